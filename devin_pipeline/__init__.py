@@ -1,0 +1,1 @@
+"""Where do our ACUs go, and which prompts should we fix: Devin's sessions as tables, run by Dagster."""

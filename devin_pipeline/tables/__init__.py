@@ -1,0 +1,24 @@
+"""What every stored table promises: its name, grain, key, schema and the meaning of its columns.
+
+Schemas belong here and nowhere else. How rows are made, stored or read does not.
+"""
+
+from devin_pipeline.tables.derived import ROLLUP_TABLES, SESSION_TABLES
+from devin_pipeline.tables.raw import RAW_QUARANTINE, RAW_SESSION_TABLES
+from devin_pipeline.tables.reports import REPORT_TABLES
+from devin_pipeline.tables.table import Column, Table, by_name
+
+ALL_TABLES: tuple[Table, ...] = (*RAW_SESSION_TABLES, RAW_QUARANTINE, *SESSION_TABLES, *ROLLUP_TABLES, *REPORT_TABLES)
+TABLES: dict[str, Table] = by_name(ALL_TABLES)
+
+__all__ = [
+    "ALL_TABLES",
+    "RAW_QUARANTINE",
+    "RAW_SESSION_TABLES",
+    "REPORT_TABLES",
+    "ROLLUP_TABLES",
+    "SESSION_TABLES",
+    "TABLES",
+    "Column",
+    "Table",
+]

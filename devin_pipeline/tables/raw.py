@@ -1,0 +1,49 @@
+"""Raw tables: what the API said. Rows are only ever added."""
+
+import pyarrow as pa
+
+from devin_pipeline.tables.table import ACUS, INSTANT, Column, Table, required
+
+
+def _raw_sessions(name: str, endpoint: str) -> Table:
+    return Table(
+        name=name,
+        layer="raw",
+        grain=f"One row per version of a session, as `GET {endpoint}` told it.",
+        columns=(
+            required("day", pa.date32(), "Billing day of `created_at`."),
+            required("session_id", pa.string(), "Canonical id: the API's without one leading `devin-`."),
+            required("created_at", INSTANT, "When the session was created, as the item says."),
+            Column("updated_at", INSTANT, "When the session last changed, as the item says."),
+            required("fetched_at", INSTANT, "When this version was first seen."),
+            Column(
+                "content_hash", pa.string(), "SHA-256 of the canonical JSON (sorted keys); null on a tombstone."
+            ),
+            required("is_listed", pa.bool_(), "False on a tombstone: the API no longer lists this session."),
+            Column("acus", ACUS, "ACUs consumed to date, read from the number's text as sent; null = unknown."),
+            Column("payload", pa.string(), "The item's JSON exactly as sent; null on a tombstone."),
+        ),
+        key=("day", "session_id", "fetched_at"),
+    )
+
+
+RAW_SESSION_INSIGHTS_V2 = _raw_sessions("raw_session_insights_v2", "/v2/enterprise/sessions/insights")
+RAW_SESSIONS_V3 = _raw_sessions("raw_sessions_v3", "/v3/enterprise/sessions")
+RAW_SESSION_INSIGHTS_V3 = _raw_sessions("raw_session_insights_v3", "/v3/enterprise/sessions/insights")
+
+RAW_SESSION_TABLES = (RAW_SESSION_INSIGHTS_V2, RAW_SESSIONS_V3, RAW_SESSION_INSIGHTS_V3)
+
+RAW_QUARANTINE = Table(
+    name="raw_quarantine",
+    layer="raw",
+    grain="One row per feed, day and content of an item that could not be placed.",
+    columns=(
+        required("day", pa.date32(), "Billing day of `created_at` if that is usable, else the first day asked for."),
+        required("feed", pa.string(), "The raw table the item was meant for."),
+        required("fetched_at", INSTANT, "When the item was first seen."),
+        required("content_hash", pa.string(), "SHA-256 of the item's canonical JSON (sorted keys)."),
+        required("reason", pa.string(), "Why it could not be placed."),
+        required("payload", pa.string(), "The item's JSON exactly as sent."),
+    ),
+    key=("day", "feed", "content_hash"),
+)

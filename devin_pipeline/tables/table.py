@@ -1,0 +1,66 @@
+"""What a stored table promises. Nothing here knows how or where it is stored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+Layer = Literal["raw", "derived", "reports"]
+
+ACUS = pa.decimal128(18, 6)
+INSTANT = pa.timestamp("us", tz="UTC")
+TEXTS = pa.list_(pa.string())
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, type, what it means, and whether it may be null."""
+
+    name: str
+    type: pa.DataType
+    description: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """One stored table. Its name is its asset, its folder, its `.sql` file and its view.
+
+    Attributes:
+        name: The one name.
+        layer: The room whose assets write it.
+        grain: What one row is, in a sentence.
+        columns: The columns in their stored order.
+        key: The columns that identify a row; rows are stored in this order.
+        by_day: True when the table is partitioned by `day` and rewritten a day at a time.
+    """
+
+    name: str
+    layer: Layer
+    grain: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    by_day: bool = True
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The pyarrow schema every write is cast to; descriptions ride along as field metadata."""
+        return pa.schema(
+            [pa.field(c.name, c.type, c.nullable, metadata={"description": c.description}) for c in self.columns]
+        )
+
+    @property
+    def column_names(self) -> list[str]:
+        """The columns' names in their stored order."""
+        return [column.name for column in self.columns]
+
+
+def required(name: str, type_: pa.DataType, description: str) -> Column:
+    """A column that may not be null."""
+    return Column(name, type_, description, nullable=False)
+
+
+def by_name(tables: Sequence[Table]) -> dict[str, Table]:
+    """The tables by their names."""
+    return {table.name: table for table in tables}
