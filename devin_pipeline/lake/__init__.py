@@ -1,0 +1,24 @@
+"""The lake: tables on disk, written through Delta and read through DuckDB.
+
+Whatever writes a table or opens a DuckDB connection lives here. What the rows mean does not.
+"""
+
+from devin_pipeline.lake.catalog import write_catalog
+from devin_pipeline.lake.errors import LakeError, NotReadOnly, TooManyConflicts, WrongLake
+from devin_pipeline.lake.identity import LakeIdentity
+from devin_pipeline.lake.lake import Commit, Lake, Rewrite, Snapshot
+from devin_pipeline.lake.reader import Reader
+
+__all__ = [
+    "Commit",
+    "Lake",
+    "LakeError",
+    "LakeIdentity",
+    "NotReadOnly",
+    "Reader",
+    "Rewrite",
+    "Snapshot",
+    "TooManyConflicts",
+    "WrongLake",
+    "write_catalog",
+]

@@ -1,0 +1,35 @@
+"""`devin.duckdb`: the lake's tables as views, for the duckdb CLI and BI tools.
+
+The file holds views only, each over the files of one snapshot, so it is made anew after every run.
+"""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from devin_pipeline.lake.lake import Lake
+from devin_pipeline.lake.reader import Reader
+from devin_pipeline.tables import ALL_TABLES
+
+CATALOG = "devin.duckdb"
+
+
+def write_catalog(lake: Lake) -> Path | None:
+    """Make `devin.duckdb` in the lake anew and swap it in whole; who has the old one open keeps it.
+
+    Returns:
+        The file; None for a lake in an object store, where DuckDB cannot keep a database.
+    """
+    if len(urlsplit(lake.uri).scheme) > 1:
+        return None
+    file = Path(lake.uri) / CATALOG
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_name(f".{CATALOG}.new")
+    new.unlink(missing_ok=True)
+    with Reader() as reader:
+        reader.attach_new(str(new))
+        for table in ALL_TABLES:
+            reader.view(table.name, lake.snapshot(table).query())
+            reader.describe(table)
+        reader.detach()
+    new.replace(file)
+    return file

@@ -1,0 +1,80 @@
+"""Whose lake it is. Stored once in the lake; a run with another identity is refused.
+
+Without this, one changed setting would mark every other organization's sessions as vanished.
+"""
+
+from typing import Literal
+
+import msgspec
+from pyarrow import fs
+
+from devin_pipeline.lake.errors import WrongLake
+
+_FILE = "lake.json"
+
+
+class LakeIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What every row of a lake has in common.
+
+    Attributes:
+        kind: `demo` (rows made by the emulator) or `live`.
+        host: Host of the API.
+        scope: `enterprise`, or the id of the one organization that is read.
+        day_starts_at_utc_hour: Hour of the UTC day at which a billing day starts.
+    """
+
+    kind: Literal["demo", "live"]
+    host: str
+    scope: str
+    day_starts_at_utc_hour: int
+
+    def differences(self, other: "LakeIdentity") -> list[str]:
+        """The fields that differ, as `field: ours, not theirs`."""
+        return [
+            f"{field} is {getattr(other, field)!r}, not {getattr(self, field)!r}"
+            for field in self.__struct_fields__
+            if getattr(self, field) != getattr(other, field)
+        ]
+
+
+def read_identity(uri: str) -> LakeIdentity | None:
+    """The identity stored in the lake at `uri`; None for a lake nobody has written yet."""
+    filesystem, path = fs.FileSystem.from_uri(uri)
+    file = f"{path}/{_FILE}"
+    if filesystem.get_file_info(file).type == fs.FileType.NotFound:
+        return None
+    with filesystem.open_input_stream(file) as stream:
+        return msgspec.json.decode(stream.read(), type=LakeIdentity)
+
+
+def require_identity(uri: str, identity: LakeIdentity) -> None:
+    """Refuse a lake of another identity; an unwritten lake fits any.
+
+    Raises:
+        WrongLake: The lake at `uri` belongs to another kind, host, scope or day hour.
+    """
+    stored = read_identity(uri)
+    if stored is not None and stored != identity:
+        raise WrongLake(
+            f"This lake cannot be used ({uri})",
+            "of the stored rows " + "; ".join(identity.differences(stored)),
+            "Point DEVIN_LAKE at another folder, or set the variables back to what the lake was filled with",
+        )
+
+
+def claim(uri: str, identity: LakeIdentity) -> None:
+    """Store `identity` in an unwritten lake, or refuse a lake of another identity.
+
+    Raises:
+        WrongLake: The lake at `uri` belongs to another kind, host, scope or day hour.
+    """
+    require_identity(uri, identity)
+    filesystem, path = fs.FileSystem.from_uri(uri)
+    if filesystem.get_file_info(f"{path}/{_FILE}").type != fs.FileType.NotFound:
+        return
+    filesystem.create_dir(path, recursive=True)
+    # Written aside and moved, so that a reader never sees half a file.
+    with filesystem.open_output_stream(f"{path}/{_FILE}.new") as stream:
+        stream.write(msgspec.json.encode(identity))
+    filesystem.move(f"{path}/{_FILE}.new", f"{path}/{_FILE}")
+    require_identity(uri, identity)

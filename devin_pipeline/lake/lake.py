@@ -1,0 +1,239 @@
+"""Tables in Delta: one snapshot to read, one commit to replace days or a whole table."""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+from deltalake import DeltaTable, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from devin_pipeline.lake.errors import LakeError, TooManyConflicts
+from devin_pipeline.lake.identity import LakeIdentity, claim, read_identity, require_identity
+from devin_pipeline.lake.reader import Reader, rows_of_files
+from devin_pipeline.tables import ALL_TABLES, Table
+
+_TRIES = 6
+_CHANGED_DAYS = """
+    select distinct day from (
+        (from new except all from stored) union all (from stored except all from new)
+    )
+"""
+_ZSTD = WriterProperties(compression="ZSTD")
+
+
+class StoredFile(NamedTuple):
+    """One Parquet file of a snapshot: where it lies, the day it holds (None in an unpartitioned table), its rows."""
+
+    path: str
+    day: date | None
+    rows: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One version of a table: its files will be the same however often they are asked for."""
+
+    table: Table
+    location: str
+    delta: DeltaTable | None
+
+    @property
+    def version(self) -> int | None:
+        """Delta's version number; None for a table never written."""
+        return None if self.delta is None else self.delta.version()
+
+    def files(self, days: Iterable[date] | None = None) -> list[str]:
+        """The Parquet files of this version, all of them or those of some days."""
+        wanted = None if days is None or not self.table.by_day else set(days)
+        return [file.path for file in self.stored_files() if wanted is None or file.day in wanted]
+
+    def stored_files(self) -> list[StoredFile]:
+        """What the log says of each file of this version, oldest day first."""
+        if self.delta is None:
+            return []
+        actions = pa.table(self.delta.get_add_actions(flatten=True)).to_pylist()
+        # Not `file_uris()`: it percent-encodes the table's own folder, and DuckDB takes paths literally.
+        return sorted(
+            StoredFile(f"{self.location}/{action['path']}", action.get("partition.day"), action["num_records"])
+            for action in actions
+        )
+
+    def query(self, days: Iterable[date] | None = None) -> str:
+        """A SELECT of this version's rows, all of them or those of some days."""
+        return rows_of_files(self.table, self.files(days))
+
+    def rows(self, days: Iterable[date] | None = None) -> pa.Table:
+        """This version's rows in the table's schema and key order, all of them or those of some days."""
+        with Reader() as reader:
+            return reader.rows(f"{self.query(days)} order by {_key(self.table)}").cast(self.table.schema)
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """What some days of a table are to hold from now on: `rows` are all their rows."""
+
+    days: Sequence[date]
+    rows: pa.Table
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What a write did. `version` is None and `days` empty when what is stored was already so."""
+
+    table: Table
+    version: int | None
+    days: Sequence[date]
+    conflicts: int = 0
+
+
+class Lake:
+    """Delta tables below one folder or object-store URI.
+
+    Raises:
+        LakeError: The path has a character that Delta or DuckDB would not take literally.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri if _has_scheme(uri) else str(Path(uri).expanduser().absolute())
+        if unusable := set(self.uri) & set("%*?["):
+            raise LakeError(
+                f"The lake cannot lie in {self.uri}",
+                f"Delta decodes or DuckDB expands {' '.join(sorted(unusable))} in a path",
+                "Set DEVIN_LAKE to a folder without these characters",
+            )
+
+    def require_identity(self, identity: LakeIdentity) -> None:
+        """Refuse a lake that belongs to another identity, writing nothing (see `WrongLake`)."""
+        require_identity(self.uri, identity)
+
+    def claim(self, identity: LakeIdentity) -> None:
+        """Make an unwritten lake belong to `identity`; refuse one that belongs to another (see `WrongLake`)."""
+        claim(self.uri, identity)
+
+    @property
+    def identity(self) -> LakeIdentity | None:
+        """Whose lake it is; None before its first run."""
+        return read_identity(self.uri)
+
+    def location(self, table: Table) -> str:
+        """Folder or URI of a table."""
+        return f"{self.uri}/{table.name}"
+
+    def snapshot(self, table: Table) -> Snapshot:
+        """The newest version of a table."""
+        location = self.location(table)
+        try:
+            return Snapshot(table, location, DeltaTable(location))
+        except TableNotFoundError:
+            return Snapshot(table, location, None)
+
+    def connect(self, tables: Iterable[Table] = ALL_TABLES, *, days: Sequence[date] | None = None) -> Reader:
+        """A reader with one view per table, each over one snapshot; with `days`, over those days only."""
+        reader = Reader()
+        for table in tables:
+            reader.view(table.name, self.snapshot(table).query(days))
+        return reader
+
+    def rewrite(self, table: Table, plan: Callable[[Snapshot], Rewrite | None]) -> Commit:
+        """Commit what `plan` makes of the newest snapshot, planning again when another writer was faster.
+
+        Args:
+            table: The table, partitioned by day.
+            plan: From a snapshot to the days to replace and all their rows; None leaves the table as it is.
+
+        Raises:
+            TooManyConflicts: Another writer was faster five times in a row.
+        """
+        for conflicts in range(_TRIES):
+            snapshot = self.snapshot(table)
+            change = plan(snapshot)
+            if change is None or not change.days:
+                return Commit(table, None, [], conflicts)
+            days = sorted(set(change.days))
+            predicate = "day in (" + ", ".join(f"'{day.isoformat()}'" for day in days) + ")"
+            try:
+                version = self._overwrite(snapshot, change.rows, predicate)
+            except CommitFailedError:
+                continue
+            return Commit(table, version, days, conflicts)
+        raise TooManyConflicts(
+            f"{table.name} was not written",
+            f"other runs wrote the same days {_TRIES} times in a row",
+            "Run it again when they are done",
+        )
+
+    def replace_days(self, table: Table, days: Sequence[date], rows: pa.Table) -> Commit:
+        """Make `rows` all there is of `days`, in one commit; days that hold just these rows are left alone.
+
+        Args:
+            table: The table, partitioned by day.
+            days: The days to replace, in any order; a day without rows becomes empty.
+            rows: Rows of those days only, in the table's columns and key order.
+        """
+        rows = rows.cast(table.schema)
+
+        def changed_days(snapshot: Snapshot) -> Rewrite | None:
+            with Reader() as reader:
+                reader.give("new", rows)
+                reader.view("stored", snapshot.query(days))
+                changed = reader.rows(_CHANGED_DAYS).column("day").to_pylist()
+                kept = reader.rows(
+                    f"from new where day in (select unnest($days)) order by {_key(table)}", {"days": changed}
+                )
+            return Rewrite(changed, kept.cast(table.schema)) if changed else None
+
+        return self.rewrite(table, changed_days)
+
+    def replace_all(self, table: Table, rows: pa.Table) -> Commit:
+        """Make `rows` all there is of an unpartitioned table; nothing is written when it holds just these rows."""
+        rows = rows.cast(table.schema)
+        for conflicts in range(_TRIES):
+            snapshot = self.snapshot(table)
+            if snapshot.delta is not None and snapshot.rows().equals(rows):
+                return Commit(table, None, [], conflicts)
+            try:
+                return Commit(table, self._overwrite(snapshot, rows, None), [], conflicts)
+            except CommitFailedError:
+                continue
+        raise TooManyConflicts(
+            f"{table.name} was not written",
+            f"other runs wrote it {_TRIES} times in a row",
+            "Run it again when they are done",
+        )
+
+    def _overwrite(self, snapshot: Snapshot, rows: pa.Table, predicate: str | None) -> int:
+        delta = snapshot.delta or self._create(snapshot.table)
+        # Writing to the DeltaTable that was read, not to its path, is what lets Delta notice another writer.
+        write_deltalake(
+            delta, rows, mode="overwrite", predicate=predicate, schema_mode="merge", writer_properties=_ZSTD
+        )
+        return delta.version()
+
+    def _create(self, table: Table) -> DeltaTable:
+        location = self.location(table)
+        if not _has_scheme(location):
+            Path(location).mkdir(parents=True, exist_ok=True)
+        # An error means another writer created it in the same moment; if not, opening it says what is wrong.
+        with suppress(DeltaError):
+            DeltaTable.create(
+                location,
+                schema=table.schema,
+                partition_by=["day"] if table.by_day else None,
+                name=table.name,
+                description=table.grain,
+                mode="ignore",
+            )
+        return DeltaTable(location)
+
+
+def _has_scheme(uri: str) -> bool:
+    return len(urlsplit(uri).scheme) > 1
+
+
+def _key(table: Table) -> str:
+    return ", ".join(f'"{name}"' for name in table.key)

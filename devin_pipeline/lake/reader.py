@@ -1,0 +1,133 @@
+"""One DuckDB connection: tables in, rows out. Every DuckDB statement of the project runs through it."""
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Self
+
+import duckdb
+import pyarrow as pa
+
+from devin_pipeline.lake.errors import NotReadOnly
+from devin_pipeline.tables import Table
+
+Params = Mapping[str, object]
+
+
+def quoted(text: str) -> str:
+    """`text` as a SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def rows_of_files(table: Table, files: Iterable[str]) -> str:
+    """A SELECT of the table's columns over Parquet files, or of no rows when there are none.
+
+    The typed SELECT of no rows comes first: it gives older files the columns they lack, as nulls, and an
+    empty table its columns. The day is read from the folder, where Delta keeps partition values.
+    """
+    columns = ", ".join(f'"{c.name}"' for c in table.columns)
+    typed = ", ".join(f'null::{_sql_type(c.type)} as "{c.name}"' for c in table.columns)
+    paths = ", ".join(quoted(file) for file in files)
+    if not paths:
+        return f"select {typed} where false"
+    by_day = ", hive_partitioning = true, hive_types = {'day': DATE}" if table.by_day else ", hive_partitioning = false"
+    return (
+        f"select {columns} from (select {typed} where false "  # noqa: S608 - as above; paths are quoted
+        f"union all by name select * from read_parquet([{paths}], union_by_name = true{by_day}))"
+    )
+
+
+def _sql_type(type_: pa.DataType) -> str:
+    if pa.types.is_list(type_):
+        return f"{_sql_type(type_.value_type)}[]"
+    if pa.types.is_decimal(type_):
+        return f"decimal({type_.precision}, {type_.scale})"
+    return {
+        pa.string(): "varchar",
+        pa.date32(): "date",
+        pa.bool_(): "boolean",
+        pa.int32(): "integer",
+        pa.int64(): "bigint",
+        pa.timestamp("us", tz="UTC"): "timestamptz",
+    }[type_]
+
+
+class Reader:
+    """A DuckDB connection in memory whose clock shows UTC.
+
+    One thread at a time: a second query on the same connection ends the first one's result.
+    """
+
+    def __init__(self) -> None:
+        self._connection = duckdb.connect()
+        self._connection.execute("set TimeZone = 'UTC'")
+        # Rows are stored in the order of their query's last `order by`; nothing else promises an order.
+        self._connection.execute("set preserve_insertion_order = true")
+
+    def give(self, name: str, rows: pa.Table) -> None:
+        """Make `rows` readable under `name`."""
+        self._connection.register(name, rows)
+
+    def view(self, name: str, query: str) -> None:
+        """Make the rows of `query` readable under `name`; they are read when asked for."""
+        self._connection.execute(f'create or replace view "{name}" as {query}')
+
+    def keep(self, name: str, query: str, params: Params | None = None) -> None:
+        """Run `query` now and make its rows readable under `name`."""
+        self._connection.execute(f'create or replace temp table "{name}" as {query}', params or {})
+
+    def rows(self, query: str, params: Params | None = None) -> pa.Table:
+        """The rows of `query`, with its `$name` parameters bound."""
+        return self._connection.sql(query, params=params or {}).to_arrow_table()
+
+    def describe(self, table: Table) -> None:
+        """Put the table's grain and its columns' descriptions on its view as comments."""
+        self._connection.execute(f'comment on view "{table.name}" is {quoted(table.grain)}')
+        for column in table.columns:
+            self._connection.execute(
+                f'comment on column "{table.name}"."{column.name}" is {quoted(column.description)}'
+            )
+
+    def attach_new(self, file: str) -> None:
+        """Make `file` a new DuckDB database that DuckDB 1.0 and later open, and the target of `view`."""
+        self._connection.execute(f"attach {quoted(file)} as catalog (STORAGE_VERSION 'v1.0.0')")
+        self._connection.execute("use catalog")
+
+    def detach(self) -> None:
+        """Close the database of `attach_new`, leaving a file that is whole."""
+        self._connection.execute("use memory")
+        self._connection.execute("detach catalog")
+
+    def only_reads(self, query: str) -> str:
+        """`query`, if it is one statement that reads.
+
+        Raises:
+            NotReadOnly: It is none, several, or one that writes or changes settings.
+            duckdb.Error: It does not parse.
+        """
+        statements = self._connection.extract_statements(query)
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise NotReadOnly(
+                "This query was not run",
+                "the lake is read-only here, and takes one SELECT (or WITH, FROM, DESCRIBE, SUMMARIZE) at a time",
+                "Send one statement that reads",
+            )
+        return query
+
+    def lock(self, folders: Iterable[str]) -> None:
+        """From now on read no file outside `folders`, and let no statement change that."""
+        allowed = ", ".join(quoted(folder) for folder in folders)
+        self._connection.execute(f"set allowed_directories = [{allowed}]")
+        self._connection.execute("set enable_external_access = false")
+        self._connection.execute("set lock_configuration = true")
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
