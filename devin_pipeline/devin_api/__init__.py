@@ -1,0 +1,39 @@
+"""Talks HTTP with Devin's enterprise API and gives back sessions as it told them.
+
+Keys, requests, retries, paging, the shape of a page and what goes wrong with any of them belong here. Dagster,
+storage, billing days and the meaning of a session's fields do not. This is the only room that imports httpx.
+"""
+
+from devin_pipeline.devin_api.client import DevinClient, Feed, Listing, Updated
+from devin_pipeline.devin_api.errors import (
+    BrokenPromise,
+    DevinError,
+    Misconfigured,
+    RateLimited,
+    Refused,
+    Unreachable,
+)
+from devin_pipeline.devin_api.keys import KeyKind, check_key, check_organization, check_url
+from devin_pipeline.devin_api.paging import Limits, Window
+from devin_pipeline.devin_api.payloads import Item, canonical_id
+
+__all__ = [
+    "BrokenPromise",
+    "DevinClient",
+    "DevinError",
+    "Feed",
+    "Item",
+    "KeyKind",
+    "Limits",
+    "Listing",
+    "Misconfigured",
+    "RateLimited",
+    "Refused",
+    "Unreachable",
+    "Updated",
+    "Window",
+    "canonical_id",
+    "check_key",
+    "check_organization",
+    "check_url",
+]

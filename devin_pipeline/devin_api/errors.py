@@ -1,0 +1,64 @@
+"""What can go wrong between us and the API, as one small tree.
+
+    DevinError
+    ├── Misconfigured   a key or address that cannot work; raised before any socket opens
+    ├── Refused         the API understood and said no; asking again changes nothing
+    ├── Unreachable     no usable answer after the last try
+    ├── RateLimited     told to wait longer than we may
+    └── BrokenPromise   an answer that is not what the API promises
+
+Each error says what happened, why, and what to do. None carries a key, a query string, a response body or the
+text of a prompt: messages end up in logs and in Dagster's event store. How an error is handled does not live here.
+"""
+
+from typing import Self
+
+
+class DevinError(Exception):
+    """Anything that kept a question from being answered.
+
+    Attributes:
+        what: what did not work, in the words of the person who asked.
+        why: what is known about the cause.
+        todo: what the reader can do about it.
+        more_tries: how many more times the same request may be sent before this is final.
+        wait_seconds: how long the API asked us to wait before the next try, if it did.
+    """
+
+    def __init__(
+        self, what: str, why: str, todo: str, *, more_tries: int = 0, wait_seconds: float | None = None
+    ) -> None:
+        super().__init__(what, why, todo)
+        self.what = what
+        self.why = why
+        self.todo = todo
+        self.more_tries = more_tries
+        self.wait_seconds = wait_seconds
+
+    def located(self, where: str) -> Self:
+        """Say which question this was, e.g. the feed and the days asked for."""
+        self.what = f"{self.what} ({where})"
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}. {self.todo}."
+
+
+class Misconfigured(DevinError):
+    """A missing or malformed key, or an address no key may be sent to."""
+
+
+class Refused(DevinError):
+    """401, 403, 404, 405, 410, 400, 422, a redirect, or a certificate that does not hold."""
+
+
+class Unreachable(DevinError):
+    """Connection errors, timeouts, 5xx, or the deadline."""
+
+
+class RateLimited(DevinError):
+    """429 (or 503 with Retry-After) beyond what we may wait."""
+
+
+class BrokenPromise(DevinError):
+    """Not JSON, the wrong shape, a repeated cursor, an ignored filter, totals that never agree, too much data."""

@@ -1,0 +1,304 @@
+"""The two paging loops, v2 by offset and v3 by cursor, and the rules that end them.
+
+A loop ends when the server says so, and its answer counts only if it is whole: totals agree, no cursor repeats,
+every item lies in the window asked for. Nothing here knows HTTP: a loop is given a function that fetches a page.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from devin_pipeline.devin_api.errors import BrokenPromise
+from devin_pipeline.devin_api.payloads import EARLIEST, CursorPage, Item, OffsetPage
+
+PAGE_SIZE = 200
+"""The most either API gives at once."""
+
+OFFSET_PASSES = 8
+CURSOR_PASSES = 3
+EMPTY_PAGES_IN_A_ROW = 3
+STRAYS_TOLERATED = 0.1
+
+PAGES_WORTH_CHAINING = 3
+"""A cursor chain up to this long is read as it is: cutting it into windows would cost more requests than it saves."""
+
+_PAGES_PER_WINDOW = 1.5
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """A half-open span of time, `[start, end)`, in UTC."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        if self.start.utcoffset() is None or self.end.utcoffset() is None:
+            raise ValueError("a window needs instants with a zone")
+        if self.start >= self.end:
+            raise ValueError("a window ends after it starts")
+        object.__setattr__(self, "start", self.start.astimezone(UTC))
+        object.__setattr__(self, "end", self.end.astimezone(UTC))
+
+    def __str__(self) -> str:
+        return f"{iso(self.start)} to {iso(self.end)}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much one window may hold; more is a failure, never a truncation."""
+
+    pages: int = 10_000
+    rows: int = 1_000_000
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one window held: its items, how many were told more than once, how many lay outside and were dropped."""
+
+    items: list[Item]
+    duplicates: int
+    outside: int
+
+
+def iso(at: datetime) -> str:
+    """Write an instant as the v2 API does, in UTC with `Z`."""
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+
+
+def adjoining(days: Iterable[Window]) -> list[tuple[Window, ...]]:
+    """Group days into runs without a gap, oldest first.
+
+    Raises:
+        ValueError: two days overlap.
+    """
+    runs: list[list[Window]] = []
+    for day in sorted(set(days)):
+        if runs and day.start < runs[-1][-1].end:
+            raise ValueError("days overlap")
+        if runs and day.start == runs[-1][-1].end:
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    return [tuple(run) for run in runs]
+
+
+def span(days: Sequence[Window]) -> Window:
+    """Give the one window that adjoining days make up."""
+    return Window(days[0].start, days[-1].end)
+
+
+def is_newer(item: Item, known: Item) -> bool:
+    """Is this telling of a session the one to keep? On a tie the later read is."""
+    return (item.updated_at or EARLIEST) >= (known.updated_at or EARLIEST)
+
+
+class Sieve:
+    """Gathers one pass over a window: each session once, and only those of the window."""
+
+    def __init__(self, window: Window, limits: Limits) -> None:
+        self._window = window
+        self._limits = limits
+        self._items: dict[str | int, Item] = {}
+        self._duplicates = 0
+        self._read = 0
+        self._strays = 0
+
+    @property
+    def distinct(self) -> int:
+        """Sessions told so far; an item without a usable id counts as one of its own."""
+        return len(self._items)
+
+    def take(self, items: Iterable[Item]) -> None:
+        """Take a page.
+
+        Raises:
+            BrokenPromise: too many rows, or a filter that is plainly ignored.
+        """
+        kept, start, end = self._items, self._window.start, self._window.end
+        for item in items:
+            self._read += 1
+            if item.created_at is not None and not start <= item.created_at <= end:
+                self._strays += 1
+            key = self._read if item.session_id is None else item.session_id
+            known = kept.get(key)
+            if known is not None:
+                self._duplicates += 1
+                if not is_newer(item, known):
+                    continue
+            kept[key] = item
+        if len(kept) > self._limits.rows:
+            raise too_much(self._window)
+        # Early, so that an ignored filter does not cost a read of the whole history.
+        if self._read >= PAGE_SIZE / 2:
+            self._require_filter(self._strays, self._read)
+
+    def reading(self) -> Reading:
+        """Give what lies in the window.
+
+        Raises:
+            BrokenPromise: more than a tenth of the sessions do not.
+        """
+        start, end = self._window.start, self._window.end
+        inside = [item for item in self._items.values() if item.created_at is None or start <= item.created_at < end]
+        # The bound itself is no stray: whether the API's upper bound is inclusive is not documented for v2.
+        strays = sum(
+            1 for item in self._items.values() if item.created_at is not None and not start <= item.created_at <= end
+        )
+        self._require_filter(strays, len(self._items))
+        return Reading(inside, self._duplicates, len(self._items) - len(inside))
+
+    def _require_filter(self, strays: int, read: int) -> None:
+        if strays > read * STRAYS_TOLERATED:
+            raise BrokenPromise(
+                "The window asked for was not kept to",
+                f"{strays} of {read} sessions were created outside it: the filter is ignored",
+                "The API has changed, or DEVIN_API_URL leads elsewhere; nothing of these days was stored",
+            )
+
+
+def too_much(window: Window) -> BrokenPromise:
+    """Say that a window holds more than may be read at once."""
+    return BrokenPromise(
+        "There is more than may be read at once",
+        f"the window {window} holds more pages or sessions than the limit",
+        "Ask for fewer days at once",
+    )
+
+
+def read_by_offset(
+    ask: Callable[[int], OffsetPage],
+    ask_all: Callable[[Sequence[int]], Iterable[OffsetPage]],
+    window: Window,
+    limits: Limits,
+) -> Reading:
+    """Read a v2 window: once the first page states the total, the others may be asked for all at once.
+
+    Offsets shift while sessions are added or deleted, so a pass counts only if nothing moved: every page states the
+    same total, echoes its offset, the distinct sessions are that many and the last page says it is the last.
+
+    Args:
+        ask: fetches the page that starts at an offset.
+        ask_all: fetches several, in any order or at once.
+        window: the creation window the pages were asked for.
+        limits: how much is too much.
+
+    Raises:
+        BrokenPromise: no pass of eight was whole, a filter is ignored, or there is too much.
+    """
+    moved = ""
+    for _ in range(OFFSET_PASSES):
+        sieve = Sieve(window, limits)
+        first = ask(0)
+        sieve.take(first.items)
+        offsets = range(first.limit, first.total, first.limit)
+        if first.total > limits.rows or len(offsets) >= limits.pages:
+            raise too_much(window)
+        pages = [first]
+        for page in ask_all(offsets):
+            sieve.take(page.items)
+            pages.append(page)
+        moved = _what_moved(pages, offsets, sieve.distinct)
+        if not moved:
+            return sieve.reading()
+    raise BrokenPromise(
+        "The pages of a window never agreed",
+        f"{moved}, in each of {OFFSET_PASSES} passes",
+        "Run again when fewer sessions change, or for fewer days at once",
+    )
+
+
+def _what_moved(pages: Sequence[OffsetPage], offsets: Sequence[int], distinct: int) -> str:
+    first = pages[0]
+    if sorted(page.skip for page in pages) != [0, *offsets]:
+        return "a page starts elsewhere than asked"
+    if any(page.total != first.total or page.limit != first.limit for page in pages):
+        return "the total changed between pages"
+    if max(pages, key=lambda page: page.skip).has_more:
+        return "the last page says that more follow"
+    if distinct != first.total:
+        return f"{distinct} sessions came where {first.total} were stated"
+    return ""
+
+
+def read_by_cursor(
+    ask: Callable[[str | None], CursorPage], window: Window, limits: Limits, *, first: CursorPage | None = None
+) -> Reading:
+    """Read a v3 window along its cursors until the server says that no page follows.
+
+    Args:
+        ask: fetches the page a cursor leads to; None is the first page.
+        window: the creation window the pages were asked for.
+        limits: how much is too much.
+        first: the first page, if it was fetched already.
+
+    Raises:
+        BrokenPromise: a repeated or missing cursor, too many empty pages, a stated total that does not come true in
+            three passes, an ignored filter, or too much.
+    """
+    stated: int | None = None
+    sieve = Sieve(window, limits)
+    for _ in range(CURSOR_PASSES):
+        sieve = Sieve(window, limits)
+        stated = _follow_cursors(ask, sieve, window, limits, first)
+        if stated is None or stated == sieve.distinct:
+            return sieve.reading()
+        first = None
+    raise BrokenPromise(
+        "The pages of a window never agreed",
+        f"{sieve.distinct} sessions came where {stated} were stated, in each of {CURSOR_PASSES} passes",
+        "Run again when fewer sessions change, or for fewer days at once",
+    )
+
+
+def _follow_cursors(
+    ask: Callable[[str | None], CursorPage], sieve: Sieve, window: Window, limits: Limits, first: CursorPage | None
+) -> int | None:
+    """Take every page of one pass; give the total that was stated last, if any was."""
+    stated: int | None = None
+    seen: set[str] = set()
+    empty = 0
+    page = first or ask(None)
+    while True:
+        sieve.take(page.items)
+        stated = page.total if page.total is not None else stated
+        if not page.has_next_page:
+            return stated
+        empty = 0 if page.items else empty + 1
+        if empty > EMPTY_PAGES_IN_A_ROW:
+            raise _lost_its_way(f"{empty} empty pages in a row say that more follow")
+        if not page.end_cursor:
+            raise _lost_its_way("a page says that more follow, but not where")
+        if page.end_cursor in seen:
+            raise _lost_its_way("a cursor came a second time")
+        seen.add(page.end_cursor)
+        if len(seen) >= limits.pages:
+            raise too_much(window)
+        page = ask(page.end_cursor)
+
+
+def _lost_its_way(why: str) -> BrokenPromise:
+    return BrokenPromise("Paging went nowhere", why, "Run again; if it stays, report it to Devin's support")
+
+
+def estimated_pages(page: CursorPage, window: Window) -> int:
+    """Estimate how many pages a window has, from its first page: by the stated total, else by the time it covers."""
+    if not page.has_next_page or not page.items:
+        return 1
+    if page.total is not None:
+        return math.ceil(page.total / len(page.items))
+    instants = [item.created_at for item in page.items if item.created_at is not None]
+    if not instants:
+        return 1
+    is_newest_first = instants[0] >= instants[-1]
+    covered = window.end - min(instants) if is_newest_first else max(instants) - window.start
+    return math.ceil((window.end - window.start) / max(covered, timedelta(seconds=1)))
+
+
+def cut(days: Sequence[Window], pages: int) -> list[tuple[Window, ...]]:
+    """Cut adjoining days into parts of one to two pages each, a day at least."""
+    parts = min(len(days), max(1, math.ceil(pages / _PAGES_PER_WINDOW)))
+    bounds = [len(days) * part // parts for part in range(parts + 1)]
+    return [tuple(days[start:end]) for start, end in pairwise(bounds)]

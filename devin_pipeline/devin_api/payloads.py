@@ -1,0 +1,444 @@
+"""What a page of answers looks like, and the few fields we read of an item.
+
+An item stays the bytes the API sent; only what places it (id, creation time, ACUs) is read strictly here. What the
+other fields mean does not belong here, nor does anything about HTTP.
+
+Shapes: the v2 page ("List Enterprise Sessions (Insights)") and the v3 page ("List account sessions") of the API
+reference.
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from devin_pipeline.devin_api.errors import BrokenPromise
+
+EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
+"""Devin did not exist before; an earlier creation time is a default or a mistake."""
+
+LATEST_AHEAD = timedelta(days=1)
+"""How far ahead of our clock a creation time may lie before it is a mistake rather than clock skew."""
+
+MOST_ACUS = Decimal(1_000_000_000)
+LONGEST_ID = 200
+
+# A damaged body is usually a cut connection and heals when asked for again; a body of the wrong shape rarely does.
+_TRIES_FOR_DAMAGE = 5
+_TRIES_FOR_SHAPE = 2
+
+_MILLISECONDS_FROM = 100_000_000_000
+_ISO_INSTANT = re.compile(
+    r"\d{4}-\d\d-\d\d[T ](?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d)", re.ASCII
+)
+_JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+_SPACE = re.compile(r"[ \t\n\r]*")
+_SIX_PLACES = Decimal("0.000001")
+_EXACT = Context(prec=40, rounding=ROUND_HALF_UP)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+# A second one of these would let whoever wrote the payload choose which id or amount is believed.
+_KEYS_SAID_ONCE = ("session_id", "acus_consumed")
+_QUOTED_KEYS_SAID_ONCE = tuple(f'"{key}"'.encode() for key in _KEYS_SAID_ONCE)
+
+
+class Item(msgspec.Struct, frozen=True, gc=False):
+    """One session as a feed told it.
+
+    Attributes:
+        payload: the item's JSON exactly as sent.
+        session_id: canonical id (one leading `devin-` stripped); None when the item has no usable one.
+        created_at: UTC; None when unusable.
+        updated_at: UTC; None when missing or unusable.
+        acus: to six places, half away from zero, from the number's text as sent; None when missing or null.
+        unplaced_because: why the item cannot be placed; None when it can.
+    """
+
+    payload: bytes
+    session_id: str | None
+    created_at: datetime | None
+    updated_at: datetime | None
+    acus: Decimal | None
+    unplaced_because: str | None
+
+
+class OffsetPage(msgspec.Struct, frozen=True):
+    """A v2 page: where it starts, and how many sessions the whole answer has."""
+
+    items: list[Item]
+    has_more: bool
+    total: int
+    skip: int
+    limit: int
+
+
+class CursorPage(msgspec.Struct, frozen=True):
+    """A v3 page: whether more follow, and the cursor that leads there."""
+
+    items: list[Item]
+    has_next_page: bool
+    end_cursor: str | None
+    total: int | None
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _OffsetEnvelope(msgspec.Struct):
+    items: list[msgspec.Raw]
+    has_more: bool
+    total: _Count
+    skip: _Count
+    limit: Annotated[int, msgspec.Meta(ge=1)]
+    next_cursor: int | None = None
+
+
+class _CursorEnvelope(msgspec.Struct):
+    items: list[msgspec.Raw]
+    end_cursor: str | None = None
+    has_next_page: bool = False
+    total: _Count | None = None
+
+
+class _Probe(msgspec.Struct, gc=False):
+    """The fields that place an item; everything else is skipped, not parsed."""
+
+    session_id: str
+    created_at: str | int | float
+    updated_at: str | int | float | None = None
+    acus_consumed: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_Envelope = TypeVar("_Envelope", _OffsetEnvelope, _CursorEnvelope)
+
+_offset_decoder = msgspec.json.Decoder(_OffsetEnvelope)
+_cursor_decoder = msgspec.json.Decoder(_CursorEnvelope)
+_probe_decoder = msgspec.json.Decoder(_Probe)
+
+
+def offset_page(body: bytes, now: datetime) -> OffsetPage:
+    """Read a v2 page.
+
+    Args:
+        body: the decoded response body.
+        now: creation times more than a day after it are unusable.
+
+    Raises:
+        BrokenPromise: the body is no v2 page.
+    """
+    envelope, items = _split(body, _offset_decoder, now)
+    return OffsetPage(items, envelope.has_more, envelope.total, envelope.skip, envelope.limit)
+
+
+def cursor_page(body: bytes, now: datetime) -> CursorPage:
+    """Read a v3 page.
+
+    Args:
+        body: the decoded response body.
+        now: creation times more than a day after it are unusable.
+
+    Raises:
+        BrokenPromise: the body is no v3 page.
+    """
+    envelope, items = _split(body, _cursor_decoder, now)
+    return CursorPage(items, envelope.has_next_page, envelope.end_cursor, envelope.total)
+
+
+def _split(body: bytes, decoder: "msgspec.json.Decoder[_Envelope]", now: datetime) -> tuple[_Envelope, list[Item]]:
+    if body.startswith(_BYTE_ORDER_MARK):
+        body = body[len(_BYTE_ORDER_MARK) :]
+    _require_utf8(body)
+    latest = now + LATEST_AHEAD
+    try:
+        try:
+            envelope = decoder.decode(body)
+            payloads = [bytes(raw) for raw in envelope.items]
+        except msgspec.ValidationError as error:
+            raise _wrong_shape(str(error)) from None
+        except msgspec.DecodeError:
+            # msgspec gives up on the whole page for one NaN or one lone surrogate (and calls the latter "truncated");
+            # the standard library reads both, so that one odd item does not cost its neighbours.
+            fields, payloads = _split_slowly(body.decode("utf-8"))
+            envelope = _convert(fields, decoder.type)
+        read = _read_item_with_care if _may_repeat_a_key(body, len(payloads)) else _read_item
+        return envelope, [read(payload, latest) for payload in payloads]
+    except (RecursionError, ValueError) as error:
+        raise BrokenPromise(
+            "A page could not be read",
+            f"its JSON is nested too deeply or holds an absurd number ({type(error).__name__})",
+            "Ask for a smaller range of days, and report the day that fails to Devin's support",
+        ) from None
+
+
+def _require_utf8(body: bytes) -> None:
+    if body.isascii():
+        return
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.reason == "unexpected end of data":
+            raise _not_json() from None
+        raise BrokenPromise(
+            "A page could not be read",
+            "it is not UTF-8",
+            "Check that DEVIN_API_URL leads to the API and not to a page in between",
+            more_tries=_TRIES_FOR_SHAPE,
+        ) from None
+
+
+def _not_json() -> BrokenPromise:
+    return BrokenPromise(
+        "A page could not be read",
+        "it is not JSON, or was cut short",
+        "Try again later; check that DEVIN_API_URL leads to the API and not to a login page or proxy in between",
+        more_tries=_TRIES_FOR_DAMAGE,
+    )
+
+
+def _wrong_shape(why: str) -> BrokenPromise:
+    return BrokenPromise(
+        "A page could not be read",
+        f"it is JSON, but no page of sessions ({why})",
+        "Check that DEVIN_API_URL leads to the Devin API; if it does, the API has changed",
+        more_tries=_TRIES_FOR_SHAPE,
+    )
+
+
+def _convert(fields: Mapping[str, object], shape: type[_Envelope]) -> _Envelope:
+    try:
+        return msgspec.convert(fields, shape)
+    except msgspec.ValidationError as error:
+        raise _wrong_shape(str(error)) from None
+
+
+def _split_slowly(text: str) -> tuple[dict[str, object], list[bytes]]:
+    """Split a page's text into its envelope (with empty items) and each item's own text."""
+    fields: dict[str, object] = {}
+    payloads: list[bytes] = []
+    scan = json.JSONDecoder().raw_decode
+    try:
+        at = _skip_space(text, 0)
+        if text[at : at + 1] == "<":
+            raise BrokenPromise(
+                "A page could not be read",
+                "it is not JSON but HTML",
+                "Check that DEVIN_API_URL leads to the API and not to a login page or proxy in between",
+                more_tries=_TRIES_FOR_SHAPE,
+            )
+        if text[at : at + 1] != "{":
+            scan(text, at)
+            raise _wrong_shape("expected an object")
+        at = _skip_space(text, at + 1)
+        while text[at : at + 1] != "}":
+            key, at = scan(text, at)
+            if not isinstance(key, str):
+                raise _not_json()
+            at = _skip_space(text, _expect(text, _skip_space(text, at), ":"))
+            if key == "items" and text[at : at + 1] == "[":
+                payloads, at = _split_array(text, at, scan)
+                fields[key] = []
+            else:
+                fields[key], at = scan(text, at)
+            at = _next_or_end(text, at, "}")
+        if _skip_space(text, at + 1) != len(text):
+            raise _not_json()
+    except json.JSONDecodeError:
+        raise _not_json() from None
+    return fields, payloads
+
+
+def _split_array(text: str, at: int, scan: Callable[[str, int], tuple[object, int]]) -> tuple[list[bytes], int]:
+    payloads: list[bytes] = []
+    at = _skip_space(text, at + 1)
+    while text[at : at + 1] != "]":
+        start = at
+        _, at = scan(text, start)
+        payloads.append(text[start:at].encode("utf-8"))
+        at = _next_or_end(text, at, "]")
+    return payloads, at + 1
+
+
+def _skip_space(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def _expect(text: str, at: int, character: str) -> int:
+    if text[at : at + 1] != character:
+        raise _not_json()
+    return at + 1
+
+
+def _next_or_end(text: str, at: int, end: str) -> int:
+    """Step over a comma to the next member, or stay on the closing bracket."""
+    at = _skip_space(text, at)
+    if text[at : at + 1] == end:
+        return at
+    at = _skip_space(text, _expect(text, at, ","))
+    if text[at : at + 1] == end:
+        raise _not_json()
+    return at
+
+
+def _may_repeat_a_key(body: bytes, items: int) -> bool:
+    return any(body.count(key) > items for key in _QUOTED_KEYS_SAID_ONCE)
+
+
+def _read_item_with_care(payload: bytes, latest: datetime) -> Item:
+    if any(payload.count(key) > 1 for key in _QUOTED_KEYS_SAID_ONCE):
+        return _read_doubtful_item(payload, latest)
+    return _read_item(payload, latest)
+
+
+def _read_item(payload: bytes, latest: datetime) -> Item:
+    try:
+        probe = _probe_decoder.decode(payload)
+    except msgspec.DecodeError:
+        return _read_doubtful_item(payload, latest)
+    acus_as_sent = bytes(probe.acus_consumed)
+    if acus_as_sent.startswith(b'"'):
+        acus, acus_problem = _acus(msgspec.json.decode(acus_as_sent, type=str))
+    elif acus_as_sent == b"null":
+        acus, acus_problem = None, None
+    else:
+        acus, acus_problem = _acus(acus_as_sent.decode("ascii", "replace"))
+    return _item(
+        payload,
+        canonical_id(probe.session_id),
+        _instant(probe.created_at, latest),
+        _instant(probe.updated_at, latest),
+        acus,
+        acus_problem,
+    )
+
+
+class _Number(str):
+    """A JSON number, as its text."""
+
+    __slots__ = ()
+
+
+class _Constant(str):
+    """NaN, Infinity or -Infinity, which JSON does not have but Python's reader accepts."""
+
+    __slots__ = ()
+
+
+_NOT_TEXT = (_Number, _Constant)
+
+
+class _Members(dict[str, object]):
+    """A JSON object that remembers which of its keys were said more than once."""
+
+    __slots__ = ("repeated",)
+
+    def __init__(self, pairs: list[tuple[str, object]]) -> None:
+        super().__init__(pairs)
+        self.repeated: set[str] = set()
+        if len(self) != len(pairs):
+            seen: set[str] = set()
+            for key, _ in pairs:
+                (self.repeated if key in seen else seen).add(key)
+
+
+def _read_doubtful_item(payload: bytes, latest: datetime) -> Item:
+    """Read an item the fast path would not, and say what is wrong with it, if anything is."""
+    members = json.loads(
+        payload, parse_int=_Number, parse_float=_Number, parse_constant=_Constant, object_pairs_hook=_Members
+    )
+    if not isinstance(members, _Members):
+        return Item(payload, None, None, None, None, "it is not an object")
+    acus, acus_problem = _acus_of_any(members.get("acus_consumed"))
+    for key in _KEYS_SAID_ONCE:
+        if key in members.repeated:
+            acus, acus_problem = None, f"{key} is said twice"
+    session_id = members.get("session_id") if "session_id" not in members.repeated else None
+    return _item(
+        payload,
+        canonical_id(session_id),
+        _instant(_plain_number(members.get("created_at")), latest),
+        _instant(_plain_number(members.get("updated_at")), latest),
+        acus,
+        acus_problem,
+    )
+
+
+def _item(
+    payload: bytes,
+    session_id: str | None,
+    created_at: datetime | None,
+    updated_at: datetime | None,
+    acus: Decimal | None,
+    acus_problem: str | None,
+) -> Item:
+    problem = acus_problem
+    if session_id is None:
+        problem = problem or "session_id is not usable"
+    elif created_at is None:
+        problem = problem or "created_at is not usable"
+    return Item(payload, session_id, created_at, updated_at, acus, problem)
+
+
+def canonical_id(value: object) -> str | None:
+    """Give the id under which v2 and v3 meet: the API's without one leading `devin-`; None when it is not usable."""
+    if not isinstance(value, str) or isinstance(value, _NOT_TEXT):
+        return None
+    session_id = value.removeprefix("devin-")
+    if not session_id or len(session_id) > LONGEST_ID or session_id != session_id.strip():
+        return None
+    if not session_id.isprintable() and any(
+        unicodedata.category(character) in ("Cc", "Cs") for character in session_id
+    ):
+        return None
+    return session_id
+
+
+def _instant(value: object, latest: datetime) -> datetime | None:
+    """Read an ISO 8601 instant with a zone or epoch seconds; digits beyond the microsecond are cut."""
+    try:
+        if isinstance(value, str):
+            if _ISO_INSTANT.fullmatch(value) is None:
+                return None
+            at = datetime.fromisoformat(value).astimezone(UTC)
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MILLISECONDS_FROM:
+            return None
+        else:
+            at = datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return at if EARLIEST <= at <= latest else None
+
+
+def _plain_number(value: object) -> object:
+    """Turn a number's text back into a number; a constant or a number beyond any instant into None."""
+    if isinstance(value, _Constant):
+        return None
+    if isinstance(value, _Number):
+        return int(value) if _INTEGER.fullmatch(value) else float(value)
+    return value
+
+
+def _acus_of_any(value: object) -> tuple[Decimal | None, str | None]:
+    if value is None:
+        return None, None
+    return _acus(value) if isinstance(value, str) else (None, "acus_consumed is not a number")
+
+
+def _acus(text: str) -> tuple[Decimal | None, str | None]:
+    if _JSON_NUMBER.fullmatch(text) is None:
+        return None, "acus_consumed is not a number"
+    try:
+        exact = Decimal(text)
+    except InvalidOperation:
+        return None, "acus_consumed is beyond any number"
+    if exact.is_signed() and exact:
+        return None, "acus_consumed is negative"
+    if exact >= MOST_ACUS:
+        return None, "acus_consumed is absurdly large"
+    return exact.copy_abs().quantize(_SIX_PLACES, context=_EXACT), None

@@ -1,0 +1,185 @@
+"""Which answers are worth asking again, and how long to wait before doing so.
+
+The pipeline's only layer of retries. What an answer means to the person who asked lives in `client`; what
+a page must look like in `payloads`.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from random import SystemRandom
+from re import ASCII, compile
+from typing import TypeVar
+
+from devin_pipeline.devin_api.errors import DevinError, RateLimited, Unreachable
+
+MORE_TRIES = 5
+"""Six tries in all for what usually passes by itself."""
+
+MORE_TRIES_BY_STATUS = {
+    408: MORE_TRIES,
+    409: 2,
+    425: MORE_TRIES,
+    429: MORE_TRIES,
+    500: MORE_TRIES,
+    502: MORE_TRIES,
+    503: MORE_TRIES,
+    504: MORE_TRIES,
+    # A content network's own words for 502 and 504.
+    520: MORE_TRIES,
+    521: MORE_TRIES,
+    522: MORE_TRIES,
+    523: MORE_TRIES,
+    524: MORE_TRIES,
+}
+BACKOFF_BASE_SECONDS = 0.5
+BACKOFF_CAP_SECONDS = 30.0
+SHORTEST_RETRY_AFTER_SECONDS = 1.0
+LONGEST_RETRY_AFTER_SECONDS = 300.0
+
+_SECONDS = compile(r"\d{1,12}(?:\.\d{1,9})?", ASCII)
+jitter = SystemRandom().random
+_T = TypeVar("_T")
+
+
+def requested_wait(retry_after: str | None, date: str | None, now: datetime) -> float | None:
+    """Read a Retry-After header: seconds, or an HTTP date measured against the response's own Date.
+
+    Args:
+        retry_after: the header's value.
+        date: the same response's Date header, so that a skewed clock on either side does not matter.
+        now: what to measure against when the response has no Date.
+
+    Returns:
+        Seconds to wait, at least one; None when there is no usable header.
+    """
+    if retry_after is None:
+        return None
+    text = retry_after.strip()
+    if _SECONDS.fullmatch(text):
+        return max(float(text), SHORTEST_RETRY_AFTER_SECONDS)
+    until = http_date(text)
+    if until is None:
+        return None
+    return max((until - (http_date(date) or now)).total_seconds(), SHORTEST_RETRY_AFTER_SECONDS)
+
+
+def http_date(value: str | None) -> datetime | None:
+    """Read an HTTP date; None when it is missing or is none."""
+    if not value:
+        return None
+    try:
+        at = parsedate_to_datetime(value)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def backoff_seconds(tries: int, random: Callable[[], float]) -> float:
+    """Wait a random share of a growing span ("full jitter"), so that many clients do not come back at once."""
+    return random() * min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** (tries - 1))
+
+
+@dataclass
+class Deadline:
+    """The instant, on a monotonic clock, after which a read gives up."""
+
+    clock: Callable[[], float]
+    at: float
+
+    @classmethod
+    def after(cls, seconds: float, clock: Callable[[], float] = time.monotonic) -> "Deadline":
+        """Set a deadline that many seconds from now."""
+        return cls(clock, clock() + seconds)
+
+    def remaining(self) -> float:
+        """Seconds left; negative once it has passed."""
+        return self.at - self.clock()
+
+
+class Patience:
+    """Asks until there is an answer, waiting between tries as the API and the deadline allow.
+
+    Shared by all threads of a client: when the API tells one of them to wait, the others wait as well.
+
+    Args:
+        sleep: how to wait; None waits in a way that calling the read off ends.
+        clock: a monotonic clock, in seconds.
+        random: a number in [0, 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        sleep: Callable[[float], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = jitter,
+    ) -> None:
+        self.clock = clock
+        self._sleep = sleep
+        self._random = random
+        self._lock = threading.Lock()
+        self._quiet_until = float("-inf")
+
+    def ask(self, attempt: Callable[[], _T], *, deadline: Deadline, called_off: threading.Event) -> _T:
+        """Make the attempt until it succeeds or its error is final.
+
+        Raises:
+            DevinError: the last attempt's, once it is not worth another or the wait would pass the deadline.
+            CancelledError: the read was called off meanwhile.
+        """
+        failures: Counter[int] = Counter()
+        while True:
+            self._keep_quiet(deadline, called_off)
+            try:
+                return attempt()
+            except DevinError as error:
+                # Counted per kind: three resets must not use up the two further tries a wrong shape deserves.
+                failures[error.more_tries] += 1
+                tries = failures.total()
+                if failures[error.more_tries] > error.more_tries or tries > MORE_TRIES:
+                    raise
+                wait = self._wait_after(error, tries)
+                if wait >= deadline.remaining():
+                    raise
+            self._pause(wait, called_off)
+
+    def _wait_after(self, error: DevinError, tries: int) -> float:
+        if error.wait_seconds is None:
+            return backoff_seconds(tries, self._random)
+        with self._lock:
+            self._quiet_until = max(self._quiet_until, self.clock() + error.wait_seconds)
+        return error.wait_seconds
+
+    def _keep_quiet(self, deadline: Deadline, called_off: threading.Event) -> None:
+        if called_off.is_set():
+            raise CancelledError
+        with self._lock:
+            wait = self._quiet_until - self.clock()
+        if wait > 0 and wait >= deadline.remaining():
+            raise RateLimited(
+                "Devin asked for a pause longer than this read may last",
+                f"{wait:.0f} s are left of it",
+                "Run again later; the days already stored stay as they are",
+            )
+        if deadline.remaining() <= 0:
+            raise Unreachable(
+                "Reading took longer than it may",
+                "its time was used up by slow answers or repeated tries",
+                "Run again later, or for fewer days at once",
+            )
+        if wait > 0:
+            self._pause(wait, called_off)
+
+    def _pause(self, seconds: float, called_off: threading.Event) -> None:
+        if self._sleep is not None:
+            self._sleep(seconds)
+        else:
+            called_off.wait(seconds)
+        if called_off.is_set():
+            raise CancelledError

@@ -1,0 +1,340 @@
+"""One request: what is sent, what may come back, and which error each answer is.
+
+The only module that imports httpx. Whether to ask again lives in `retry`; what the body says in `payloads`.
+"""
+
+import json
+import logging
+import ssl
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from importlib.metadata import PackageNotFoundError, version
+from urllib.parse import urlsplit
+
+import httpx
+
+from devin_pipeline.devin_api.errors import BrokenPromise, DevinError, Misconfigured, RateLimited, Refused, Unreachable
+from devin_pipeline.devin_api.keys import VARIABLES, KeyKind, Secret
+from devin_pipeline.devin_api.retry import (
+    LONGEST_RETRY_AFTER_SECONDS,
+    MORE_TRIES,
+    MORE_TRIES_BY_STATUS,
+    Deadline,
+    http_date,
+    requested_wait,
+)
+
+LARGEST_BODY = 64 * 1024 * 1024
+"""Decoded. 200 sessions of 300 kB each fit; 200 kB of gzip that unfold to 200 MB do not."""
+
+_LARGEST_ERROR_BODY = 64 * 1024
+_LONGEST_DETAIL = 300
+_GZIP_STEP = 1024 * 1024
+
+_NEEDS: dict[KeyKind, str] = {
+    "v2": "a personal API key (apk_user_…) whose owner is an Enterprise Admin",
+    "v3": "an enterprise service user's credential (cog_…) with the permission ViewAccountSessions",
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: a name for messages, where, and with which kind of key."""
+
+    name: str
+    kind: KeyKind
+    path: str
+    key: Secret
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A 200: its decoded body and the server's own clock."""
+
+    body: bytes
+    server_time: datetime | None
+
+
+class Wire:
+    """Sends requests over a pool of connections that all threads share.
+
+    Args:
+        base_url: a checked address, without a trailing slash.
+        connections: how many may be open at once.
+        timeout_seconds: how long one read may stall, and how long one whole answer may take.
+    """
+
+    def __init__(self, base_url: str, *, connections: int, timeout_seconds: float) -> None:
+        # At INFO httpx prints whole URLs, user ids in the query included; httpcore prints headers at DEBUG.
+        for name in ("httpx", "httpcore"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self._base_url = base_url
+        self._timeout_seconds = timeout_seconds
+        is_plain = urlsplit(base_url).scheme == "http"
+        try:
+            self._http = httpx.Client(
+                headers={
+                    "Accept": "application/json",
+                    "Accept-Encoding": "gzip",
+                    "User-Agent": f"devin-pipeline/{_own_version()}",
+                },
+                timeout=timeout_seconds,
+                limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+                follow_redirects=False,
+                # Plain http is loopback only: a proxy from the environment could not reach it and would see the key.
+                trust_env=not is_plain,
+                # Loading the certificates takes 0.1 s; without TLS there is nothing to hold them against.
+                verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else True,
+            )
+        except (httpx.InvalidURL, ValueError, OSError) as error:
+            raise Misconfigured(
+                "No connection can be prepared",
+                f"the proxy or certificate settings of the environment do not hold ({type(error).__name__})",
+                "Check HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
+            ) from None
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._http.close()
+
+    def get(self, question: Question, params: Sequence[tuple[str, str]], deadline: Deadline) -> Answer:
+        """Ask once.
+
+        Args:
+            question: what to ask, and with which key.
+            params: the query; arrays as repeated names.
+            deadline: when the whole read gives up; this request may not outlast it.
+
+        Raises:
+            DevinError: anything but a 200 whose body arrived whole. Its `more_tries` tells whether to ask again.
+        """
+        seconds = max(0.001, min(self._timeout_seconds, deadline.remaining()))
+        own_deadline = Deadline.after(seconds, deadline.clock)
+        try:
+            with self._http.stream(
+                "GET",
+                f"{self._base_url}{question.path}",
+                params=httpx.QueryParams(list(params)),
+                headers={"Authorization": f"Bearer {question.key.reveal()}"},
+                timeout=seconds,
+            ) as response:
+                if response.status_code == HTTPStatus.OK:
+                    body = _whole_body(response, own_deadline, question)
+                    return Answer(body, http_date(response.headers.get("date")))
+                raise _error_of(response, own_deadline, question)
+        except httpx.RequestError as error:
+            # `from None`: the chained exception may quote the header it could not send.
+            raise _no_connection(error, question) from None
+
+
+def _own_version() -> str:
+    try:
+        return version("devin-pipeline")
+    except PackageNotFoundError:
+        return "0"
+
+
+def _whole_body(response: httpx.Response, deadline: Deadline, question: Question) -> bytes:
+    """Read a body piece by piece, so that a trickle meets the deadline and a bomb meets the cap."""
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        unfold = None
+    elif encoding in ("gzip", "x-gzip"):
+        unfold = _Gunzip(question)
+    else:
+        raise _damaged(question, "it is compressed in a way that was not asked for")
+    pieces: list[bytes] = []
+    size = 0
+    for raw in response.iter_raw():
+        for piece in unfold.feed(raw) if unfold else (raw,):
+            pieces.append(piece)
+            size += len(piece)
+            if size > LARGEST_BODY:
+                raise BrokenPromise(
+                    f"{question.name} could not be read",
+                    f"a page is larger than {LARGEST_BODY // 2**20} MB",
+                    "Check that DEVIN_API_URL leads to the Devin API",
+                )
+        if deadline.remaining() <= 0:
+            raise Unreachable(
+                f"{question.name} could not be read",
+                "an answer came too slowly to arrive whole",
+                "Check the network, then run again",
+                more_tries=MORE_TRIES,
+            )
+    if unfold is not None:
+        unfold.require_end()
+    return b"".join(pieces)
+
+
+class _Gunzip:
+    """gzip in small steps; unlike httpx's own, it notices a stream that ends early."""
+
+    def __init__(self, question: Question) -> None:
+        self._question = question
+        self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+
+    def feed(self, raw: bytes) -> "list[bytes]":
+        pieces: list[bytes] = []
+        size = 0
+        while raw and size <= LARGEST_BODY:
+            if self._member.eof:
+                self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            try:
+                piece = self._member.decompress(raw, _GZIP_STEP)
+            except zlib.error:
+                raise _damaged(self._question, "its compression is damaged") from None
+            pieces.append(piece)
+            size += len(piece)
+            raw = self._member.unconsumed_tail or self._member.unused_data
+        return pieces
+
+    def require_end(self) -> None:
+        if not self._member.eof:
+            raise _damaged(self._question, "it was cut short")
+
+
+def _damaged(question: Question, why: str) -> Unreachable:
+    return Unreachable(
+        f"{question.name} could not be read",
+        f"an answer arrived damaged: {why}",
+        "Check the network and any proxy in between, then run again",
+        more_tries=MORE_TRIES,
+    )
+
+
+def _no_connection(error: httpx.RequestError, question: Question) -> DevinError:
+    if _is_about_certificates(error):
+        return Refused(
+            f"{question.name} was not asked for",
+            "the server's certificate does not hold, so no key was sent",
+            "Check DEVIN_API_URL; behind a company proxy, point SSL_CERT_FILE at the company's certificates",
+        )
+    why = "no answer came in time" if isinstance(error, httpx.TimeoutException) else "the connection failed"
+    return Unreachable(
+        f"{question.name} could not be read",
+        f"{why} ({type(error).__name__})",
+        "Check the network and DEVIN_API_URL, then run again",
+        more_tries=MORE_TRIES,
+    )
+
+
+def _is_about_certificates(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _error_of(response: httpx.Response, deadline: Deadline, question: Question) -> DevinError:
+    """Say what an answer other than 200 means and what to do about it."""
+    status = response.status_code
+    name, kind = question.name, question.kind
+    variable = VARIABLES[kind]
+    if status in MORE_TRIES_BY_STATUS:
+        return _transient(response, question)
+    if status == HTTPStatus.UNAUTHORIZED:
+        return Refused(
+            f"{name} was refused (401)",
+            f"Devin does not know the key in {variable}, or it has expired",
+            f"Set {variable} to {_NEEDS[kind]}",
+        )
+    if status == HTTPStatus.FORBIDDEN:
+        return Refused(
+            f"{name} was refused (403)",
+            f"the key in {variable} lacks the permission",
+            f"{variable} must be {_NEEDS[kind]}; or leave this feed out of DEVIN_FEEDS",
+        )
+    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE):
+        return Refused(
+            f"{name} was refused ({status})",
+            f"this endpoint, API version {kind} or the organization is gone, or the key has no enterprise scope",
+            "Check DEVIN_API_URL and DEVIN_ORG_ID; or leave this feed out of DEVIN_FEEDS",
+        )
+    if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY):
+        detail = _validation_detail(response, deadline, question)
+        return Refused(
+            f"{name} was refused ({status})",
+            f"Devin does not accept the request{f': {detail}' if detail else ''}",
+            "Check DEVIN_ORG_ID and the days asked for; if they are right, the API has changed",
+        )
+    if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+        return Refused(
+            f"{name} was redirected ({status})",
+            "a key is never sent on to another address",
+            "Set DEVIN_API_URL to the API's own address",
+        )
+    if status < HTTPStatus.MULTIPLE_CHOICES:
+        return BrokenPromise(
+            f"{name} could not be read",
+            f"Devin answered {status} where 200 is promised",
+            "Run again; if it stays, the API has changed",
+            more_tries=2,
+        )
+    if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Refused(
+            f"{name} was refused ({status})",
+            "Devin, or a proxy in between, does not accept the request",
+            f"Check DEVIN_API_URL and {variable}",
+        )
+    return Unreachable(
+        f"{name} could not be read",
+        f"Devin answered {status}",
+        "Run again later",
+    )
+
+
+def _transient(response: httpx.Response, question: Question) -> DevinError:
+    status = response.status_code
+    wait = requested_wait(response.headers.get("retry-after"), response.headers.get("date"), datetime.now(UTC))
+    more_tries = MORE_TRIES_BY_STATUS[status]
+    if wait is not None and wait > LONGEST_RETRY_AFTER_SECONDS:
+        return RateLimited(
+            f"{question.name} could not be read",
+            f"Devin asks for a pause of {wait:.0f} s ({status})",
+            "Run again after that; the days already stored stay as they are",
+        )
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return RateLimited(
+            f"{question.name} could not be read",
+            "Devin answers that there are too many requests (429)",
+            "Run again later, or for fewer days at once",
+            more_tries=more_tries,
+            wait_seconds=wait,
+        )
+    return Unreachable(
+        f"{question.name} could not be read",
+        f"Devin answered {status} each time",
+        "Run again later",
+        more_tries=more_tries,
+        wait_seconds=wait,
+    )
+
+
+def _validation_detail(response: httpx.Response, deadline: Deadline, question: Question) -> str:
+    """Give where and what of a validation error; never the `input`, which may be anything."""
+    try:
+        body = bytearray()
+        for piece in response.iter_bytes():
+            body += piece
+            if len(body) > _LARGEST_ERROR_BODY or deadline.remaining() <= 0:
+                return ""
+        told = json.loads(bytes(body))
+    except (httpx.RequestError, ValueError, RecursionError):
+        return ""
+    details = told.get("detail") if isinstance(told, dict) else None
+    if not isinstance(details, list):
+        return ""
+    lines = []
+    for detail in details[:5]:
+        if isinstance(detail, dict) and isinstance(detail.get("msg"), str):
+            loc = detail.get("loc")
+            where = ".".join(str(step) for step in loc if isinstance(step, str | int)) if isinstance(loc, list) else ""
+            lines.append(f"{where} {detail['msg']}".strip())
+    text = "; ".join(lines).replace(question.key.reveal(), "…")
+    # Someone else's text must not move a terminal's cursor or start a new log line.
+    return "".join(character if character.isprintable() else "?" for character in text)[:_LONGEST_DETAIL]

@@ -1,0 +1,443 @@
+import base64
+import gzip
+import json
+import logging
+import threading
+import time
+import traceback
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+import devin_pipeline.devin_api
+from devin_pipeline.devin_api import (
+    BrokenPromise,
+    DevinClient,
+    DevinError,
+    Feed,
+    Misconfigured,
+    RateLimited,
+    Refused,
+    Unreachable,
+    Window,
+)
+from devin_pipeline_tests.devin_api.scripted import (
+    START,
+    V2_KEY,
+    V3_KEY,
+    Asked,
+    FakeTime,
+    Reply,
+    client_of,
+    cut_short,
+    days,
+    honest_v2,
+    honest_v3,
+    json_reply,
+    page_v2,
+    page_v3,
+    reset,
+    serving,
+    sessions,
+    trickle,
+)
+
+DAY = days(1)
+ONE = [{"session_id": "a", "created_at": int(START.timestamp()), "acus_consumed": 1}]
+GOOD = page_v3(ONE)
+
+
+def hang_up(handler: BaseHTTPRequestHandler) -> None:
+    handler.connection.close()
+
+
+def talk_nonsense(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"garbage\r\n\r\n")
+
+
+TRANSIENT = {
+    **{f"status {status}": Reply(status=status) for status in (408, 409, 425, 429, 500, 502, 503, 504)},
+    "reset": Reply(instead=reset),
+    "hung up": Reply(instead=hang_up),
+    "cut short": Reply(instead=cut_short(GOOD.body)),
+    "no HTTP": Reply(instead=talk_nonsense),
+    "truncated JSON": Reply(GOOD.body[:-5]),
+    "empty": Reply(b""),
+    "no content": Reply(status=204),
+    "HTML": Reply(b"<html>sign in</html>", headers={"Content-Type": "text/html"}),
+    "wrong shape": json_reply({"detail": "oops"}),
+    "bad gzip": Reply(b"not gzip", headers={"Content-Encoding": "gzip"}),
+    "gzip cut short": Reply(gzip.compress(GOOD.body)[:-6], headers={"Content-Encoding": "gzip"}),
+    "gzip with a wrong sum": Reply(gzip.compress(GOOD.body)[:-8] + b"\0" * 8, headers={"Content-Encoding": "gzip"}),
+    "unknown compression": Reply(GOOD.body, headers={"Content-Encoding": "br"}),
+}
+
+
+@pytest.mark.parametrize("fault", TRANSIENT)
+def test_what_passes_by_itself_is_asked_again(fault: str) -> None:
+    fake = FakeTime()
+    with (
+        serving(lambda asked: TRANSIENT[fault] if asked.number <= 2 else GOOD) as served,
+        client_of(served, fake=fake) as client,
+    ):
+        listing = client.sessions_v3(DAY)
+    assert [item.session_id for item in listing.items] == ["a"]
+    assert listing.failures == {}
+    assert (listing.requests, listing.retries, listing.pages) == (3, 2, 1)
+    assert fake.slept == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("fault", "hits"),
+    [("status 503", 6), ("reset", 6), ("truncated JSON", 6), ("status 409", 3), ("HTML", 3), ("wrong shape", 3)],
+)
+def test_what_does_not_pass_fails_its_day_after_so_many_tries(fault: str, hits: int) -> None:
+    with serving(lambda asked: TRANSIENT[fault]) as served, client_of(served) as client:
+        listing = client.sessions_v3(DAY)
+    assert listing.items == []
+    assert list(listing.failures) == DAY
+    assert len(served.asked) == hits
+    assert "sign in" not in str(listing.failures[DAY[0]])
+
+
+REFUSALS = {
+    400: "does not accept the request",
+    401: "DEVIN_V3_API_KEY",
+    403: "ViewAccountSessions",
+    404: "API version v3",
+    405: "API version v3",
+    410: "API version v3",
+    402: "proxy",
+    301: "DEVIN_API_URL",
+    307: "DEVIN_API_URL",
+}
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+def test_a_refusal_is_raised_at_once_and_says_what_to_change(status: int) -> None:
+    reply = Reply(b"secret body", status, {"Location": "/elsewhere"})
+    with (
+        serving(lambda asked: reply) as served,
+        client_of(served) as client,
+        pytest.raises(Refused, match=REFUSALS[status]) as caught,
+    ):
+        client.sessions_v3(days(40))
+    assert len(served.asked) == 1
+    assert "secret body" not in str(caught.value)
+
+
+def test_v2_names_the_enterprise_admin_and_its_own_variable() -> None:
+    with (
+        serving(lambda asked: Reply(status=403)) as served,
+        client_of(served) as client,
+        pytest.raises(Refused, match=r"DEVIN_V2_API_KEY.*Enterprise Admin"),
+    ):
+        client.session_insights_v2(DAY)
+
+
+@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+def test_a_refusal_half_way_returns_nothing(feed: Feed) -> None:
+    over = days(30)
+    every = sessions(3000, over, "v2" if feed == "session_insights_v2" else "v3")
+    serve = honest_v2 if feed == "session_insights_v2" else honest_v3
+    with (
+        serving(lambda asked: serve(every, asked) if asked.number < 6 else Reply(status=401)) as served,
+        client_of(served) as client,
+        pytest.raises(Refused, match="401"),
+    ):
+        client.read(feed, over)
+    assert len(served.asked) <= 5 + 8
+
+
+def test_a_validation_error_tells_where_and_what_but_never_the_input() -> None:
+    detail = [
+        {"loc": ["query", "first"], "msg": "too\nlarge " + V3_KEY, "input": "prompt", "ctx": {}},
+        {"loc": ["query"], "msg": "x" * 400},
+    ]
+    with (
+        serving(lambda asked: json_reply({"detail": detail}, 422)) as served,
+        client_of(served) as client,
+        pytest.raises(Refused, match=r"query\.first too\?large …; query xxx") as caught,
+    ):
+        client.sessions_v3(DAY)
+    assert "prompt" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+    assert len(served.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"detail":"prompt"}', b"prompt", b'["prompt"]', b'{"detail":[1,{"msg":2}]}', b"[" * 9999]
+)
+def test_an_unreadable_validation_error_is_not_quoted(body: bytes) -> None:
+    with (
+        serving(lambda asked: Reply(body, 422)) as served,
+        client_of(served) as client,
+        pytest.raises(Refused, match=r"does not accept the request\.") as caught,
+    ):
+        client.sessions_v3(DAY)
+    assert "prompt" not in str(caught.value)
+
+
+def test_a_redirect_takes_no_key_anywhere() -> None:
+    with serving(lambda asked: GOOD) as other:
+        reply = Reply(status=302, headers={"Location": f"{other.url}/v3/enterprise/sessions"})
+        with serving(lambda asked: reply) as served, client_of(served) as client, pytest.raises(Refused):
+            client.sessions_v3(DAY)
+    assert other.asked == []
+
+
+@pytest.mark.parametrize(
+    ("header", "slept"),
+    [
+        ("2", 2.0),
+        ("Sat, 01 Mar 2025 12:00:20 GMT", 20.0),
+        ("Sat, 01 Mar 2025 11:00:20 GMT", 1.0),
+        ("-1", 0.5),
+        ("1e9", 0.5),
+        ("300", 300.0),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_pause_the_api_asks_for_is_kept(header: str, slept: float, status: int) -> None:
+    fake = FakeTime()
+    busy = Reply(status=status, headers={"Retry-After": header})
+    with (
+        serving(lambda asked: busy if asked.number == 1 else GOOD) as served,
+        client_of(served, fake=fake) as client,
+    ):
+        assert client.sessions_v3(DAY).failures == {}
+    assert fake.slept == [slept]
+
+
+@pytest.mark.parametrize("seconds", ["301", "1000000000"])
+@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+def test_a_pause_beyond_reason_fails_every_day_at_once_as_rate_limited(feed: Feed, seconds: str) -> None:
+    fake = FakeTime()
+    over = [*days(3), *days(3, START + timedelta(days=9))]
+    busy = Reply(status=429, headers={"Retry-After": seconds})
+    with serving(lambda asked: busy) as served, client_of(served, fake=fake) as client:
+        listing = client.read(feed, over)
+    assert sorted(listing.failures) == over
+    assert {type(error) for error in listing.failures.values()} == {RateLimited}
+    assert fake.slept == []
+    assert len(served.asked) <= 2
+
+
+def test_too_many_requests_for_ever_is_rate_limited_within_the_budget() -> None:
+    fake = FakeTime()
+    busy = Reply(status=429, headers={"Retry-After": "250"})
+    with serving(lambda asked: busy) as served, client_of(served, fake=fake) as client:
+        listing = client.sessions_v3(DAY)
+    assert isinstance(listing.failures[DAY[0]], RateLimited)
+    assert sum(fake.slept) <= 600
+
+
+@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+def test_only_the_days_that_fail_are_lost(feed: Feed) -> None:
+    over = days(5)
+    every = sessions(50, over, "v2" if feed == "session_insights_v2" else "v3")
+    serve = honest_v2 if feed == "session_insights_v2" else honest_v3
+    bad = over[2].start
+
+    def script(asked: Asked) -> Reply:
+        bound = asked.one("created_date_from") or asked.one("created_after")
+        whole = asked.one("created_date_to") or asked.one("created_before")
+        starts_bad = bound in (bad.strftime("%Y-%m-%dT%H:%M:%SZ"), str(int(bad.timestamp())))
+        ends_last = whole in ("2025-03-06T08:00:00Z", str(int(over[-1].end.timestamp())))
+        return (
+            Reply(b"[]")
+            if starts_bad or (ends_last and bound in ("2025-03-01T08:00:00Z", "1740816000"))
+            else serve(every, asked)
+        )
+
+    with serving(script) as served, client_of(served) as client:
+        listing = client.read(feed, over)
+    assert list(listing.failures) == [over[2]]
+    assert isinstance(listing.failures[over[2]], BrokenPromise)
+    assert "2025-03-03T08:00:00Z to 2025-03-04T08:00:00Z" in str(listing.failures[over[2]])
+    assert len(listing.items) == 40
+    assert not any(bad <= item.created_at < over[2].end for item in listing.items if item.created_at)
+
+
+def test_a_server_that_is_down_is_not_asked_once_for_each_day_of_a_year() -> None:
+    over = days(365)
+    with serving(lambda asked: Reply(instead=reset)) as served, client_of(served) as client:
+        listing = client.sessions_v3(over)
+    assert sorted(listing.failures) == over
+    assert {type(error) for error in listing.failures.values()} == {Unreachable}
+    assert len(served.asked) <= 6 * (1 + 3 * 8)
+
+
+def test_a_closed_port_is_a_clear_failure() -> None:
+    with serving(lambda asked: GOOD) as served:
+        pass
+    with client_of(served) as client:
+        error = client.sessions_v3(DAY).failures[DAY[0]]
+    assert isinstance(error, Unreachable)
+    assert "the connection failed (ConnectError)" in str(error)
+
+
+def test_a_trickled_body_is_cut_at_the_deadline() -> None:
+    began = time.monotonic()
+    with (
+        serving(lambda asked: Reply(instead=trickle(GOOD.body, 0.05))) as served,
+        DevinClient(base_url=served.url, v3_key=V3_KEY, timeout_seconds=0.3) as client,
+        pytest.raises(Unreachable, match="too slowly"),
+    ):
+        client.updated_in("sessions_v3", DAY[0], max_pages=1, deadline_seconds=5)
+    assert time.monotonic() - began < 2
+
+
+def test_an_answer_that_never_comes_times_out() -> None:
+    done = threading.Event()
+
+    def keep_silent(handler: BaseHTTPRequestHandler) -> None:
+        done.wait(2)
+
+    with (
+        serving(lambda asked: Reply(instead=keep_silent)) as served,
+        DevinClient(base_url=served.url, v3_key=V3_KEY, timeout_seconds=0.2) as client,
+        pytest.raises(Unreachable, match="no answer came in time"),
+    ):
+        client.updated_in("sessions_v3", DAY[0], max_pages=1, deadline_seconds=5)
+    done.set()
+
+
+def test_a_bomb_is_stopped_at_the_cap_and_not_asked_for_again() -> None:
+    bomb = Reply(gzip.compress(b" " * (80 * 2**20), 1), headers={"Content-Encoding": "gzip"})
+    with serving(lambda asked: bomb) as served, client_of(served) as client:
+        listing = client.sessions_v3(DAY)
+    assert "larger than 64 MB" in str(listing.failures[DAY[0]])
+    assert len(served.asked) == 1
+
+
+@pytest.mark.parametrize("headers", [{"Content-Type": "text/plain"}, {"Content-Encoding": "identity"}, {}])
+def test_json_under_another_name_is_read(headers: dict[str, str]) -> None:
+    with serving(lambda asked: Reply(GOOD.body, headers=headers)) as served, client_of(served) as client:
+        assert len(client.sessions_v3(DAY).items) == 1
+
+
+def test_a_compressed_page_of_several_members_is_read() -> None:
+    body = gzip.compress(GOOD.body[:20]) + gzip.compress(GOOD.body[20:])
+    reply = Reply(body, headers={"Content-Encoding": "gzip"})
+    with serving(lambda asked: reply) as served, client_of(served) as client:
+        listing = client.sessions_v3(DAY)
+    assert len(listing.items) == 1
+    assert listing.bytes_read == len(GOOD.body)
+
+
+def test_each_feed_sends_its_own_key_and_who_is_asking() -> None:
+    with (
+        serving(lambda asked: page_v2([], total=0) if "v2" in asked.path else page_v3([])) as served,
+        client_of(served) as client,
+    ):
+        client.session_insights_v2(DAY)
+        client.sessions_v3(DAY)
+        client.session_insights_v3(DAY)
+    assert [asked.headers["Authorization"] for asked in served.asked] == [
+        f"Bearer {V2_KEY}",
+        f"Bearer {V3_KEY}",
+        f"Bearer {V3_KEY}",
+    ]
+    assert all(asked.headers["User-Agent"].startswith("devin-pipeline/") for asked in served.asked)
+
+
+def test_one_organization_is_asked_through_its_own_endpoints() -> None:
+    with (
+        serving(lambda asked: page_v2([], total=0) if "v2" in asked.path else page_v3([])) as served,
+        client_of(served, org_id="org-a/b|c") as client,
+    ):
+        client.session_insights_v2(DAY)
+        client.sessions_v3(DAY)
+        client.session_insights_v3(DAY)
+    assert [asked.path for asked in served.asked] == [
+        "/v2/enterprise/organizations/org-a%2Fb%7Cc/sessions/insights",
+        "/v3/organizations/org-a%2Fb%7Cc/sessions",
+        "/v3/organizations/org-a%2Fb%7Cc/sessions/insights",
+    ]
+
+
+def test_a_feed_without_its_key_is_misconfigured_before_any_request() -> None:
+    with (
+        serving(lambda asked: GOOD) as served,
+        DevinClient(base_url=served.url, v3_key=V3_KEY) as client,
+        pytest.raises(Misconfigured, match="DEVIN_V2_API_KEY is not set"),
+    ):
+        client.session_insights_v2(DAY)
+    assert served.asked == []
+
+
+@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+def test_updates_are_told_with_how_complete_they_are(feed: Feed) -> None:
+    over = days(2)
+    every = sessions(450, over, "v2" if feed == "session_insights_v2" else "v3")
+    serve = honest_v2 if feed == "session_insights_v2" else honest_v3
+    whole = Window(over[0].start, over[1].end)
+    with serving(lambda asked: serve(every, asked)) as served, client_of(served) as client:
+        all_of_it = client.updated_in(feed, whole, max_pages=20, deadline_seconds=45)
+        part = client.updated_in(feed, whole, max_pages=2, deadline_seconds=45)
+    assert (len(all_of_it.items), all_of_it.complete, all_of_it.pages, all_of_it.total) == (450, True, 3, 450)
+    assert (len(part.items), part.complete, part.pages) == (400, False, 2)
+
+
+def test_updates_are_asked_for_once_without_a_retry() -> None:
+    fake = FakeTime()
+    with (
+        serving(lambda asked: Reply(status=503)) as served,
+        client_of(served, fake=fake) as client,
+        pytest.raises(Unreachable, match="updated 2025-03-01"),
+    ):
+        client.updated_in("sessions_v3", DAY[0], max_pages=20, deadline_seconds=45)
+    assert len(served.asked) == 1
+    assert fake.slept == []
+
+
+def test_updates_under_an_ignored_filter_are_a_failure() -> None:
+    old = sessions(20, days(1, START - timedelta(days=30)), "v3")
+    with (
+        serving(lambda asked: page_v3(old)) as served,
+        client_of(served) as client,
+        pytest.raises(BrokenPromise, match="filter is ignored"),
+    ):
+        client.updated_in("sessions_v3", DAY[0], max_pages=20, deadline_seconds=45)
+
+
+def test_updates_whose_pages_moved_are_not_complete() -> None:
+    every = sessions(450, DAY, "v2")
+    with serving(lambda asked: honest_v2(every[asked.number :], asked)) as served, client_of(served) as client:
+        updated = client.updated_in("session_insights_v2", DAY[0], max_pages=20, deadline_seconds=45)
+    assert updated.complete is False
+
+
+def test_the_key_is_in_no_message_repr_traceback_or_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    told: list[str] = []
+    faults = [*TRANSIENT.values(), *(Reply(V3_KEY.encode(), status) for status in (*REFUSALS, 422))]
+    for fault in faults:
+        with serving(lambda asked, fault=fault: fault) as served, client_of(served) as client:  # type: ignore[misc]
+            told += [repr(client), str(client), repr(vars(client))]
+            try:
+                told += [repr(error) for error in client.sessions_v3(DAY).failures.values()]
+            except DevinError as error:
+                told += [str(error), repr(error), repr(vars(error)), "".join(traceback.format_exception(error))]
+    text = "\n".join([*told, caplog.text])
+    assert len(told) > 60
+    for form in (V3_KEY, quote(V3_KEY), base64.b64encode(V3_KEY.encode()).decode(), V3_KEY[5:]):
+        assert form not in text
+    assert "created_after" not in caplog.text
+
+
+def test_httpx_is_imported_in_one_module_only() -> None:
+    room = Path(devin_pipeline.devin_api.__file__).parent
+    assert [path.name for path in room.glob("*.py") if "import httpx" in path.read_text()] == ["wire.py"]
+
+
+def test_decoding_keeps_numbers_as_sent() -> None:
+    text = b'{"session_id":"a","created_at":1740830400,"acus_consumed":1.10,"deep":{"n":1.000}}'
+    with serving(lambda asked: Reply(b'{"items":[' + text + b"]}")) as served, client_of(served) as client:
+        (item,) = client.sessions_v3(DAY).items
+    assert item.payload == text
+    assert json.loads(item.payload)["deep"] == {"n": 1.0}

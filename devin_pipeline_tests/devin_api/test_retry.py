@@ -1,0 +1,141 @@
+import threading
+from concurrent.futures import CancelledError
+from datetime import UTC, datetime
+
+import pytest
+
+from devin_pipeline.devin_api import BrokenPromise, RateLimited, Unreachable
+from devin_pipeline.devin_api.retry import Deadline, Patience, backoff_seconds, requested_wait
+from devin_pipeline_tests.devin_api.scripted import FakeTime
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+DATE = "Sat, 01 Mar 2025 12:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("2", 2.0),
+        (" 2.5 ", 2.5),
+        ("0", 1.0),
+        ("Sat, 01 Mar 2025 12:00:07 GMT", 7.0),
+        ("Sat, 01 Mar 2025 11:00:00 GMT", 1.0),
+        ("1000000000", 1e9),
+    ],
+)
+def test_both_forms_of_retry_after_are_read_by_the_servers_own_clock(header: str, seconds: float) -> None:
+    assert requested_wait(header, DATE, NOW) == seconds
+
+
+@pytest.mark.parametrize("header", [None, "", "-1", "soon", "1e9", "nan", "inf", "٣", "Sat, 99 Mar 2025 12:00:07 GMT"])
+def test_an_unusable_retry_after_is_left_to_the_backoff(header: str | None) -> None:
+    assert requested_wait(header, DATE, NOW) is None
+
+
+def test_without_a_date_header_our_own_clock_measures() -> None:
+    assert requested_wait("Tue, 01 Jan 2030 00:00:09 GMT", None, NOW) == 9.0
+
+
+def test_the_backoff_doubles_up_to_its_cap_and_any_share_of_it_may_be_waited() -> None:
+    assert [backoff_seconds(n, lambda: 1.0) for n in range(1, 9)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    assert backoff_seconds(3, lambda: 0.25) == 0.5
+
+
+def ask(
+    errors: list[Exception], fake: FakeTime, *, budget: float = 600, called_off: threading.Event | None = None
+) -> int:
+    """Give how many attempts it took until the errors ran out."""
+    attempts = 0
+
+    def attempt() -> int:
+        nonlocal attempts
+        attempts += 1
+        if errors:
+            raise errors.pop(0)
+        return attempts
+
+    patience = Patience(sleep=fake.sleep, clock=fake.clock, random=lambda: 1.0)
+    return patience.ask(
+        attempt, deadline=Deadline.after(budget, fake.clock), called_off=called_off or threading.Event()
+    )
+
+
+def unreachable() -> Unreachable:
+    return Unreachable("w", "w", "t", more_tries=5)
+
+
+def wrong_shape() -> BrokenPromise:
+    return BrokenPromise("w", "w", "t", more_tries=2)
+
+
+def test_what_passes_by_itself_gets_six_tries_and_no_more() -> None:
+    fake = FakeTime()
+    assert ask([unreachable() for _ in range(5)], fake) == 6
+    assert fake.slept == [0.5, 1, 2, 4, 8]
+    left: list[Exception] = [unreachable() for _ in range(9)]
+    with pytest.raises(Unreachable):
+        ask(left, FakeTime())
+    assert len(left) == 3
+
+
+def test_a_wrong_shape_gets_two_further_tries_of_its_own() -> None:
+    assert ask([unreachable(), unreachable(), wrong_shape(), wrong_shape()], FakeTime()) == 5
+    left: list[Exception] = [wrong_shape() for _ in range(9)]
+    with pytest.raises(BrokenPromise):
+        ask(left, FakeTime())
+    assert len(left) == 6
+
+
+def test_what_the_api_refuses_is_not_asked_again() -> None:
+    fake = FakeTime()
+    left: list[Exception] = [BrokenPromise("w", "w", "t"), unreachable()]
+    with pytest.raises(BrokenPromise):
+        ask(left, fake)
+    assert len(left) == 1
+    assert fake.slept == []
+
+
+def test_a_wait_that_would_pass_the_deadline_is_not_begun() -> None:
+    fake = FakeTime()
+    with pytest.raises(RateLimited):
+        ask([RateLimited("w", "w", "t", more_tries=5, wait_seconds=200)], fake, budget=100)
+    assert fake.slept == []
+
+
+def test_a_pause_asked_of_one_thread_holds_for_the_others() -> None:
+    fake = FakeTime()
+    patience = Patience(sleep=fake.sleep, clock=fake.clock, random=lambda: 1.0)
+    errors = [RateLimited("w", "w", "t", more_tries=5, wait_seconds=60)]
+
+    def attempt() -> str:
+        if errors:
+            raise errors.pop()
+        return "asked"
+
+    assert patience.ask(attempt, deadline=Deadline.after(600, fake.clock), called_off=threading.Event()) == "asked"
+    # As another thread sees it that asks half-way through the pause.
+    fake.at -= 30
+    assert patience.ask(attempt, deadline=Deadline.after(600, fake.clock), called_off=threading.Event()) == "asked"
+    assert fake.slept == [60, 30]
+    fake.at -= 60
+    with pytest.raises(RateLimited, match="longer than this read may last"):
+        patience.ask(attempt, deadline=Deadline.after(20, fake.clock), called_off=threading.Event())
+
+
+def test_a_read_that_was_called_off_asks_nothing_more() -> None:
+    called_off = threading.Event()
+    called_off.set()
+    with pytest.raises(CancelledError):
+        ask([], FakeTime(), called_off=called_off)
+
+
+def test_calling_off_ends_a_wait() -> None:
+    called_off = threading.Event()
+    patience = Patience()
+    threading.Timer(0.05, called_off.set).start()
+
+    def attempt() -> None:
+        raise RateLimited("w", "w", "t", more_tries=5, wait_seconds=60)
+
+    with pytest.raises(CancelledError):
+        patience.ask(attempt, deadline=Deadline.after(600), called_off=called_off)
