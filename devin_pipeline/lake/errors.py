@@ -3,7 +3,8 @@
 LakeError
 ├── WrongLake: the lake belongs to another kind, host, scope or day hour
 ├── TooManyConflicts: other writers kept winning the race for the same days
-└── NotReadOnly: a query that would write or change settings
+├── NotReadOnly: a query that would write or change settings
+└── QueryFailed: a query that DuckDB could not run
 """
 
 
@@ -33,3 +34,7 @@ class TooManyConflicts(LakeError):
 
 class NotReadOnly(LakeError):
     """A query that would write or change settings."""
+
+
+class QueryFailed(LakeError):
+    """A query that DuckDB could not run."""

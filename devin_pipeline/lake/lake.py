@@ -139,6 +139,19 @@ class Lake:
             reader.view(table.name, self.snapshot(table).query(days))
         return reader
 
+    def answer(self, query: str) -> pa.Table:
+        """The rows of one SELECT over the tables; it can read nothing else and change nothing.
+
+        Raises:
+            NotReadOnly: It is none, several, or one that writes or changes settings.
+            QueryFailed: DuckDB could not run it.
+        """
+        with Reader() as reader:
+            for table in reader.tables_in(query):
+                reader.view(table.name, self.snapshot(table).query())
+            reader.lock([self.uri])
+            return reader.answer(query)
+
     def rewrite(self, table: Table, plan: Callable[[Snapshot], Rewrite | None]) -> Commit:
         """Commit what `plan` makes of the newest snapshot, planning again when another writer was faster.
 

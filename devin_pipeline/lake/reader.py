@@ -1,14 +1,15 @@
 """One DuckDB connection: tables in, rows out. Every DuckDB statement of the project runs through it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 import duckdb
 import pyarrow as pa
 
-from devin_pipeline.lake.errors import NotReadOnly
-from devin_pipeline.tables import Table
+from devin_pipeline.lake.errors import NotReadOnly, QueryFailed
+from devin_pipeline.tables import TABLES, Table
 
 Params = Mapping[str, object]
 
@@ -49,6 +50,15 @@ def _sql_type(type_: pa.DataType) -> str:
         pa.int64(): "bigint",
         pa.timestamp("us", tz="UTC"): "timestamptz",
     }[type_]
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        first_line = str(error).partition("\n")[0]
+        raise QueryFailed("This query failed", first_line, "`devin-pipeline tables` lists what there is") from None
 
 
 class Reader:
@@ -97,21 +107,31 @@ class Reader:
         self._connection.execute("use memory")
         self._connection.execute("detach catalog")
 
-    def only_reads(self, query: str) -> str:
-        """`query`, if it is one statement that reads.
+    def tables_in(self, query: str) -> list[Table]:
+        """The tables of the contract that a query names, so that only their files are looked at.
 
         Raises:
             NotReadOnly: It is none, several, or one that writes or changes settings.
-            duckdb.Error: It does not parse.
+            QueryFailed: It does not parse.
         """
-        statements = self._connection.extract_statements(query)
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            raise NotReadOnly(
-                "This query was not run",
-                "the lake is read-only here, and takes one SELECT (or WITH, FROM, DESCRIBE, SUMMARIZE) at a time",
-                "Send one statement that reads",
-            )
-        return query
+        with _explained():
+            statements = self._connection.extract_statements(query)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise NotReadOnly(
+                    "This query was not run",
+                    "the lake is read-only here, and takes one SELECT (or WITH, FROM, DESCRIBE, SUMMARIZE) at a time",
+                    "Send one statement that reads",
+                )
+        return [table for name, table in TABLES.items() if name in query.lower()]
+
+    def answer(self, query: str) -> pa.Table:
+        """The rows of a person's query.
+
+        Raises:
+            QueryFailed: DuckDB could not run it.
+        """
+        with _explained():
+            return self.rows(query)
 
     def lock(self, folders: Iterable[str]) -> None:
         """From now on read no file outside `folders`, and let no statement change that."""

@@ -1,0 +1,106 @@
+"""What Dagster shows of a table: the facts of its asset, and the figures of a run.
+
+Numbers and fixed words only. Text from the API is data and never becomes metadata, tags or descriptions.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from devin_pipeline.lake import Commit, Lake
+from devin_pipeline.tables import Table
+
+OWNERS = ["team:devin-pipeline"]
+CODE_VERSION = "1"
+
+
+def table_asset(table: Table, **more: Any) -> Callable[[Callable[..., None]], dg.AssetsDefinition]:
+    """`dg.asset` with the facts of a table."""
+    decorator: Callable[[Callable[..., None]], dg.AssetsDefinition] = dg.asset(**facts(table), **more)
+    return decorator
+
+
+def facts(table: Table) -> dict[str, Any]:
+    """What stays the same from run to run: key, grain, group, kinds, owners, columns and code version."""
+    return {
+        "key": table.name,
+        "description": table.grain,
+        "group_name": table.layer,
+        "kinds": {"python" if table.layer == "raw" else "duckdb", "deltalake", "parquet"},
+        "owners": OWNERS,
+        "code_version": CODE_VERSION,
+        "metadata": {
+            "dagster/column_schema": dg.TableSchema(
+                columns=[
+                    dg.TableColumn(
+                        column.name,
+                        str(column.type),
+                        column.description,
+                        constraints=dg.TableColumnConstraints(nullable=column.nullable),
+                    )
+                    for column in table.columns
+                ]
+            ),
+            "dagster/table_name": table.name,
+        },
+    }
+
+
+def report_days(
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    table: Table,
+    figures: Mapping[date, Mapping[str, int | Decimal | None]],
+    run_figures: Mapping[str, int] | None = None,
+) -> None:
+    """Record the figures of each day of a run on its partition, and those of the whole run on each.
+
+    One result for a range would copy the same number onto every day and flatten the plots.
+    """
+    rows = dict.fromkeys(figures, 0)
+    for file in lake.snapshot(table).stored_files():
+        if file.day in rows:
+            rows[file.day] += file.rows
+    for day, of_day in figures.items():
+        context.add_asset_metadata(
+            {
+                "dagster/partition_row_count": rows[day],
+                "dagster/uri": lake.location(table),
+                **{name: _shown(value) for name, value in of_day.items()},
+                **{f"run/{name}": value for name, value in (run_figures or {}).items()},
+            },
+            asset_key=table.name,
+            partition_key=day.isoformat(),
+        )
+
+
+def acus_of_days(days: Iterable[date], rows: pa.Table) -> dict[date, dict[str, Decimal]]:
+    """The ACUs in a table's rows per day, for a table that has them; nothing per day for others."""
+    column = next((name for name in ("acus", "acus_split", "acus_share") if name in rows.column_names), None)
+    if column is None:
+        return {day: {} for day in days}
+    sums = rows.group_by("day").aggregate([(column, "sum")]).to_pylist()
+    acus = {row["day"]: row[f"{column}_sum"] or Decimal(0) for row in sums}
+    return {day: {"acus": acus.get(day, Decimal(0))} for day in days}
+
+
+def report_table(context: dg.AssetExecutionContext, lake: Lake, table: Table, commit: Commit) -> None:
+    """Record an unpartitioned table's rows and whether this run changed it."""
+    rows = sum(file.rows for file in lake.snapshot(table).stored_files())
+    context.add_asset_metadata(
+        {
+            "dagster/row_count": rows,
+            "dagster/uri": lake.location(table),
+            "changed": commit.version is not None,
+        },
+        asset_key=table.name,
+    )
+
+
+def _shown(value: int | Decimal | None) -> int | float | None:
+    # The page plots numbers and is for people; the exact figure is in the table.
+    return float(round(value, 2)) if isinstance(value, Decimal) else value

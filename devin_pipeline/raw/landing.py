@@ -1,0 +1,196 @@
+"""From one read of the API to the lake: days, versions, quarantine, and the gate before the commit."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from devin_pipeline.devin_api import Item, Listing
+from devin_pipeline.lake import Lake, Reader, Rewrite, Snapshot
+from devin_pipeline.partitions import day_of
+from devin_pipeline.tables import RAW_QUARANTINE, Table
+
+_NEW_VERSIONS = (Path(__file__).parent / "new_versions.sql").read_text()
+_COMPARED = ("day", "session_id", "created_at", "updated_at", "fetched_at", "content_hash", "is_listed")
+
+
+class GateClosed(Exception):
+    """What was read contradicts itself; nothing of it was written."""
+
+
+@dataclass
+class Landed:
+    """What one read did to the lake, per day.
+
+    Attributes:
+        placed: Sessions the API lists, each once.
+        acus: Their ACUs to date, the unknown ones left out.
+        new_versions: Versions added.
+        unlisted: Tombstones added.
+        quarantined: Items of this read that could not be placed.
+        items_read: Items of this read, each session once.
+    """
+
+    placed: Counter[date] = field(default_factory=Counter)
+    acus: dict[date, Decimal] = field(default_factory=dict)
+    new_versions: Counter[date] = field(default_factory=Counter)
+    unlisted: Counter[date] = field(default_factory=Counter)
+    quarantined: Counter[date] = field(default_factory=Counter)
+    items_read: Counter[date] = field(default_factory=Counter)
+
+    def figures(self, day: date) -> dict[str, int | Decimal]:
+        """The figures of one day, under the names Dagster plots them by."""
+        return {
+            "items_read": self.items_read[day],
+            "placed": self.placed[day],
+            "quarantined": self.quarantined[day],
+            "acus": self.acus.get(day, Decimal(0)),
+            "new_versions": self.new_versions[day],
+            "unlisted": self.unlisted[day],
+        }
+
+
+def land(lake: Lake, table: Table, listing: Listing, days: Sequence[date], read_at: datetime, hour: int) -> Landed:
+    """Add to `table` what `listing` tells anew about `days`, and to the quarantine what cannot be placed.
+
+    Args:
+        lake: Where to.
+        table: The raw table of the feed that was read.
+        listing: A read of `days`, each of them whole.
+        days: The days that were read whole, oldest first.
+        read_at: When the read began; versions fetched later than that are newer than it.
+        hour: Hour of the UTC day at which a billing day starts.
+
+    Raises:
+        GateClosed: A session stands twice or outside the days, or items got lost on the way here.
+    """
+    items = _placed(listing.items, hour)
+    quarantine = _quarantined(listing.items, table, days[0], read_at, hour)
+    _pass_gate(items, quarantine, listing, days)
+
+    lake.rewrite(RAW_QUARANTINE, lambda snapshot: _with_unknown(snapshot, quarantine.drop_columns("session_id")))
+    added = pa.table({})
+
+    def with_new_versions(snapshot: Snapshot) -> Rewrite | None:
+        nonlocal added
+        added = _new_versions(snapshot, items, quarantine, days, read_at)
+        return _extended(snapshot, added)
+
+    lake.rewrite(table, with_new_versions)
+    return _landed(items, quarantine, added)
+
+
+def content_hash(payload: bytes) -> str:
+    """SHA-256 of an item's canonical JSON: keys sorted, no white space, numbers by value."""
+    try:
+        item = _DECODER.decode(payload)
+        canonical = _ENCODER.encode(item)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        # A lone surrogate or NaN, which the standard module takes; the item is still to be told from others.
+        item = json.loads(payload, parse_float=_number)
+        canonical = json.dumps(item, sort_keys=True, separators=(",", ":"), default=str).encode()
+    return hashlib.sha256(canonical).hexdigest()
+
+
+def _number(text: str) -> Decimal:
+    return Decimal(text).normalize()
+
+
+_DECODER = msgspec.json.Decoder(float_hook=_number)
+_ENCODER = msgspec.json.Encoder(order="sorted", decimal_format="number")
+
+
+def _placed(items: Sequence[Item], hour: int) -> pa.Table:
+    placed = [item for item in items if item.unplaced_because is None]
+    return pa.table(
+        {
+            "day": pa.array([day_of(item.created_at, hour) for item in placed if item.created_at], pa.date32()),
+            "session_id": pa.array([item.session_id for item in placed], pa.string()),
+            "created_at": pa.array([item.created_at for item in placed], pa.timestamp("us", "UTC")),
+            "updated_at": pa.array([item.updated_at for item in placed], pa.timestamp("us", "UTC")),
+            "content_hash": pa.array([content_hash(item.payload) for item in placed], pa.string()),
+            "acus": pa.array([item.acus for item in placed], pa.decimal128(18, 6)),
+            "payload": pa.array([item.payload for item in placed], pa.string()),
+        }
+    )
+
+
+def _quarantined(items: Sequence[Item], table: Table, first_day: date, read_at: datetime, hour: int) -> pa.Table:
+    unplaced = [item for item in items if item.unplaced_because is not None]
+    rows = [
+        {
+            "day": day_of(item.created_at, hour) if item.created_at else first_day,
+            "feed": table.name,
+            "fetched_at": read_at,
+            "content_hash": content_hash(item.payload),
+            "reason": item.unplaced_because,
+            "payload": item.payload.decode(),
+            "session_id": item.session_id,
+        }
+        for item in unplaced
+    ]
+    return pa.Table.from_pylist(rows, RAW_QUARANTINE.schema.append(pa.field("session_id", pa.string())))
+
+
+def _pass_gate(items: pa.Table, quarantine: pa.Table, listing: Listing, days: Sequence[date]) -> None:
+    if items.num_rows + quarantine.num_rows != len(listing.items):
+        raise GateClosed(f"{len(listing.items)} items read, {items.num_rows} placed, {quarantine.num_rows} quarantined")
+    if pc.count_distinct(items.column("session_id")).as_py() != items.num_rows:
+        raise GateClosed("A session stands twice among the items read")
+    if strays := set(items.column("day").to_pylist()) - set(days):
+        raise GateClosed(f"Items of days that were not asked for: {', '.join(map(str, sorted(strays)))}")
+
+
+def _with_unknown(snapshot: Snapshot, quarantine: pa.Table) -> Rewrite | None:
+    with Reader() as reader:
+        reader.give("quarantine", quarantine)
+        reader.view("known", snapshot.query(quarantine.column("day").to_pylist()))
+        unknown = reader.rows(
+            """
+            from quarantine
+            anti join known using (day, feed, content_hash)
+            qualify row_number() over (partition by day, feed, content_hash) = 1
+            """
+        )
+    return _extended(snapshot, unknown.cast(RAW_QUARANTINE.schema))
+
+
+def _new_versions(
+    snapshot: Snapshot, items: pa.Table, quarantine: pa.Table, days: Sequence[date], read_at: datetime
+) -> pa.Table:
+    with Reader() as reader:
+        reader.view("known", f"select {', '.join(_COMPARED)} from ({snapshot.query(days)})")  # noqa: S608 - our own names
+        reader.give("items", items)
+        reader.give("quarantined", quarantine)
+        return reader.rows(_NEW_VERSIONS, {"fetched_at": read_at}).cast(snapshot.table.schema)
+
+
+def _extended(snapshot: Snapshot, added: pa.Table) -> Rewrite | None:
+    """The days of `added` with what they hold and what is added; None when nothing is."""
+    if not added.num_rows:
+        return None
+    days = pc.unique(added.column("day")).to_pylist()
+    rows = pa.concat_tables([snapshot.rows(days), added])
+    return Rewrite(days, rows.sort_by([(name, "ascending") for name in snapshot.table.key]))
+
+
+def _landed(items: pa.Table, quarantine: pa.Table, added: pa.Table) -> Landed:
+    landed = Landed()
+    for row in items.group_by("day").aggregate([([], "count_all"), ("acus", "sum")]).to_pylist():
+        landed.placed[row["day"]] = row["count_all"]
+        landed.acus[row["day"]] = row["acus_sum"] or Decimal(0)
+    landed.quarantined.update(quarantine.column("day").to_pylist())
+    landed.items_read = landed.placed + landed.quarantined
+    versions = added.filter(added.column("is_listed"))
+    landed.new_versions.update(versions.column("day").to_pylist())
+    landed.unlisted.update(added.column("day").to_pylist())
+    landed.unlisted -= landed.new_versions
+    return landed

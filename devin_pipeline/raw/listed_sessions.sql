@@ -1,0 +1,16 @@
+-- One row per day: how many sessions the newest read of it listed.
+with
+sessions as (
+    select
+        day,
+        arg_max(is_listed, fetched_at) as is_listed
+    from versions
+    group by day, session_id
+)
+
+select
+    day,
+    count(*) filter (where is_listed) as listed
+from sessions
+group by day
+order by day

@@ -1,0 +1,55 @@
+-- One row per session whose telling differs from what is known: a new version, or a tombstone.
+--
+-- A tombstone keeps the instants of the last version. A version newer than this read (another run's) wins over it.
+with
+latest as (
+    select
+        day,
+        session_id,
+        created_at,
+        updated_at,
+        fetched_at,
+        content_hash,
+        is_listed
+    from known
+    qualify row_number() over (partition by day, session_id order by fetched_at desc) = 1
+)
+
+select
+    items.day,
+    items.session_id,
+    items.created_at,
+    items.updated_at,
+    $fetched_at::timestamptz as fetched_at,
+    items.content_hash,
+    true as is_listed,
+    items.acus,
+    items.payload
+from items
+left join latest using (day, session_id)
+where
+    latest.session_id is null
+    or (latest.fetched_at < $fetched_at and (not latest.is_listed or latest.content_hash <> items.content_hash))
+union all by name
+select
+    latest.day,
+    latest.session_id,
+    latest.created_at,
+    latest.updated_at,
+    $fetched_at::timestamptz as fetched_at,
+    null as content_hash,
+    false as is_listed,
+    null as acus,
+    null as payload
+from latest
+where
+    latest.is_listed
+    and latest.fetched_at < $fetched_at
+    and not exists (
+        select 1 from items
+        where items.day = latest.day and items.session_id = latest.session_id
+    )
+    and not exists (
+        select 1 from quarantined
+        where quarantined.session_id = latest.session_id
+    )
