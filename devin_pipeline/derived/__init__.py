@@ -1,0 +1,9 @@
+"""Derived assets: facts of one day, rewritten per day from that day's raw versions.
+
+One SELECT per table in `<table>.sql` beside this file. Answers across days do not belong here.
+"""
+
+from devin_pipeline.derived.asset_checks import derived_checks
+from devin_pipeline.derived.assets import derived_assets
+
+__all__ = ["derived_assets", "derived_checks"]

@@ -1,0 +1,38 @@
+-- One row per day, organization and repository ((none) when none).
+with
+repositories as (
+    select
+        sessions.day,
+        sessions.org_id,
+        sessions.session_id,
+        sessions.acus,
+        coalesce(links.repository, '(none)') as repository,
+        coalesce(min(links.ordinal), 0) as place
+    from sessions
+    left join session_pull_requests as links
+        on sessions.day = links.day and sessions.session_id = links.session_id
+    where sessions.day between $first_day and $last_day
+    group by sessions.day, sessions.org_id, sessions.session_id, sessions.acus, coalesce(links.repository, '(none)')
+),
+
+places as (
+    select
+        *,
+        (acus * 1000000)::bigint as micro_acus,
+        count(*) over (partition by day, session_id) as repositories,
+        row_number() over (partition by day, session_id order by place) as rank
+    from repositories
+)
+
+select
+    day,
+    org_id,
+    repository,
+    count(*) as sessions,
+    sum(acus) as acus_touching,
+    -- Shared in whole micro-units, since a decimal divided is a double; the first repository takes what is left over.
+    sum((micro_acus // repositories + case when rank = 1 then micro_acus % repositories else 0 end) * 0.000001)
+        as acus_split
+from places
+group by day, org_id, repository
+order by day, org_id, repository

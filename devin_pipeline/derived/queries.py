@@ -1,0 +1,62 @@
+"""Runs the SELECTs of this room: raw versions or session tables in, rows of one derived table out. No Dagster."""
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+
+from devin_pipeline.lake import Reader
+from devin_pipeline.tables import Table
+
+# json.loads joins the pairs, so what is left of them stands alone.
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_MENDED = pa.schema([("feed", pa.string()), ("session_id", pa.string()), ("payload", pa.string())])
+
+
+def select(reader: Reader, table: Table, days: Sequence[date]) -> pa.Table:
+    """The rows of a derived table for a range of days, in its schema and key order.
+
+    Args:
+        reader: Holds the inputs of `<table>.sql` under their table names.
+        table: The derived table.
+        days: Neighbouring days, oldest first.
+    """
+    query = _sql(table.name)
+    return reader.rows(query, _range(days) if "$first_day" in query else None).cast(table.schema)
+
+
+def tell_sessions(reader: Reader, days: Sequence[date]) -> None:
+    """Parse each session's payloads once and keep, as `told_sessions`, which feed tells which field.
+
+    Args:
+        reader: Holds the three raw tables under their names.
+        days: Neighbouring days, oldest first.
+    """
+    reader.keep("latest_versions", _sql("latest_versions"), _range(days))
+    reader.give("mended_payloads", _mended_payloads(reader))
+    reader.keep("tellings", _sql("tellings"))
+    reader.keep("told_sessions", _sql("told_sessions"))
+
+
+def _mended_payloads(reader: Reader) -> pa.Table:
+    """Payloads that DuckDB cannot parse, with each lone surrogate as U+FFFD; raw keeps them as sent."""
+    unreadable = reader.rows("select feed, session_id, payload from latest_versions where not json_valid(payload)")
+    return pa.Table.from_pylist(
+        [row | {"payload": _without_lone_surrogates(row["payload"])} for row in unreadable.to_pylist()], _MENDED
+    )
+
+
+def _without_lone_surrogates(payload: str) -> str:
+    text = json.dumps(json.loads(payload), ensure_ascii=False)
+    return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _sql(name: str) -> str:
+    return (Path(__file__).parent / f"{name}.sql").read_text()
+
+
+def _range(days: Sequence[date]) -> dict[str, date]:
+    return {"first_day": days[0], "last_day": days[-1]}
