@@ -1,0 +1,8 @@
+"""Report assets: answers across days, rebuilt whole from derived tables, and the DuckDB file made of them all.
+
+One SELECT per table in `<table>.sql` beside this file. Facts of one day do not belong here.
+"""
+
+from devin_pipeline.reports.assets import report_assets
+
+__all__ = ["report_assets"]
