@@ -1,0 +1,632 @@
+"""The commands: thin wrappers that set the stage (settings, DAGSTER_HOME, emulator) and let Dagster do the work.
+
+Exit codes: 0 done, 1 the work failed, 2 the call or the configuration is wrong. An error is three lines: what, why,
+what to do.
+"""
+
+import csv
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+
+import click
+import msgspec
+import pyarrow as pa
+from dotenv import load_dotenv
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from devin_pipeline.devin_api import DevinError, Misconfigured
+from devin_pipeline.lake import Lake, LakeError, NotReadOnly, WrongLake
+from devin_pipeline.tables import ALL_TABLES, TABLES
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from devin_pipeline.emulator import EmulatorServer
+
+_PACKAGE = Path(__file__).parent
+_PROJECT = _PACKAGE.parent
+_DEMO_LAKE = Path("data/demo")
+_DEMO_HOME = Path(".dagster_home_demo")
+_DEMO_DAYS = 14
+_DEMO_SESSIONS_PER_DAY = 20
+_DEMO_NOTICE = "DEMO DATA: synthetic sessions of the bundled emulator, not your organization's usage."
+
+
+class Failed(Exception):
+    """The work failed, or the call was wrong.
+
+    Attributes:
+        lines: What, why, what to do.
+        exit_code: 1 for the work, 2 for the call or the configuration.
+    """
+
+    def __init__(self, what: str, why: str, todo: str, exit_code: int = 1) -> None:
+        super().__init__(what)
+        self.lines = (what, why, todo)
+        self.exit_code = exit_code
+
+
+class _Commands(click.Group):
+    """Shows every expected error as three lines, and exits as the module says."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run the command of this process and exit."""
+        from devin_pipeline.partitions import BadSetting
+
+        try:
+            super().main(*args, **kwargs | {"standalone_mode": False})
+        except Failed as error:
+            _exit(error.lines, error.exit_code)
+        except (Misconfigured, WrongLake, NotReadOnly, BadSetting) as error:
+            _exit((error.what, error.why, error.todo), 2)
+        except (DevinError, LakeError) as error:
+            _exit((error.what, error.why, error.todo), 1)
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx else "devin-pipeline"
+            _exit(("This call cannot be run", error.format_message(), f"See `{command} --help`"), 2)
+        except (click.Abort, KeyboardInterrupt):
+            _exit(("Stopped", "you asked for it", "Run the same command again to go on"), 1)
+        sys.exit(0)
+
+
+def _exit(lines: Sequence[str], code: int) -> NoReturn:
+    click.echo("\n".join(line.rstrip(".") + "." for line in lines), err=True)
+    sys.exit(code)
+
+
+@click.group(cls=_Commands)
+@click.version_option(package_name="devin-pipeline")
+def main() -> None:
+    """Where do our ACUs go, and which prompts should we fix."""
+    load_dotenv(Path(".env"))
+
+
+# Setting the stage
+
+
+def _demo_stage() -> None:
+    """Point every setting at the demo's own lake and DAGSTER_HOME; nothing of the live settings is left."""
+    for name in [name for name in os.environ if name.startswith("DEVIN_")]:
+        del os.environ[name]
+    os.environ |= {"DEVIN_PIPELINE_DEMO": "1", "DEVIN_LAKE": str(_DEMO_LAKE.absolute())}
+    _use_dagster_home(_DEMO_HOME)
+
+
+def _live_stage() -> None:
+    os.environ["DEVIN_LAKE"] = Lake(os.environ.get("DEVIN_LAKE") or "data").uri
+    _use_dagster_home(Path(os.environ.get("DAGSTER_HOME") or ".dagster_home"))
+
+
+def _use_dagster_home(home: Path) -> None:
+    os.environ["DAGSTER_HOME"] = str(home.expanduser().absolute())
+
+
+def _prepare_dagster_home() -> None:
+    """Make DAGSTER_HOME with the shipped dagster.yaml, if it is new. The first thing a command writes."""
+    home = Path(os.environ["DAGSTER_HOME"])
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").exists():
+        shipped = next(folder for folder in (_PACKAGE, _PROJECT) if (folder / "dagster.yaml").exists())
+        shutil.copyfile(shipped / "dagster.yaml", home / "dagster.yaml")
+
+
+def _lake(demo: bool) -> Lake:
+    return Lake(str(_DEMO_LAKE) if demo else os.environ.get("DEVIN_LAKE") or "data")
+
+
+def _say_demo(demo: bool) -> None:
+    if demo:
+        click.echo(_DEMO_NOTICE, err=True)
+
+
+class _DemoEnterprise(msgspec.Struct, frozen=True):
+    """What makes the demo's enterprise the same again, for `ui --demo` after `demo`."""
+
+    sessions: int
+    days: int
+    seed: int
+    ends_at: datetime
+
+    @staticmethod
+    def file() -> Path:
+        return _DEMO_HOME / "enterprise.json"
+
+    @contextmanager
+    def served(self) -> Iterator["EmulatorServer"]:
+        """The emulator over this enterprise, with the environment pointing at it."""
+        from devin_pipeline.emulator import EmulatorServer, Enterprise
+
+        enterprise = Enterprise.synthetic(seed=self.seed, sessions=self.sessions, days=self.days, ends_at=self.ends_at)
+        with EmulatorServer(enterprise) as server:
+            os.environ |= {
+                "DEVIN_API_URL": server.url,
+                "DEVIN_V2_API_KEY": server.v2_key,
+                "DEVIN_V3_API_KEY": server.v3_key,
+                "DEVIN_START_DATE": self.first_day.isoformat(),
+            }
+            yield server
+
+    @property
+    def first_day(self) -> date:
+        from devin_pipeline.partitions import day_of, days_between
+
+        last = day_of(self.ends_at, 8)
+        return days_between(date.fromordinal(last.toordinal() - self.days + 1), last)[0]
+
+
+# Running the job
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What a run of the job over some days came to.
+
+    Attributes:
+        succeeded: Everything was made.
+        days_not_read: Why each day that the API did not tell could not be read, by day.
+        reason: Why the run failed, when not for single days.
+        is_final: True when asking for other days would fail alike.
+        warnings: Checks that found something without stopping the run.
+        checks: Checks that ran.
+    """
+
+    succeeded: bool
+    days_not_read: dict[str, str]
+    reason: str
+    is_final: bool
+    warnings: list[str]
+    checks: int
+
+
+def _run_job(days: Sequence[date], trigger: str) -> _Outcome:
+    """Run `refresh` over neighbouring days in this process, recorded in DAGSTER_HOME."""
+    import dagster as dg
+
+    from devin_pipeline.definitions import defs
+    from devin_pipeline.partitions import range_tags
+    from devin_pipeline.schedules import REFRESH
+
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    with dg.DagsterInstance.get() as instance:
+        result = defs.resolve_job_def(REFRESH).execute_in_process(
+            run_config=quiet,
+            instance=instance,
+            tags=range_tags(days[0], days[-1]) | {"devin/trigger": trigger},
+            raise_on_error=False,
+        )
+    return _outcome(result)
+
+
+def _outcome(result: "dg.ExecuteInProcessResult") -> _Outcome:
+    import dagster as dg
+
+    from devin_pipeline.raw.assets import ASK_NO_MORE, DAYS_NOT_READ
+
+    days_not_read: dict[str, str] = {}
+    reasons: list[str] = []
+    is_final = False
+    for event in result.all_events:
+        if event.is_step_failure:
+            told = event.step_failure_data.user_failure_data
+            days = told.metadata.get(DAYS_NOT_READ) if told else None
+            if isinstance(days, dg.JsonMetadataValue) and isinstance(days.value, dict):
+                days_not_read |= days.value
+            elif told:
+                reasons.append(told.description or event.step_key or "")
+                is_final = is_final or ASK_NO_MORE in told.metadata
+            else:
+                error = event.step_failure_data.error
+                cause = error.cause if error and error.cause else error
+                reasons.append(f"{event.step_key}: {(cause.message if cause else 'no reason told').strip()}")
+    evaluations = result.get_asset_check_evaluations()
+    failed = {
+        f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}": evaluation.severity
+        for evaluation in evaluations
+        if not evaluation.passed
+    }
+    reasons += [f"this check failed: {name}" for name, how in failed.items() if how == dg.AssetCheckSeverity.ERROR]
+    return _Outcome(
+        succeeded=result.success,
+        days_not_read=days_not_read,
+        reason=reasons[0] if reasons else "",
+        is_final=is_final,
+        warnings=[name for name, how in failed.items() if how == dg.AssetCheckSeverity.WARN],
+        checks=len(evaluations),
+    )
+
+
+def _dg_command(first: date, last: date) -> str:
+    home = shlex.quote(os.environ["DAGSTER_HOME"])
+    return f"DAGSTER_HOME={home} uv run dg launch --job refresh --partition-range {first}...{last}"
+
+
+# Commands
+
+
+@main.command()
+@click.option("--days", default=_DEMO_DAYS, show_default=True, type=click.IntRange(1, 400), help="Days of sessions.")
+def demo(days: int) -> None:
+    """Run the whole pipeline on the bundled emulator. Needs no key."""
+    from devin_pipeline.partitions import day_of, days_between, newest_closed_day
+
+    _demo_stage()
+    _prepare_dagster_home()
+    lake = _lake(demo=True)
+    if lake.identity is not None and lake.identity.kind == "demo":
+        # The emulator's sessions are of today: yesterday's demo would stand beside them as vanished.
+        shutil.rmtree(lake.uri)
+    enterprise = _DemoEnterprise(days * _DEMO_SESSIONS_PER_DAY, days, 7, datetime.now(UTC))
+    enterprise.file().write_bytes(msgspec.json.encode(enterprise))
+    click.echo(_DEMO_NOTICE)
+    click.echo(f"Running the job `refresh` over {days} days …")
+    with enterprise.served():
+        outcome = _run_job(days_between(enterprise.first_day, day_of(enterprise.ends_at, 8)), "demo")
+        if not outcome.succeeded:
+            raise Failed(
+                "The demo failed", outcome.reason or "a step failed", "Look at the run: devin-pipeline ui --demo"
+            )
+        click.echo(f"Done: {outcome.checks} checks ran, {len(outcome.warnings)} warn of something.")
+        for warning in outcome.warnings:
+            click.echo(f"  warns: {warning}")
+    _show(_demo_summary(lake), "table")
+    click.echo(
+        f"""
+The lake:        {lake.uri}
+For DuckDB:      {lake.uri}/devin.duckdb
+Dagster's home:  {os.environ["DAGSTER_HOME"]}
+
+Next:
+  uv run devin-pipeline query --demo "from prompt_feedback limit 5"
+  uv run devin-pipeline tables --demo
+  uv run devin-pipeline ui --demo
+  {_dg_command(newest_closed_day(enterprise.ends_at, 8), newest_closed_day(enterprise.ends_at, 8))}
+      (the same job from Dagster's own command, while `ui --demo` or `emulator` runs)"""
+    )
+
+
+def _demo_summary(lake: Lake) -> pa.Table:
+    with lake.connect([TABLES["acu_daily"]]) as reader:
+        return reader.rows(
+            """
+            select
+                org_id as organization,
+                sum(sessions)::bigint as sessions,
+                sum(acus) as acus,
+                sum(merged_pull_request_links)::bigint as merged_pull_requests,
+                sum(analysed_sessions)::bigint as analysed_sessions,
+                sum(feedback_items)::bigint as feedback_items
+            from acu_daily
+            group by org_id
+            order by acus desc nulls last, org_id
+            """
+        )
+
+
+@main.command()
+@click.option("--from", "first", required=True, metavar="DAY", help="First billing day, as 2026-01-31.")
+@click.option("--to", "last", required=True, metavar="DAY", help="Last billing day, included.")
+@click.option("--days-per-run", default=31, show_default=True, type=click.IntRange(1, 366), help="Days of one run.")
+@click.option("--only-missing", is_flag=True, help="Leave out days that have been made already.")
+@click.option("--dry-run", is_flag=True, help="Show the runs, start none.")
+def backfill(first: str, last: str, days_per_run: int, only_missing: bool, dry_run: bool) -> None:
+    """Read a range of days and rebuild what follows from it."""
+    from devin_pipeline.partitions import contiguous
+
+    _live_stage()
+    days = _days_to_backfill(first, last, only_missing)
+    runs = [
+        group[start : start + days_per_run]
+        for group in contiguous(days)
+        for start in range(0, len(group), days_per_run)
+    ]
+    if not runs:
+        click.echo("Nothing is missing.")
+        return
+    if dry_run:
+        for run in runs:
+            click.echo(f"{run[0]} … {run[-1]}  {len(run)} days  {_dg_command(run[0], run[-1])}")
+        return
+    _prepare_dagster_home()
+    click.echo(f"{len(days)} days in {len(runs)} runs. The first as Dagster's own command:", err=True)
+    click.echo(f"  {_dg_command(runs[0][0], runs[0][-1])}", err=True)
+    failed = _run_all(runs)
+    if failed:
+        rest = sorted(failed)
+        command = f"uv run devin-pipeline backfill --from {rest[0]} --to {rest[-1]}"
+        raise Failed(
+            f"{len(rest)} of {len(days)} days were not made; they keep their last good version",
+            f"{rest[0]}: {failed[rest[0]]}",
+            f"For the rest: {command}" + (" --only-missing" if len(contiguous(rest)) > 1 else ""),
+        )
+
+
+def _days_to_backfill(first: str, last: str, only_missing: bool) -> list[date]:
+    """The days of the range, checked against the partitions, the configuration and the lake."""
+    from devin_pipeline.partitions import a_date, day_of, day_starts_at_utc_hour, days_between, start_date
+    from devin_pipeline.resources import lake_resource, require_configuration
+
+    first_day, last_day = a_date(first, "--from"), a_date(last, "--to")
+    hour = day_starts_at_utc_hour()
+    earliest, latest = start_date(), day_of(datetime.now(UTC), hour)
+    if first_day > last_day:
+        raise Failed("The range is empty", f"{first_day} comes after {last_day}", "Swap --from and --to", 2)
+    if first_day < earliest or last_day > latest:
+        raise Failed(
+            f"{first_day} … {last_day} lies outside the partitions",
+            f"they go from {earliest} (DEVIN_START_DATE) to {latest}, the day that has begun",
+            "Choose days between these, or set DEVIN_START_DATE",
+            2,
+        )
+    require_configuration()
+    lake = lake_resource(hour)
+    Lake(lake.uri).require_identity(lake.identity)
+    days = days_between(first_day, last_day)
+    return [day for day in days if day not in _days_made()] if only_missing else days
+
+
+def _days_made() -> set[date]:
+    """The days on which every feed has been read and every rollup made, by Dagster's records."""
+    import dagster as dg
+
+    from devin_pipeline.resources import feeds_turned_on
+    from devin_pipeline.tables import ROLLUP_TABLES
+
+    _prepare_dagster_home()
+    with dg.DagsterInstance.get() as instance:
+        made = [
+            instance.get_materialized_partitions(dg.AssetKey(name))
+            for name in (*feeds_turned_on(), *(table.name for table in ROLLUP_TABLES))
+        ]
+    return {date.fromisoformat(day) for day in set.intersection(*made)}
+
+
+def _run_all(runs: Sequence[Sequence[date]]) -> dict[date, str]:
+    """Run the job over each range; the days that could not be made, and why."""
+    from devin_pipeline.partitions import contiguous
+
+    failed: dict[date, str] = {}
+    waiting = [list(run) for run in runs]
+    total = sum(map(len, runs))
+    with _progress(total) as told:
+        while waiting:
+            days = waiting.pop(0)
+            outcome = _run_job(days, "backfill")
+            bad = {date.fromisoformat(day): reason for day, reason in outcome.days_not_read.items()}
+            if outcome.succeeded:
+                told(days, "done")
+            elif bad:
+                failed |= bad
+                told(sorted(bad), "not read")
+                # The days that were read whole are in raw; what follows from them is still to be made.
+                waiting[:0] = [list(group) for group in contiguous(day for day in days if day not in bad)]
+            else:
+                failed |= dict.fromkeys(days, outcome.reason)
+                told(days, "failed")
+                if outcome.is_final:
+                    failed |= {day: outcome.reason for run in waiting for day in run}
+                    break
+    return failed
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Any]:
+    """A bar on a terminal, a line per range elsewhere."""
+    if not sys.stderr.isatty():
+        done = 0
+
+        def tell(days: Sequence[date], how: str) -> None:
+            nonlocal done
+            done += len(days)
+            click.echo(f"{days[0]} … {days[-1]}  {how}  ({done} of {total} days)", err=True)
+
+        yield tell
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("days"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("backfill", total=total)
+
+        def advance(days: Sequence[date], how: str) -> None:
+            progress.console.print(f"{days[0]} … {days[-1]}  {how}", markup=False, highlight=False)
+            progress.advance(task, len(days))
+
+        yield advance
+
+
+@main.command()
+@click.argument("sql")
+@click.option("--format", "shape", default="table", show_default=True, type=click.Choice(["table", "csv", "json"]))
+@click.option("--demo", is_flag=True, help="Ask the demo's lake.")
+def query(sql: str, shape: str, demo: bool) -> None:
+    """Ask the lake one SELECT. `devin-pipeline tables` lists what there is."""
+    lake = _lake(demo)
+    _say_demo(demo)
+    if lake.identity is None:
+        raise Failed(
+            f"There is nothing to ask in {lake.uri}",
+            "no run has written to it",
+            "Run `devin-pipeline backfill` or `devin-pipeline demo` first, or set DEVIN_LAKE",
+        )
+    _show(lake.answer(sql), shape)
+
+
+@main.command()
+@click.option("--demo", is_flag=True, help="Of the demo's lake.")
+def tables(demo: bool) -> None:
+    """List the tables: name, grain, rows, days."""
+    lake = _lake(demo)
+    _say_demo(demo)
+    rows = []
+    for table in ALL_TABLES:
+        files = lake.snapshot(table).stored_files()
+        days = sorted({file.day for file in files if file.day is not None})
+        rows.append(
+            {
+                "table": table.name,
+                "grain": table.grain,
+                "rows": sum(file.rows for file in files),
+                "days": len(days) if table.by_day else None,
+                "first_day": days[0] if days else None,
+                "last_day": days[-1] if days else None,
+            }
+        )
+    _show(pa.Table.from_pylist(rows), "table")
+
+
+@main.command()
+@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--sessions", default=600, show_default=True, type=click.IntRange(0, 1_000_000))
+@click.option("--days", default=30, show_default=True, type=click.IntRange(1, 2000))
+@click.option("--seed", default=7, show_default=True)
+def emulator(port: int, sessions: int, days: int, seed: int) -> None:
+    """Serve the stand-in Devin API on loopback, for any client, until it is stopped."""
+    from devin_pipeline.emulator import EmulatorServer, Enterprise
+
+    stopped = _stop_on_signal()
+    enterprise = Enterprise.synthetic(seed=seed, sessions=sessions, days=days)
+    server = EmulatorServer(enterprise, port=port)
+    try:
+        server.start()
+    except OSError as error:
+        why = error.strerror or "it is taken"
+        raise Failed(f"Port {port} cannot be used", why, "Choose another --port", 2) from None
+    try:
+        click.echo(_DEMO_NOTICE)
+        click.echo(f"export DEVIN_API_URL={server.url}")
+        click.echo(f"export DEVIN_V2_API_KEY={server.v2_key}")
+        click.echo(f"export DEVIN_V3_API_KEY={server.v3_key}")
+        click.echo("Change what it tells: POST /_emulator/evolve. Stop it with Ctrl-C.")
+        stopped.wait()
+    finally:
+        server.stop()
+
+
+@main.command()
+@click.option("--demo", is_flag=True, help="The demo's Dagster, with the emulator running beside it.")
+@click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
+def ui(demo: bool, port: int) -> None:
+    """Open Dagster's page and its daemon on loopback, until stopped."""
+    emulator_beside: AbstractContextManager[Any] = nullcontext()
+    if demo:
+        _demo_stage()
+        _prepare_dagster_home()
+        emulator_beside = _demo_enterprise().served()
+    else:
+        _live_stage()
+        _prepare_dagster_home()
+    stopped = _stop_on_signal()
+    command = ["dg", "dev", "--host", "127.0.0.1", "--port", str(port)]
+    with emulator_beside:
+        _say_demo(demo)
+        home = shlex.quote(os.environ["DAGSTER_HOME"])
+        click.echo(f"Dagster's own command: DAGSTER_HOME={home} uv run {shlex.join(command)}")
+        click.echo(f"Opening http://127.0.0.1:{port} … stop it with Ctrl-C.")
+        executable = Path(sys.executable).with_name(command[0])
+        page = subprocess.Popen([executable, *command[1:]], cwd=_PROJECT, start_new_session=True)  # noqa: S603 - our own words
+        while page.poll() is None and not stopped.wait(timeout=0.5):
+            pass
+        failed = page.poll() is not None
+        _stop_group(page)
+    if failed:
+        raise Failed("Dagster's page stopped by itself", f"exit code {page.returncode}", "Its last lines above say why")
+
+
+def _demo_enterprise() -> _DemoEnterprise:
+    """The enterprise of the last `demo`, or a new one."""
+    if _DemoEnterprise.file().exists():
+        return msgspec.json.decode(_DemoEnterprise.file().read_bytes(), type=_DemoEnterprise)
+    enterprise = _DemoEnterprise(_DEMO_DAYS * _DEMO_SESSIONS_PER_DAY, _DEMO_DAYS, 7, datetime.now(UTC))
+    enterprise.file().write_bytes(msgspec.json.encode(enterprise))
+    return enterprise
+
+
+def _stop_on_signal() -> threading.Event:
+    """Set when the user or the system asks us to stop.
+
+    A handler of our own also matters to children: Dagster would inherit a shell's ignored SIGINT and never stop.
+    """
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    return stopped
+
+
+def _stop_group(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+# Showing rows
+
+_NUMBERS = (pa.types.is_integer, pa.types.is_decimal, pa.types.is_floating)
+_JSON = msgspec.json.Encoder(decimal_format="number")
+
+
+def _show(rows: pa.Table, shape: str) -> None:
+    if shape == "json":
+        click.echo(_json(rows.to_pylist()))
+    elif shape == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(rows.column_names)
+        writer.writerows([_plain(value) for value in row.values()] for row in rows.to_pylist())
+    else:
+        _draw(rows, sys.stdout)
+
+
+def _draw(rows: pa.Table, to: IO[str]) -> None:
+    console = Console(file=to, width=None if to.isatty() else 200)
+    table = RichTable(box=None, header_style="bold")
+    for field in rows.schema:
+        is_number = (
+            pa.types.is_integer(field.type) or pa.types.is_decimal(field.type) or pa.types.is_floating(field.type)
+        )
+        table.add_column(field.name, justify="right" if is_number else "left", overflow="fold")
+    for row in rows.to_pylist():
+        table.add_row(*(Text(_printable(_plain(value))) for value in row.values()))
+    console.print(table)
+
+
+def _json(value: object) -> str:
+    """JSON with decimals as numbers with all their digits, dates and instants in ISO form."""
+    return _JSON.encode(value).decode()
+
+
+def _plain(value: object) -> str:
+    """One value as text: nothing for null, JSON for lists and structs."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, list | dict):
+        return _json(value)
+    return json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def _printable(text: str) -> str:
+    # Text of the API could hold escape sequences that a terminal would obey.
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

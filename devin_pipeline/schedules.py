@@ -1,0 +1,203 @@
+"""When the pipeline runs: one job for everything, the daily schedule, the sensor for late updates.
+
+Two mechanisms keep days fresh, and no third: the schedule reads the newest closed days again every day, the sensor
+finds the older days that changed. Both are on by default for a live lake and off for the demo's.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import msgspec
+
+from devin_pipeline.devin_api import DevinClient, Item, Window
+from devin_pipeline.partitions import (
+    LAST_TAG,
+    contiguous,
+    day_of,
+    day_starts_at_utc_hour,
+    newest_closed_day,
+    range_tags,
+    start_date,
+)
+from devin_pipeline.resources import ASKED_OF, DevinApiResource, feeds_turned_on, is_demo
+
+REFRESH = "refresh"
+DAILY_REFRESH = "daily_refresh"
+LATE_UPDATES = "late_updates"
+
+# Long enough for late analyses, and for the month that finance is closing.
+CLOSED_DAYS_READ_AGAIN = 35
+
+_OVERLAP = timedelta(hours=1)
+_MOST_PAGES = 20
+_DEADLINE_SECONDS = 45.0
+_NO_KEY = "No key is set: set DEVIN_V3_API_KEY, DEVIN_V2_API_KEY or both."
+
+refresh_job = dg.define_asset_job(
+    REFRESH,
+    selection=dg.AssetSelection.all(),
+    description="Everything, for a day or a range of days: raw, derived, checks, reports, devin.duckdb.",
+)
+
+
+def _on_by_default() -> bool:
+    return not is_demo()
+
+
+def daily_refresh() -> dg.ScheduleDefinition:
+    """Half an hour after each billing day's end: the newest closed days in one range.
+
+    The range reaches back to the last day the schedule succeeded for, so that days missed while it was off are read.
+    """
+    hour = day_starts_at_utc_hour()
+
+    @dg.schedule(
+        name=DAILY_REFRESH,
+        job=refresh_job,
+        cron_schedule=f"30 {hour} * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING if _on_by_default() else dg.DefaultScheduleStatus.STOPPED,
+        description=f"Reads the last {CLOSED_DAYS_READ_AGAIN} closed days again.",
+    )
+    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if not feeds_turned_on():
+            return dg.SkipReason(_NO_KEY)
+        last = newest_closed_day(context.scheduled_execution_time, hour)
+        first = max(start_date(), _first_day_to_read(last, _last_day_read(context.instance)))
+        if first > last:
+            return dg.SkipReason(f"No day is over yet since DEVIN_START_DATE ({start_date()}).")
+        return dg.RunRequest(run_key=last.isoformat(), tags=range_tags(first, last))
+
+    return schedule
+
+
+def _first_day_to_read(last: date, last_read: date | None) -> date:
+    usual = last - timedelta(days=CLOSED_DAYS_READ_AGAIN - 1)
+    return usual if last_read is None else min(usual, last_read + timedelta(days=1))
+
+
+def _last_day_read(instance: dg.DagsterInstance) -> date | None:
+    """The last day of the newest scheduled run that succeeded."""
+    runs = instance.get_runs(
+        dg.RunsFilter(
+            job_name=REFRESH, statuses=[dg.DagsterRunStatus.SUCCESS], tags={"dagster/schedule_name": DAILY_REFRESH}
+        ),
+        limit=1,
+    )
+    return date.fromisoformat(runs[0].tags[LAST_TAG]) if runs else None
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """How far `late_updates` has read.
+
+    Attributes:
+        until: Every update before this instant has been read.
+        span_seconds: How much to ask for at once when more was too much for one tick; None = all there is.
+    """
+
+    until: datetime
+    span_seconds: float | None = None
+
+
+def late_updates() -> dg.SensorDefinition:
+    """Asks which sessions changed since its cursor and requests runs for the older days they were created in."""
+    hour = day_starts_at_utc_hour()
+
+    @dg.sensor(
+        name=LATE_UPDATES,
+        job=refresh_job,
+        minimum_interval_seconds=300,
+        default_status=dg.DefaultSensorStatus.RUNNING if _on_by_default() else dg.DefaultSensorStatus.STOPPED,
+        description=(
+            f"Reads days again that are older than the {CLOSED_DAYS_READ_AGAIN} of {DAILY_REFRESH} and have a session "
+            "that changed."
+        ),
+    )
+    def sensor(context: dg.SensorEvaluationContext, devin_api: DevinApiResource) -> dg.SensorResult | dg.SkipReason:
+        feeds = feeds_turned_on()
+        if not feeds:
+            return dg.SkipReason(_NO_KEY)
+        now = datetime.now(UTC)
+        if not context.cursor:
+            return dg.SensorResult(
+                skip_reason="First look: updates count from now on.", cursor=_written(Cursor(until=now))
+            )
+        cursor = msgspec.json.decode(context.cursor, type=Cursor)
+        window = _window(cursor, now)
+        with devin_api.client() as client:
+            items = _updated(client, feeds, window)
+        if items is None:
+            narrower = max((window.end - cursor.until).total_seconds() / 4, 1.0)
+            return dg.SensorResult(
+                skip_reason=f"More than {_MOST_PAGES} pages; the next tick asks for {narrower:.0f} s of updates.",
+                cursor=_written(Cursor(cursor.until, narrower)),
+            )
+        requests = _requests(items, hour, now)
+        nothing = None if requests else f"{len(items)} updated sessions, none in days that {DAILY_REFRESH} leaves out."
+        return dg.SensorResult(
+            run_requests=requests,
+            skip_reason=nothing,
+            cursor=_written(Cursor(window.end, None if window.end == now else cursor.span_seconds)),
+        )
+
+    return sensor
+
+
+def _window(cursor: Cursor, now: datetime) -> Window:
+    span = now - cursor.until
+    if cursor.span_seconds is not None:
+        span = min(span, timedelta(seconds=cursor.span_seconds))
+    return Window(cursor.until - min(_OVERLAP, max(span, timedelta(minutes=5))), cursor.until + span)
+
+
+def _updated(client: DevinClient, feeds: Sequence[str], window: Window) -> list[Item] | None:
+    """The sessions updated in the window, by every API version that is read; None when they are too many."""
+    # Both v3 feeds list the same sessions; the plain one is lighter.
+    v3 = [feed for feed in ("raw_sessions_v3", "raw_session_insights_v3") if feed in feeds][:1]
+    asked = [feed for feed in feeds if feed.endswith("_v2")] + v3
+    items: list[Item] = []
+    for feed in asked:
+        updated = client.updated_in(
+            ASKED_OF[feed],
+            window,
+            max_pages=_MOST_PAGES // len(asked),
+            deadline_seconds=_DEADLINE_SECONDS / len(asked),
+        )
+        if not updated.complete:
+            return None
+        items += updated.items
+    return items
+
+
+def _requests(items: Sequence[Item], hour: int, now: datetime) -> list[dg.RunRequest]:
+    """A run per range of days that have an updated session and that the schedule leaves out."""
+    read_daily_from = newest_closed_day(now, hour) - timedelta(days=CLOSED_DAYS_READ_AGAIN - 1)
+    changed: dict[date, datetime] = {}
+    for item in items:
+        if item.created_at is not None and start_date() <= (day := day_of(item.created_at, hour)) < read_daily_from:
+            changed[day] = max(changed.get(day, item.created_at), item.updated_at or now)
+    requests = []
+    for days in contiguous(changed):
+        # The same updates seen again in the overlap make the same key; a newer one makes another.
+        newest = max(changed[day] for day in days)
+        tags = range_tags(days[0], days[-1]) | {"devin/trigger": LATE_UPDATES}
+        requests.append(dg.RunRequest(run_key=f"{days[0]}...{days[-1]}@{newest.isoformat()}", tags=tags))
+    return requests
+
+
+def _written(cursor: Cursor) -> str:
+    return msgspec.json.encode(cursor).decode()
+
+
+def reports_after_backfill() -> dg.SensorDefinition:
+    """Brings the reports up to date after runs that leave them out, such as a backfill from the page.
+
+    It follows the reports' automation conditions, asks nothing of the API, and is on by default everywhere.
+    """
+    return dg.AutomationConditionSensorDefinition(
+        "reports_after_backfill",
+        target=dg.AssetSelection.groups("reports"),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=30,
+    )
