@@ -291,7 +291,7 @@ class _Read:
         try:
             return self._updated(window, max_pages, deadline_seconds)
         except DevinError as error:
-            raise error.located(f"{self._feed}, updated {window}") from None
+            raise self._located(error, f"updated {window}") from None
 
     def _updated(self, window: Window, max_pages: int, deadline_seconds: float) -> Updated:
         deadline = Deadline.after(deadline_seconds, self._client._patience.clock)
@@ -382,7 +382,7 @@ class _Read:
         try:
             return read_by_offset(ask, ask_at_once if at_once else ask_in_turn, window, self._client._limits)
         except DevinError as error:
-            raise error.located(f"{self._feed}, created {window}") from None
+            raise self._located(error, f"created {window}") from None
 
     def _at_once(self, ask: Callable[[int, threading.Event], OffsetPage], skips: Sequence[int]) -> Iterable[OffsetPage]:
         """Ask for pages on all threads; the first error calls the others off."""
@@ -423,7 +423,7 @@ class _Read:
                 return cut(days, pages)
             return read_by_cursor(ask, window, self._client._limits, first=first)
         except DevinError as error:
-            raise error.located(f"{self._feed}, created {window}") from None
+            raise self._located(error, f"created {window}") from None
 
     def _worth_chaining(self, days: _Days) -> int:
         return PAGES_WORTH_CHAINING if days in self._uncut else _PAGES_WORTH_CUTTING_AGAIN
@@ -472,6 +472,9 @@ class _Read:
             if future.cancel():
                 del waiting[future]
                 self._failures.update(dict.fromkeys(others, error))
+
+    def _located(self, error: DevinError, when: str) -> DevinError:
+        return error.located(when if self._feed in error.what else f"{self._feed}, {when}")
 
     def _deadline(self) -> Deadline:
         return Deadline.after(self._client._budget_seconds, self._client._patience.clock)
