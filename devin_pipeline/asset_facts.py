@@ -12,6 +12,7 @@ import dagster as dg
 import pyarrow as pa
 
 from devin_pipeline.lake import Commit, Lake
+from devin_pipeline.resources import is_demo
 from devin_pipeline.tables import Table
 
 OWNERS = ["team:devin-pipeline"]
@@ -28,7 +29,7 @@ def facts(table: Table) -> dict[str, Any]:
     """What stays the same from run to run: key, grain, group, kinds, owners, columns and code version."""
     return {
         "key": table.name,
-        "description": table.grain,
+        "description": f"DEMO DATA of the emulator. {table.grain}" if is_demo() else table.grain,
         "group_name": table.layer,
         "kinds": {"python" if table.layer == "raw" else "duckdb", "deltalake", "parquet"},
         "owners": OWNERS,

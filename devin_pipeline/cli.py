@@ -85,7 +85,8 @@ class _Commands(click.Group):
 
 
 def _exit(lines: Sequence[str], code: int) -> NoReturn:
-    click.echo("\n".join(line.rstrip(".") + "." for line in lines), err=True)
+    for line in lines:
+        click.echo(line[:1].upper() + line[1:] + ("" if line.endswith((".", "!", "?")) else "."), err=True)
     sys.exit(code)
 
 
@@ -197,17 +198,21 @@ def _run_job(days: Sequence[date], trigger: str) -> _Outcome:
     """Run `refresh` over neighbouring days in this process, recorded in DAGSTER_HOME."""
     import dagster as dg
 
-    from devin_pipeline.definitions import defs
+    from devin_pipeline.definitions import pipeline
     from devin_pipeline.partitions import range_tags
     from devin_pipeline.schedules import REFRESH
 
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     with dg.DagsterInstance.get() as instance:
-        result = defs.resolve_job_def(REFRESH).execute_in_process(
-            run_config=quiet,
-            instance=instance,
-            tags=range_tags(days[0], days[-1]) | {"devin/trigger": trigger},
-            raise_on_error=False,
+        result = (
+            pipeline()
+            .resolve_job_def(REFRESH)
+            .execute_in_process(
+                run_config=quiet,
+                instance=instance,
+                tags=range_tags(days[0], days[-1]) | {"devin/trigger": trigger},
+                raise_on_error=False,
+            )
         )
     return _outcome(result)
 
@@ -462,11 +467,7 @@ def query(sql: str, shape: str, demo: bool) -> None:
     lake = _lake(demo)
     _say_demo(demo)
     if lake.identity is None:
-        raise Failed(
-            f"There is nothing to ask in {lake.uri}",
-            "no run has written to it",
-            "Run `devin-pipeline backfill` or `devin-pipeline demo` first, or set DEVIN_LAKE",
-        )
+        click.echo(f"No run has written to {lake.uri} yet: every table is empty.", err=True)
     _show(lake.answer(sql), shape)
 
 

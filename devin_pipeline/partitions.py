@@ -5,7 +5,6 @@ America/Los_Angeles would give days of 23 and 25 hours, so the day is a fixed of
 """
 
 import os
-import warnings
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 
@@ -15,8 +14,6 @@ FIRST_TAG = "dagster/asset_partition_range_start"
 LAST_TAG = "dagster/asset_partition_range_end"
 # A range is one run. A mix of policies would silently fall back to one run per day.
 RANGES = dg.BackfillPolicy.single_run()
-# Dagster calls the parameter beta; ranges in one run rest on it, and the lock file holds Dagster still.
-warnings.filterwarnings("ignore", message="Parameter `backfill_policy`", category=dg.BetaWarning)
 
 
 class BadSetting(Exception):

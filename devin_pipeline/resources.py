@@ -150,8 +150,8 @@ def lake_resource(hour: int) -> LakeResource:
     return LakeResource(
         uri=os.environ.get("DEVIN_LAKE") or "data",
         kind="demo" if is_demo() else "live",
-        # The demo's emulator listens on another port each time.
-        host="emulator" if is_demo() else url.netloc.rpartition("@")[2].lower(),
+        # Without the port, on which a server may listen anew.
+        host=url.hostname or "",
         scope=os.environ.get("DEVIN_ORG_ID") or "enterprise",
         day_starts_at_utc_hour=hour,
     )

@@ -25,11 +25,12 @@ def write_catalog(lake: Lake) -> Path | None:
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_name(f".{CATALOG}.new")
     new.unlink(missing_ok=True)
+    notice = "DEMO DATA of the emulator. " if lake.identity is not None and lake.identity.kind == "demo" else ""
     with Reader() as reader:
         reader.attach_new(str(new))
         for table in ALL_TABLES:
             reader.view(table.name, lake.snapshot(table).query())
-            reader.describe(table)
+            reader.describe(table, notice)
         reader.detach()
     new.replace(file)
     return file

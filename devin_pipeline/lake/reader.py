@@ -89,9 +89,9 @@ class Reader:
         """The rows of `query`, with its `$name` parameters bound."""
         return self._connection.sql(query, params=params or {}).to_arrow_table()
 
-    def describe(self, table: Table) -> None:
-        """Put the table's grain and its columns' descriptions on its view as comments."""
-        self._connection.execute(f'comment on view "{table.name}" is {quoted(table.grain)}')
+    def describe(self, table: Table, notice: str = "") -> None:
+        """Put the table's grain, after a notice, and its columns' descriptions on its view as comments."""
+        self._connection.execute(f'comment on view "{table.name}" is {quoted(notice + table.grain)}')
         for column in table.columns:
             self._connection.execute(
                 f'comment on column "{table.name}"."{column.name}" is {quoted(column.description)}'

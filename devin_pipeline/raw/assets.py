@@ -30,7 +30,7 @@ def raw_assets(
 def _waiting(table: Table, billing_days: dg.PartitionsDefinition[str]) -> dg.AssetSpec:
     told = facts(table)
     waits_for = f"Not read: set {KEY_OF_FEED[table.name]}, and name it in DEVIN_FEEDS if that is set."
-    return dg.AssetSpec(**told | {"description": f"{table.grain}\n\n{waits_for}"}, partitions_def=billing_days)
+    return dg.AssetSpec(**told | {"description": f"{told['description']}\n\n{waits_for}"}, partitions_def=billing_days)
 
 
 def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:

@@ -58,9 +58,7 @@ SESSION_PULL_REQUESTS = Table(
         _DAY,
         _SESSION_ID,
         _ORDINAL,
-        Column(
-            "url", pa.string(), "Normalised: no query, fragment, trailing slash or /files, /commits, /diffs."
-        ),
+        Column("url", pa.string(), "Normalised: no query, fragment, trailing slash or /files, /commits, /diffs."),
         Column("host", pa.string(), "Host, in lower case."),
         Column("repository", pa.string(), "`owner/name`; null when the URL is of no known form."),
         Column("number", pa.int64(), "Number of the pull request; null when the URL is of no known form."),

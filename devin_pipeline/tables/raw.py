@@ -16,9 +16,7 @@ def _raw_sessions(name: str, endpoint: str) -> Table:
             required("created_at", INSTANT, "When the session was created, as the item says."),
             Column("updated_at", INSTANT, "When the session last changed, as the item says."),
             required("fetched_at", INSTANT, "When this version was first seen."),
-            Column(
-                "content_hash", pa.string(), "SHA-256 of the canonical JSON (sorted keys); null on a tombstone."
-            ),
+            Column("content_hash", pa.string(), "SHA-256 of the canonical JSON (sorted keys); null on a tombstone."),
             required("is_listed", pa.bool_(), "False on a tombstone: the API no longer lists this session."),
             Column("acus", ACUS, "ACUs consumed to date, read from the number's text as sent; null = unknown."),
             Column("payload", pa.string(), "The item's JSON exactly as sent; null on a tombstone."),

@@ -1,0 +1,170 @@
+"""The whole pipeline against an emulator and an independent computation, to the last digit."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import dagster as dg
+import pytest
+
+from devin_pipeline.tables import RAW_SESSION_TABLES
+from devin_pipeline_tests.stage import Stage, differences
+
+MakeStage = Callable[..., Stage]
+
+
+@pytest.mark.parametrize("keys", ["v2", "v3", "both"])
+def test_every_table_equals_the_independent_computation(make_stage: MakeStage, keys: str) -> None:
+    stage = make_stage(keys, sessions=200, days=10)
+    stage.refresh()
+    assert differences(stage) == {}
+    told = [row["session_id"] for row in stage.rows("sessions")]
+    assert len(told) == len(set(told)) > 150
+
+
+def test_the_same_run_again_writes_nothing(make_stage: MakeStage) -> None:
+    stage = make_stage()
+    stage.refresh()
+    versions, rows = stage.versions(), stage.everything()
+    stage.refresh()
+    assert stage.versions() == versions
+    assert stage.everything() == rows
+
+
+def test_a_refresh_gives_the_changed_figures_and_keeps_the_earlier_versions(make_stage: MakeStage) -> None:
+    stage = make_stage()
+    stage.refresh()
+    before = {table.name: stage.rows(table.name) for table in RAW_SESSION_TABLES}
+    stage.enterprise.grow_acus(12)
+    stage.enterprise.merge_pull_requests(5)
+    stage.enterprise.add_analyses(6)
+    stage.refresh()
+    assert differences(stage) == {}
+    for name, rows in before.items():
+        after = stage.rows(name)
+        assert len(after) > len(rows)
+        assert all(row in after for row in rows)
+
+
+@pytest.mark.parametrize("keys", ["v2", "v3"])
+def test_deleted_sessions_and_organizations_stay_and_keep_counting(make_stage: MakeStage, keys: str) -> None:
+    stage = make_stage(keys, sessions=120)
+    stage.refresh()
+    spent = sum(row["acus"] or 0 for row in stage.rows("acu_daily"))
+    listed = [row for row in stage.rows("sessions") if row["is_listed"]]
+    session = listed[0]["session_id"]
+    stage.enterprise.delete_session(session)
+    organization = next(row["org_id"] for row in listed if row["session_id"] != session)
+    stage.enterprise.delete_organization(organization)
+    stage.refresh()
+
+    assert differences(stage) == {}
+    rows = {row["session_id"]: row for row in stage.rows("sessions")}
+    assert rows[session]["is_listed"] is False
+    # v3 is always asked for deleted organizations too; v2 cannot be.
+    of_organization = {
+        row["is_listed"] for row in rows.values() if row["org_id"] == organization and row["session_id"] != session
+    }
+    assert of_organization == {keys == "v3"}
+    assert sum(row["acus"] or 0 for row in stage.rows("acu_daily")) == spent
+
+
+def test_a_day_that_lost_its_sessions_keeps_them_as_unlisted(make_stage: MakeStage) -> None:
+    stage = make_stage("v3")
+    stage.refresh()
+    day = stage.days[1]
+    of_day = [row["session_id"] for row in stage.rows("sessions") if row["day"] == day]
+    for session in of_day:
+        stage.enterprise.delete_session(session)
+    stage.refresh()
+    assert {
+        row["session_id"]: row["is_listed"] for row in stage.rows("sessions") if row["day"] == day
+    } == dict.fromkeys(of_day, False)
+
+
+def test_a_session_that_comes_back_is_listed_again(make_stage: MakeStage) -> None:
+    stage = make_stage("v3")
+    stage.refresh()
+    session = stage.enterprise.sessions[5]
+    stage.enterprise.delete_session(session.session_id)
+    stage.refresh()
+    fields = {name: getattr(session, name) for name in ("session_id", "org_id", "title", "updated_at")}
+    stage.enterprise.add_session(created_at=session.created_at, **fields)
+    stage.refresh()
+    assert differences(stage) == {}
+    row = next(row for row in stage.rows("sessions") if row["session_id"] == session.session_id.removeprefix("devin-"))
+    assert row["is_listed"] is True
+
+
+def test_a_range_run_asks_for_every_day_and_records_each(make_stage: MakeStage) -> None:
+    stage = make_stage("v3", sessions=300, days=30)
+    stage.refresh()
+    stored = {row["day"] for row in stage.rows("raw_sessions_v3")}
+    assert stored == {(session.created_at - timedelta(hours=8)).date() for session in stage.enterprise.sessions}
+
+    recorded = {}
+    for event in stage.instance.fetch_materializations(dg.AssetKey("raw_sessions_v3"), limit=100).records:
+        told = event.asset_materialization
+        assert told is not None
+        recorded[told.partition] = told.metadata["dagster/partition_row_count"].value
+    assert set(recorded) == {day.isoformat() for day in stage.days}
+    assert len(set(recorded.values())) > 5
+    rows = [row["day"].isoformat() for row in stage.rows("raw_sessions_v3")]
+    assert recorded == {day.isoformat(): rows.count(day.isoformat()) for day in stage.days}
+
+
+def test_items_that_cannot_be_placed_are_kept_aside_and_warned_of(make_stage: MakeStage) -> None:
+    stage = make_stage("v3", sessions=20)
+    at = stage.enterprise.sessions[3].created_at
+    second = int(at.timestamp())
+    common = f'"created_at": {second}, "updated_at": {second}, "org_id": "o", "status": "new", "tags": []'
+    for bad in (
+        f'{{"session_id": "nan", "acus_consumed": NaN, {common}}}',
+        f'{{"session_id": "owed", "acus_consumed": -1, {common}}}',
+        f'{{"session_id": "absurd", "acus_consumed": 1e12, {common}}}',
+        f'{{"session_id": "", "acus_consumed": 1, {common}}}',
+        '{"session_id": "when", "acus_consumed": 1, "created_at": null}',
+        f'{{"session_id": "surrogate", "acus_consumed": 2.5, "title": "\\ud800", {common}}}',
+    ):
+        stage.enterprise.insert_verbatim("sessions_v3", at, bad)
+    result = stage.run()
+    stage.observe()
+
+    assert result.success
+    assert differences(stage) == {}
+    assert len(stage.rows("raw_quarantine")) == 5
+    kept = next(row for row in stage.rows("sessions") if row["session_id"] == "surrogate")
+    assert kept["title"] == "\N{REPLACEMENT CHARACTER}"
+    failed = {check.check_name for check in result.get_asset_check_evaluations() if not check.passed}
+    assert "nothing_is_quarantined" in failed
+
+    stage.refresh()
+    assert len(stage.rows("raw_quarantine")) == 5
+
+
+def test_a_feed_whose_key_is_refused_fails_the_run_and_names_the_permission(
+    make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = make_stage("v3")
+    stage.refresh()
+    rows = stage.everything()
+    monkeypatch.setenv("DEVIN_V3_API_KEY", stage.server.limited_v3_key)
+    result = stage.run()
+    assert not result.success
+    told = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
+    assert told[0] is not None
+    assert "ViewAccountSessions" in (told[0].description or "")
+    assert stage.server.limited_v3_key not in (told[0].description or "")
+    assert stage.everything() == rows
+
+
+def test_one_organization_is_read_alone(make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = make_stage("both", sessions=120)
+    organization = next(o.org_id for o in stage.enterprise.organizations if not o.is_deleted)
+    monkeypatch.setenv("DEVIN_ORG_ID", organization)
+    assert stage.run().success
+    assert {row["org_id"] for row in stage.rows("sessions")} == {organization}
+    assert {request.path for request in stage.server.requests} == {
+        f"/v2/enterprise/organizations/{organization}/sessions/insights",
+        f"/v3/organizations/{organization}/sessions",
+        f"/v3/organizations/{organization}/sessions/insights",
+    }
