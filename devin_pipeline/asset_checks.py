@@ -1,14 +1,16 @@
-"""Turns a SELECT of findings into a Dagster check, over the days of the run or, started on its own, over all.
+"""Turns SELECTs of findings into Dagster checks, over the days of the run or, started on their own, over all.
 
 The gate before a commit keeps wrong rows out; checks repeat it on what is stored, and stop what is downstream.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import dagster as dg
 
+from devin_pipeline.lake import Lake, Reader
 from devin_pipeline.resources import LakeResource
 from devin_pipeline.tables import TABLES
 
@@ -17,76 +19,113 @@ _SHOWN = 20
 Findings = Sequence[Mapping[str, object]]
 
 
-def days_checked(context: dg.AssetCheckExecutionContext) -> list[date] | None:
-    """The days of the run; None when the check was started without any, and then covers all."""
-    run = context.op_execution_context
-    if not (run.has_partition_key or run.has_partition_key_range):
-        return None
-    return sorted(date.fromisoformat(key) for key in run.partition_keys)
+@dataclass(frozen=True)
+class Checked:
+    """What the checks of one asset look at.
+
+    Attributes:
+        asset: The asset, readable as `versions` too, for checks that several raw tables share.
+        lake: The lake.
+        hour: Hour of the UTC day at which a billing day starts.
+        days: The days of the run; None when the checks were started without any, and then cover all.
+        reader: The tables the checks read, over those days.
+        instance: Dagster's records.
+    """
+
+    asset: str
+    lake: Lake
+    hour: int
+    days: list[date] | None
+    reader: Reader
+    instance: dg.DagsterInstance
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: it fails when `findings` finds something. Values of text fields are never findings."""
+
+    name: str
+    description: str
+    findings: Callable[[Checked], Findings]
+    blocking: bool = False
 
 
 def sql_check(
-    asset: str,
     query_file: Path,
-    inputs: Sequence[str],
     *,
     blocking: bool = False,
-    every_day: bool = False,
+    every_day_of: str | None = None,
     params: Mapping[str, object] | None = None,
-) -> dg.AssetChecksDefinition:
+) -> Check:
     """A check that fails when the SELECT in `query_file` finds something.
 
     Args:
-        asset: The asset it stands beside; readable as `versions` too, for checks that several raw tables share.
         query_file: `<check>.sql`. Its first comment is the check's description, each of its rows a finding. It may
-            use `$hour`, `$first_day` and `$last_day` (null when all days are checked), and never selects the value
-            of a text field.
-        inputs: The tables it reads.
+            use `$hour`, `$first_day` and `$last_day` (null when all days are checked).
         blocking: True where a wrong number would follow; the others warn.
-        every_day: True when the inputs are to hold every day, whichever days are checked.
+        every_day_of: A table to be read whole, whichever days are checked.
         params: Further parameters of the query.
     """
     query = query_file.read_text()
 
-    def findings(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Findings:
-        days = days_checked(context)
+    def findings(checked: Checked) -> Findings:
         known = {
-            "hour": lake.day_starts_at_utc_hour,
-            "first_day": days[0] if days else None,
-            "last_day": days[-1] if days else None,
+            "hour": checked.hour,
+            "first_day": checked.days[0] if checked.days else None,
+            "last_day": checked.days[-1] if checked.days else None,
             **(params or {}),
         }
-        with lake.open().connect([TABLES[name] for name in inputs], days=None if every_day else days) as reader:
-            reader.view("versions", f'from "{asset}"')
-            used = {name: value for name, value in known.items() if f"${name}" in query}
-            found: Findings = reader.rows(query, used).to_pylist()
+        used = {name: value for name, value in known.items() if f"${name}" in query}
+        if every_day_of:
+            with checked.lake.connect([TABLES[every_day_of]]) as reader:
+                found: Findings = reader.rows(query, used).to_pylist()
+        else:
+            found = checked.reader.rows(query, used).to_pylist()
         return found
 
-    description = query.partition("\n")[0].removeprefix("-- ")
-    return finding_check(asset, query_file.stem, description, findings, blocking=blocking)
+    return Check(query_file.stem, query.partition("\n")[0].removeprefix("-- "), findings, blocking)
 
 
-def finding_check(
-    asset: str,
-    name: str,
-    description: str,
-    findings: Callable[[dg.AssetCheckExecutionContext, LakeResource], Findings],
-    *,
-    blocking: bool = False,
-) -> dg.AssetChecksDefinition:
-    """A check that fails when `findings` finds something, and shows the first of it."""
+def checks_of(asset: str, inputs: Sequence[str], checks: Sequence[Check]) -> dg.AssetChecksDefinition:
+    """The checks of one asset as one step: a step each would cost more than all of them do.
 
-    @dg.asset_check(asset=asset, name=name, description=description, blocking=blocking)
-    def check(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> dg.AssetCheckResult:
-        found = findings(context, lake)
-        first = [{key: _shown(value) for key, value in row.items()} for row in found[:_SHOWN]]
-        return dg.AssetCheckResult(
-            passed=not found,
-            severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
-            metadata={"findings": len(found), "first": dg.MetadataValue.json(first)},
-        )
+    Args:
+        asset: The asset they stand beside.
+        inputs: The tables they read.
+        checks: The checks.
+    """
 
-    return check
+    @dg.multi_asset_check(
+        name=f"{asset}_checks",
+        specs=[
+            dg.AssetCheckSpec(check.name, asset=asset, description=check.description, blocking=check.blocking)
+            for check in checks
+        ],
+    )
+    def run_checks(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
+        opened, days = lake.open(), _days_checked(context)
+        with opened.connect([TABLES[name] for name in inputs], days=days) as reader:
+            reader.view("versions", f'from "{asset}"')
+            checked = Checked(asset, opened, lake.day_starts_at_utc_hour, days, reader, context.instance)
+            for check in checks:
+                found = check.findings(checked)
+                first = [{key: _shown(value) for key, value in row.items()} for row in found[:_SHOWN]]
+                yield dg.AssetCheckResult(
+                    asset_key=asset,
+                    check_name=check.name,
+                    passed=not found,
+                    severity=dg.AssetCheckSeverity.ERROR if check.blocking else dg.AssetCheckSeverity.WARN,
+                    metadata={"findings": len(found), "first": dg.MetadataValue.json(first)},
+                )
+
+    return run_checks
+
+
+def _days_checked(context: dg.AssetCheckExecutionContext) -> list[date] | None:
+    run = context.op_execution_context
+    if not (run.has_partition_key or run.has_partition_key_range):
+        return None
+    return sorted(date.fromisoformat(key) for key in run.partition_keys)
 
 
 def _shown(value: object) -> object:

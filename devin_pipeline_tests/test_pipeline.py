@@ -13,86 +13,66 @@ MakeStage = Callable[..., Stage]
 
 
 @pytest.mark.parametrize("keys", ["v2", "v3", "both"])
-def test_every_table_equals_the_independent_computation(make_stage: MakeStage, keys: str) -> None:
+def test_every_table_equals_the_independent_computation_whatever_the_server_does(
+    make_stage: MakeStage, keys: str
+) -> None:
     stage = make_stage(keys, sessions=200, days=10)
     stage.refresh()
     assert differences(stage) == {}
     told = [row["session_id"] for row in stage.rows("sessions")]
     assert len(told) == len(set(told)) > 150
 
-
-def test_the_same_run_again_writes_nothing(make_stage: MakeStage) -> None:
-    stage = make_stage()
-    stage.refresh()
+    # The same again appends no version and changes no row.
     versions, rows = stage.versions(), stage.everything()
     stage.refresh()
     assert stage.versions() == versions
     assert stage.everything() == rows
 
-
-def test_a_refresh_gives_the_changed_figures_and_keeps_the_earlier_versions(make_stage: MakeStage) -> None:
-    stage = make_stage()
-    stage.refresh()
-    before = {table.name: stage.rows(table.name) for table in RAW_SESSION_TABLES}
+    # What changed is told, and raw keeps what was told before.
     stage.enterprise.grow_acus(12)
     stage.enterprise.merge_pull_requests(5)
     stage.enterprise.add_analyses(6)
     stage.refresh()
     assert differences(stage) == {}
-    for name, rows in before.items():
-        after = stage.rows(name)
-        assert len(after) > len(rows)
-        assert all(row in after for row in rows)
+    for table in RAW_SESSION_TABLES:
+        after = stage.rows(table.name)
+        assert all(row in after for row in rows[table.name])
+        assert (len(after) > len(rows[table.name])) == (table.name in stage.feeds)
 
-
-@pytest.mark.parametrize("keys", ["v2", "v3"])
-def test_deleted_sessions_and_organizations_stay_and_keep_counting(make_stage: MakeStage, keys: str) -> None:
-    stage = make_stage(keys, sessions=120)
-    stage.refresh()
+    # What is deleted stays, and its ACUs keep counting.
     spent = sum(row["acus"] or 0 for row in stage.rows("acu_daily"))
     listed = [row for row in stage.rows("sessions") if row["is_listed"]]
     session = listed[0]["session_id"]
-    stage.enterprise.delete_session(session)
     organization = next(row["org_id"] for row in listed if row["session_id"] != session)
+    stage.enterprise.delete_session(session)
     stage.enterprise.delete_organization(organization)
     stage.refresh()
-
     assert differences(stage) == {}
-    rows = {row["session_id"]: row for row in stage.rows("sessions")}
-    assert rows[session]["is_listed"] is False
+    is_listed = {row["session_id"]: row["is_listed"] for row in stage.rows("sessions")}
+    assert is_listed.pop(session) is False
     # v3 is always asked for deleted organizations too; v2 cannot be.
-    of_organization = {
-        row["is_listed"] for row in rows.values() if row["org_id"] == organization and row["session_id"] != session
-    }
-    assert of_organization == {keys == "v3"}
+    of_organization = [row["session_id"] for row in stage.rows("sessions") if row["org_id"] == organization]
+    assert {is_listed[told] for told in of_organization if told in is_listed} == {keys != "v2"}
     assert sum(row["acus"] or 0 for row in stage.rows("acu_daily")) == spent
 
 
-def test_a_day_that_lost_its_sessions_keeps_them_as_unlisted(make_stage: MakeStage) -> None:
+def test_a_day_that_lost_its_sessions_keeps_them_as_unlisted_until_they_come_back(make_stage: MakeStage) -> None:
     stage = make_stage("v3")
     stage.refresh()
     day = stage.days[1]
-    of_day = [row["session_id"] for row in stage.rows("sessions") if row["day"] == day]
-    for session in of_day:
-        stage.enterprise.delete_session(session)
+    lost = [session for session in stage.enterprise.sessions if (session.created_at - timedelta(hours=8)).date() == day]
+    for session in lost:
+        stage.enterprise.delete_session(session.session_id)
     stage.refresh()
-    assert {
-        row["session_id"]: row["is_listed"] for row in stage.rows("sessions") if row["day"] == day
-    } == dict.fromkeys(of_day, False)
+    listed = [row["is_listed"] for row in stage.rows("sessions") if row["day"] == day]
+    assert listed == [False] * len(lost) != []
 
-
-def test_a_session_that_comes_back_is_listed_again(make_stage: MakeStage) -> None:
-    stage = make_stage("v3")
-    stage.refresh()
-    session = stage.enterprise.sessions[5]
-    stage.enterprise.delete_session(session.session_id)
-    stage.refresh()
-    fields = {name: getattr(session, name) for name in ("session_id", "org_id", "title", "updated_at")}
-    stage.enterprise.add_session(created_at=session.created_at, **fields)
+    fields = {name: getattr(lost[0], name) for name in ("session_id", "org_id", "title", "updated_at")}
+    stage.enterprise.add_session(created_at=lost[0].created_at, **fields)
     stage.refresh()
     assert differences(stage) == {}
-    row = next(row for row in stage.rows("sessions") if row["session_id"] == session.session_id.removeprefix("devin-"))
-    assert row["is_listed"] is True
+    listed = [row["is_listed"] for row in stage.rows("sessions") if row["day"] == day]
+    assert sorted(listed) == [False] * (len(lost) - 1) + [True]
 
 
 def test_a_range_run_asks_for_every_day_and_records_each(make_stage: MakeStage) -> None:
@@ -106,7 +86,6 @@ def test_a_range_run_asks_for_every_day_and_records_each(make_stage: MakeStage) 
         told = event.asset_materialization
         assert told is not None
         recorded[told.partition] = told.metadata["dagster/partition_row_count"].value
-    assert set(recorded) == {day.isoformat() for day in stage.days}
     assert len(set(recorded.values())) > 5
     rows = [row["day"].isoformat() for row in stage.rows("raw_sessions_v3")]
     assert recorded == {day.isoformat(): rows.count(day.isoformat()) for day in stage.days}
@@ -117,7 +96,7 @@ def test_items_that_cannot_be_placed_are_kept_aside_and_warned_of(make_stage: Ma
     at = stage.enterprise.sessions[3].created_at
     second = int(at.timestamp())
     common = f'"created_at": {second}, "updated_at": {second}, "org_id": "o", "status": "new", "tags": []'
-    for bad in (
+    for item in (
         f'{{"session_id": "nan", "acus_consumed": NaN, {common}}}',
         f'{{"session_id": "owed", "acus_consumed": -1, {common}}}',
         f'{{"session_id": "absurd", "acus_consumed": 1e12, {common}}}',
@@ -125,7 +104,7 @@ def test_items_that_cannot_be_placed_are_kept_aside_and_warned_of(make_stage: Ma
         '{"session_id": "when", "acus_consumed": 1, "created_at": null}',
         f'{{"session_id": "surrogate", "acus_consumed": 2.5, "title": "\\ud800", {common}}}',
     ):
-        stage.enterprise.insert_verbatim("sessions_v3", at, bad)
+        stage.enterprise.insert_verbatim("sessions_v3", at, item)
     result = stage.run()
     stage.observe()
 
@@ -141,7 +120,7 @@ def test_items_that_cannot_be_placed_are_kept_aside_and_warned_of(make_stage: Ma
     assert len(stage.rows("raw_quarantine")) == 5
 
 
-def test_a_feed_whose_key_is_refused_fails_the_run_and_names_the_permission(
+def test_a_refused_key_fails_the_run_names_the_permission_and_changes_nothing(
     make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = make_stage("v3")
@@ -153,7 +132,7 @@ def test_a_feed_whose_key_is_refused_fails_the_run_and_names_the_permission(
     told = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
     assert told[0] is not None
     assert "ViewAccountSessions" in (told[0].description or "")
-    assert stage.server.limited_v3_key not in (told[0].description or "")
+    assert not any(stage.server.limited_v3_key in repr(event) for event in result.all_events)
     assert stage.everything() == rows
 
 

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from devin_pipeline.asset_checks import Findings, days_checked, finding_check, sql_check
+from devin_pipeline.asset_checks import Check, Checked, Findings, checks_of, sql_check
 from devin_pipeline.partitions import newest_closed_day, start_date
-from devin_pipeline.resources import LakeResource
-from devin_pipeline.tables import TABLES
 
 _QUERIES = Path(__file__).parent / "checks"
 
@@ -17,6 +15,8 @@ _LISTED_SESSIONS = (Path(__file__).parent / "listed_sessions.sql").read_text()
 
 # A day that closed less than this ago may still be on its way: the schedule starts half an hour after its end.
 _GRACE = timedelta(hours=3)
+
+_COUNTS = ("items_read", "placed", "quarantined")
 
 # Of the pages "List Enterprise Sessions (Insights)" (v2) and "List account sessions" (v3) of the API reference.
 _V2_FIELDS = """
@@ -37,63 +37,62 @@ KNOWN_FIELDS = {
 
 def raw_checks(feeds: Sequence[str]) -> list[dg.AssetChecksDefinition]:
     """The checks of every feed that is read."""
-    return [check for feed in feeds for check in _checks_of(feed)]
+    return [checks_of(feed, [feed, "raw_quarantine"], _checks_of(feed)) for feed in feeds]
 
 
-def _checks_of(feed: str) -> list[dg.AssetChecksDefinition]:
+def _checks_of(feed: str) -> list[Check]:
     return [
-        sql_check(feed, _QUERIES / "versions_are_unique.sql", [feed], blocking=True),
-        sql_check(feed, _QUERIES / "versions_are_inside_their_day.sql", [feed], blocking=True),
-        finding_check(
-            feed,
+        sql_check(_QUERIES / "versions_are_unique.sql", blocking=True),
+        sql_check(_QUERIES / "versions_are_inside_their_day.sql", blocking=True),
+        Check(
             "items_read_are_placed_or_quarantined",
             "Items read are those placed and those quarantined, and what was placed is stored.",
-            lambda context, lake: _items_lost(context, lake, feed),
+            _items_lost,
             blocking=True,
         ),
-        sql_check(feed, _QUERIES / "nothing_is_quarantined.sql", ["raw_quarantine", feed], params={"feed": feed}),
-        sql_check(feed, _QUERIES / "acus_did_not_fall.sql", [feed]),
-        sql_check(feed, _QUERIES / "fields_are_known.sql", [feed], params={"known_fields": KNOWN_FIELDS[feed]}),
-        finding_check(
-            feed,
-            "newest_closed_day_is_read",
-            "The newest day that is over has been read.",
-            lambda context, lake: _newest_day_missing(context, lake, feed),
-        ),
+        sql_check(_QUERIES / "nothing_is_quarantined.sql", params={"feed": feed}),
+        sql_check(_QUERIES / "acus_did_not_fall.sql"),
+        sql_check(_QUERIES / "fields_are_known.sql", params={"known_fields": KNOWN_FIELDS[feed]}),
+        Check("newest_closed_day_is_read", "The newest day that is over has been read.", _newest_day_missing),
     ]
 
 
-def _items_lost(context: dg.AssetCheckExecutionContext, lake: LakeResource, feed: str) -> Findings:
-    days = days_checked(context) or [
-        date.fromisoformat(key) for key in context.instance.get_materialized_partitions(dg.AssetKey(feed))
-    ]
-    with lake.open().connect([TABLES[feed]], days=days) as reader:
-        reader.view("versions", f'from "{feed}"')
-        listed = {row["day"]: row["listed"] for row in reader.rows(_LISTED_SESSIONS).to_pylist()}
+def _items_lost(checked: Checked) -> Findings:
+    listed = {row["day"]: row["listed"] for row in checked.reader.rows(_LISTED_SESSIONS).to_pylist()}
+    days = checked.days or [date.fromisoformat(key) for key in _days_read(checked)]
     findings = []
-    for day in days:
-        figures = _figures(context, feed, day)
+    for day, figures in _figures(checked, days).items():
         stored = listed.get(day, 0)
-        read, placed, quarantined = (figures.get(name, 0) for name in ("items_read", "placed", "quarantined"))
+        read, placed, quarantined = (figures.get(name, 0) for name in _COUNTS)
         # A quarantined item whose id is known keeps its session listed without being placed.
         if read != placed + quarantined or not placed <= stored <= placed + quarantined:
             findings.append({"day": day, "read": read, "placed": placed, "quarantined": quarantined, "stored": stored})
     return findings
 
 
-def _figures(context: dg.AssetCheckExecutionContext, feed: str, day: date) -> dict[str, int]:
-    """What the newest read of a day counted, as recorded with its materialization."""
-    records = context.instance.fetch_materializations(
-        dg.AssetRecordsFilter(dg.AssetKey(feed), asset_partitions=[day.isoformat()]), limit=1
-    ).records
-    told = records[0].asset_materialization if records else None
-    return {name: int(str(value.value)) for name, value in told.metadata.items() if name in _COUNTS} if told else {}
+def _figures(checked: Checked, days: Sequence[date]) -> dict[date, dict[str, int]]:
+    """What the newest read of each day counted, as recorded with its materialization."""
+    figures: dict[date, dict[str, int]] = {}
+    # Newest first: after a run over these days, its records are all there is to fetch.
+    missing = [day.isoformat() for day in days]
+    while missing:
+        wanted = dg.AssetRecordsFilter(dg.AssetKey(checked.asset), asset_partitions=missing)
+        records = checked.instance.fetch_materializations(wanted, limit=len(missing)).records
+        for record in records:
+            told = record.asset_materialization
+            if told and told.partition in missing:
+                missing.remove(told.partition)
+                counts = {name: int(str(told.metadata[name].value)) for name in _COUNTS if name in told.metadata}
+                figures[date.fromisoformat(told.partition)] = counts
+        if not records:
+            break
+    return figures
 
 
-_COUNTS = ("items_read", "placed", "quarantined")
+def _newest_day_missing(checked: Checked) -> Findings:
+    newest = newest_closed_day(datetime.now(UTC) - _GRACE, checked.hour)
+    return [{"day": newest}] if newest >= start_date() and newest.isoformat() not in _days_read(checked) else []
 
 
-def _newest_day_missing(context: dg.AssetCheckExecutionContext, lake: LakeResource, feed: str) -> Findings:
-    newest = newest_closed_day(datetime.now(UTC) - _GRACE, lake.day_starts_at_utc_hour)
-    read = context.instance.get_materialized_partitions(dg.AssetKey(feed))
-    return [{"day": newest}] if newest >= start_date() and newest.isoformat() not in read else []
+def _days_read(checked: Checked) -> set[str]:
+    return checked.instance.get_materialized_partitions(dg.AssetKey(checked.asset))

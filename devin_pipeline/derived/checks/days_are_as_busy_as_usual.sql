@@ -4,15 +4,15 @@ closed_days as (
     select
         unnest(generate_series(min(day)::timestamp, now()::timestamp - to_hours(24 + $hour), interval 1 day))::date
             as day
-    from acu_daily
+    from sessions
 ),
 
 counted as (
     select
         closed_days.day,
-        coalesce(sum(acu_daily.sessions), 0)::bigint as sessions
+        count(sessions.session_id) as sessions
     from closed_days
-    left join acu_daily on closed_days.day = acu_daily.day
+    left join sessions on closed_days.day = sessions.day
     group by closed_days.day
 ),
 
