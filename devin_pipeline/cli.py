@@ -30,7 +30,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from devin_pipeline.devin_api import DevinError, Misconfigured
-from devin_pipeline.lake import Lake, LakeError, NotReadOnly, WrongLake
+from devin_pipeline.lake import Lake, LakeError, NotReadOnly, UnusableLocation, WrongLake
 from devin_pipeline.tables import ALL_TABLES, TABLES
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class _Commands(click.Group):
             super().main(*args, **kwargs | {"standalone_mode": False})
         except Failed as error:
             _exit(error.lines, error.exit_code)
-        except (Misconfigured, WrongLake, NotReadOnly, BadSetting) as error:
+        except (Misconfigured, WrongLake, UnusableLocation, NotReadOnly, BadSetting) as error:
             _exit((error.what, error.why, error.todo), 2)
         except (DevinError, LakeError) as error:
             _exit((error.what, error.why, error.todo), 1)

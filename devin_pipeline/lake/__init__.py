@@ -4,7 +4,14 @@ Whatever writes a table or opens a DuckDB connection lives here. What the rows m
 """
 
 from devin_pipeline.lake.catalog import write_catalog
-from devin_pipeline.lake.errors import LakeError, NotReadOnly, QueryFailed, TooManyConflicts, WrongLake
+from devin_pipeline.lake.errors import (
+    LakeError,
+    NotReadOnly,
+    QueryFailed,
+    TooManyConflicts,
+    UnusableLocation,
+    WrongLake,
+)
 from devin_pipeline.lake.identity import LakeIdentity
 from devin_pipeline.lake.lake import Commit, Lake, Rewrite, Snapshot
 from devin_pipeline.lake.reader import Reader
@@ -20,6 +27,7 @@ __all__ = [
     "Rewrite",
     "Snapshot",
     "TooManyConflicts",
+    "UnusableLocation",
     "WrongLake",
     "write_catalog",
 ]

@@ -2,6 +2,7 @@
 
 LakeError
 ├── WrongLake: the lake belongs to another kind, host, scope or day hour
+├── UnusableLocation: a path that Delta or DuckDB would not take literally
 ├── TooManyConflicts: other writers kept winning the race for the same days
 ├── NotReadOnly: a query that would write or change settings
 └── QueryFailed: a query that DuckDB could not run
@@ -26,6 +27,10 @@ class LakeError(Exception):
 
 class WrongLake(LakeError):
     """The lake belongs to another kind, host, scope or day hour than this run."""
+
+
+class UnusableLocation(LakeError):
+    """A path that Delta or DuckDB would not take literally."""
 
 
 class TooManyConflicts(LakeError):

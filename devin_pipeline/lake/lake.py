@@ -12,7 +12,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from devin_pipeline.lake.errors import LakeError, TooManyConflicts
+from devin_pipeline.lake.errors import TooManyConflicts, UnusableLocation
 from devin_pipeline.lake.identity import LakeIdentity, claim, read_identity, require_identity
 from devin_pipeline.lake.reader import Reader, rows_of_files
 from devin_pipeline.tables import ALL_TABLES, Table
@@ -95,13 +95,13 @@ class Lake:
     """Delta tables below one folder or object-store URI.
 
     Raises:
-        LakeError: The path has a character that Delta or DuckDB would not take literally.
+        UnusableLocation: The path has a character that Delta or DuckDB would not take literally.
     """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri if _has_scheme(uri) else str(Path(uri).expanduser().absolute())
         if unusable := set(self.uri) & set("%*?["):
-            raise LakeError(
+            raise UnusableLocation(
                 f"The lake cannot lie in {self.uri}",
                 f"Delta decodes or DuckDB expands {' '.join(sorted(unusable))} in a path",
                 "Set DEVIN_LAKE to a folder without these characters",

@@ -1,0 +1,293 @@
+"""The commands as a person meets them: what they print, what they write, how they end."""
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from click.testing import CliRunner, Result
+
+from devin_pipeline.cli import main
+from devin_pipeline.lake import Lake, LakeIdentity
+from devin_pipeline.tables import ALL_TABLES, TABLES
+from devin_pipeline_tests.stage import Stage
+
+MakeStage = Callable[..., Stage]
+
+COMMAND = str(Path(sys.executable).with_name("devin-pipeline"))
+URL = 'https://host/"quoted", \x1b[2J [bold]\nnext line'
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, words)
+
+
+def lines(result: Result) -> list[str]:
+    return result.stderr.strip().splitlines()
+
+
+@pytest.fixture
+def stage(make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
+    """A server with four days of sessions; commands run in an empty folder, as on a fresh machine."""
+    monkeypatch.chdir(tmp_path)
+    return make_stage("v3", sessions=40)
+
+
+def backfill(stage: Stage, *words: str) -> Result:
+    return run("backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1]), *words)
+
+
+# What a wrong call or configuration gets
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [
+        ("DEVIN_V3_API_KEY", "", "neither DEVIN_V3_API_KEY nor DEVIN_V2_API_KEY"),
+        ("DEVIN_V3_API_KEY", "apk_user_abcdefghijklmnop", "DEVIN_V2_API_KEY"),
+        ("DEVIN_V3_API_KEY", "cog_with a space", "DEVIN_V3_API_KEY"),
+        ("DEVIN_V2_API_KEY", "cog_abcdefghijklmnop", "belongs in DEVIN_V3_API_KEY"),
+        ("DEVIN_API_URL", "http://api.devin.ai", "loopback"),
+        ("DEVIN_API_URL", "http://localhost.evil.example", "loopback"),
+        ("DEVIN_FEEDS", "raw_sessions_v4", "no such feed"),
+        ("DEVIN_FEEDS", "raw_session_insights_v2", "DEVIN_V2_API_KEY"),
+        ("DEVIN_START_DATE", "2026-02-30", "no date"),
+        ("DEVIN_DAY_STARTS_AT_UTC_HOUR", "24", "no hour"),
+        ("DEVIN_LAKE", "100%", "DEVIN_LAKE"),
+    ],
+)
+def test_a_wrong_setting_gets_three_lines_and_exit_2_before_any_request_and_writes_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(setting, value)
+    result = backfill(stage)
+    assert result.exit_code == 2
+    assert len(lines(result)) == 3
+    assert says.lower() in result.stderr.lower()
+    assert stage.server.requests == []
+    assert list(tmp_path.iterdir()) == []
+    if "KEY" in setting and value:
+        assert value not in result.output
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "says"),
+    [
+        ("2026-13-01", "2026-13-02", "no date"),
+        ("20261101", "2026-11-02", "no date"),
+        ("yesterday", "2026-11-02", "no date"),
+        ("+3", "+2", "comes after"),
+        ("-1", "+0", "outside the partitions"),
+        ("+0", "+99", "outside the partitions"),
+    ],
+)
+def test_a_wrong_range_gets_three_lines_and_exit_2(
+    stage: Stage, tmp_path: Path, first: str, last: str, says: str
+) -> None:
+    def day(text: str) -> str:
+        offset = re.fullmatch(r"[+-]\d+", text)
+        return str(stage.days[0] + timedelta(days=int(text))) if offset else text
+
+    result = run("backfill", "--from", day(first), "--to", day(last))
+    assert (result.exit_code, len(lines(result))) == (2, 3)
+    assert says in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["backfill"], ["nonsense"], ["query"], ["demo", "--days", "0"]])
+def test_a_call_that_cannot_be_run_gets_three_lines_and_exit_2(words: list[str]) -> None:
+    result = run(*words)
+    assert (result.exit_code, len(lines(result))) == (2, 3)
+    assert "--help" in lines(result)[2]
+
+
+# What backfill does
+
+
+def test_a_backfill_makes_every_table_and_a_dry_run_and_only_missing_know_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    planned = backfill(stage, "--dry-run", "--days-per-run", "3")
+    assert planned.exit_code == 0
+    assert [line.split()[0] for line in planned.stdout.splitlines()] == [str(stage.days[0]), str(stage.days[3])]
+    assert "dg launch" in planned.stdout
+    assert list(tmp_path.iterdir()) == []
+
+    first = run("backfill", "--from", str(stage.days[0]), "--to", str(stage.days[1]))
+    assert first.exit_code == 0, first.output
+    stage.server.forget_requests()
+    rest = backfill(stage, "--only-missing")
+    assert rest.exit_code == 0, rest.output
+    # The days made already are not asked for again.
+    earliest = min(int(dict(request.query)["created_after"]) for request in stage.server.requests)
+    assert datetime.fromtimestamp(earliest, UTC).date() == stage.days[2]
+    assert {row["day"] for row in stage.rows("sessions")} == set(stage.days)
+    assert "Nothing is missing" in backfill(stage, "--only-missing").stdout
+
+    with dg.DagsterInstance.get() as instance:
+        made = instance.get_materialized_partitions(dg.AssetKey("acu_daily"))
+    assert made == {day.isoformat() for day in stage.days}
+
+    monkeypatch.setenv("DEVIN_ORG_ID", stage.enterprise.organizations[0].org_id)
+    refused = backfill(stage)
+    assert (refused.exit_code, len(lines(refused))) == (2, 3)
+    assert "scope" in refused.stderr
+
+    listed = run("tables")
+    assert listed.exit_code == 0
+    for table in ALL_TABLES:
+        assert re.search(rf"^ {table.name} .*{re.escape(table.grain[:30])}", listed.stdout, re.MULTILINE)
+    assert re.search(rf" sessions .* {len(stage.rows('sessions'))} +4 +{stage.days[0]} +{stage.days[3]}", listed.stdout)
+
+
+def test_a_day_the_api_cannot_tell_costs_the_others_nothing(stage: Stage) -> None:
+    assert backfill(stage).exit_code == 0
+    bad = stage.days[2]
+    kept = [row for row in stage.rows("sessions") if row["day"] == bad]
+    stage.enterprise.grow_acus(40)
+    # Among so many sessions of another year, the answer for this day is no answer to what was asked.
+    at = next(s.created_at for s in stage.enterprise.sessions if (s.created_at - timedelta(hours=8)).date() == bad)
+    for number in range(40):
+        stray = f'{{"session_id": "stray{number}", "created_at": 1700000000, "acus_consumed": 1}}'
+        stage.enterprise.insert_verbatim("sessions_v3", at, stray)
+    result = backfill(stage)
+
+    assert result.exit_code == 1
+    assert f"uv run devin-pipeline backfill --from {bad} --to {bad}" in lines(result)[-1]
+    assert [row for row in stage.rows("sessions") if row["day"] == bad] == kept
+    told = {session.session_id.removeprefix("devin-"): session for session in stage.enterprise.sessions}
+    for row in stage.rows("sessions"):
+        if row["day"] != bad and (acus := told[row["session_id"]].acus) is not None:
+            assert row["acus"] == Decimal(str(acus))
+
+
+# What query answers
+
+
+@pytest.fixture
+def small_lake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lake:
+    """A lake with one quarantined item and nothing else."""
+    import pyarrow as pa
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEVIN_LAKE", str(tmp_path / "lake"))
+    lake = Lake(str(tmp_path / "lake"))
+    lake.claim(LakeIdentity(kind="live", host="127.0.0.1", scope="enterprise", day_starts_at_utc_hour=8))
+    table = TABLES["session_pull_requests"]
+    values = {name: [None] for name in table.column_names} | {
+        "day": [date(2026, 1, 31)],
+        "session_id": ["s"],
+        "ordinal": [0],
+        "url": [URL],
+        "acus_share": [Decimal("1.500000")],
+        "session_created_at": pa.array([1769900000_000000], pa.timestamp("us", "UTC")),
+    }
+    lake.replace_days(table, [date(2026, 1, 31)], pa.table(values, schema=table.schema))
+    return lake
+
+
+def test_json_has_every_digit_of_a_decimal_and_iso_dates_and_instants(small_lake: Lake) -> None:
+    asked = "select day, acus_share, session_created_at, number, ['a'] as texts, true as yes from session_pull_requests"
+    result = run("query", asked, "--format", "json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout, parse_float=str)
+    assert rows == [
+        {
+            "day": "2026-01-31",
+            "acus_share": "1.500000",
+            "session_created_at": "2026-01-31T22:53:20Z",
+            "number": None,
+            "texts": ["a"],
+            "yes": True,
+        }
+    ]
+
+
+def test_csv_is_what_a_csv_reader_reads(small_lake: Lake) -> None:
+    result = run("query", "select day, url, acus_share, number from session_pull_requests", "--format", "csv")
+    rows = list(csv.reader(io.StringIO(result.stdout)))
+    assert rows[0] == ["day", "url", "acus_share", "number"]
+    assert rows[1] == [
+        "2026-01-31",
+        small_lake.snapshot(TABLES["session_pull_requests"]).rows()["url"][0].as_py(),
+        "1.500000",
+        "",
+    ]
+
+
+def test_a_table_shows_text_without_obeying_it(small_lake: Lake) -> None:
+    result = run("query", "select url from session_pull_requests")
+    assert "\x1b" not in result.stdout
+    assert "[bold]" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["drop view sessions", "create table t (a int)", "copy sessions to 'x.csv'", "attach 'x.db'", "set threads = 1",
+     "select 1; select 2", "", "pragma version", "install httpfs"],
+)  # fmt: skip
+def test_a_statement_that_does_more_than_read_is_refused(small_lake: Lake, statement: str) -> None:
+    result = run("query", statement)
+    assert (result.exit_code, len(lines(result))) == (2, 3)
+
+
+def test_a_query_reads_no_other_file(small_lake: Lake) -> None:
+    result = run("query", "select * from read_text('/etc/hostname')")
+    assert (result.exit_code, len(lines(result))) == (1, 3)
+    assert "Permission" in result.stderr
+
+
+# What the demo, the emulator and their ends look like
+
+
+def test_the_demo_runs_without_any_key_and_says_demo(tmp_path: Path) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("DEVIN_", "DAGSTER_"))}
+    # A live key in the environment must not reach the demo.
+    environment = clean | {"DEVIN_V3_API_KEY": "cog_livelivelivelive"}
+    done = subprocess.run(
+        [COMMAND, "demo", "--days", "2"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("DEMO DATA")
+    assert "uv run dg launch" in done.stdout
+    identity = Lake(str(tmp_path / "data/demo")).identity
+    assert identity is not None
+    assert identity.kind == "demo"
+    assert (tmp_path / "data/demo/devin.duckdb").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".dagster_home_demo", "data"]
+
+    asked = ["query", "--demo", "select count(*) as sessions from sessions", "--format", "json"]
+    answered = subprocess.run([COMMAND, *asked], cwd=tmp_path, env=clean, capture_output=True, text=True)
+    assert json.loads(answered.stdout) == [{"sessions": 40}]
+    assert answered.stderr.startswith("DEMO DATA")
+
+    # The demo's rows and live ones never share a lake.
+    live = environment | {"DEVIN_LAKE": "data/demo", "DEVIN_API_URL": "http://127.0.0.1:9"}
+    refused = subprocess.run(
+        [COMMAND, "backfill", "--from", "2026-11-01", "--to", "2026-11-01"],
+        cwd=tmp_path, env=live, capture_output=True, text=True,
+    )  # fmt: skip
+    assert refused.returncode == 2
+    assert "kind is 'demo', not 'live'" in refused.stderr
+
+
+def test_the_emulator_serves_until_it_is_stopped(tmp_path: Path) -> None:
+    words = [COMMAND, "emulator", "--port", "0", "--sessions", "5", "--days", "2"]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as served:
+        assert served.stdout is not None
+        told = dict(
+            re.findall(r"^export (\w+)=(\S+)$", "".join(served.stdout.readline() for _ in range(4)), re.MULTILINE)
+        )
+        assert set(told) == {"DEVIN_API_URL", "DEVIN_V2_API_KEY", "DEVIN_V3_API_KEY"}
+        served.send_signal(signal.SIGTERM)
+        assert served.wait(timeout=20) == 0
