@@ -90,14 +90,19 @@ def land(lake: Lake, table: Table, listing: Listing, days: Sequence[date], read_
 
 def content_hash(payload: bytes) -> str:
     """SHA-256 of an item's canonical JSON: keys sorted, no white space, numbers by value."""
+    return hashlib.sha256(_canonical(payload)).hexdigest()
+
+
+def _canonical(payload: bytes) -> bytes:
     try:
-        item = _DECODER.decode(payload)
-        canonical = _ENCODER.encode(item)
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        # A lone surrogate or NaN, which the standard module takes; the item is still to be told from others.
-        item = json.loads(payload, parse_float=_number)
-        canonical = json.dumps(item, sort_keys=True, separators=(",", ":"), default=str).encode()
-    return hashlib.sha256(canonical).hexdigest()
+        return _ENCODER.encode(_DECODER.decode(payload))
+    except (msgspec.MsgspecError, UnicodeEncodeError):
+        # NaN, a lone surrogate or an endless number, which the standard module takes.
+        item = json.loads(payload, parse_float=_number, parse_int=_number)
+        return json.dumps(item, sort_keys=True, separators=(",", ":"), default=str).encode()
+    except RecursionError:
+        # Nested too deeply for either; as it came, it can still be told from others.
+        return payload
 
 
 def _number(text: str) -> Decimal:
