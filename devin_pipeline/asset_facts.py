@@ -39,7 +39,7 @@ def facts(table: Table) -> dict[str, Any]:
                 columns=[
                     dg.TableColumn(
                         column.name,
-                        str(column.type),
+                        column.sql_type,
                         column.description,
                         constraints=dg.TableColumnConstraints(nullable=column.nullable),
                     )

@@ -26,7 +26,7 @@ def rows_of_files(table: Table, files: Iterable[str]) -> str:
     empty table its columns. The day is read from the folder, where Delta keeps partition values.
     """
     columns = ", ".join(f'"{c.name}"' for c in table.columns)
-    typed = ", ".join(f'null::{_sql_type(c.type)} as "{c.name}"' for c in table.columns)
+    typed = ", ".join(f'null::{c.sql_type} as "{c.name}"' for c in table.columns)
     paths = ", ".join(quoted(file) for file in files)
     if not paths:
         return f"select {typed} where false"
@@ -35,21 +35,6 @@ def rows_of_files(table: Table, files: Iterable[str]) -> str:
         f"select {columns} from (select {typed} where false "  # noqa: S608 - as above; paths are quoted
         f"union all by name select * from read_parquet([{paths}], union_by_name = true{by_day}))"
     )
-
-
-def _sql_type(type_: pa.DataType) -> str:
-    if pa.types.is_list(type_):
-        return f"{_sql_type(type_.value_type)}[]"
-    if pa.types.is_decimal(type_):
-        return f"decimal({type_.precision}, {type_.scale})"
-    return {
-        pa.string(): "varchar",
-        pa.date32(): "date",
-        pa.bool_(): "boolean",
-        pa.int32(): "integer",
-        pa.int64(): "bigint",
-        pa.timestamp("us", tz="UTC"): "timestamptz",
-    }[type_]
 
 
 @contextmanager

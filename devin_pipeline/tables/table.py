@@ -22,6 +22,11 @@ class Column:
     description: str
     nullable: bool = True
 
+    @property
+    def sql_type(self) -> str:
+        """The type as DuckDB writes it."""
+        return _sql_type(self.type)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -64,3 +69,18 @@ def required(name: str, type_: pa.DataType, description: str) -> Column:
 def by_name(tables: Sequence[Table]) -> dict[str, Table]:
     """The tables by their names."""
     return {table.name: table for table in tables}
+
+
+def _sql_type(type_: pa.DataType) -> str:
+    if pa.types.is_list(type_):
+        return f"{_sql_type(type_.value_type)}[]"
+    if pa.types.is_decimal(type_):
+        return f"decimal({type_.precision}, {type_.scale})"
+    return {
+        pa.string(): "varchar",
+        pa.date32(): "date",
+        pa.bool_(): "boolean",
+        pa.int32(): "integer",
+        pa.int64(): "bigint",
+        INSTANT: "timestamptz",
+    }[type_]
