@@ -12,7 +12,10 @@ import dagster as dg
 
 FIRST_TAG = "dagster/asset_partition_range_start"
 LAST_TAG = "dagster/asset_partition_range_end"
-# A range is one run. A mix of policies would silently fall back to one run per day.
+# Of a run that makes the reports itself.
+MAKES_REPORTS = "devin/makes_reports"
+# A range is one run. A mix of policies would silently fall back to one run per day, and `dg launch` refuses ranges of
+# a selection in which any asset lacks the policy, so the unpartitioned reports carry it too.
 RANGES = dg.BackfillPolicy.single_run()
 
 
@@ -67,7 +70,7 @@ def start_date() -> date:
     """
     text = os.environ.get("DEVIN_START_DATE") or "2025-01-01"
     day = a_date(text, "DEVIN_START_DATE")
-    if day > datetime.now(UTC).date():
+    if day > day_of(datetime.now(UTC), day_starts_at_utc_hour()):
         raise BadSetting(f"DEVIN_START_DATE is {text}", "that lies in the future", "Set it to a day that has begun")
     return day
 

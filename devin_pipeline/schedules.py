@@ -13,6 +13,7 @@ import msgspec
 from devin_pipeline.devin_api import DevinClient, Item, Window
 from devin_pipeline.partitions import (
     LAST_TAG,
+    MAKES_REPORTS,
     contiguous,
     day_of,
     day_starts_at_utc_hour,
@@ -37,6 +38,7 @@ _NO_KEY = "No key is set: set DEVIN_V3_API_KEY, DEVIN_V2_API_KEY or both."
 refresh_job = dg.define_asset_job(
     REFRESH,
     selection=dg.AssetSelection.all(),
+    tags={MAKES_REPORTS: "yes"},
     description="Everything, for a day or a range of days: raw, derived, checks, reports, devin.duckdb.",
 )
 

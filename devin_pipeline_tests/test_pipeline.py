@@ -16,11 +16,12 @@ MakeStage = Callable[..., Stage]
 def test_every_table_equals_the_independent_computation_whatever_the_server_does(
     make_stage: MakeStage, keys: str
 ) -> None:
-    stage = make_stage(keys, sessions=200, days=10)
+    # The whole of ten days once; either key alone tells the same story on fewer.
+    stage = make_stage(keys, sessions=200, days=10 if keys == "both" else 4)
     stage.refresh()
     assert differences(stage) == {}
     told = [row["session_id"] for row in stage.rows("sessions")]
-    assert len(told) == len(set(told)) > 150
+    assert len(told) == len(set(told)) > 50
 
     # The same again appends no version and changes no row.
     versions, rows = stage.versions(), stage.everything()

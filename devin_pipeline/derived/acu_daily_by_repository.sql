@@ -18,7 +18,7 @@ repositories as (
 places as (
     select
         *,
-        (acus * 1000000)::bigint as micro_acus,
+        (acus::decimal(38, 6) * 1000000)::hugeint as micro_acus,
         count(*) over (partition by day, session_id) as repositories,
         row_number() over (partition by day, session_id order by place) as rank
     from repositories

@@ -1,6 +1,7 @@
 """Runs the SELECTs of this room: raw versions or session tables in, rows of one derived table out. No Dagster."""
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from datetime import date
@@ -42,16 +43,24 @@ def tell_sessions(reader: Reader, days: Sequence[date]) -> None:
 
 
 def _mended_payloads(reader: Reader) -> pa.Table:
-    """Payloads that DuckDB cannot parse, with each lone surrogate as U+FFFD; raw keeps them as sent."""
-    unreadable = reader.rows("select feed, session_id, payload from latest_versions where not json_valid(payload)")
-    return pa.Table.from_pylist(
-        [row | {"payload": _without_lone_surrogates(row["payload"])} for row in unreadable.to_pylist()], _MENDED
+    """Payloads that are no JSON by the standard: a lone surrogate becomes U+FFFD, NaN null; raw keeps them as sent."""
+    unreadable = reader.rows(
+        """
+        select feed, session_id, payload from latest_versions
+        where not json_valid(payload) or contains(payload, 'NaN') or contains(payload, 'Infinity')
+        """
     )
+    return pa.Table.from_pylist([row | {"payload": _mended(row["payload"])} for row in unreadable.to_pylist()], _MENDED)
 
 
-def _without_lone_surrogates(payload: str) -> str:
-    text = json.dumps(json.loads(payload), ensure_ascii=False)
-    return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+def _mended(payload: str) -> str:
+    item = json.loads(payload, parse_constant=lambda _: None, parse_float=_finite)
+    return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", json.dumps(item, ensure_ascii=False))
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def _sql(name: str) -> str:

@@ -64,8 +64,8 @@ places as (
 shares as (
     select
         *,
-        (acus * 1000000)::bigint // nullif(distinct_urls, 0) as share,
-        (acus * 1000000)::bigint % nullif(distinct_urls, 0) as remainder,
+        (acus::decimal(38, 6) * 1000000)::hugeint // nullif(distinct_urls, 0) as share,
+        (acus::decimal(38, 6) * 1000000)::hugeint % nullif(distinct_urls, 0) as remainder,
         ordinal = min(ordinal) filter (where url is not null) over (partition by day, session_id) as is_first
     from places
 )

@@ -1,4 +1,5 @@
--- One row per feed and session: its latest version, parsed. A value of another type than promised is null.
+-- One row per feed and session: its latest version, parsed. A value of another type than promised is read as the
+-- promised one where it can be, else null: no such value costs a session.
 with
 parsed as (
     select

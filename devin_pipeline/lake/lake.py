@@ -100,7 +100,7 @@ class Lake:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri if _has_scheme(uri) else str(Path(uri).expanduser().absolute())
-        if unusable := set(self.uri) & set("%*?["):
+        if unusable := set(self.uri) & set("%*?[\\"):
             raise UnusableLocation(
                 f"The lake cannot lie in {self.uri}",
                 f"Delta decodes or DuckDB expands {' '.join(sorted(unusable))} in a path",
@@ -140,7 +140,7 @@ class Lake:
         return reader
 
     def answer(self, query: str) -> pa.Table:
-        """The rows of one SELECT over the tables; it can read nothing else and change nothing.
+        """The rows of one SELECT over the tables; it can read nothing outside the lake and change nothing.
 
         Raises:
             NotReadOnly: It is none, several, or one that writes or changes settings.
@@ -160,7 +160,7 @@ class Lake:
             plan: From a snapshot to the days to replace and all their rows; None leaves the table as it is.
 
         Raises:
-            TooManyConflicts: Another writer was faster five times in a row.
+            TooManyConflicts: Another writer was faster six times in a row.
         """
         for conflicts in range(_TRIES):
             snapshot = self.snapshot(table)
@@ -187,8 +187,14 @@ class Lake:
             table: The table, partitioned by day.
             days: The days to replace, in any order; a day without rows becomes empty.
             rows: Rows of those days only, in the table's columns and key order.
+
+        Raises:
+            ValueError: A row lies outside the days, or is null where none may be.
+            TooManyConflicts: Another writer was faster six times in a row.
         """
         rows = rows.cast(table.schema)
+        if strays := set(rows.column("day").unique().to_pylist()) - set(days):
+            raise ValueError(f"{table.name}: rows of days that are not to be replaced: {sorted(map(str, strays))}")
 
         def changed_days(snapshot: Snapshot) -> Rewrite | None:
             with Reader() as reader:
@@ -220,7 +226,11 @@ class Lake:
         )
 
     def _overwrite(self, snapshot: Snapshot, rows: pa.Table, predicate: str | None) -> int:
-        delta = snapshot.delta or self._create(snapshot.table)
+        delta = snapshot.delta
+        if delta is None:
+            delta = self._create(snapshot.table)
+            if delta.version() > 0:
+                raise CommitFailedError("another writer was the first one")
         # Writing to the DeltaTable that was read, not to its path, is what lets Delta notice another writer.
         write_deltalake(
             delta, rows, mode="overwrite", predicate=predicate, schema_mode="merge", writer_properties=_ZSTD

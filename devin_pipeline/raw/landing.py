@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from decimal import Decimal
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 from pathlib import Path
 
 import msgspec
@@ -105,10 +105,19 @@ def _canonical(payload: bytes) -> bytes:
         return payload
 
 
-def _number(text: str) -> Decimal:
-    return Decimal(text).normalize()
+def _number(text: str) -> Decimal | int | str:
+    """A number by its value, however it is written: 10.0, 1e1 and 10 alike."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return text
+    if -_MOST_DIGITS < number.adjusted() < _MOST_DIGITS and number == number.to_integral_value():
+        return int(number)
+    return number.normalize(_EXACT)
 
 
+_MOST_DIGITS = 100
+_EXACT = Context(prec=100_000, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _DECODER = msgspec.json.Decoder(float_hook=_number)
 _ENCODER = msgspec.json.Encoder(order="sorted", decimal_format="number")
 

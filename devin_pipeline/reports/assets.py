@@ -4,29 +4,42 @@ import dagster as dg
 
 from devin_pipeline.asset_facts import CODE_VERSION, OWNERS, report_table, table_asset
 from devin_pipeline.lake import write_catalog
+from devin_pipeline.partitions import MAKES_REPORTS, RANGES
 from devin_pipeline.reports.queries import INPUTS, select
 from devin_pipeline.resources import LakeResource
 from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, REPORT_TABLES, TABLES, Table
 
 DUCKDB_CATALOG = "duckdb_catalog"
 
-# After a run that changed what a report is made of without making the report; `refresh` makes both in one run.
+_Condition = dg.AutomationCondition
+
+# What a report is made of was made by a run that left the report out. A job's run tells Dagster no selection, so
+# `refresh` says by a tag that it makes both.
+_LEFT_OUT = _Condition.any_deps_match(
+    (
+        _Condition.newly_updated()
+        & ~_Condition.all_new_updates_have_run_tags(tag_keys={MAKES_REPORTS})
+        & ~_Condition.executed_with_root_target()
+    )
+    | _Condition.will_be_requested()
+)
+# Not `since_last_handled()`: with it, a refresh and a backfill that end between two ticks cancel out.
 WHEN_LEFT_BEHIND = (
-    dg.AutomationCondition.any_deps_updated().since_last_handled()
-    & ~dg.AutomationCondition.any_deps_in_progress()
-    & ~dg.AutomationCondition.in_progress()
+    _LEFT_OUT.since((_Condition.newly_requested() | _Condition.initial_evaluation()) & ~_LEFT_OUT)
+    & ~_Condition.any_deps_in_progress()
+    & ~_Condition.in_progress()
 )
 
 
 def report_assets() -> list[dg.AssetsDefinition]:
     """Every report asset, and the catalogue of all tables."""
-    return [*(_report(table) for table in REPORT_TABLES), duckdb_catalog]
+    return [*(_report(table) for table in REPORT_TABLES), _duckdb_catalog()]
 
 
 def _report(table: Table) -> dg.AssetsDefinition:
     inputs = [TABLES[name] for name in INPUTS[table.name]]
 
-    @table_asset(table, deps=INPUTS[table.name], automation_condition=WHEN_LEFT_BEHIND)
+    @table_asset(table, deps=INPUTS[table.name], automation_condition=WHEN_LEFT_BEHIND, backfill_policy=RANGES)
     def report(context: dg.AssetExecutionContext, lake: LakeResource) -> None:
         opened = lake.open()
         with opened.connect(inputs) as reader:
@@ -36,16 +49,20 @@ def _report(table: Table) -> dg.AssetsDefinition:
     return report
 
 
-@dg.asset(
-    key=DUCKDB_CATALOG,
-    group_name="reports",
-    kinds={"duckdb"},
-    owners=OWNERS,
-    code_version=CODE_VERSION,
-    deps=[table.name for table in ALL_TABLES if table != RAW_QUARANTINE],
-    automation_condition=WHEN_LEFT_BEHIND,
-)
-def duckdb_catalog(context: dg.AssetExecutionContext, lake: LakeResource) -> None:
-    """One view per table in `devin.duckdb`, for the duckdb CLI and BI tools."""
-    file = write_catalog(lake.open())
-    context.add_asset_metadata({"views": len(ALL_TABLES)} | ({"dagster/uri": str(file)} if file else {}))
+def _duckdb_catalog() -> dg.AssetsDefinition:
+    @dg.asset(
+        key=DUCKDB_CATALOG,
+        group_name="reports",
+        kinds={"duckdb"},
+        owners=OWNERS,
+        code_version=CODE_VERSION,
+        deps=[table.name for table in ALL_TABLES if table != RAW_QUARANTINE],
+        automation_condition=WHEN_LEFT_BEHIND,
+        backfill_policy=RANGES,
+    )
+    def duckdb_catalog(context: dg.AssetExecutionContext, lake: LakeResource) -> None:
+        """One view per table in `devin.duckdb`, for the duckdb CLI and BI tools."""
+        file = write_catalog(lake.open())
+        context.add_asset_metadata({"views": len(ALL_TABLES)} | ({"dagster/uri": str(file)} if file else {}))
+
+    return duckdb_catalog

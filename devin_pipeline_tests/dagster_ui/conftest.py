@@ -1,0 +1,140 @@
+"""One Dagster page and daemon over an emulator, and where commands keep their bytecode."""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from devin_pipeline.emulator import EmulatorServer, Enterprise
+from devin_pipeline_tests.dagster_ui.running import (
+    PARTITIONED,
+    Page,
+    environment,
+    eventually,
+    free_port,
+    live_settings,
+    started,
+    today,
+)
+
+DAYS = 50
+BACKFILLED = [today() - timedelta(days=n) for n in range(49, 39, -1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class LivePage:
+    """What is going on: the page, its settings, and what was asked of it before the daemon started.
+
+    Attributes:
+        changed_session: A session older than the schedule reads, changed since the sensor's cursor.
+        scheduled_tags: The tags of the run request of a dry tick of `daily_refresh`.
+        scheduled_run: The run launched with them.
+        backfill: The backfill of the partitioned assets over `BACKFILLED`.
+    """
+
+    page: Page
+    settings: dict[str, str]
+    changed_session: str
+    scheduled_tags: dict[str, str]
+    scheduled_run: str
+    backfill: str
+
+
+@pytest.fixture(scope="session")
+def bytecode(pytestconfig: pytest.Config) -> Path:
+    """Where commands keep their bytecode on machines that forbid it beside the sources."""
+    cache = pytestconfig.cache
+    assert cache is not None
+    return cache.mkdir("bytecode")
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory, bytecode: Path) -> Iterator[LivePage]:
+    folder = tmp_path_factory.mktemp("live")
+    enterprise = Enterprise.synthetic(seed=11, sessions=200, days=DAYS)
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(EmulatorServer(enterprise))
+        settings = live_settings(server, folder, today() - timedelta(days=DAYS - 1))
+        env = environment(settings, bytecode)
+        port = free_port()
+        page = Page(f"http://127.0.0.1:{port}")
+        stack.enter_context(
+            started(
+                ["dagster-webserver", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)],
+                env,
+                folder / "page.log",
+            )
+        )
+        eventually(page.answers, 60, "the page answers")
+
+        # All of it before the daemon starts, so that its first tick finds everything at once. The sensor's cursor lies
+        # an hour back, the session changed since.
+        changed = next(
+            session for session in enterprise.sessions if session.created_at < datetime.now(UTC) - timedelta(days=38)
+        )
+        with enterprise.lock:
+            changed.acus = Decimal(1000)
+            changed.updated_at = datetime.now(UTC)
+        page.ask(
+            """mutation($sensor: SensorSelector!, $cursor: String) {
+                 setSensorCursor(sensorSelector: $sensor, cursor: $cursor) { __typename } }""",
+            sensor=_selector("sensorName", "late_updates"),
+            cursor=json.dumps({"until": (datetime.now(UTC) - timedelta(hours=1)).isoformat()}),
+        )
+        tags = _tags_of_a_tick(page)
+        run = _launch(page, tags)
+        backfill = _backfill(page)
+        stack.enter_context(started(["dagster-daemon", "run", "-w", "workspace.yaml"], env, folder / "daemon.log"))
+        yield LivePage(page, settings, changed.session_id, tags, run, backfill)
+
+
+def _selector(of: str, name: str) -> dict[str, str]:
+    return {"repositoryName": "__repository__", "repositoryLocationName": "devin_pipeline", of: name}
+
+
+def _tags_of_a_tick(page: Page) -> dict[str, str]:
+    tick = page.ask(
+        """mutation($schedule: ScheduleSelector!, $at: Float!) {
+             scheduleDryRun(selectorData: $schedule, timestamp: $at) { ... on DryRunInstigationTick {
+               evaluationResult { runRequests { tags { key value } } skipReason error { message } } } } }""",
+        schedule=_selector("scheduleName", "daily_refresh"),
+        at=datetime.now(UTC).timestamp(),
+    )["scheduleDryRun"]["evaluationResult"]
+    (request,) = tick["runRequests"]
+    return {tag["key"]: tag["value"] for tag in request["tags"]}
+
+
+def _launch(page: Page, tags: dict[str, str]) -> str:
+    launched = page.ask(
+        """mutation($run: ExecutionParams!) { launchRun(executionParams: $run) {
+             __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }""",
+        run={
+            "selector": _selector("jobName", "refresh"),
+            "runConfigData": {},
+            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
+        },
+    )["launchRun"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+    run_id: str = launched["run"]["runId"]
+    return run_id
+
+
+def _backfill(page: Page) -> str:
+    launched = page.ask(
+        """mutation($backfill: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $backfill) {
+             __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }""",
+        backfill={
+            "assetSelection": [{"path": [name]} for name in PARTITIONED],
+            "partitionNames": [day.isoformat() for day in BACKFILLED],
+            # Behind the sensor's run, which makes the reports itself: only the automation can make them afterwards.
+            "tags": [{"key": "dagster/priority", "value": "-1"}],
+        },
+    )["launchPartitionBackfill"]
+    assert launched["__typename"] == "LaunchBackfillSuccess", launched
+    backfill_id: str = launched["backfillId"]
+    return backfill_id

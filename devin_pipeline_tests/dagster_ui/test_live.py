@@ -1,0 +1,143 @@
+"""Dagster's page and daemon over an emulator, watched over GraphQL and in a real browser.
+
+One file, so that one page and one daemon serve it all; the tests are in the order in which things happen.
+"""
+
+import shutil
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page as Tab
+from playwright.sync_api import expect, sync_playwright
+
+from devin_pipeline.lake import Lake
+from devin_pipeline.tables import TABLES
+from devin_pipeline_tests.dagster_ui.conftest import BACKFILLED, LivePage
+from devin_pipeline_tests.dagster_ui.running import REPORTS, eventually, span
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.xdist_group("live")
+in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed to look at the page with")
+
+
+def test_the_daemon_finds_the_one_code_location_with_everything_switched_on(live: LivePage) -> None:
+    found = live.page.ask(
+        """{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError {
+             ... on RepositoryLocation { repositories { name
+               sensors { name sensorState { status } } schedules { name scheduleState { status } } } } } } } } }"""
+    )
+    (location,) = found["workspaceOrError"]["locationEntries"]
+    assert location["name"] == "devin_pipeline"
+    (repository,) = location["locationOrLoadError"]["repositories"]
+    states = {each["name"]: each["sensorState"]["status"] for each in repository["sensors"]}
+    states |= {each["name"]: each["scheduleState"]["status"] for each in repository["schedules"]}
+    assert states == dict.fromkeys(("late_updates", "reports_after_backfill", "daily_refresh"), "RUNNING")
+
+
+def test_a_scheduled_run_reads_35_days_in_one_range(live: LivePage) -> None:
+    first, last = span(live.scheduled_tags)
+    assert (last - first).days == 34
+    eventually(lambda: live.page.run_status(live.scheduled_run) == "SUCCESS", 60, "the scheduled run succeeds")
+    assert _days_of_run(live, live.scheduled_run) == {first + timedelta(days=n) for n in range(35)}
+
+
+def test_a_tick_of_the_sensor_reads_the_old_day_of_a_changed_session_again(live: LivePage) -> None:
+    (run,) = eventually(lambda: live.page.runs(dagster__sensor_name="late_updates"), 60, "the sensor requests a run")
+    eventually(lambda: live.page.run_status(run["runId"]) == "SUCCESS", 60, "its run succeeds")
+    rows = _rows(live, "sessions", "select acus from sessions where session_id = $id", id=live.changed_session)
+    assert [row["acus"] for row in rows] == [1000]
+
+
+@pytest.fixture(scope="module")
+def tab(live: LivePage) -> Iterator[Tab]:
+    # A run must have been there, or there is nothing to see.
+    eventually(lambda: live.page.run_status(live.scheduled_run) == "SUCCESS", 60, "the scheduled run succeeds")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        tab = browser.new_page(viewport={"width": 1600, "height": 1000}, base_url=live.page.url)
+        tab.set_default_timeout(20_000)
+        expect.set_options(timeout=20_000)
+        yield tab
+        browser.close()
+
+
+@in_a_browser
+def test_the_graph_shows_the_three_groups_in_order(tab: Tab) -> None:
+    tab.goto("/asset-groups")
+    for group in ("raw", "derived", "reports"):
+        expect(tab.get_by_text(group, exact=True).first).to_be_visible()
+    expect(tab.get_by_text("Materialize all")).to_be_visible()
+
+
+@in_a_browser
+def test_the_page_of_an_asset_shows_its_grain_columns_group_kinds_and_figures(tab: Tab) -> None:
+    sessions = TABLES["sessions"]
+    tab.goto("/assets/sessions?view=overview")
+    expect(tab.get_by_text(sessions.grain)).to_be_visible()
+    for column in sessions.columns:
+        expect(tab.get_by_role("cell", name=column.name, exact=True).first).to_be_attached()
+    shown = " ".join(tab.inner_text("body").split())
+    assert [column.name for column in sessions.columns if " ".join(column.description.split()) not in shown] == []
+    for text in ("derived", "Delta Lake", "DuckDB", "devin-pipeline", "dagster/partition_row_count", "acus"):
+        expect(tab.get_by_text(text, exact=True).first).to_be_attached()
+
+
+@in_a_browser
+def test_the_page_of_an_asset_shows_its_checks_and_how_they_ended(tab: Tab) -> None:
+    tab.goto("/assets/sessions?view=checks")
+    for check in ("session_ids_are_unique", "sessions_are_inside_their_day", "every_raw_session_is_told"):
+        expect(tab.get_by_text(check, exact=True).first).to_be_visible()
+    expect(tab.get_by_text("Succeeded").first).to_be_visible()
+
+
+def test_a_backfill_from_the_page_is_one_run_and_ends_with_fresh_reports(live: LivePage) -> None:
+    def ended() -> Any:
+        backfill = live.page.ask(
+            """query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill {
+                 status error { message } runs(limit: 10) { runId status } } } }""",
+            id=live.backfill,
+        )["partitionBackfillOrError"]
+        return backfill if backfill["status"].startswith(("COMPLETED", "FAILED", "CANCEL")) else None
+
+    backfill = eventually(ended, 90, "the backfill ends")
+    assert backfill["status"] == "COMPLETED_SUCCESS", backfill
+    (run,) = backfill["runs"]
+    assert _days_of_run(live, run["runId"]) == set(BACKFILLED)
+
+    def refreshed() -> bool:
+        newest = _newest_materializations(live)
+        inputs = max(newest["acu_daily"], newest["acu_daily_by_repository"])
+        return all(newest[name] > inputs for name in REPORTS)
+
+    eventually(refreshed, 60, "the reports are made after the backfill")
+    (week,) = _rows(live, "acu_weekly", "select sum(acus) as acus from acu_weekly")
+    (day,) = _rows(live, "acu_daily", "select sum(acus) as acus, count(distinct day) as days from acu_daily")
+    assert week["acus"] == day["acus"]
+    assert day["acus"] > 1000
+
+
+def _days_of_run(live: LivePage, run_id: str) -> set[date]:
+    events = live.page.ask(
+        """query($id: ID!) { runOrError(runId: $id) { ... on Run { assetMaterializations {
+             assetKey { path } partition } } } }""",
+        id=run_id,
+    )["runOrError"]["assetMaterializations"]
+    return {date.fromisoformat(each["partition"]) for each in events if each["assetKey"]["path"] == ["sessions"]}
+
+
+def _newest_materializations(live: LivePage) -> dict[str, float]:
+    nodes = live.page.ask("{ assetNodes { assetKey { path } assetMaterializations(limit: 1) { timestamp } } }")
+    return {
+        node["assetKey"]["path"][0]: max(
+            (float(each["timestamp"]) for each in node["assetMaterializations"]), default=0
+        )
+        for node in nodes["assetNodes"]
+    }
+
+
+def _rows(live: LivePage, table: str, query: str, **params: object) -> list[dict[str, Any]]:
+    with Lake(live.settings["DEVIN_LAKE"]).connect([TABLES[table]]) as reader:
+        rows: list[dict[str, Any]] = reader.rows(query, params).to_pylist()
+    return rows

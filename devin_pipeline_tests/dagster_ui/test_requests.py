@@ -1,0 +1,171 @@
+"""The days that the schedule and the sensor ask for, and when the reports are asked for; evaluated in this process."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from devin_pipeline.definitions import pipeline
+from devin_pipeline.emulator import EmulatorServer, Enterprise
+from devin_pipeline.resources import devin_api_resource
+from devin_pipeline.schedules import daily_refresh, late_updates
+from devin_pipeline_tests.dagster_ui.running import FIRST, HOUR, LAST, REPORTS, days_ago, span
+
+
+@pytest.fixture
+def server() -> Iterator[EmulatorServer]:
+    with EmulatorServer(Enterprise.synthetic(seed=5, sessions=200, days=60)) as server:
+        yield server
+
+
+@pytest.fixture
+def settings(server: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "DEVIN_API_URL": server.url,
+        "DEVIN_V2_API_KEY": server.v2_key,
+        "DEVIN_V3_API_KEY": server.v3_key,
+        "DEVIN_START_DATE": days_ago(59).isoformat(),
+        "DEVIN_DAY_STARTS_AT_UTC_HOUR": str(HOUR),
+    }.items():
+        monkeypatch.setenv(name, value)
+    for name in ("DEVIN_FEEDS", "DEVIN_ORG_ID", "DEVIN_PIPELINE_DEMO"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield instance
+
+
+def tick_of_the_schedule(instance: dg.DagsterInstance) -> Any:
+    with dg.build_schedule_context(instance=instance, scheduled_execution_time=datetime.now(UTC)) as context:
+        return daily_refresh()(context)
+
+
+def tick_of_the_sensor(instance: dg.DagsterInstance, cursor: str | None) -> Any:
+    with dg.build_sensor_context(
+        instance=instance, cursor=cursor, resources={"devin_api": devin_api_resource()}
+    ) as context:
+        return late_updates()(context)
+
+
+def cursor_an_hour_back() -> str:
+    return json.dumps({"until": (datetime.now(UTC) - timedelta(hours=1)).isoformat()})
+
+
+@pytest.mark.usefixtures("settings")
+def test_the_schedule_reads_the_last_35_closed_days(instance: dg.DagsterInstance) -> None:
+    assert span(tick_of_the_schedule(instance).tags) == (days_ago(35), days_ago(1))
+
+
+@pytest.mark.usefixtures("settings")
+def test_the_schedule_reaches_back_to_the_day_after_its_last_success(instance: dg.DagsterInstance) -> None:
+    @dg.job(name="refresh")
+    def stands_for_the_job() -> None:
+        pass
+
+    def succeeded(last: date, by: str) -> None:
+        tags = {"dagster/schedule_name": by, FIRST: (last - timedelta(days=34)).isoformat(), LAST: last.isoformat()}
+        assert stands_for_the_job.execute_in_process(instance=instance, tags=tags).success
+
+    succeeded(days_ago(50), by="daily_refresh")
+    succeeded(days_ago(2), by="another")
+    assert span(tick_of_the_schedule(instance).tags) == (days_ago(49), days_ago(1))
+    succeeded(days_ago(2), by="daily_refresh")
+    assert span(tick_of_the_schedule(instance).tags) == (days_ago(35), days_ago(1))
+
+
+@pytest.mark.usefixtures("settings")
+def test_the_sensors_first_tick_sets_its_cursor_and_asks_nothing(
+    server: EmulatorServer, instance: dg.DagsterInstance
+) -> None:
+    before = datetime.now(UTC)
+    first = tick_of_the_sensor(instance, None)
+    assert not first.run_requests
+    assert before <= datetime.fromisoformat(json.loads(first.cursor)["until"]) <= datetime.now(UTC)
+    assert server.requests == []
+
+
+@pytest.mark.usefixtures("settings")
+def test_old_days_with_a_changed_session_become_contiguous_ranges_and_recent_days_are_left_to_the_schedule(
+    server: EmulatorServer, instance: dg.DagsterInstance
+) -> None:
+    for ago in (50, 49, 48, 40, 20):
+        noon = datetime(*days_ago(ago).timetuple()[:3], HOUR + 4, tzinfo=UTC)
+        server.enterprise.add_session(created_at=noon, updated_at=datetime.now(UTC))
+    second = tick_of_the_sensor(instance, cursor_an_hour_back())
+    requested = [span(request.tags) for request in second.run_requests]
+    assert requested == [(days_ago(50), days_ago(48)), (days_ago(40), days_ago(40))]
+    assert len({request.run_key for request in second.run_requests}) == 2
+
+    # The overlap shows the same changes again; the same key makes no second run.
+    third = tick_of_the_sensor(instance, second.cursor)
+    assert [request.run_key for request in third.run_requests] == [request.run_key for request in second.run_requests]
+
+
+@pytest.mark.usefixtures("settings")
+def test_without_a_key_schedule_and_sensor_skip_and_say_why(
+    server: EmulatorServer, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DEVIN_V2_API_KEY")
+    monkeypatch.delenv("DEVIN_V3_API_KEY")
+    for skipped in (tick_of_the_schedule(instance), tick_of_the_sensor(instance, cursor_an_hour_back())):
+        assert isinstance(skipped, dg.SkipReason)
+        assert "DEVIN_V3_API_KEY" in str(skipped.skip_message)
+    assert server.requests == []
+
+
+@pytest.mark.usefixtures("settings")
+@pytest.mark.parametrize(("demo", "expected"), [("0", "RUNNING"), ("1", "STOPPED")])
+def test_schedule_and_sensor_are_on_by_default_for_a_live_lake_and_off_for_the_demos(
+    demo: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEVIN_PIPELINE_DEMO", demo)
+    assert daily_refresh().default_status.value == expected
+    assert late_updates().default_status.value == expected
+
+
+@pytest.mark.usefixtures("settings")
+def test_reports_are_asked_for_once_after_a_run_that_left_them_out_and_never_after_one_that_made_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DEVIN_LAKE", str(tmp_path / "lake"))
+    defs = pipeline()
+    instance = dg.DagsterInstance.ephemeral()
+
+    def made(*names: str) -> None:
+        # The page's backfills run assets in the job that Dagster makes of all of them.
+        ran = defs.resolve_job_def("__ASSET_JOB" if names else "refresh").execute_in_process(
+            instance=instance,
+            asset_selection=[dg.AssetKey(name) for name in names] or None,
+            tags={FIRST: days_ago(4).isoformat(), LAST: days_ago(3).isoformat()},
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+        assert ran.success
+
+    def requested(cursor: Any) -> tuple[int, Any]:
+        tick = dg.evaluate_automation_conditions(
+            defs, instance, cursor=cursor, asset_selection=dg.AssetSelection.groups("reports")
+        )
+        return tick.total_requested, tick.cursor
+
+    # Dagster cannot tell what is new since a tick that saw no event at all.
+    instance.report_runless_asset_event(dg.AssetMaterialization("something_else"))
+    count, cursor = requested(None)
+    assert count == 0
+    made()
+    count, cursor = requested(cursor)
+    assert count == 0
+    # Both between two ticks, as when a backfill waits for the scheduled run to end.
+    made()
+    made("sessions", "session_pull_requests", "acu_daily")
+    count, cursor = requested(cursor)
+    assert count == len(REPORTS)
+    count, _ = requested(cursor)
+    assert count == 0
+    instance.dispose()

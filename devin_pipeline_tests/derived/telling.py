@@ -1,0 +1,70 @@
+"""Raw versions from the few fields a test is about, and the derived rows they lead to."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+
+from devin_pipeline.derived.queries import select, tell_sessions
+from devin_pipeline.lake import Reader
+from devin_pipeline.tables import TABLES
+from devin_pipeline_tests.tables.rows import DAY, NOON, Row, rows_of
+
+_PLACING = {"day", "created_at", "fetched_at", "acus", "is_listed", "payload"}
+
+
+def version(session_id: str = "a", *, updated_at: datetime | None = NOON, **told: object) -> Row:
+    """A version of a session; what is no column of raw becomes a field of its payload."""
+    columns = {name: value for name, value in told.items() if name in _PLACING}
+    fields = {name: value for name, value in told.items() if name not in _PLACING}
+    payload = None if told.get("is_listed") is False else json.dumps(fields)
+    return {"session_id": session_id, "updated_at": updated_at, "payload": payload} | columns
+
+
+def as_sent(payload: str, session_id: str = "a") -> Row:
+    return version(session_id, payload=payload)
+
+
+@contextmanager
+def telling(
+    *, v2: Sequence[Row] = (), v3: Sequence[Row] = (), insights: Sequence[Row] = (), days: Sequence[date] = (DAY,)
+) -> Iterator[Reader]:
+    """A reader that has told the sessions of these versions."""
+    feeds = {"raw_session_insights_v2": v2, "raw_sessions_v3": v3, "raw_session_insights_v3": insights}
+    with Reader() as reader:
+        for name, versions in feeds.items():
+            reader.give(name, rows_of(TABLES[name], versions))
+        tell_sessions(reader, days)
+        yield reader
+
+
+def derived(
+    name: str,
+    *,
+    v2: Sequence[Row] = (),
+    v3: Sequence[Row] = (),
+    insights: Sequence[Row] = (),
+    days: Sequence[date] = (DAY,),
+) -> list[Row]:
+    """The rows of a session table that these versions lead to."""
+    with telling(v2=v2, v3=v3, insights=insights, days=days) as reader:
+        rows: list[Row] = select(reader, TABLES[name], days).to_pylist()
+    return rows
+
+
+def rolled_up(name: str, days: Sequence[date] = (DAY,), **tables: Sequence[Mapping[str, object]]) -> list[Row]:
+    """The rows of a rollup of these rows of session tables; a table not given is empty."""
+    with Reader() as reader:
+        for input_ in ("sessions", "session_pull_requests", "prompt_feedback"):
+            reader.give(input_, rows_of(TABLES[input_], tables.get(input_, ())))
+        rows: list[Row] = select(reader, TABLES[name], days).to_pylist()
+    return rows
+
+
+def only(rows: Sequence[Row]) -> Row:
+    (row,) = rows
+    return row
+
+
+def columns(rows: Sequence[Row], *names: str) -> list[tuple[object, ...]]:
+    return [tuple(row[name] for name in names) for row in rows]

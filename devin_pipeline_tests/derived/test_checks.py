@@ -1,0 +1,147 @@
+"""Each check of derived finds what it should, and nothing else."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, acus, findings
+
+
+def session(session_id: str = "a", **told: object) -> Row:
+    return {"session_id": session_id, **told}
+
+
+def test_a_session_in_two_rows_is_found_on_its_last_day() -> None:
+    fine = [session("a"), session("b"), session("c", day=NEXT_DAY)]
+    assert findings("derived", "session_ids_are_unique", sessions=fine) == []
+    found = findings("derived", "session_ids_are_unique", sessions=[*fine, session("a", day=NEXT_DAY), session("b")])
+    assert found == [{"day": DAY, "rows_of_one_session": 2}, {"day": NEXT_DAY, "rows_of_one_session": 2}]
+
+
+def test_sessions_outside_their_day_are_found_to_the_microsecond() -> None:
+    start = NOON - timedelta(hours=4)
+    instant = timedelta(microseconds=1)
+    inside = [session("a", created_at=start), session("b", created_at=start + timedelta(days=1) - instant)]
+    check = "sessions_are_inside_their_day"
+    assert findings("derived", check, params={"hour": 8}, sessions=inside) == []
+    outside = [session("c", created_at=start - instant), session("d", created_at=start + timedelta(days=1))]
+    found = findings("derived", check, params={"hour": 8}, sessions=inside + outside)
+    assert found == [{"day": DAY, "sessions_outside": 2}]
+
+
+def test_raw_sessions_that_are_not_told_and_told_ones_without_raw_are_found() -> None:
+    raw: dict[str, Any] = {
+        "raw_session_insights_v2": [session("a"), session("a", fetched_at=NOON + timedelta(hours=1))],
+        "raw_sessions_v3": [session("a"), session("b", is_listed=False)],
+        "raw_session_insights_v3": [session("c", day=NEXT_DAY)],
+    }
+    told = [session("a"), session("b"), session("c", day=NEXT_DAY)]
+    assert findings("derived", "every_raw_session_is_told", sessions=told, **raw) == []
+    wrong = [session("a"), session("b", day=NEXT_DAY), session("x"), session("y")]
+    assert findings("derived", "every_raw_session_is_told", sessions=wrong, **raw) == [
+        {"day": DAY, "missing": 1, "without_raw": 2},
+        {"day": NEXT_DAY, "missing": 1, "without_raw": 1},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("acu_daily", "acus"), ("acu_daily_by_tag", "acus_split"), ("acu_daily_by_repository", "acus_split")],
+)
+def test_a_rollup_that_does_not_add_up_is_found_to_the_last_digit(table: str, column: str) -> None:
+    sessions = [
+        session("a", org_id="o", acus=acus("1")),
+        session("b", org_id="o", acus=acus("0.000001")),
+        session("c", org_id=None, acus=acus("2")),
+        session("d", org_id="unknown"),
+        session("e", day=NEXT_DAY, acus=acus("4")),
+    ]
+    right: list[Row] = [
+        {"org_id": "o", column: acus("0.5")},
+        {"org_id": "o", column: acus("0.500001")},
+        {"org_id": None, column: acus("2")},
+        {"org_id": "unknown"},
+        {"day": NEXT_DAY, column: acus("4")},
+    ]
+
+    def found(rolled_up: list[Row]) -> list[Row]:
+        return findings("derived", f"{table}_adds_up", sessions=sessions, **{table: rolled_up})  # type: ignore[arg-type]
+
+    def finding(day: date, told: str | None, rolled: str | None) -> Row:
+        values = (None if text is None else acus(text) for text in (told, rolled))
+        return {"day": day} | dict(zip(("acus_of_sessions", "acus_rolled_up"), values, strict=True))
+
+    assert found(right) == []
+    assert found(right[1:]) == [finding(DAY, "1.000001", "0.500001")]
+    assert found(right[:-1]) == [finding(NEXT_DAY, "4", None)]
+    assert found([*right, {"org_id": "nobody", column: acus("1")}]) == [finding(DAY, None, "1")]
+    swapped = [row | {"org_id": "o"} if row.get("org_id", "") is None else row for row in right]
+    assert found(swapped) == [finding(DAY, "3.000001", "3.000001")]
+    assert found([row | {column: acus("0")} if row.get("org_id") == "unknown" else row for row in right]) == [
+        finding(DAY, None, "0")
+    ]
+
+
+def test_values_of_no_known_enum_are_counted_by_field_and_null_is_none_of_them() -> None:
+    fine = [
+        session("a"),
+        session("b", status="exit", status_detail="finished", origin="cli", category="bug_fixing", session_size="xl"),
+    ]
+    assert findings("derived", "enum_values_are_known", sessions=fine) == []
+    odd = dict.fromkeys(("status", "status_detail", "origin", "category", "session_size"), "new kind")
+    found = findings("derived", "enum_values_are_known", sessions=[*fine, session("c", **odd), session("d", status="")])
+    assert found == [
+        {"day": DAY, "field": "category", "sessions": 1},
+        {"day": DAY, "field": "origin", "sessions": 1},
+        {"day": DAY, "field": "session_size", "sessions": 1},
+        {"day": DAY, "field": "status", "sessions": 2},
+        {"day": DAY, "field": "status_detail", "sessions": 1},
+    ]
+
+
+def newest_closed(hour: int = 8) -> date:
+    return (datetime.now(UTC) - timedelta(hours=24 + hour)).date()
+
+
+def busy(*weekly: int, last: date | None = None) -> list[Row]:
+    """So many sessions on one weekday, oldest week first; the last of them on the newest closed day, unless told."""
+    newest = last or newest_closed()
+    days = [newest - timedelta(weeks=week) for week in range(len(weekly) - 1, -1, -1)]
+    return [session(f"{day}-{n}", day=day) for day, sessions in zip(days, weekly, strict=True) for n in range(sessions)]
+
+
+@pytest.mark.parametrize(
+    ("weekly", "quiet"),
+    [
+        ((40, 40, 40, 9), {"sessions": 9, "usual": 40}),
+        ((40, 40, 40, 0), {"sessions": 0, "usual": 40}),
+        ((10, 40, 200, 9), {"sessions": 9, "usual": 40}),
+        ((40, 40, 40, 10), None),
+        ((40, 40, 9), None),
+        ((7, 7, 7, 1), None),
+        ((8, 8, 8, 1), {"sessions": 1, "usual": 8}),
+        ((40, 40, 40, 200), None),
+    ],
+)
+def test_a_closed_day_far_below_its_weekdays_median_is_found(weekly: tuple[int, ...], quiet: Row | None) -> None:
+    params = {"hour": 8, "first_day": newest_closed(), "last_day": newest_closed()}
+    found = findings("derived", "days_are_as_busy_as_usual", params=params, sessions=busy(*weekly))
+    assert found == ([] if quiet is None else [{"day": newest_closed(), **quiet}])
+
+
+def test_only_the_days_checked_are_told_and_all_when_none_are_named() -> None:
+    rows = busy(40, 40, 40, 0, 40)
+    quiet = newest_closed() - timedelta(weeks=1)
+    check = "days_are_as_busy_as_usual"
+    everywhere = findings("derived", check, params={"hour": 8, "first_day": None, "last_day": None}, sessions=rows)
+    assert {"day": quiet, "sessions": 0, "usual": 40} in everywhere
+    elsewhere = {"hour": 8, "first_day": newest_closed(), "last_day": newest_closed()}
+    assert findings("derived", check, params=elsewhere, sessions=rows) == []
+
+
+def test_the_day_that_has_begun_is_never_too_quiet() -> None:
+    today = newest_closed() + timedelta(days=1)
+    rows = busy(40, 40, 40, 40, 0, last=today)
+    params = {"hour": 8, "first_day": today, "last_day": today}
+    assert findings("derived", "days_are_as_busy_as_usual", params=params, sessions=rows) == []

@@ -1,0 +1,81 @@
+"""`devin.duckdb`, opened as the duckdb CLI or a BI tool would."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from devin_pipeline.lake import Lake, LakeIdentity, write_catalog
+from devin_pipeline.tables import ALL_TABLES, TABLES
+from devin_pipeline_tests.tables.rows import DAY, acus, rows_of
+
+SESSIONS = TABLES["sessions"]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(str(tmp_path / "it's a lake"))
+
+
+def fill(lake: Lake, *ids: str) -> None:
+    lake.replace_days(SESSIONS, [DAY], rows_of(SESSIONS, [{"session_id": i, "acus": acus("0.1")} for i in ids]))
+
+
+@contextmanager
+def opened(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to the file as it is now; `connect` would share an older one to the same path."""
+    with duckdb.connect() as connection:
+        path = f"{lake.uri}/devin.duckdb".replace("'", "''")
+        connection.execute(f"attach '{path}' as devin (read_only)")
+        connection.execute("use devin")
+        yield connection
+
+
+def ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    return [row[0] for row in connection.sql("select session_id from sessions order by all").fetchall()]
+
+
+def test_every_table_is_a_view_with_its_grain_and_columns_described(lake: Lake) -> None:
+    lake.claim(LakeIdentity("live", "api.devin.ai", "enterprise", 8))
+    fill(lake, "a")
+    file = write_catalog(lake)
+    assert file == Path(lake.uri) / "devin.duckdb"
+    with duckdb.connect(str(file), read_only=True) as connection:
+        assert ids(connection) == ["a"]
+    with opened(lake) as connection:
+        views = connection.sql("select view_name, comment from duckdb_views() where not internal").fetchall()
+        assert dict(views) == {table.name: table.grain for table in ALL_TABLES}
+        columns = connection.sql(
+            "select table_name, column_name, comment from duckdb_columns() where database_name = 'devin'"
+        ).fetchall()
+        assert sorted(columns) == sorted((t.name, c.name, c.description) for t in ALL_TABLES for c in t.columns)
+        assert connection.sql("select session_id, acus from sessions").fetchall() == [("a", acus("0.1"))]
+        assert connection.sql("from pull_requests").fetchall() == []
+
+
+def test_who_has_the_old_file_open_keeps_it_and_who_opens_it_now_gets_the_new_one(lake: Lake) -> None:
+    fill(lake, "a")
+    write_catalog(lake)
+    with opened(lake) as old:
+        fill(lake, "b", "c")
+        # What a write that was broken off left behind.
+        (Path(lake.uri) / ".devin.duckdb.new").write_bytes(b"half a file")
+        write_catalog(lake)
+        assert ids(old) == ["a"]
+        with opened(lake) as new:
+            assert ids(new) == ["b", "c"]
+    assert [file.name for file in Path(lake.uri).iterdir() if file.is_file()] == ["devin.duckdb"]
+
+
+def test_a_demo_lake_says_so_on_every_view(lake: Lake) -> None:
+    lake.claim(LakeIdentity("demo", "localhost", "enterprise", 8))
+    write_catalog(lake)
+    with opened(lake) as connection:
+        comments = connection.sql("select comment from duckdb_views() where not internal").fetchall()
+    assert {comment.startswith("DEMO DATA") for (comment,) in comments} == {True}
+
+
+def test_a_lake_in_an_object_store_has_no_such_file() -> None:
+    assert write_catalog(Lake("s3://bucket/lake")) is None

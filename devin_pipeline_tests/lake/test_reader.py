@@ -1,0 +1,156 @@
+"""A person's query: what it may read, and that it can do nothing else."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from devin_pipeline.lake import Lake, LakeIdentity, NotReadOnly, QueryFailed, Reader
+from devin_pipeline.tables import TABLES
+from devin_pipeline_tests.tables.rows import DAY, acus, rows_of
+
+SESSIONS = TABLES["sessions"]
+
+
+# One for all: nothing here may change it.
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    lake = Lake(str(tmp_path_factory.mktemp("queries") / "lake"))
+    lake.claim(LakeIdentity("live", "api.devin.ai", "enterprise", 8))
+    rows = [{"session_id": "a", "acus": acus("0.1"), "tags": ["x"]}, {"session_id": "b", "acus": acus("0.2")}]
+    lake.replace_days(SESSIONS, [DAY], rows_of(SESSIONS, rows))
+    return lake
+
+
+def everything_in(lake: Lake) -> dict[str, int]:
+    return {str(file): file.stat().st_mtime_ns for file in Path(lake.uri).parent.rglob("*")}
+
+
+def test_a_query_gets_its_rows_with_decimals_exactly(lake: Lake) -> None:
+    answer = lake.answer("select sum(acus) as acus, sum(acus) = 0.3 as is_exact from sessions")
+    assert answer.to_pylist() == [{"acus": Decimal("0.300000"), "is_exact": True}]
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        ("SELECT session_id FROM Sessions ORDER BY 1 LIMIT 1;", [{"session_id": "a"}]),
+        ("with s as (from sessions) select count(*) as n from s", [{"n": 2}]),
+        ("from sessions select session_id where acus > 0.1", [{"session_id": "b"}]),
+        ("select unnest(tags) as tag from sessions", [{"tag": "x"}]),
+        ("select count(*) as n from sessions left join pull_requests on true", [{"n": 2}]),
+    ],
+)
+def test_one_statement_that_reads_is_answered(lake: Lake, query: str, rows: list[dict[str, object]]) -> None:
+    assert lake.answer(query).to_pylist() == rows
+
+
+def test_describe_and_summarize_tell_the_columns(lake: Lake) -> None:
+    for query in ("describe sessions", "summarize sessions"):
+        assert lake.answer(query).column("column_name").to_pylist() == SESSIONS.column_names
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "-- nothing",
+        "create table t (a int)",
+        "create view v as select 1",
+        "drop view sessions",
+        "insert into sessions select * from sessions",
+        "update sessions set title = 'x'",
+        "delete from sessions",
+        "copy sessions to 'out.csv'",
+        "copy (select 1) to 'out.parquet'",
+        "export database 'out'",
+        "attach 'other.duckdb'",
+        "detach memory",
+        "use memory",
+        "set threads = 1",
+        "reset threads",
+        "set enable_external_access = true",
+        "set lock_configuration = false",
+        "set variable x = 1",
+        "pragma database_list",
+        "pragma enable_external_access",
+        "install httpfs",
+        "load httpfs",
+        "call pragma_version()",
+        "begin",
+        "checkpoint",
+        "prepare p as select 1",
+        "select 1; select 2",
+        "select 1; set threads = 1",
+        "/* select */ drop view sessions",
+    ],
+)
+def test_anything_but_one_statement_that_reads_is_refused_and_changes_nothing(lake: Lake, query: str) -> None:
+    before = everything_in(lake)
+    with pytest.raises(NotReadOnly, match="one SELECT"):
+        lake.answer(query)
+    assert everything_in(lake) == before
+    assert not [name for name in ("out.csv", "out.parquet", "out", "other.duckdb") if Path(name).exists()]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "from read_text('{file}')",
+        "from read_blob('{file}')",
+        "from read_csv('{file}')",
+        "from read_json('{file}')",
+        "from read_parquet('{file}')",
+        "from parquet_metadata('{file}')",
+        "from sniff_csv('{file}')",
+        "from '{file}'",
+        "from glob('{file}')",
+        "from glob('{folder}/*')",
+        "from read_text('{lake}/../secret.csv')",
+        "from glob('{lake}/../*')",
+        "from read_text('file://{file}')",
+        "from read_text('/etc/hostname')",
+        "from 'https://localhost:1/x.csv'",
+        "from read_csv('s3://bucket/x.csv')",
+        "select * from query('from read_text(''{file}'')')",
+        "with gone as (delete from sessions returning *) from gone",
+        "from enable_logging()",
+    ],
+)
+def test_a_query_reads_no_file_outside_the_lake_and_no_address(lake: Lake, query: str) -> None:
+    secret = Path(lake.uri).parent / "secret.csv"
+    secret.write_text("a,b\n1,hunter2\n")
+    asked = query.format(file=secret, folder=secret.parent, lake=lake.uri)
+    with pytest.raises(QueryFailed) as refused:
+        lake.answer(asked)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_the_same_files_are_readable_before_the_lock_so_the_lock_is_what_refuses(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.csv"
+    secret.write_text("a,b\n1,hunter2\n")
+    query = f"from read_csv('{secret}') select b"
+    with Reader() as reader:
+        assert reader.answer(query).to_pylist() == [{"b": "hunter2"}]
+        reader.lock([str(tmp_path / "lake")])
+        with pytest.raises(QueryFailed):
+            reader.answer(query)
+        with pytest.raises(QueryFailed):
+            reader.answer("set enable_external_access = true")
+
+
+@pytest.mark.parametrize("query", ["selec 1", "select nothing from sessions", "from no_such_table", "select 1 / 'x'"])
+def test_a_query_that_does_not_work_says_so_in_one_line(lake: Lake, query: str) -> None:
+    with pytest.raises(QueryFailed) as failed:
+        lake.answer(query)
+    assert "\n" not in str(failed.value)
+    assert "devin-pipeline tables" in failed.value.todo
+
+
+def test_a_readers_clock_shows_utc() -> None:
+    with Reader() as reader:
+        told = reader.rows("select timestamptz '2025-12-01 23:30:00-08'::text as told").to_pylist()
+        (instant,) = reader.rows("select $at::timestamptz as at", {"at": datetime(2025, 12, 1, tzinfo=UTC)}).to_pylist()
+    assert told == [{"told": "2025-12-02 07:30:00+00"}]
+    assert instant["at"] == datetime(2025, 12, 1, tzinfo=UTC)

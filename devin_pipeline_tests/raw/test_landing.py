@@ -1,0 +1,341 @@
+"""Landing: items as the API sends them in, versions, tombstones and quarantine on disk out."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from devin_pipeline.devin_api import Listing
+from devin_pipeline.devin_api.payloads import cursor_page
+from devin_pipeline.lake import Lake
+from devin_pipeline.raw.landing import GateClosed, Landed, content_hash, land
+from devin_pipeline.tables import RAW_QUARANTINE, TABLES
+from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, acus, after
+
+V3 = TABLES["raw_sessions_v3"]
+SECOND = int(NOON.timestamp())
+
+
+def item(session_id: object = "a", /, **told: object) -> str:
+    return json.dumps({"session_id": session_id, "created_at": SECOND, "updated_at": SECOND} | told)
+
+
+@dataclass
+class Feed:
+    """One feed's table, and the reads that land in it."""
+
+    lake: Lake
+    table: str = "raw_sessions_v3"
+
+    def read(self, *items: str, hours: float = 0, days: Sequence[date] = (DAY,)) -> Landed:
+        """A whole read of `days` that begins so many hours after the noon of `DAY`."""
+        page = cursor_page(f'{{"items": [{",".join(items)}]}}'.encode(), now=after(10_000))
+        return land(self.lake, TABLES[self.table], Listing(items=page.items), days, after(hours), 8)
+
+    def rows(self) -> list[Row]:
+        rows: list[Row] = self.lake.snapshot(TABLES[self.table]).rows().to_pylist()
+        return rows
+
+    def history(self, session_id: str = "a") -> list[tuple[float, object]]:
+        """When each version was fetched, and its title; `gone` for a tombstone."""
+        return [
+            (
+                (row["fetched_at"] - NOON) / timedelta(hours=1),
+                json.loads(row["payload"]).get("title") if row["is_listed"] else "gone",
+            )
+            for row in self.rows()
+            if row["session_id"] == session_id
+        ]
+
+    def quarantine(self) -> list[Row]:
+        rows: list[Row] = self.lake.snapshot(RAW_QUARANTINE).rows().to_pylist()
+        return rows
+
+
+@pytest.fixture
+def feed(tmp_path: Path) -> Feed:
+    return Feed(Lake(str(tmp_path / "lake")))
+
+
+def test_an_item_is_stored_as_sent_with_what_places_it(feed: Feed) -> None:
+    sent = '{ "unknown":[1,2],  "session_id":"devin-a","acus_consumed":1.50,"title":"ü\\u0000","created_at":AT}'
+    sent = sent.replace("AT", str(SECOND))
+    landed = feed.read(sent, hours=1)
+    (row,) = feed.rows()
+    assert len(row.pop("content_hash")) == 64
+    assert row == {
+        "day": DAY,
+        "session_id": "a",
+        "created_at": NOON,
+        "updated_at": None,
+        "fetched_at": after(1),
+        "is_listed": True,
+        "acus": Decimal("1.500000"),
+        "payload": sent,
+    }
+    assert landed.figures(DAY) == {
+        "items_read": 1,
+        "placed": 1,
+        "quarantined": 0,
+        "acus": acus("1.5"),
+        "new_versions": 1,
+        "unlisted": 0,
+    }
+
+
+def test_the_same_again_writes_nothing(feed: Feed) -> None:
+    feed.read(item("a"), item("b"))
+    version = feed.lake.snapshot(V3).version
+    landed = feed.read(item("b"), item("a"), hours=1)
+    assert feed.lake.snapshot(V3).version == version
+    assert (landed.placed[DAY], landed.new_versions[DAY], landed.unlisted[DAY]) == (2, 0, 0)
+
+
+def test_a_change_and_its_undoing_are_three_versions(feed: Feed) -> None:
+    for hours, title in enumerate(["A", "A", "B", "B", "A"]):
+        feed.read(item(title=title), hours=hours)
+    assert feed.history() == [(0, "A"), (2, "B"), (4, "A")]
+    hashes = [row["content_hash"] for row in feed.rows()]
+    assert hashes[0] == hashes[2] != hashes[1]
+
+
+def test_only_the_session_that_changed_gets_a_version(feed: Feed) -> None:
+    feed.read(item("a"), item("b"))
+    landed = feed.read(item("a", title="new"), item("b"), hours=1)
+    assert [(row["session_id"], row["fetched_at"]) for row in feed.rows()] == [
+        ("a", NOON),
+        ("a", after(1)),
+        ("b", NOON),
+    ]
+    assert landed.new_versions == {DAY: 1}
+
+
+def test_a_missing_session_gets_one_tombstone_that_keeps_its_instants(feed: Feed) -> None:
+    feed.read(item("a", title="A", acus_consumed=3, updated_at=SECOND + 60), item("b"))
+    landed = feed.read(item("b"), hours=1)
+    feed.read(item("b"), hours=2)
+    last = [row for row in feed.rows() if row["session_id"] == "a"][-1]
+    assert last == {
+        "day": DAY,
+        "session_id": "a",
+        "created_at": NOON,
+        "updated_at": NOON + timedelta(minutes=1),
+        "fetched_at": after(1),
+        "content_hash": None,
+        "is_listed": False,
+        "acus": None,
+        "payload": None,
+    }
+    assert feed.history() == [(0, "A"), (1, "gone")]
+    assert landed.figures(DAY) | {"acus": None} == {
+        "items_read": 1,
+        "placed": 1,
+        "quarantined": 0,
+        "acus": None,
+        "new_versions": 0,
+        "unlisted": 1,
+    }
+
+
+def test_a_session_that_comes_back_unchanged_is_a_new_version(feed: Feed) -> None:
+    feed.read(item(title="A"))
+    feed.read(hours=1)
+    feed.read(item(title="A"), hours=2)
+    feed.read(hours=3)
+    assert feed.history() == [(0, "A"), (1, "gone"), (2, "A"), (3, "gone")]
+
+
+def test_a_day_that_was_not_read_buries_nobody(feed: Feed) -> None:
+    feed.read(item("a"), item("b", created_at=SECOND + 86400), days=[DAY, NEXT_DAY])
+    landed = feed.read(hours=1, days=[NEXT_DAY])
+    assert [(row["session_id"], row["is_listed"]) for row in feed.rows()] == [("a", True), ("b", True), ("b", False)]
+    assert landed.unlisted == {NEXT_DAY: 1}
+
+
+def test_feeds_do_not_bury_each_others_sessions(feed: Feed) -> None:
+    feed.read(item("a"))
+    Feed(feed.lake, "raw_session_insights_v3").read(item("b"), hours=1)
+    assert feed.history("a") == [(0, None)]
+
+
+def test_a_quarantined_item_with_a_usable_id_keeps_its_session_listed(feed: Feed) -> None:
+    feed.read(item("a"), item("b"), item("c"))
+    feed.read(item("a", acus_consumed=-1), item("b", created_at=None), hours=1)
+    listed = [(row["session_id"], row["is_listed"]) for row in feed.rows()]
+    assert listed == [("a", True), ("b", True), ("c", True), ("c", False)]
+
+
+def test_a_quarantined_item_without_an_id_keeps_nobody_listed(feed: Feed) -> None:
+    feed.read(item("a"))
+    feed.read(item(""), hours=1)
+    assert feed.history() == [(0, None), (1, "gone")]
+
+
+def test_an_item_written_otherwise_is_no_new_version(feed: Feed) -> None:
+    sent = item(title="ü", acus_consumed=1.5, tags=["x"])
+    feed.read(sent)
+    reordered = json.dumps(dict(reversed(json.loads(sent).items())), indent=1, ensure_ascii=False)
+    assert feed.read(reordered.replace("1.5", "1.50"), hours=1).new_versions == {}
+    assert [row["payload"] for row in feed.rows()] == [sent]
+
+
+def is_same(one: str, other: str) -> bool:
+    return content_hash(one.encode()) == content_hash(other.encode())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ('{"a": 1, "b": 2}', '{"b":2,\n"a":1}'),
+        ('{"o": [{"x": 1, "y": 2}]}', '{"o": [{"y": 2, "x": 1}]}'),
+        ('{"a": "ü"}', '{"a": "\\u00fc"}'),
+        ('{"a": "/"}', '{"a": "\\/"}'),
+        ('{"a": "\\ud800", "b": 1}', '{"b": 1, "a": "\\uD800"}'),
+        ('{"a": NaN, "b": 1}', '{"b": 1, "a": NaN}'),
+    ],
+    ids=["key order", "nested key order", "escapes", "escaped slash", "lone surrogate", "NaN"],
+)
+def test_the_same_value_written_otherwise_is_the_same_content(one: str, other: str) -> None:
+    assert is_same(one, other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1.50", "1.5"),
+        ("1.0", "1"),
+        ("0.10", "1e-1"),
+        ("1e0", "1"),
+        ("10.0", "10"),
+        ("1e2", "100"),
+        ("-0.0", "0"),
+    ],
+)
+def test_the_same_number_written_otherwise_is_the_same_content(one: str, other: str) -> None:
+    assert is_same(f'{{"x": [{one}]}}', f'{{"x": [{other}]}}')
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1", "2"),
+        ("1.5", "1.50000000000000000001"),
+        ("1", '"1"'),
+        ("1.5", '"1.5"'),
+        ("0", "false"),
+        ("null", "0"),
+        ("[1,2]", "[2,1]"),
+        ("[1]", "[1,1]"),
+        ('""', "null"),
+        ('{"k": null}', "{}"),
+        ("9007199254740992", "9007199254740993"),
+        ('"\\ud800"', '"\\ud801"'),
+        ("NaN", "null"),
+        ("0.12345678901234567890123456788", "0.12345678901234567890123456789"),
+    ],
+)
+def test_another_value_is_other_content(one: str, other: str) -> None:
+    assert not is_same(f'{{"x": {one}}}', f'{{"x": {other}}}')
+
+
+def test_a_field_more_is_a_new_version(feed: Feed) -> None:
+    feed.read(item())
+    feed.read(item(title=None), hours=1)
+    feed.read(item(title=None, tags=[]), hours=2)
+    assert len(feed.rows()) == 3
+
+
+def test_an_absurd_number_in_one_item_does_not_cost_its_neighbours(feed: Feed) -> None:
+    absurd = item("a", structured_output="NUMBER").replace('"NUMBER"', "1e1000000")
+    assert feed.read(absurd, item("b")).placed == {DAY: 2}
+
+
+def test_a_read_older_than_the_stored_version_adds_nothing(feed: Feed) -> None:
+    feed.read(item(title="newer"), hours=5)
+    feed.read(item(title="older"), hours=4)
+    feed.read(hours=4)
+    feed.read(item(title="same instant"), hours=5)
+    assert feed.history() == [(5, "newer")]
+
+
+def test_a_read_older_than_a_tombstone_does_not_bring_the_session_back(feed: Feed) -> None:
+    feed.read(item(title="A"), hours=1)
+    feed.read(hours=5)
+    feed.read(item(title="B"), hours=4)
+    assert feed.history() == [(1, "A"), (5, "gone")]
+
+
+def test_what_cannot_be_placed_is_kept_once_per_feed_day_and_content(feed: Feed) -> None:
+    bad = item("a", acus_consumed=-1)
+    landed = feed.read(bad, item(""), item("b"))
+    assert landed.figures(DAY) | {"acus": 0} == {
+        "items_read": 3,
+        "placed": 1,
+        "quarantined": 2,
+        "acus": 0,
+        "new_versions": 1,
+        "unlisted": 0,
+    }
+    again = feed.read(bad, item(""), item("b"), hours=1)
+    assert again.quarantined == {DAY: 2}
+    Feed(feed.lake, "raw_session_insights_v3").read(bad, hours=2)
+    feed.read(item("a", acus_consumed=-2), item("b"), hours=3)
+    kept = [(row["feed"], row["fetched_at"], row["payload"]) for row in feed.quarantine()]
+    assert sorted(kept) == sorted(
+        [
+            ("raw_sessions_v3", NOON, bad),
+            ("raw_sessions_v3", NOON, item("")),
+            ("raw_session_insights_v3", after(2), bad),
+            ("raw_sessions_v3", after(3), item("a", acus_consumed=-2)),
+        ]
+    )
+
+
+def test_the_same_bad_item_twice_in_one_read_is_one_row(feed: Feed) -> None:
+    landed = feed.read(item(""), item(""))
+    assert len(feed.quarantine()) == 1
+    assert landed.quarantined == landed.items_read == {DAY: 2}
+
+
+def test_a_quarantined_items_day_is_that_of_its_creation_else_the_first_asked_for(feed: Feed) -> None:
+    tomorrow = SECOND + 86400
+    feed.read(item("late", created_at=tomorrow, acus_consumed="x"), item("when", created_at="?"), days=[DAY, NEXT_DAY])
+    told = {json.loads(row["payload"])["session_id"]: (row["day"], row["reason"]) for row in feed.quarantine()}
+    assert told == {
+        "late": (NEXT_DAY, "acus_consumed is not a number"),
+        "when": (DAY, "created_at is not usable"),
+    }
+
+
+def test_a_session_twice_in_one_read_closes_the_gate(feed: Feed) -> None:
+    with pytest.raises(GateClosed, match="twice"):
+        feed.read(item("a"), item("devin-a", title="again"), item(""))
+    assert feed.rows() == []
+    assert feed.quarantine() == []
+
+
+def test_an_item_outside_the_days_read_closes_the_gate(feed: Feed) -> None:
+    start, end = SECOND - 4 * 3600, SECOND + 20 * 3600
+    for outside in (start - 1, end):
+        with pytest.raises(GateClosed, match=r"not asked for: 2025-1[12]-\d\d$"):
+            feed.read(item("a"), item("b", created_at=outside))
+    assert feed.rows() == []
+    assert feed.read(item("first", created_at=start), item("last", created_at=end - 1)).placed == {DAY: 2}
+
+
+def test_figures_of_a_range_are_told_per_day(feed: Feed) -> None:
+    tomorrow = SECOND + 86400
+    landed = feed.read(
+        item("a", acus_consumed=1.25),
+        item("b", acus_consumed=2),
+        item("c", acus_consumed=None),
+        item("d", created_at=tomorrow),
+        days=[DAY, NEXT_DAY],
+    )
+    assert landed.placed == {DAY: 3, NEXT_DAY: 1}
+    assert landed.acus == {DAY: acus("3.25"), NEXT_DAY: 0}
+    assert landed.figures(NEXT_DAY)["items_read"] == 1

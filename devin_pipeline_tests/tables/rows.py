@@ -1,0 +1,64 @@
+"""Rows of any table, from the few values a test is about."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+import devin_pipeline
+from devin_pipeline.lake import Reader
+from devin_pipeline.tables import RAW_SESSION_TABLES, TABLES, Table
+
+Row = dict[str, Any]
+
+DAY = date(2025, 12, 1)
+"""A Monday."""
+NEXT_DAY = DAY + timedelta(days=1)
+NOON = datetime(2025, 12, 1, 12, tzinfo=UTC)
+
+
+def after(hours: float) -> datetime:
+    """So many hours after noon of the day."""
+    return NOON + timedelta(hours=hours)
+
+
+def acus(text: str) -> Decimal:
+    return Decimal(text).quantize(Decimal("0.000001"))
+
+
+def row(table: Table, told: Mapping[str, object]) -> Row:
+    """A row of the table: null where that may be, else a value of the column's type, unless told."""
+    assert told.keys() <= set(table.column_names), "a column the table has not"
+    return {c.name: None if c.nullable else _some(c.name, c.type) for c in table.columns} | dict(told)
+
+
+def rows_of(table: Table, rows: Iterable[Mapping[str, object]]) -> pa.Table:
+    return pa.Table.from_pylist([row(table, told) for told in rows], table.schema)
+
+
+def findings(
+    room: str,
+    check: str,
+    versions: Sequence[Row] = (),
+    params: Mapping[str, object] | None = None,
+    **tables: Sequence[Row],
+) -> list[Row]:
+    """What a check's SELECT finds in these rows; `versions` are of a raw table, the others named."""
+    query = (Path(devin_pipeline.__file__).parent / room / "checks" / f"{check}.sql").read_text()
+    with Reader() as reader:
+        reader.give("versions", rows_of(RAW_SESSION_TABLES[0], versions))
+        for name, rows in tables.items():
+            reader.give(name, rows_of(TABLES[name], rows))
+        found: list[Row] = reader.rows(query, params).to_pylist()
+    return found
+
+
+def _some(name: str, type_: pa.DataType) -> object:
+    if pa.types.is_list(type_):
+        return []
+    if pa.types.is_integer(type_):
+        return 0
+    return {pa.date32(): DAY, pa.timestamp("us", "UTC"): NOON, pa.bool_(): True, pa.string(): name}[type_]
