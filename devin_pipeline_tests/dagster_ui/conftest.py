@@ -33,7 +33,6 @@ class LivePage:
     Attributes:
         changed_session: A session older than the schedule reads, changed since the sensor's cursor.
         scheduled_tags: The tags of the run request of a dry tick of `daily_refresh`.
-        scheduled_run: The run launched with them.
         backfill: The backfill of the partitioned assets over `BACKFILLED`.
     """
 
@@ -41,7 +40,6 @@ class LivePage:
     settings: dict[str, str]
     changed_session: str
     scheduled_tags: dict[str, str]
-    scheduled_run: str
     backfill: str
 
 
@@ -87,10 +85,9 @@ def live(tmp_path_factory: pytest.TempPathFactory, bytecode: Path) -> Iterator[L
             cursor=json.dumps({"until": (datetime.now(UTC) - timedelta(hours=1)).isoformat()}),
         )
         tags = _tags_of_a_tick(page)
-        run = _launch(page, tags)
         backfill = _backfill(page)
         stack.enter_context(started(["dagster-daemon", "run", "-w", "workspace.yaml"], env, folder / "daemon.log"))
-        yield LivePage(page, settings, changed.session_id, tags, run, backfill)
+        yield LivePage(page, settings, changed.session_id, tags, backfill)
 
 
 def _selector(of: str, name: str) -> dict[str, str]:
@@ -107,21 +104,6 @@ def _tags_of_a_tick(page: Page) -> dict[str, str]:
     )["scheduleDryRun"]["evaluationResult"]
     (request,) = tick["runRequests"]
     return {tag["key"]: tag["value"] for tag in request["tags"]}
-
-
-def _launch(page: Page, tags: dict[str, str]) -> str:
-    launched = page.ask(
-        """mutation($run: ExecutionParams!) { launchRun(executionParams: $run) {
-             __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }""",
-        run={
-            "selector": _selector("jobName", "refresh"),
-            "runConfigData": {},
-            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
-        },
-    )["launchRun"]
-    assert launched["__typename"] == "LaunchRunSuccess", launched
-    run_id: str = launched["run"]["runId"]
-    return run_id
 
 
 def _backfill(page: Page) -> str:
