@@ -3,6 +3,8 @@
 The file holds views only, each over the files of one snapshot, so it is made anew after every run.
 """
 
+import os
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,6 +13,7 @@ from devin_pipeline.lake.reader import Reader
 from devin_pipeline.tables import ALL_TABLES
 
 CATALOG = "devin.duckdb"
+_LEFT_BY_A_KILLED_PROCESS_SECONDS = 3600
 
 
 def write_catalog(lake: Lake) -> Path | None:
@@ -23,14 +26,18 @@ def write_catalog(lake: Lake) -> Path | None:
         return None
     file = Path(lake.uri) / CATALOG
     file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_name(f".{CATALOG}.new")
-    new.unlink(missing_ok=True)
+    # Another process may be making it too; the last one to finish wins.
+    new = file.with_name(f".{CATALOG}.{os.getpid()}")
+    for left in file.parent.glob(f".{CATALOG}.*"):
+        if time.time() - left.stat().st_mtime > _LEFT_BY_A_KILLED_PROCESS_SECONDS:
+            left.unlink(missing_ok=True)
     notice = "DEMO DATA of the emulator. " if lake.identity is not None and lake.identity.kind == "demo" else ""
-    with Reader() as reader:
-        reader.attach_new(str(new))
-        for table in ALL_TABLES:
-            reader.view(table.name, lake.snapshot(table).query())
-            reader.describe(table, notice)
-        reader.detach()
-    new.replace(file)
+    try:
+        with Reader.into_new(str(new)) as reader:
+            for table in ALL_TABLES:
+                reader.publish(table.name, lake.snapshot(table).query())
+                reader.describe(table, notice)
+        new.replace(file)
+    finally:
+        new.unlink(missing_ok=True)
     return file

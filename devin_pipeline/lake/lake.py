@@ -146,10 +146,9 @@ class Lake:
             NotReadOnly: It is none, several, or one that writes or changes settings.
             QueryFailed: DuckDB could not run it.
         """
-        with Reader() as reader:
+        with Reader.locked_to([self.uri]) as reader:
             for table in reader.tables_in(query):
                 reader.view(table.name, self.snapshot(table).query())
-            reader.lock([self.uri])
             return reader.answer(query)
 
     def rewrite(self, table: Table, plan: Callable[[Snapshot], Rewrite | None]) -> Commit:

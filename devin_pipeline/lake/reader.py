@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from types import TracebackType
 from typing import Self
 
@@ -46,17 +47,49 @@ def _explained() -> Iterator[None]:
         raise QueryFailed("This query failed", first_line, "`devin-pipeline tables` lists what there is") from None
 
 
+def _new_database() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect()
+    connection.execute("set global TimeZone = 'UTC'")
+    return connection
+
+
+# Starting a DuckDB takes longer than most questions asked of it, so the readers of a process share one.
+_shared_database = cache(_new_database)
+
+
 class Reader:
-    """A DuckDB connection in memory whose clock shows UTC.
+    """A DuckDB connection whose clock shows UTC and whose tables and views are its own.
 
     One thread at a time: a second query on the same connection ends the first one's result.
     """
 
     def __init__(self) -> None:
-        self._connection = duckdb.connect()
-        self._connection.execute("set TimeZone = 'UTC'")
-        # Rows are stored in the order of their query's last `order by`; nothing else promises an order.
-        self._connection.execute("set preserve_insertion_order = true")
+        self._connection = _shared_database().cursor()
+
+    @classmethod
+    def locked_to(cls, folders: Iterable[str]) -> Self:
+        """A reader for a person's query: it reads no file outside `folders`, and no statement can change that."""
+        reader = cls._apart()
+        allowed = ", ".join(quoted(folder) for folder in folders)
+        reader._connection.execute(f"set allowed_directories = [{allowed}]")
+        reader._connection.execute("set enable_external_access = false")
+        reader._connection.execute("set lock_configuration = true")
+        return reader
+
+    @classmethod
+    def into_new(cls, file: str) -> Self:
+        """A reader whose `publish` stores views in `file`, a new database that DuckDB 1.0 and later open."""
+        reader = cls._apart()
+        reader._connection.execute(f"attach {quoted(file)} as catalog (STORAGE_VERSION 'v1.0.0')")
+        reader._connection.execute("use catalog")
+        return reader
+
+    @classmethod
+    def _apart(cls) -> Self:
+        # A DuckDB of its own: settings and attached files would touch every reader that shares one.
+        reader = cls.__new__(cls)
+        reader._connection = _new_database()
+        return reader
 
     def give(self, name: str, rows: pa.Table) -> None:
         """Make `rows` readable under `name`."""
@@ -64,7 +97,7 @@ class Reader:
 
     def view(self, name: str, query: str) -> None:
         """Make the rows of `query` readable under `name`; they are read when asked for."""
-        self._connection.execute(f'create or replace view "{name}" as {query}')
+        self._connection.execute(f'create or replace temp view "{name}" as {query}')
 
     def keep(self, name: str, query: str, params: Params | None = None) -> None:
         """Run `query` now and make its rows readable under `name`."""
@@ -82,15 +115,9 @@ class Reader:
                 f'comment on column "{table.name}"."{column.name}" is {quoted(column.description)}'
             )
 
-    def attach_new(self, file: str) -> None:
-        """Make `file` a new DuckDB database that DuckDB 1.0 and later open, and the target of `view`."""
-        self._connection.execute(f"attach {quoted(file)} as catalog (STORAGE_VERSION 'v1.0.0')")
-        self._connection.execute("use catalog")
-
-    def detach(self) -> None:
-        """Close the database of `attach_new`, leaving a file that is whole."""
-        self._connection.execute("use memory")
-        self._connection.execute("detach catalog")
+    def publish(self, name: str, query: str) -> None:
+        """Store a view in the database of `into_new`."""
+        self._connection.execute(f'create view "{name}" as {query}')
 
     def tables_in(self, query: str) -> list[Table]:
         """The tables of the contract that a query names, so that only their files are looked at.
@@ -117,13 +144,6 @@ class Reader:
         """
         with _explained():
             return self.rows(query)
-
-    def lock(self, folders: Iterable[str]) -> None:
-        """From now on read no file outside `folders`, and let no statement change that."""
-        allowed = ", ".join(quoted(folder) for folder in folders)
-        self._connection.execute(f"set allowed_directories = [{allowed}]")
-        self._connection.execute("set enable_external_access = false")
-        self._connection.execute("set lock_configuration = true")
 
     def close(self) -> None:
         """Give the connection back."""

@@ -1,5 +1,6 @@
 """`devin.duckdb`, opened as the duckdb CLI or a BI tool would."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,8 +61,10 @@ def test_who_has_the_old_file_open_keeps_it_and_who_opens_it_now_gets_the_new_on
     write_catalog(lake)
     with opened(lake) as old:
         fill(lake, "b", "c")
-        # What a write that was broken off left behind.
-        (Path(lake.uri) / ".devin.duckdb.new").write_bytes(b"half a file")
+        # What a process that was killed long ago left behind.
+        left = Path(lake.uri) / ".devin.duckdb.12345"
+        left.write_bytes(b"half a file")
+        os.utime(left, (0, 0))
         write_catalog(lake)
         assert ids(old) == ["a"]
         with opened(lake) as new:

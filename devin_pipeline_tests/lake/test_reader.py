@@ -127,13 +127,13 @@ def test_a_query_reads_no_file_outside_the_lake_and_no_address(lake: Lake, query
     assert "hunter2" not in str(refused.value)
 
 
-def test_the_same_files_are_readable_before_the_lock_so_the_lock_is_what_refuses(tmp_path: Path) -> None:
+def test_the_same_files_are_readable_without_the_lock_so_the_lock_is_what_refuses(tmp_path: Path) -> None:
     secret = tmp_path / "secret.csv"
     secret.write_text("a,b\n1,hunter2\n")
     query = f"from read_csv('{secret}') select b"
     with Reader() as reader:
         assert reader.answer(query).to_pylist() == [{"b": "hunter2"}]
-        reader.lock([str(tmp_path / "lake")])
+    with Reader.locked_to([str(tmp_path / "lake")]) as reader:
         with pytest.raises(QueryFailed):
             reader.answer(query)
         with pytest.raises(QueryFailed):
