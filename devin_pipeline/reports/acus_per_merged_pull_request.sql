@@ -28,8 +28,9 @@ select
     spend.acus,
     coalesce(merged.pull_requests, 0) as merged_pull_requests,
     -- In whole micro-units, rounded half up, since a decimal divided is a double.
-    (((spend.acus::decimal(38, 6) * 2000000)::hugeint + merged.pull_requests) // (2 * merged.pull_requests))::bigint * 0.000001
-        as acus_per_merged_pull_request,
+    (
+        ((spend.acus::decimal(38, 6) * 2000000)::hugeint + merged.pull_requests) // (2 * merged.pull_requests)
+    )::bigint * 0.000001 as acus_per_merged_pull_request,
     spend.acus_of_merging_sessions
 from spend
 left join merged on spend.week = merged.week and spend.org_id is not distinct from merged.org_id
