@@ -14,9 +14,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
@@ -164,10 +164,15 @@ class _DemoEnterprise(msgspec.Struct, frozen=True):
 
     @property
     def first_day(self) -> date:
-        from devin_pipeline.partitions import day_of, days_between
+        """The first billing day with sessions."""
+        return self.last_day - timedelta(days=self.days - 1)
 
-        last = day_of(self.ends_at, 8)
-        return days_between(date.fromordinal(last.toordinal() - self.days + 1), last)[0]
+    @property
+    def last_day(self) -> date:
+        """The billing day that had begun when the enterprise was made."""
+        from devin_pipeline.partitions import day_of
+
+        return day_of(self.ends_at, 8)
 
 
 # Running the job
@@ -256,8 +261,12 @@ def _outcome(result: "dg.ExecuteInProcessResult") -> _Outcome:
 
 
 def _dg_command(first: date, last: date) -> str:
-    home = shlex.quote(os.environ["DAGSTER_HOME"])
-    return f"DAGSTER_HOME={home} uv run dg launch --job refresh --partition-range {first}...{last}"
+    """Dagster's own command for a run over a range; the demo's with its settings, whose keys are no secrets."""
+    from devin_pipeline.resources import is_demo
+
+    names = [name for name in sorted(os.environ) if name.startswith("DEVIN_")] if is_demo() else []
+    settings = " ".join(f"{name}={shlex.quote(os.environ[name])}" for name in [*names, "DAGSTER_HOME"])
+    return f"{settings} uv run dg launch --job refresh --partition-range {first}...{last}"
 
 
 # Commands
@@ -267,7 +276,7 @@ def _dg_command(first: date, last: date) -> str:
 @click.option("--days", default=_DEMO_DAYS, show_default=True, type=click.IntRange(1, 400), help="Days of sessions.")
 def demo(days: int) -> None:
     """Run the whole pipeline on the bundled emulator. Needs no key."""
-    from devin_pipeline.partitions import day_of, days_between, newest_closed_day
+    from devin_pipeline.partitions import days_between
 
     _demo_stage()
     _prepare_dagster_home()
@@ -278,12 +287,14 @@ def demo(days: int) -> None:
     enterprise = _DemoEnterprise(days * _DEMO_SESSIONS_PER_DAY, days, 7, datetime.now(UTC))
     enterprise.file().write_bytes(msgspec.json.encode(enterprise))
     click.echo(_DEMO_NOTICE)
-    click.echo(f"Running the job `refresh` over {days} days …")
     with enterprise.served():
-        outcome = _run_job(days_between(enterprise.first_day, day_of(enterprise.ends_at, 8)), "demo")
+        run = days_between(enterprise.first_day, enterprise.last_day)
+        click.echo(f"Running the job `refresh` over {days} days. While the emulator serves, Dagster's own command is:")
+        click.echo(f"  {_dg_command(run[0], run[-1])}")
+        outcome = _run_job(run, "demo")
         if not outcome.succeeded:
             raise Failed(
-                "The demo failed", outcome.reason or "a step failed", "Look at the run: devin-pipeline ui --demo"
+                "The demo failed", outcome.reason or "a step failed", "Look at the run: uv run devin-pipeline ui --demo"
             )
         click.echo(f"Done: {outcome.checks} checks ran, {len(outcome.warnings)} warn of something.")
         for warning in outcome.warnings:
@@ -298,9 +309,7 @@ Dagster's home:  {os.environ["DAGSTER_HOME"]}
 Next:
   uv run devin-pipeline query --demo "from prompt_feedback limit 5"
   uv run devin-pipeline tables --demo
-  uv run devin-pipeline ui --demo
-  {_dg_command(newest_closed_day(enterprise.ends_at, 8), newest_closed_day(enterprise.ends_at, 8))}
-      (the same job from Dagster's own command, while `ui --demo` or `emulator` runs)"""
+  uv run devin-pipeline ui --demo"""
     )
 
 
@@ -527,19 +536,21 @@ def emulator(port: int, sessions: int, days: int, seed: int) -> None:
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
 def ui(demo: bool, port: int) -> None:
     """Open Dagster's page and its daemon on loopback, until stopped."""
-    emulator_beside: AbstractContextManager[Any] = nullcontext()
+    enterprise: _DemoEnterprise | None = None
     if demo:
         _demo_stage()
         _prepare_dagster_home()
-        emulator_beside = _demo_enterprise().served()
+        enterprise = _demo_enterprise()
     else:
         _live_stage()
         _prepare_dagster_home()
     stopped = _stop_on_signal()
     home = os.environ["DAGSTER_HOME"]
-    with emulator_beside:
+    with enterprise.served() if enterprise else nullcontext():
         _say_demo(demo)
         click.echo(f"Dagster's own command: DAGSTER_HOME={shlex.quote(home)} uv run dg dev --port {port}")
+        if enterprise:
+            click.echo("In another shell, a run: " + _dg_command(enterprise.last_day, enterprise.last_day))
         click.echo(f"Opening http://127.0.0.1:{port} … stop it with Ctrl-C.")
         # `dg dev` is the newer name, for people; this one says which workspace and needs no activated environment.
         dagster = [sys.executable, "-W", "ignore:Function `dev_command` is superseded", "-m", "dagster", "dev"]

@@ -83,20 +83,22 @@ def test_a_rollup_that_does_not_add_up_is_found_to_the_last_digit(table: str, co
     ]
 
 
-def test_values_of_no_known_enum_are_counted_by_field_and_null_is_none_of_them() -> None:
+def test_values_of_no_known_enum_are_named_when_they_read_like_one_and_null_is_none_of_them() -> None:
     fine = [
         session("a"),
         session("b", status="exit", status_detail="finished", origin="cli", category="bug_fixing", session_size="xl"),
     ]
     assert findings("derived", "enum_values_are_known", sessions=fine) == []
-    odd = dict.fromkeys(("status", "status_detail", "origin", "category", "session_size"), "new kind")
+    fields = ("status", "status_detail", "origin", "category", "session_size")
+    odd = dict.fromkeys(fields, "paused") | {"category": "[click](http://evil.example)"}
     found = findings("derived", "enum_values_are_known", sessions=[*fine, session("c", **odd), session("d", status="")])
     assert found == [
-        {"day": DAY, "field": "category", "sessions": 1},
-        {"day": DAY, "field": "origin", "sessions": 1},
-        {"day": DAY, "field": "session_size", "sessions": 1},
-        {"day": DAY, "field": "status", "sessions": 2},
-        {"day": DAY, "field": "status_detail", "sessions": 1},
+        {"day": DAY, "field": "category", "value": "(unprintable)", "sessions": 1},
+        {"day": DAY, "field": "origin", "value": "paused", "sessions": 1},
+        {"day": DAY, "field": "session_size", "value": "paused", "sessions": 1},
+        {"day": DAY, "field": "status", "value": "(unprintable)", "sessions": 1},
+        {"day": DAY, "field": "status", "value": "paused", "sessions": 1},
+        {"day": DAY, "field": "status_detail", "value": "paused", "sessions": 1},
     ]
 
 
