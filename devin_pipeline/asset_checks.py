@@ -24,7 +24,7 @@ class Checked:
     """What the checks of one asset look at.
 
     Attributes:
-        asset: The asset, readable as `versions` too, for checks that several raw tables share.
+        asset: The asset.
         lake: The lake.
         hour: Hour of the UTC day at which a billing day starts.
         days: The days of the run; None when the checks were started without any, and then cover all.
@@ -86,13 +86,16 @@ def sql_check(
     return Check(query_file.stem, query.partition("\n")[0].removeprefix("-- "), findings, blocking)
 
 
-def checks_of(asset: str, inputs: Sequence[str], checks: Sequence[Check]) -> dg.AssetChecksDefinition:
+def checks_of(
+    asset: str, inputs: Sequence[str], checks: Sequence[Check], views: Mapping[str, str] | None = None
+) -> dg.AssetChecksDefinition:
     """The checks of one asset as one step: a step each would cost more than all of them do.
 
     Args:
         asset: The asset they stand beside.
         inputs: The tables they read.
         checks: The checks.
+        views: Further names the checks read by, each with its SELECT; so assets can share a check.
     """
 
     @dg.multi_asset_check(
@@ -105,7 +108,8 @@ def checks_of(asset: str, inputs: Sequence[str], checks: Sequence[Check]) -> dg.
     def run_checks(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
         opened, days = lake.open(), _days_checked(context)
         with opened.connect([TABLES[name] for name in inputs], days=days) as reader:
-            reader.view("versions", f'from "{asset}"')
+            for name, query in (views or {}).items():
+                reader.view(name, query)
             checked = Checked(asset, opened, lake.day_starts_at_utc_hour, days, reader, context.instance)
             for check in checks:
                 found = check.findings(checked)

@@ -5,9 +5,12 @@ from pathlib import Path
 import dagster as dg
 
 from devin_pipeline.asset_checks import checks_of, sql_check
-from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES
+from devin_pipeline.tables import ACU_DAILY, ACU_DAILY_BY_REPOSITORY, ACU_DAILY_BY_TAG, RAW_SESSION_TABLES
 
 _QUERIES = Path(__file__).parent / "checks"
+
+# The column of each rollup that adds up to the ACUs of its sessions.
+_ROLLED_UP = {ACU_DAILY: "acus", ACU_DAILY_BY_TAG: "acus_split", ACU_DAILY_BY_REPOSITORY: "acus_split"}
 
 
 def derived_checks() -> list[dg.AssetChecksDefinition]:
@@ -25,8 +28,9 @@ def derived_checks() -> list[dg.AssetChecksDefinition]:
             checks_of(
                 table.name,
                 ["sessions", table.name],
-                [sql_check(_QUERIES / f"{table.name}_adds_up.sql", blocking=True)],
+                [sql_check(_QUERIES / "acus_add_up.sql", blocking=True)],
+                views={"rollup": f"select day, org_id, {acus} as acus from {table.name}"},  # noqa: S608 - our own names
             )
-            for table in ROLLUP_TABLES
+            for table, acus in _ROLLED_UP.items()
         ),
     ]

@@ -37,7 +37,10 @@ KNOWN_FIELDS = {
 
 def raw_checks(feeds: Sequence[str]) -> list[dg.AssetChecksDefinition]:
     """The checks of every feed that is read."""
-    return [checks_of(feed, [feed, "raw_quarantine"], _checks_of(feed)) for feed in feeds]
+    return [
+        checks_of(feed, [feed, "raw_quarantine"], _checks_of(feed), views={"versions": f'from "{feed}"'})
+        for feed in feeds
+    ]
 
 
 def _checks_of(feed: str) -> list[Check]:

@@ -3,7 +3,13 @@
 Schemas belong here and nowhere else. How rows are made, stored or read does not.
 """
 
-from devin_pipeline.tables.derived import ROLLUP_TABLES, SESSION_TABLES
+from devin_pipeline.tables.derived import (
+    ACU_DAILY,
+    ACU_DAILY_BY_REPOSITORY,
+    ACU_DAILY_BY_TAG,
+    ROLLUP_TABLES,
+    SESSION_TABLES,
+)
 from devin_pipeline.tables.raw import RAW_QUARANTINE, RAW_SESSION_TABLES
 from devin_pipeline.tables.reports import REPORT_TABLES
 from devin_pipeline.tables.table import Column, Table, by_name
@@ -12,6 +18,9 @@ ALL_TABLES: tuple[Table, ...] = (*RAW_SESSION_TABLES, RAW_QUARANTINE, *SESSION_T
 TABLES: dict[str, Table] = by_name(ALL_TABLES)
 
 __all__ = [
+    "ACU_DAILY",
+    "ACU_DAILY_BY_REPOSITORY",
+    "ACU_DAILY_BY_TAG",
     "ALL_TABLES",
     "RAW_QUARANTINE",
     "RAW_SESSION_TABLES",

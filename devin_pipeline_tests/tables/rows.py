@@ -44,12 +44,14 @@ def findings(
     check: str,
     versions: Sequence[Row] = (),
     params: Mapping[str, object] | None = None,
+    rollup: Sequence[Row] = (),
     **tables: Sequence[Row],
 ) -> list[Row]:
-    """What a check's SELECT finds in these rows; `versions` are of a raw table, the others named."""
+    """What a check's SELECT finds in these rows; `versions` are of a raw table, `rollup` of `acu_daily`."""
     query = (Path(devin_pipeline.__file__).parent / room / "checks" / f"{check}.sql").read_text()
     with Reader() as reader:
         reader.give("versions", rows_of(RAW_SESSION_TABLES[0], versions))
+        reader.give("rollup", rows_of(TABLES["acu_daily"], rollup))
         for name, rows in tables.items():
             reader.give(name, rows_of(TABLES[name], rows))
         found: list[Row] = reader.rows(query, params).to_pylist()

@@ -1,4 +1,4 @@
--- The ACUs of acu_daily_by_tag are those of sessions, to the last digit, per day and organization.
+-- The ACUs rolled up here are those of sessions, to the last digit, per day and organization.
 with
 told as (
     select
@@ -13,8 +13,8 @@ rolled_up as (
     select
         day,
         org_id,
-        sum(acus_split) as acus
-    from acu_daily_by_tag
+        sum(acus) as acus
+    from rollup
     group by day, org_id
 )
 
