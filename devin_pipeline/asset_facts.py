@@ -18,6 +18,16 @@ from devin_pipeline.tables import Table
 OWNERS = ["team:devin-pipeline"]
 CODE_VERSION = "1"
 
+# Tags of a run: that it makes the reports itself, and what started it.
+MAKES_REPORTS = "devin/makes_reports"
+TRIGGER = "devin/trigger"
+BACKFILL = "backfill"
+DEMO = "demo"
+
+# Metadata of a failure: why each day could not be read, or that other days would be refused alike.
+DAYS_NOT_READ = "days_not_read"
+ASK_NO_MORE = "ask_no_more"
+
 
 def table_asset(table: Table, **more: Any) -> Callable[[Callable[..., None]], dg.AssetsDefinition]:
     """`dg.asset` with the facts of a table."""
@@ -87,6 +97,29 @@ def acus_of_days(days: Iterable[date], rows: pa.Table) -> dict[date, dict[str, D
     sums = rows.group_by("day").aggregate([(column, "sum")]).to_pylist()
     acus = {row["day"]: row[f"{column}_sum"] or Decimal(0) for row in sums}
     return {day: {"acus": acus.get(day, Decimal(0))} for day in days}
+
+
+def days_not_read(metadata: Mapping[str, dg.MetadataValue[Any]]) -> dict[str, str]:
+    """Why each day could not be read, by day in ISO form, from the metadata of a failed step."""
+    days = metadata.get(DAYS_NOT_READ)
+    return dict(days.value) if isinstance(days, dg.JsonMetadataValue) and isinstance(days.value, dict) else {}
+
+
+def newest_records(instance: dg.DagsterInstance, table: Table, days: Iterable[date]) -> dict[date, dg.EventLogRecord]:
+    """The newest materialization of each day that has one."""
+    newest: dict[date, dg.EventLogRecord] = {}
+    missing = {day.isoformat() for day in days}
+    while missing:
+        wanted = dg.AssetRecordsFilter(dg.AssetKey(table.name), asset_partitions=sorted(missing))
+        # Newest first: after a run over just these days, its records are all there is to fetch.
+        records = instance.fetch_materializations(wanted, limit=len(missing)).records
+        for record in records:
+            if record.partition_key in missing:
+                missing.remove(record.partition_key)
+                newest[date.fromisoformat(record.partition_key)] = record
+        if not records:
+            break
+    return newest
 
 
 def report_table(context: dg.AssetExecutionContext, lake: Lake, table: Table, commit: Commit) -> None:

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from devin_pipeline.emulator import EmulatorServer
 
 _PACKAGE = Path(__file__).parent
-_PROJECT = _PACKAGE.parent
 _DEMO_LAKE = Path("data/demo")
 _DEMO_HOME = Path(".dagster_home_demo")
 _DEMO_DAYS = 14
@@ -122,8 +121,12 @@ def _prepare_dagster_home() -> None:
     home = Path(os.environ["DAGSTER_HOME"])
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "dagster.yaml").exists():
-        shipped = next(folder for folder in (_PACKAGE, _PROJECT) if (folder / "dagster.yaml").exists())
-        shutil.copyfile(shipped / "dagster.yaml", home / "dagster.yaml")
+        shutil.copyfile(_shipped("dagster.yaml"), home / "dagster.yaml")
+
+
+def _shipped(name: str) -> Path:
+    """A file that lies beside the package in a clone, and inside it when it was installed as a wheel."""
+    return next(folder / name for folder in (_PACKAGE, _PACKAGE.parent) if (folder / name).exists())
 
 
 def _lake(demo: bool) -> Lake:
@@ -203,6 +206,7 @@ def _run_job(days: Sequence[date], trigger: str) -> _Outcome:
     """Run `refresh` over neighbouring days in this process, recorded in DAGSTER_HOME."""
     import dagster as dg
 
+    from devin_pipeline.asset_facts import TRIGGER
     from devin_pipeline.definitions import pipeline
     from devin_pipeline.partitions import range_tags
     from devin_pipeline.schedules import REFRESH
@@ -215,7 +219,7 @@ def _run_job(days: Sequence[date], trigger: str) -> _Outcome:
             .execute_in_process(
                 run_config=quiet,
                 instance=instance,
-                tags=range_tags(days[0], days[-1]) | {"devin/trigger": trigger},
+                tags=range_tags(days[0], days[-1]) | {TRIGGER: trigger},
                 raise_on_error=False,
             )
         )
@@ -225,17 +229,16 @@ def _run_job(days: Sequence[date], trigger: str) -> _Outcome:
 def _outcome(result: "dg.ExecuteInProcessResult") -> _Outcome:
     import dagster as dg
 
-    from devin_pipeline.raw.assets import ASK_NO_MORE, DAYS_NOT_READ
+    from devin_pipeline.asset_facts import ASK_NO_MORE, days_not_read
 
-    days_not_read: dict[str, str] = {}
+    bad_days: dict[str, str] = {}
     reasons: list[str] = []
     is_final = False
     for event in result.all_events:
         if event.is_step_failure:
             told = event.step_failure_data.user_failure_data
-            days = told.metadata.get(DAYS_NOT_READ) if told else None
-            if isinstance(days, dg.JsonMetadataValue) and isinstance(days.value, dict):
-                days_not_read |= days.value
+            if told and (days := days_not_read(told.metadata)):
+                bad_days |= days
             elif told:
                 reasons.append(told.description or event.step_key or "")
                 is_final = is_final or ASK_NO_MORE in told.metadata
@@ -252,7 +255,7 @@ def _outcome(result: "dg.ExecuteInProcessResult") -> _Outcome:
     reasons += [f"this check failed: {name}" for name, how in failed.items() if how == dg.AssetCheckSeverity.ERROR]
     return _Outcome(
         succeeded=result.success,
-        days_not_read=days_not_read,
+        days_not_read=bad_days,
         reason=reasons[0] if reasons else "",
         is_final=is_final,
         warnings=[name for name, how in failed.items() if how == dg.AssetCheckSeverity.WARN],
@@ -261,12 +264,21 @@ def _outcome(result: "dg.ExecuteInProcessResult") -> _Outcome:
 
 
 def _dg_command(first: date, last: date) -> str:
-    """Dagster's own command for a run over a range; the demo's with its settings, whose keys are no secrets."""
+    """Dagster's own command for a run over a range."""
+    return f"{_settings()} uv run dg launch --job refresh --partition-range {first}...{last}"
+
+
+def _settings() -> str:
+    """The settings a command of Dagster's needs; all of the demo's, whose keys are no secrets."""
     from devin_pipeline.resources import is_demo
 
     names = [name for name in sorted(os.environ) if name.startswith("DEVIN_")] if is_demo() else []
-    settings = " ".join(f"{name}={shlex.quote(os.environ[name])}" for name in [*names, "DAGSTER_HOME"])
-    return f"{settings} uv run dg launch --job refresh --partition-range {first}...{last}"
+    return " ".join(f"{name}={shlex.quote(os.environ[name])}" for name in [*names, "DAGSTER_HOME"])
+
+
+def _warn_of_dotenv() -> None:
+    if Path(".env").exists():
+        click.echo("  (Move .env away before you run it: dg lets what stands there override these settings.)")
 
 
 # Commands
@@ -276,6 +288,7 @@ def _dg_command(first: date, last: date) -> str:
 @click.option("--days", default=_DEMO_DAYS, show_default=True, type=click.IntRange(1, 400), help="Days of sessions.")
 def demo(days: int) -> None:
     """Run the whole pipeline on the bundled emulator. Needs no key."""
+    from devin_pipeline.asset_facts import DEMO
     from devin_pipeline.partitions import days_between
 
     _demo_stage()
@@ -291,7 +304,8 @@ def demo(days: int) -> None:
         run = days_between(enterprise.first_day, enterprise.last_day)
         click.echo(f"Running the job `refresh` over {days} days. While the emulator serves, Dagster's own command is:")
         click.echo(f"  {_dg_command(run[0], run[-1])}")
-        outcome = _run_job(run, "demo")
+        _warn_of_dotenv()
+        outcome = _run_job(run, DEMO)
         if not outcome.succeeded:
             raise Failed(
                 "The demo failed", outcome.reason or "a step failed", "Look at the run: uv run devin-pipeline ui --demo"
@@ -360,12 +374,16 @@ def backfill(first: str, last: str, days_per_run: int, only_missing: bool, dry_r
     click.echo(f"  {_dg_command(runs[0][0], runs[0][-1])}", err=True)
     failed = _run_all(runs)
     if failed:
-        rest = sorted(failed)
-        command = f"uv run devin-pipeline backfill --from {rest[0]} --to {rest[-1]}"
+        rest = contiguous(failed)
+        commands = [
+            f"uv run devin-pipeline backfill --from {days[0]} --to {days[-1]} --days-per-run {days_per_run}"
+            for days in rest
+        ]
+        first_failed = rest[0][0]
         raise Failed(
-            f"{len(rest)} of {len(days)} days were not made; they keep their last good version",
-            f"{rest[0]}: {failed[rest[0]]}",
-            f"For the rest: {command}" + (" --only-missing" if len(contiguous(rest)) > 1 else ""),
+            f"{len(failed)} of {len(days)} days were not made; they keep their last good version",
+            f"{first_failed}: {failed[first_failed]}",
+            "For the rest: " + " && ".join(commands),
         )
 
 
@@ -390,27 +408,43 @@ def _days_to_backfill(first: str, last: str, only_missing: bool) -> list[date]:
     lake = lake_resource(hour)
     Lake(lake.uri).require_identity(lake.identity)
     days = days_between(first_day, last_day)
-    return [day for day in days if day not in _days_made()] if only_missing else days
+    if only_missing:
+        made = _days_made(days, Lake(lake.uri), hour)
+        days = [day for day in days if day not in made]
+    return days
 
 
-def _days_made() -> set[date]:
-    """The days on which every feed has been read and every rollup made, by Dagster's records."""
+def _days_made(days: Sequence[date], lake: Lake, hour: int) -> set[date]:
+    """The days that were read into this lake, by every feed and after they were over, and whose rollups were made.
+
+    The day that has begun counts as made once it was read; when it is over, it is to be read again.
+    """
     import dagster as dg
 
+    from devin_pipeline.asset_facts import newest_records
+    from devin_pipeline.partitions import starts_at
     from devin_pipeline.resources import feeds_turned_on
     from devin_pipeline.tables import ROLLUP_TABLES
 
-    _prepare_dagster_home()
+    if not Path(os.environ["DAGSTER_HOME"]).exists():
+        return set()
+    made = set(days)
+    now = datetime.now(UTC)
     with dg.DagsterInstance.get() as instance:
-        made = [
-            instance.get_materialized_partitions(dg.AssetKey(name))
-            for name in (*feeds_turned_on(), *(table.name for table in ROLLUP_TABLES))
-        ]
-    return {date.fromisoformat(day) for day in set.intersection(*made)}
+        for table in (*(TABLES[feed] for feed in feeds_turned_on()), *ROLLUP_TABLES):
+            made &= {
+                day
+                for day, record in newest_records(instance, table, made).items()
+                if ((over := starts_at(day, hour, after=1)) > now or record.timestamp >= over.timestamp())
+                and (told := record.asset_materialization)
+                and told.metadata["dagster/uri"].value == lake.location(table)
+            }
+    return made
 
 
 def _run_all(runs: Sequence[Sequence[date]]) -> dict[date, str]:
     """Run the job over each range; the days that could not be made, and why."""
+    from devin_pipeline.asset_facts import BACKFILL
     from devin_pipeline.partitions import contiguous
 
     failed: dict[date, str] = {}
@@ -419,7 +453,7 @@ def _run_all(runs: Sequence[Sequence[date]]) -> dict[date, str]:
     with _progress(total) as told:
         while waiting:
             days = waiting.pop(0)
-            outcome = _run_job(days, "backfill")
+            outcome = _run_job(days, BACKFILL)
             bad = {date.fromisoformat(day): reason for day, reason in outcome.days_not_read.items()}
             if outcome.succeeded:
                 told(days, "done")
@@ -548,14 +582,15 @@ def ui(demo: bool, port: int) -> None:
     home = os.environ["DAGSTER_HOME"]
     with enterprise.served() if enterprise else nullcontext():
         _say_demo(demo)
-        click.echo(f"Dagster's own command: DAGSTER_HOME={shlex.quote(home)} uv run dg dev --port {port}")
+        click.echo(f"Dagster's own command: {_settings()} uv run dg dev --port {port}")
         if enterprise:
             click.echo("In another shell, a run: " + _dg_command(enterprise.last_day, enterprise.last_day))
+            _warn_of_dotenv()
         click.echo(f"Opening http://127.0.0.1:{port} … stop it with Ctrl-C.")
         # `dg dev` is the newer name, for people; this one says which workspace and needs no activated environment.
         dagster = [sys.executable, "-W", "ignore:Function `dev_command` is superseded", "-m", "dagster", "dev"]
         page = subprocess.Popen(  # noqa: S603 - our own words
-            [*dagster, "-w", str(_PROJECT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)],
+            [*dagster, "-w", str(_shipped("workspace.yaml")), "-h", "127.0.0.1", "-p", str(port)],
             # Dagster lets a .env in its folder override the environment, and so the demo's keys with live ones.
             cwd=home,
             start_new_session=True,

@@ -9,7 +9,13 @@ from devin_pipeline.partitions import billing_days, day_starts_at_utc_hour
 from devin_pipeline.raw import raw_assets, raw_checks
 from devin_pipeline.reports import report_assets
 from devin_pipeline.resources import devin_api_resource, feeds_turned_on, lake_resource
-from devin_pipeline.schedules import daily_refresh, late_updates, refresh_job, reports_after_backfill
+from devin_pipeline.schedules import (
+    daily_refresh,
+    days_beside_a_bad_one,
+    late_updates,
+    refresh_job,
+    reports_after_backfill,
+)
 
 
 def pipeline() -> dg.Definitions:
@@ -25,7 +31,7 @@ def pipeline() -> dg.Definitions:
         asset_checks=[*raw_checks(feeds), *derived_checks()],
         jobs=[refresh_job],
         schedules=[daily_refresh()],
-        sensors=[late_updates(), reports_after_backfill()],
+        sensors=[late_updates(), days_beside_a_bad_one(), reports_after_backfill()],
         resources={"devin_api": devin_api_resource(), "lake": lake_resource(day_starts_at_utc_hour())},
         # A process per step costs seconds each, and backfills from the page take this executor too.
         executor=dg.in_process_executor,

@@ -12,8 +12,6 @@ import dagster as dg
 
 FIRST_TAG = "dagster/asset_partition_range_start"
 LAST_TAG = "dagster/asset_partition_range_end"
-# Of a run that makes the reports itself.
-MAKES_REPORTS = "devin/makes_reports"
 # A range is one run. A mix of policies would silently fall back to one run per day, and `dg launch` refuses ranges of
 # a selection in which any asset lacks the policy, so the unpartitioned reports carry it too.
 RANGES = dg.BackfillPolicy.single_run()

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import dagster as dg
 
-from devin_pipeline.devin_api import DevinClient, Feed, Misconfigured, check_key, check_url
+from devin_pipeline.devin_api import DevinClient, Feed, Misconfigured, check_key, check_organization, check_url
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.tables import RAW_SESSION_TABLES
 
@@ -66,13 +66,13 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg] # its par
         )
 
     def open(self) -> Lake:
-        """The lake, if it is ours.
+        """The lake, if it is ours or nobody's yet. Who writes to it first claims it, once there is something to write.
 
         Raises:
             WrongLake: It belongs to another kind, host, scope or day hour.
         """
         lake = Lake(self.uri)
-        lake.claim(self.identity)
+        lake.require_identity(self.identity)
         return lake
 
 
@@ -88,6 +88,10 @@ def api_url() -> str:
         Misconfigured: It is no https URL, nor http to a loopback address.
     """
     return check_url(os.environ.get("DEVIN_API_URL") or "https://api.devin.ai")
+
+
+def _organization() -> str | None:
+    return os.environ.get("DEVIN_ORG_ID", "").strip() or None
 
 
 def key_is_set(variable: str) -> bool:
@@ -119,10 +123,11 @@ def require_configuration() -> None:
     """Refuse settings that no run could work with, before any request.
 
     Raises:
-        Misconfigured: No key is set, or a key, the URL or DEVIN_FEEDS is unusable.
-        WrongLake: The lake belongs to another kind, host, scope or day hour.
+        Misconfigured: No key is set, or a key, the URL, the organization or DEVIN_FEEDS is unusable.
     """
     api_url()
+    if organization := _organization():
+        check_organization(organization)
     for variable in (V2_KEY, V3_KEY):
         if key_is_set(variable):
             check_key("v2" if variable == V2_KEY else "v3", os.environ[variable])
@@ -140,7 +145,7 @@ def devin_api_resource() -> DevinApiResource:
         base_url=os.environ.get("DEVIN_API_URL") or "https://api.devin.ai",
         v2_key=dg.EnvVar(V2_KEY) if key_is_set(V2_KEY) else None,
         v3_key=dg.EnvVar(V3_KEY) if key_is_set(V3_KEY) else None,
-        org_id=os.environ.get("DEVIN_ORG_ID") or None,
+        org_id=_organization(),
     )
 
 
@@ -152,6 +157,6 @@ def lake_resource(hour: int) -> LakeResource:
         kind="demo" if is_demo() else "live",
         # Without the port, on which a server may listen anew.
         host=url.hostname or "",
-        scope=os.environ.get("DEVIN_ORG_ID") or "enterprise",
+        scope=_organization() or "enterprise",
         day_starts_at_utc_hour=hour,
     )

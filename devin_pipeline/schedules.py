@@ -4,19 +4,22 @@ Two mechanisms keep days fresh, and no third: the schedule reads the newest clos
 finds the older days that changed. Both are on by default for a live lake and off for the demo's.
 """
 
+import hashlib
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import msgspec
 
+from devin_pipeline.asset_facts import BACKFILL, DEMO, MAKES_REPORTS, TRIGGER, days_not_read
 from devin_pipeline.devin_api import DevinClient, Item, Window
 from devin_pipeline.partitions import (
+    FIRST_TAG,
     LAST_TAG,
-    MAKES_REPORTS,
     contiguous,
     day_of,
     day_starts_at_utc_hour,
+    days_between,
     newest_closed_day,
     range_tags,
     start_date,
@@ -32,6 +35,7 @@ CLOSED_DAYS_READ_AGAIN = 35
 
 _OVERLAP = timedelta(hours=1)
 _MOST_PAGES = 20
+_LEAST_SPAN_SECONDS = 1.0
 _DEADLINE_SECONDS = 45.0
 _NO_KEY = "No key is set: set DEVIN_V3_API_KEY, DEVIN_V2_API_KEY or both."
 
@@ -75,8 +79,12 @@ def daily_refresh() -> dg.ScheduleDefinition:
 
 
 def _first_day_to_read(last: date, last_read: date | None) -> date:
-    usual = last - timedelta(days=CLOSED_DAYS_READ_AGAIN - 1)
+    usual = _first_of_usual_range(last)
     return usual if last_read is None else min(usual, last_read + timedelta(days=1))
+
+
+def _first_of_usual_range(last: date) -> date:
+    return last - timedelta(days=CLOSED_DAYS_READ_AGAIN - 1)
 
 
 def _last_day_read(instance: dg.DagsterInstance) -> date | None:
@@ -88,6 +96,10 @@ def _last_day_read(instance: dg.DagsterInstance) -> date | None:
         limit=1,
     )
     return date.fromisoformat(runs[0].tags[LAST_TAG]) if runs else None
+
+
+class TooManyUpdates(Exception):
+    """More sessions changed in the shortest span than a tick may read."""
 
 
 class Cursor(msgspec.Struct, frozen=True):
@@ -130,9 +142,15 @@ def late_updates() -> dg.SensorDefinition:
         with devin_api.client() as client:
             items = _updated(client, feeds, window)
         if items is None:
-            narrower = max((window.end - cursor.until).total_seconds() / 4, 1.0)
+            span = (window.end - cursor.until).total_seconds()
+            if cursor.span_seconds is not None and span <= _LEAST_SPAN_SECONDS:
+                raise TooManyUpdates(
+                    f"More than {_MOST_PAGES} pages of sessions were updated around {cursor.until.isoformat()}. "
+                    "Backfill the days they may be of, then set this sensor's cursor to a later instant."
+                )
+            narrower = max(span / 4, _LEAST_SPAN_SECONDS)
             return dg.SensorResult(
-                skip_reason=f"More than {_MOST_PAGES} pages; the next tick asks for {narrower:.0f} s of updates.",
+                skip_reason=f"Not all updates could be read in one tick; the next asks for {narrower:.0f} s of them.",
                 cursor=_written(Cursor(cursor.until, narrower)),
             )
         requests = _requests(items, hour, now)
@@ -147,10 +165,12 @@ def late_updates() -> dg.SensorDefinition:
 
 
 def _window(cursor: Cursor, now: datetime) -> Window:
-    span = now - cursor.until
-    if cursor.span_seconds is not None:
-        span = min(span, timedelta(seconds=cursor.span_seconds))
-    return Window(cursor.until - min(_OVERLAP, max(span, timedelta(minutes=5))), cursor.until + span)
+    # A clock that was set back reads the overlap again and moves nothing.
+    span = max(now - cursor.until, timedelta(0))
+    if cursor.span_seconds is None:
+        return Window(cursor.until - _OVERLAP, cursor.until + span)
+    span = min(span, timedelta(seconds=cursor.span_seconds))
+    return Window(cursor.until - min(_OVERLAP, span), cursor.until + max(span, timedelta(seconds=1)))
 
 
 def _updated(client: DevinClient, feeds: Sequence[str], window: Window) -> list[Item] | None:
@@ -174,22 +194,62 @@ def _updated(client: DevinClient, feeds: Sequence[str], window: Window) -> list[
 
 def _requests(items: Sequence[Item], hour: int, now: datetime) -> list[dg.RunRequest]:
     """A run per range of days that have an updated session and that the schedule leaves out."""
-    read_daily_from = newest_closed_day(now, hour) - timedelta(days=CLOSED_DAYS_READ_AGAIN - 1)
-    changed: dict[date, datetime] = {}
+    # The range of the schedule's next tick: the day that today's tick read last will not be in it.
+    read_daily_from = _first_of_usual_range(day_of(now, hour))
+    changed: dict[date, set[tuple[str, str]]] = {}
     for item in items:
         if item.created_at is not None and start_date() <= (day := day_of(item.created_at, hour)) < read_daily_from:
-            changed[day] = max(changed.get(day, item.created_at), item.updated_at or now)
+            changed.setdefault(day, set()).add((str(item.session_id), str(item.updated_at)))
     requests = []
     for days in contiguous(changed):
-        # The same updates seen again in the overlap make the same key; a newer one makes another.
-        newest = max(changed[day] for day in days)
-        tags = range_tags(days[0], days[-1]) | {"devin/trigger": LATE_UPDATES}
-        requests.append(dg.RunRequest(run_key=f"{days[0]}...{days[-1]}@{newest.isoformat()}", tags=tags))
+        # The same updates seen again in the overlap make the same key, and no second run; any other makes another.
+        updates = repr(sorted(update for day in days for update in changed[day]))
+        tags = range_tags(days[0], days[-1]) | {TRIGGER: LATE_UPDATES, "dagster/max_retries": "2"}
+        key = f"{days[0]}...{days[-1]}@{hashlib.sha256(updates.encode()).hexdigest()[:16]}"
+        requests.append(dg.RunRequest(run_key=key, tags=tags))
     return requests
 
 
 def _written(cursor: Cursor) -> str:
     return msgspec.json.encode(cursor).decode()
+
+
+def days_beside_a_bad_one() -> dg.SensorDefinition:
+    """Makes the days of a failed range that were read: a day that cannot be read must not hold back the others.
+
+    The command `backfill` sees to that itself. On by default everywhere.
+    """
+
+    @dg.run_failure_sensor(
+        name="days_beside_a_bad_one",
+        monitored_jobs=[refresh_job],
+        request_job=refresh_job,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="After a run in which some days could not be read: runs for the days beside them.",
+    )
+    def sensor(context: dg.RunFailureSensorContext) -> dg.SensorResult | dg.SkipReason:
+        run = context.dagster_run
+        bad = {
+            date.fromisoformat(day)
+            for event in context.get_step_failure_events()
+            if (told := event.step_failure_data.user_failure_data)
+            for day in days_not_read(told.metadata)
+        }
+        if not bad or run.tags.get(TRIGGER) in (BACKFILL, DEMO) or FIRST_TAG not in run.tags:
+            return dg.SkipReason("No day stands beside one that could not be read.")
+        first, last = date.fromisoformat(run.tags[FIRST_TAG]), date.fromisoformat(run.tags[LAST_TAG])
+        good = [day for day in days_between(first, last) if day not in bad]
+        return dg.SensorResult(
+            run_requests=[
+                dg.RunRequest(
+                    run_key=f"{run.run_id}:{days[0]}...{days[-1]}",
+                    tags=range_tags(days[0], days[-1]) | {TRIGGER: "days_beside_a_bad_one"},
+                )
+                for days in contiguous(good)
+            ]
+        )
+
+    return sensor
 
 
 def reports_after_backfill() -> dg.SensorDefinition:

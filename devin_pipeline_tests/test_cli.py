@@ -64,6 +64,7 @@ def backfill(stage: Stage, *words: str) -> Result:
         ("DEVIN_START_DATE", "2026-02-30", "no date"),
         ("DEVIN_DAY_STARTS_AT_UTC_HOUR", "24", "no hour"),
         ("DEVIN_LAKE", "100%", "DEVIN_LAKE"),
+        ("DEVIN_ORG_ID", "org with a space", "DEVIN_ORG_ID"),
     ],
 )
 def test_a_wrong_setting_gets_three_lines_and_exit_2_before_any_request_and_writes_nothing(
@@ -164,11 +165,22 @@ def test_a_day_the_api_cannot_tell_costs_the_others_nothing(stage: Stage) -> Non
 
     assert result.exit_code == 1
     assert f"uv run devin-pipeline backfill --from {bad} --to {bad}" in lines(result)[-1]
+    assert "--only-missing" not in lines(result)[-1]
     assert [row for row in stage.rows("sessions") if row["day"] == bad] == kept
     told = {session.session_id.removeprefix("devin-"): session for session in stage.enterprise.sessions}
     for row in stage.rows("sessions"):
         if row["day"] != bad and (acus := told[row["session_id"]].acus) is not None:
             assert row["acus"] == Decimal(str(acus))
+
+
+def test_an_organization_that_is_not_there_does_not_claim_the_lake(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEVIN_ORG_ID", "org-typo")
+    refused = backfill(stage)
+    assert refused.exit_code == 1
+    assert "404" in refused.stderr
+    assert stage.lake.identity is None
 
 
 # What query answers
@@ -239,6 +251,17 @@ def test_a_table_shows_text_without_obeying_it(small_lake: Lake) -> None:
 def test_a_statement_that_does_more_than_read_is_refused(small_lake: Lake, statement: str) -> None:
     result = run("query", statement)
     assert (result.exit_code, len(lines(result))) == (2, 3)
+
+
+def test_columns_of_one_name_are_kept_apart(small_lake: Lake) -> None:
+    asked = "select 1 as a, 2 as a, 3 as b from session_pull_requests"
+    assert json.loads(run("query", asked, "--format", "json").stdout) == [{"a": 1, "a_1": 2, "b": 3}]
+    assert run("query", asked, "--format", "csv").stdout == "a,a_1,b\n1,2,3\n"
+
+
+def test_show_tables_lists_them(small_lake: Lake) -> None:
+    listed = json.loads(run("query", "show tables", "--format", "json").stdout)
+    assert {row["name"] for row in listed} == set(TABLES)
 
 
 def test_a_query_reads_no_other_file(small_lake: Lake) -> None:

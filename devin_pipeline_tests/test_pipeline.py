@@ -1,11 +1,13 @@
 """The whole pipeline against an emulator and an independent computation, to the last digit."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 
 import dagster as dg
 import pytest
 
+from devin_pipeline.partitions import FIRST_TAG, LAST_TAG, days_between
+from devin_pipeline.schedules import days_beside_a_bad_one
 from devin_pipeline.tables import RAW_SESSION_TABLES
 from devin_pipeline_tests.stage import Stage, differences
 
@@ -135,6 +137,53 @@ def test_a_refused_key_fails_the_run_names_the_permission_and_changes_nothing(
     assert "ViewAccountSessions" in (told[0].description or "")
     assert not any(stage.server.limited_v3_key in repr(event) for event in result.all_events)
     assert stage.everything() == rows
+
+
+def test_an_item_that_lost_its_creation_time_stays_listed_and_stops_nothing(make_stage: MakeStage) -> None:
+    stage = make_stage("v3", sessions=20)
+    stage.refresh()
+    session = stage.enterprise.sessions[2]
+    stage.enterprise.delete_session(session.session_id)
+    for feed in ("sessions_v3", "session_insights_v3"):
+        lost = f'{{"session_id": "{session.session_id}", "acus_consumed": 1, "created_at": null}}'
+        stage.enterprise.insert_verbatim(feed, session.created_at, lost)
+    stage.refresh()
+    assert differences(stage) == {}
+    told = next(row for row in stage.rows("sessions") if row["session_id"] == session.session_id.removeprefix("devin-"))
+    assert told["is_listed"] is True
+
+
+def test_after_a_run_with_a_bad_day_the_days_beside_it_are_requested(make_stage: MakeStage) -> None:
+    stage = make_stage("v3")
+    bad = stage.days[1]
+    at = next(s.created_at for s in stage.enterprise.sessions if (s.created_at - timedelta(hours=8)).date() == bad)
+    for number in range(60):
+        stray = f'{{"session_id": "stray{number}", "created_at": 1700000000, "acus_consumed": 1}}'
+        stage.enterprise.insert_verbatim("sessions_v3", at, stray)
+    result = stage.run()
+    assert not result.success
+
+    (failure,) = [event for event in result.all_events if event.is_run_failure]
+    context = dg.build_run_status_sensor_context(
+        sensor_name="days_beside_a_bad_one",
+        dagster_event=failure,
+        dagster_instance=stage.instance,
+        dagster_run=result.dagster_run,
+    ).for_run_failure()
+    requested = days_beside_a_bad_one()(context)
+    assert isinstance(requested, dg.SensorResult)
+    assert [range_of(request) for request in requested.run_requests or []] == [
+        (stage.days[0], stage.days[0]),
+        (stage.days[2], stage.days[3]),
+    ]
+    for request in requested.run_requests or []:
+        first, last = range_of(request)
+        assert stage.run(days_between(first, last)).success
+    assert {row["day"] for row in stage.rows("sessions")} == {stage.days[0], *stage.days[2:]}
+
+
+def range_of(request: dg.RunRequest) -> tuple[date, date]:
+    return date.fromisoformat(request.tags[FIRST_TAG]), date.fromisoformat(request.tags[LAST_TAG])
 
 
 def test_one_organization_is_read_alone(make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,11 +154,14 @@ def test_the_lake_is_that_of_the_settings(
     assert (identity.kind, identity.host, identity.scope, identity.day_starts_at_utc_hour) == (kind, host, scope, 0)
 
 
-def test_opening_a_lake_makes_it_ours_and_refuses_it_under_other_settings(
+def test_a_lake_is_claimed_once_there_is_something_to_write_and_then_refused_under_other_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEVIN_LAKE", str(tmp_path / "lake"))
     ours: LakeResource = lake_resource(8)
+    assert ours.open().identity is None
+    assert not (tmp_path / "lake").exists()
+    ours.open().claim(ours.identity)
     assert ours.open().identity == ours.identity == Lake(ours.uri).identity
     with pytest.raises(WrongLake, match="day_starts_at_utc_hour is 8, not 0"):
         lake_resource(0).open()

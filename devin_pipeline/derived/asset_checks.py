@@ -5,12 +5,10 @@ from pathlib import Path
 import dagster as dg
 
 from devin_pipeline.asset_checks import checks_of, sql_check
-from devin_pipeline.tables import ACU_DAILY, ACU_DAILY_BY_REPOSITORY, ACU_DAILY_BY_TAG, RAW_SESSION_TABLES
+from devin_pipeline.derived.queries import as_rollup
+from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES
 
 _QUERIES = Path(__file__).parent / "checks"
-
-# The column of each rollup that adds up to the ACUs of its sessions.
-_ROLLED_UP = {ACU_DAILY: "acus", ACU_DAILY_BY_TAG: "acus_split", ACU_DAILY_BY_REPOSITORY: "acus_split"}
 
 
 def derived_checks() -> list[dg.AssetChecksDefinition]:
@@ -19,6 +17,7 @@ def derived_checks() -> list[dg.AssetChecksDefinition]:
         sql_check(_QUERIES / "session_ids_are_unique.sql", blocking=True),
         sql_check(_QUERIES / "sessions_are_inside_their_day.sql", blocking=True),
         sql_check(_QUERIES / "every_raw_session_is_told.sql", blocking=True),
+        sql_check(_QUERIES / "sessions_stay_in_one_day.sql"),
         sql_check(_QUERIES / "enum_values_are_known.sql"),
         sql_check(_QUERIES / "days_are_as_busy_as_usual.sql", every_day_of="sessions"),
     ]
@@ -29,8 +28,8 @@ def derived_checks() -> list[dg.AssetChecksDefinition]:
                 table.name,
                 ["sessions", table.name],
                 [sql_check(_QUERIES / "acus_add_up.sql", blocking=True)],
-                views={"rollup": f"select day, org_id, {acus} as acus from {table.name}"},  # noqa: S608 - our own names
+                views={"rollup": as_rollup(table)},
             )
-            for table, acus in _ROLLED_UP.items()
+            for table in ROLLUP_TABLES
         ),
     ]

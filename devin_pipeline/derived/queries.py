@@ -63,6 +63,43 @@ def _finite(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
+class GateClosed(Exception):
+    """Rows about to be written contradict what they were made of; none of them was written."""
+
+
+# The column of each rollup that adds up to the ACUs of its sessions.
+ACUS_OF_ROLLUP = {"acu_daily": "acus", "acu_daily_by_tag": "acus_split", "acu_daily_by_repository": "acus_split"}
+
+_GATE_OF_SESSIONS = ("session_ids_are_unique", "sessions_are_inside_their_day", "every_raw_session_is_told")
+
+
+def as_rollup(table: Table) -> str:
+    """A SELECT of a rollup by day and organization, as the check `acus_add_up` reads it."""
+    return f'select day, org_id, {ACUS_OF_ROLLUP[table.name]} as acus from "{table.name}"'  # noqa: S608 - our own names
+
+
+def pass_gate(reader: Reader, table: Table, rows: pa.Table, hour: int) -> None:
+    """Assert on rows about to be written what the blocking checks assert on stored ones.
+
+    Args:
+        reader: Holds what the rows were made of.
+        table: `sessions` or a rollup.
+        rows: All its rows of some days.
+        hour: Hour of the UTC day at which a billing day starts.
+
+    Raises:
+        GateClosed: A check of `checks/` finds something.
+    """
+    reader.give(table.name, rows)
+    if table.name in ACUS_OF_ROLLUP:
+        reader.view("rollup", as_rollup(table))
+    for check in ("acus_add_up",) if table.name in ACUS_OF_ROLLUP else _GATE_OF_SESSIONS:
+        query = _sql(f"checks/{check}")
+        found = reader.rows(query, {"hour": hour} if "$hour" in query else None).to_pylist()
+        if found:
+            raise GateClosed(f"{table.name}: {check} finds {found[:3]}")
+
+
 def _sql(name: str) -> str:
     return (Path(__file__).parent / f"{name}.sql").read_text()
 

@@ -3,6 +3,7 @@
 Without this, one changed setting would mark every other organization's sessions as vanished.
 """
 
+import os
 from typing import Literal
 
 import msgspec
@@ -74,7 +75,8 @@ def claim(uri: str, identity: LakeIdentity) -> None:
         return
     filesystem.create_dir(path, recursive=True)
     # Written aside and moved, so that a reader never sees half a file.
-    with filesystem.open_output_stream(f"{path}/{_FILE}.new") as stream:
+    new = f"{path}/{_FILE}.{os.getpid()}"
+    with filesystem.open_output_stream(new) as stream:
         stream.write(msgspec.json.encode(identity))
-    filesystem.move(f"{path}/{_FILE}.new", f"{path}/{_FILE}")
+    filesystem.move(new, f"{path}/{_FILE}")
     require_identity(uri, identity)

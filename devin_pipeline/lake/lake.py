@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -16,6 +16,8 @@ from devin_pipeline.lake.errors import TooManyConflicts, UnusableLocation
 from devin_pipeline.lake.identity import LakeIdentity, claim, read_identity, require_identity
 from devin_pipeline.lake.reader import Reader, rows_of_files
 from devin_pipeline.tables import ALL_TABLES, Table
+
+Result = TypeVar("Result")
 
 _TRIES = 6
 _CHANGED_DAYS = """
@@ -151,6 +153,32 @@ class Lake:
                 reader.view(table.name, self.snapshot(table).query())
             return reader.answer(query)
 
+    def while_inputs_move(
+        self, inputs: Sequence[Table], days: Sequence[date] | None, work: Callable[[], Result]
+    ) -> Result:
+        """Do `work`, and again if another run has written its inputs meanwhile.
+
+        Without this, a slow run could put what it made of an older snapshot over what a faster one made of a newer.
+
+        Args:
+            inputs: The tables that `work` reads.
+            days: The days of them that it reads; None for all.
+            work: Reads the inputs' newest snapshots and commits what it makes of them.
+
+        Raises:
+            TooManyConflicts: The inputs changed six times in a row.
+        """
+        for _ in range(_TRIES):
+            read = [self.snapshot(table).files(days) for table in inputs]
+            result = work()
+            if read == [self.snapshot(table).files(days) for table in inputs]:
+                return result
+        raise TooManyConflicts(
+            "What follows from " + ", ".join(table.name for table in inputs) + " was not made",
+            f"other runs wrote them {_TRIES} times in a row",
+            "Run it again when they are done",
+        )
+
     def rewrite(self, table: Table, plan: Callable[[Snapshot], Rewrite | None]) -> Commit:
         """Commit what `plan` makes of the newest snapshot, planning again when another writer was faster.
 
@@ -214,10 +242,11 @@ class Lake:
             snapshot = self.snapshot(table)
             if snapshot.delta is not None and snapshot.rows().equals(rows):
                 return Commit(table, None, [], conflicts)
-            try:
-                return Commit(table, self._overwrite(snapshot, rows, None), [], conflicts)
-            except CommitFailedError:
-                continue
+            # Delta sees no conflict between two writers of an empty table, and would keep the rows of both.
+            expected = 1 if snapshot.version is None else snapshot.version + 1
+            with suppress(CommitFailedError):
+                if self._overwrite(snapshot, rows, None) == expected:
+                    return Commit(table, expected, [], conflicts)
         raise TooManyConflicts(
             f"{table.name} was not written",
             f"other runs wrote it {_TRIES} times in a row",

@@ -134,16 +134,26 @@ class Reader:
                     "the lake is read-only here, and takes one SELECT (or WITH, FROM, DESCRIBE, SUMMARIZE) at a time",
                     "Send one statement that reads",
                 )
-        return [table for name, table in TABLES.items() if name in query.lower()]
+        named = [table for name, table in TABLES.items() if name in query.lower()]
+        # `show tables` and the like name none and mean all.
+        return named or list(TABLES.values())
 
     def answer(self, query: str) -> pa.Table:
-        """The rows of a person's query.
+        """The rows of a person's query; of columns with one name the later ones get a number.
 
         Raises:
             QueryFailed: DuckDB could not run it.
         """
         with _explained():
-            return self.rows(query)
+            rows = self.rows(query)
+        names: list[str] = []
+        for name in rows.column_names:
+            number = 1
+            unique = name
+            while unique in names:
+                unique, number = f"{name}_{number}", number + 1
+            names.append(unique)
+        return rows.rename_columns(names)
 
     def close(self) -> None:
         """Give the connection back."""

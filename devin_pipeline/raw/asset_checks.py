@@ -7,7 +7,9 @@ from pathlib import Path
 import dagster as dg
 
 from devin_pipeline.asset_checks import Check, Checked, Findings, checks_of, sql_check
-from devin_pipeline.partitions import newest_closed_day, start_date
+from devin_pipeline.asset_facts import newest_records
+from devin_pipeline.partitions import newest_closed_day, start_date, starts_at
+from devin_pipeline.tables import TABLES
 
 _QUERIES = Path(__file__).parent / "checks"
 
@@ -61,41 +63,26 @@ def _checks_of(feed: str) -> list[Check]:
 
 
 def _items_lost(checked: Checked) -> Findings:
-    listed = {row["day"]: row["listed"] for row in checked.reader.rows(_LISTED_SESSIONS).to_pylist()}
-    days = checked.days or [date.fromisoformat(key) for key in _days_read(checked)]
+    table = TABLES[checked.asset]
+    stored = {row["day"]: row["listed"] for row in checked.reader.rows(_LISTED_SESSIONS).to_pylist()}
+    made = checked.instance.get_materialized_partitions(dg.AssetKey(checked.asset))
+    days = checked.days or [date.fromisoformat(key) for key in made]
     findings = []
-    for day, figures in _figures(checked, days).items():
-        stored = listed.get(day, 0)
-        read, placed, quarantined = (figures.get(name, 0) for name in _COUNTS)
-        # A quarantined item whose id is known keeps its session listed without being placed.
-        if read != placed + quarantined or not placed <= stored <= placed + quarantined:
-            findings.append({"day": day, "read": read, "placed": placed, "quarantined": quarantined, "stored": stored})
+    for day, record in sorted(newest_records(checked.instance, table, days).items()):
+        metadata = record.asset_materialization.metadata if record.asset_materialization else {}
+        read, placed, quarantined = (int(str(metadata[name].value)) for name in _COUNTS)
+        # More may be stored: a quarantined item whose id is known keeps its session listed without being placed.
+        if read != placed + quarantined or stored.get(day, 0) < placed:
+            told = {"read": read, "placed": placed, "quarantined": quarantined, "stored": stored.get(day, 0)}
+            findings.append({"day": day, **told})
     return findings
-
-
-def _figures(checked: Checked, days: Sequence[date]) -> dict[date, dict[str, int]]:
-    """What the newest read of each day counted, as recorded with its materialization."""
-    figures: dict[date, dict[str, int]] = {}
-    # Newest first: after a run over these days, its records are all there is to fetch.
-    missing = [day.isoformat() for day in days]
-    while missing:
-        wanted = dg.AssetRecordsFilter(dg.AssetKey(checked.asset), asset_partitions=missing)
-        records = checked.instance.fetch_materializations(wanted, limit=len(missing)).records
-        for record in records:
-            told = record.asset_materialization
-            if told and told.partition in missing:
-                missing.remove(told.partition)
-                counts = {name: int(str(told.metadata[name].value)) for name in _COUNTS if name in told.metadata}
-                figures[date.fromisoformat(told.partition)] = counts
-        if not records:
-            break
-    return figures
 
 
 def _newest_day_missing(checked: Checked) -> Findings:
     newest = newest_closed_day(datetime.now(UTC) - _GRACE, checked.hour)
-    return [{"day": newest}] if newest >= start_date() and newest.isoformat() not in _days_read(checked) else []
-
-
-def _days_read(checked: Checked) -> set[str]:
-    return checked.instance.get_materialized_partitions(dg.AssetKey(checked.asset))
+    if newest < start_date():
+        return []
+    record = newest_records(checked.instance, TABLES[checked.asset], [newest]).get(newest)
+    # A read while the day was still open does not count.
+    was_over = record is not None and record.timestamp >= starts_at(newest, checked.hour, after=1).timestamp()
+    return [] if was_over else [{"day": newest}]

@@ -5,16 +5,12 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from devin_pipeline.asset_facts import facts, report_days, table_asset
+from devin_pipeline.asset_facts import ASK_NO_MORE, DAYS_NOT_READ, facts, report_days, table_asset
 from devin_pipeline.devin_api import DevinError, Listing, Window
 from devin_pipeline.partitions import RANGES, day_of, days_of, starts_at
 from devin_pipeline.raw.landing import land
 from devin_pipeline.resources import ASKED_OF, KEY_OF_FEED, DevinApiResource, LakeResource
 from devin_pipeline.tables import RAW_SESSION_TABLES, Table
-
-# Metadata of a failure: why each day could not be read, or that other days would be refused alike.
-DAYS_NOT_READ = "days_not_read"
-ASK_NO_MORE = "ask_no_more"
 
 
 def raw_assets(
@@ -48,6 +44,7 @@ def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str]) -> dg.A
 
         read_whole = [day for window, day in windows.items() if window not in listing.failures]
         if read_whole:
+            opened.claim(lake.identity)
             landed = land(opened, table, listing, read_whole, read_at, hour)
             figures = {day: landed.figures(day) for day in read_whole}
             report_days(context, opened, table, figures, _of_run(listing))
@@ -62,6 +59,7 @@ def _of_run(listing: Listing) -> dict[str, int]:
         "requests": listing.requests,
         "pages": listing.pages,
         "retries": listing.retries,
+        "bytes_read": listing.bytes_read,
         "duplicates": listing.duplicates,
         "outside_the_days": listing.outside,
     }

@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 from pathlib import Path
 
@@ -85,7 +85,9 @@ def land(lake: Lake, table: Table, listing: Listing, days: Sequence[date], read_
         return _extended(snapshot, added)
 
     lake.rewrite(table, with_new_versions)
-    return _landed(items, quarantine, added)
+    landed = _landed(items, quarantine, added)
+    landed.items_read = Counter(day_of(i.created_at, hour) if i.created_at else days[0] for i in listing.items)
+    return landed
 
 
 def content_hash(payload: bytes) -> str:
@@ -184,7 +186,7 @@ def _new_versions(
         reader.view("known", f"select {', '.join(_COMPARED)} from ({snapshot.query(days)})")  # noqa: S608 - our own names
         reader.give("items", items)
         reader.give("quarantined", quarantine)
-        return reader.rows(_NEW_VERSIONS, {"fetched_at": read_at}).cast(snapshot.table.schema)
+        return reader.rows(_NEW_VERSIONS, {"read_at": read_at, "now": datetime.now(UTC)}).cast(snapshot.table.schema)
 
 
 def _extended(snapshot: Snapshot, added: pa.Table) -> Rewrite | None:
@@ -202,7 +204,6 @@ def _landed(items: pa.Table, quarantine: pa.Table, added: pa.Table) -> Landed:
         landed.placed[row["day"]] = row["count_all"]
         landed.acus[row["day"]] = row["acus_sum"] or Decimal(0)
     landed.quarantined.update(quarantine.column("day").to_pylist())
-    landed.items_read = landed.placed + landed.quarantined
     versions = added.filter(added.column("is_listed"))
     landed.new_versions.update(versions.column("day").to_pylist())
     landed.unlisted.update(added.column("day").to_pylist())

@@ -1,6 +1,7 @@
 -- One row per session whose telling differs from what is known: a new version, or a tombstone.
 --
--- A tombstone keeps the instants of the last version. A version newer than this read (another run's) wins over it.
+-- A tombstone keeps the instants of the last version. A version that another run fetched after this read began wins
+-- over it; one from our own future was stamped by a clock that ran ahead, and is followed by the next microsecond.
 with
 latest as (
     select
@@ -8,9 +9,10 @@ latest as (
         session_id,
         created_at,
         updated_at,
-        fetched_at,
         content_hash,
-        is_listed
+        is_listed,
+        fetched_at between $read_at and $now as is_newer,
+        greatest($read_at::timestamptz, fetched_at + interval 1 microsecond) as next_fetched_at
     from known
     qualify row_number() over (partition by day, session_id order by fetched_at desc) = 1
 )
@@ -20,7 +22,7 @@ select
     items.session_id,
     items.created_at,
     items.updated_at,
-    $fetched_at::timestamptz as fetched_at,
+    coalesce(latest.next_fetched_at, $read_at::timestamptz) as fetched_at,
     items.content_hash,
     true as is_listed,
     items.acus,
@@ -29,14 +31,14 @@ from items
 left join latest using (day, session_id)
 where
     latest.session_id is null
-    or (latest.fetched_at < $fetched_at and (not latest.is_listed or latest.content_hash <> items.content_hash))
+    or (not latest.is_newer and (not latest.is_listed or latest.content_hash <> items.content_hash))
 union all by name
 select
     latest.day,
     latest.session_id,
     latest.created_at,
     latest.updated_at,
-    $fetched_at::timestamptz as fetched_at,
+    latest.next_fetched_at as fetched_at,
     null as content_hash,
     false as is_listed,
     null as acus,
@@ -44,7 +46,7 @@ select
 from latest
 where
     latest.is_listed
-    and latest.fetched_at < $fetched_at
+    and not latest.is_newer
     and not exists (
         select 1 from items
         where items.day = latest.day and items.session_id = latest.session_id

@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from devin_pipeline.asset_facts import CODE_VERSION, OWNERS, report_table, table_asset
-from devin_pipeline.lake import write_catalog
-from devin_pipeline.partitions import MAKES_REPORTS, RANGES
+from devin_pipeline.asset_facts import CODE_VERSION, MAKES_REPORTS, OWNERS, report_table, table_asset
+from devin_pipeline.lake import Commit, write_catalog
+from devin_pipeline.partitions import RANGES
 from devin_pipeline.reports.queries import INPUTS, select
 from devin_pipeline.resources import LakeResource
 from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, REPORT_TABLES, TABLES, Table
@@ -42,9 +42,14 @@ def _report(table: Table) -> dg.AssetsDefinition:
     @table_asset(table, deps=INPUTS[table.name], automation_condition=WHEN_LEFT_BEHIND, backfill_policy=RANGES)
     def report(context: dg.AssetExecutionContext, lake: LakeResource) -> None:
         opened = lake.open()
-        with opened.connect(inputs) as reader:
-            rows = select(reader, table)
-        report_table(context, opened, table, opened.replace_all(table, rows))
+        opened.claim(lake.identity)
+
+        def make() -> Commit:
+            with opened.connect(inputs) as reader:
+                rows = select(reader, table)
+            return opened.replace_all(table, rows)
+
+        report_table(context, opened, table, opened.while_inputs_move(inputs, None, make))
 
     return report
 

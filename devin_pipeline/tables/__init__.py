@@ -4,11 +4,9 @@ Schemas belong here and nowhere else. How rows are made, stored or read does not
 """
 
 from devin_pipeline.tables.derived import (
-    ACU_DAILY,
-    ACU_DAILY_BY_REPOSITORY,
-    ACU_DAILY_BY_TAG,
     ROLLUP_TABLES,
     SESSION_TABLES,
+    SESSIONS,
 )
 from devin_pipeline.tables.raw import RAW_QUARANTINE, RAW_SESSION_TABLES
 from devin_pipeline.tables.reports import REPORT_TABLES
@@ -18,14 +16,12 @@ ALL_TABLES: tuple[Table, ...] = (*RAW_SESSION_TABLES, RAW_QUARANTINE, *SESSION_T
 TABLES: dict[str, Table] = by_name(ALL_TABLES)
 
 __all__ = [
-    "ACU_DAILY",
-    "ACU_DAILY_BY_REPOSITORY",
-    "ACU_DAILY_BY_TAG",
     "ALL_TABLES",
     "RAW_QUARANTINE",
     "RAW_SESSION_TABLES",
     "REPORT_TABLES",
     "ROLLUP_TABLES",
+    "SESSIONS",
     "SESSION_TABLES",
     "TABLES",
     "Column",

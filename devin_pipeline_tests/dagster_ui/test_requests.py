@@ -95,17 +95,53 @@ def test_the_sensors_first_tick_sets_its_cursor_and_asks_nothing(
 def test_old_days_with_a_changed_session_become_contiguous_ranges_and_recent_days_are_left_to_the_schedule(
     server: EmulatorServer, instance: dg.DagsterInstance
 ) -> None:
-    for ago in (50, 49, 48, 40, 20):
+    # The schedule's next tick starts 34 days before today: the day before would be read by nobody.
+    for ago in (50, 49, 48, 35, 34, 20):
         noon = datetime(*days_ago(ago).timetuple()[:3], HOUR + 4, tzinfo=UTC)
         server.enterprise.add_session(created_at=noon, updated_at=datetime.now(UTC))
     second = tick_of_the_sensor(instance, cursor_an_hour_back())
     requested = [span(request.tags) for request in second.run_requests]
-    assert requested == [(days_ago(50), days_ago(48)), (days_ago(40), days_ago(40))]
+    assert requested == [(days_ago(50), days_ago(48)), (days_ago(35), days_ago(35))]
     assert len({request.run_key for request in second.run_requests}) == 2
 
     # The overlap shows the same changes again; the same key makes no second run.
     third = tick_of_the_sensor(instance, second.cursor)
     assert [request.run_key for request in third.run_requests] == [request.run_key for request in second.run_requests]
+
+
+@pytest.mark.usefixtures("settings")
+def test_more_updates_than_a_tick_may_read_are_asked_for_in_ever_shorter_spans_and_never_passed_over(
+    server: EmulatorServer, instance: dg.DagsterInstance
+) -> None:
+    noon = datetime(*days_ago(40).timetuple()[:3], HOUR + 4, tzinfo=UTC)
+    burst = datetime.now(UTC) - timedelta(minutes=30)
+    for number in range(2100):
+        server.enterprise.add_session(
+            created_at=noon, updated_at=burst + timedelta(seconds=number / 10), session_id=f"burst{number}"
+        )
+    cursor, ticks = cursor_an_hour_back(), 0
+    requests: list[dg.RunRequest] = []
+    while not requests:
+        ticks += 1
+        assert ticks < 12
+        tick = tick_of_the_sensor(instance, cursor)
+        assert datetime.fromisoformat(json.loads(tick.cursor)["until"]) <= burst or tick.run_requests
+        cursor, requests = tick.cursor, tick.run_requests
+    assert ticks > 1
+    assert {span(request.tags) for request in requests} == {(days_ago(40), days_ago(40))}
+
+
+@pytest.mark.usefixtures("settings")
+def test_another_change_to_a_day_makes_another_run_even_if_it_is_older(
+    server: EmulatorServer, instance: dg.DagsterInstance
+) -> None:
+    noon = datetime(*days_ago(40).timetuple()[:3], HOUR + 4, tzinfo=UTC)
+    now = datetime.now(UTC)
+    server.enterprise.add_session(created_at=noon, updated_at=now)
+    (first,) = tick_of_the_sensor(instance, cursor_an_hour_back()).run_requests
+    server.enterprise.add_session(created_at=noon, updated_at=now - timedelta(minutes=1))
+    (second,) = tick_of_the_sensor(instance, cursor_an_hour_back()).run_requests
+    assert first.run_key != second.run_key
 
 
 @pytest.mark.usefixtures("settings")

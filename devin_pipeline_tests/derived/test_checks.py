@@ -12,11 +12,18 @@ def session(session_id: str = "a", **told: object) -> Row:
     return {"session_id": session_id, **told}
 
 
-def test_a_session_in_two_rows_is_found_on_its_last_day() -> None:
-    fine = [session("a"), session("b"), session("c", day=NEXT_DAY)]
+def test_a_session_in_two_rows_of_a_day_is_found() -> None:
+    fine = [session("a"), session("b"), session("c", day=NEXT_DAY), session("a", day=NEXT_DAY)]
     assert findings("derived", "session_ids_are_unique", sessions=fine) == []
-    found = findings("derived", "session_ids_are_unique", sessions=[*fine, session("a", day=NEXT_DAY), session("b")])
-    assert found == [{"day": DAY, "rows_of_one_session": 2}, {"day": NEXT_DAY, "rows_of_one_session": 2}]
+    found = findings("derived", "session_ids_are_unique", sessions=[*fine, session("b")])
+    assert found == [{"day": DAY, "rows_of_one_session": 2}]
+
+
+def test_a_session_told_on_two_days_is_found_on_the_later_one() -> None:
+    fine = [session("a"), session("b"), session("c", day=NEXT_DAY)]
+    assert findings("derived", "sessions_stay_in_one_day", sessions=fine) == []
+    found = findings("derived", "sessions_stay_in_one_day", sessions=[*fine, session("a", day=NEXT_DAY)])
+    assert found == [{"day": NEXT_DAY, "days_of_one_session": 2}]
 
 
 def test_sessions_outside_their_day_are_found_to_the_microsecond() -> None:

@@ -235,6 +235,40 @@ def test_a_writer_that_keeps_losing_gives_up_and_undoes_nobody(lake: Lake) -> No
     assert ids(lake) == [(DAY, str(n)) for n in range(7)]
 
 
+def test_two_writers_of_an_empty_unpartitioned_table_leave_the_rows_of_one(lake: Lake) -> None:
+    report = TABLES["acu_weekly"]
+    rows = rows_of(report, [{"org_id": "o"}])
+    lake.replace_all(report, rows.slice(0, 0))
+
+    class Slower(Lake):
+        """Another writer is faster between its first read and its write."""
+
+        def snapshot(self, table: Table) -> Snapshot:
+            read = super().snapshot(table)
+            if not read.rows().num_rows:
+                lake.replace_all(report, rows)
+            return read
+
+    Slower(lake.uri).replace_all(report, rows)
+    assert lake.snapshot(report).rows().equals(rows)
+
+
+def test_work_is_done_again_when_its_inputs_were_written_meanwhile(lake: Lake) -> None:
+    lake.replace_days(SESSIONS, [DAY], sessions("old"))
+    seen: list[list[str]] = []
+
+    def work() -> int:
+        seen.append([session for _, session in ids(lake)])
+        if len(seen) == 1:
+            Lake(lake.uri).replace_days(SESSIONS, [DAY], sessions("new"))
+            # Another day's rows are none of its inputs.
+            Lake(lake.uri).replace_days(SESSIONS, [NEXT_DAY], sessions("other", day=NEXT_DAY))
+        return len(seen)
+
+    assert lake.while_inputs_move([SESSIONS], [DAY], work) == 2
+    assert seen == [["old"], ["new", "other"]]
+
+
 def test_a_plan_of_nothing_leaves_the_table_as_it_is(lake: Lake) -> None:
     assert lake.rewrite(SESSIONS, lambda _: None).version is None
     assert lake.rewrite(SESSIONS, lambda _: Rewrite([], sessions())).version is None

@@ -1,8 +1,8 @@
--- Every session is one row, in one day.
+-- Every session is one row a day.
 select
-    max(day) as day,
+    day,
     count(*) as rows_of_one_session
 from sessions
-group by session_id
+group by day, session_id
 having count(*) > 1
 order by day
