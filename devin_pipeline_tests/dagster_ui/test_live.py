@@ -33,7 +33,9 @@ def test_the_daemon_finds_the_one_code_location_with_everything_switched_on(live
     (repository,) = location["locationOrLoadError"]["repositories"]
     states = {each["name"]: each["sensorState"]["status"] for each in repository["sensors"]}
     states |= {each["name"]: each["scheduleState"]["status"] for each in repository["schedules"]}
-    assert states == dict.fromkeys(("late_updates", "reports_after_backfill", "daily_refresh"), "RUNNING")
+    assert states == dict.fromkeys(
+        ("late_updates", "days_beside_a_bad_one", "reports_after_backfill", "daily_refresh"), "RUNNING"
+    )
 
 
 def test_a_tick_of_the_schedule_asks_for_35_days_in_one_range(live: LivePage) -> None:
