@@ -456,7 +456,7 @@ def _run_all(runs: Sequence[Sequence[date]]) -> dict[date, str]:
             outcome = _run_job(days, BACKFILL)
             bad = {date.fromisoformat(day): reason for day, reason in outcome.days_not_read.items()}
             if outcome.succeeded:
-                told(days, "done")
+                told(days, "done", outcome.warnings)
             elif bad:
                 failed |= bad
                 told(sorted(bad), "not read")
@@ -477,10 +477,12 @@ def _progress(total: int) -> Iterator[Any]:
     if not sys.stderr.isatty():
         done = 0
 
-        def tell(days: Sequence[date], how: str) -> None:
+        def tell(days: Sequence[date], how: str, warnings: Sequence[str] = ()) -> None:
             nonlocal done
             done += len(days)
-            click.echo(f"{days[0]} … {days[-1]}  {how}  ({done} of {total} days)", err=True)
+            click.echo(f"[{done}/{total} days] {days[0]} … {days[-1]}  {how}", err=True)
+            for warning in warnings:
+                click.echo(f"  warns: {warning}", err=True)
 
         yield tell
         return
@@ -494,8 +496,9 @@ def _progress(total: int) -> Iterator[Any]:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("backfill", total=total)
 
-        def advance(days: Sequence[date], how: str) -> None:
-            progress.console.print(f"{days[0]} … {days[-1]}  {how}", markup=False, highlight=False)
+        def advance(days: Sequence[date], how: str, warnings: Sequence[str] = ()) -> None:
+            for line in (f"{days[0]} … {days[-1]}  {how}", *(f"  warns: {warning}" for warning in warnings)):
+                progress.console.print(line, markup=False, highlight=False)
             progress.advance(task, len(days))
 
         yield advance

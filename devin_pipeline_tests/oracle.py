@@ -28,14 +28,14 @@ sessions
 - Both v3 endpoints carry every v3 field of section 8; only `analysis`, session_size and num_*_messages are the insights
   feed's alone. Section 3.1's "only get/list" is not followed: an insights item without status_detail tells null.
 - `status_detail`: two null updated_at are equal. An analysis that is a list or text is as null.
-- `versions` counts raw rows without tombstones (A, B, A is 3); first_seen_at and last_changed_at are over the same.
+- `versions` counts raw rows without tombstones (A, B, A is 3); last_changed_at is over the tombstones too.
 - `feeds`: every feed that ever had a version, unlisted by now or not.
 
 details
 - Elements that are no objects make no row but use up their ordinal; `{}` makes a row of nulls. `feedback_items` is
   the number of rows.
 - `issue_id` of an issue is its `id`, null when missing; a missing action item `type` stays null.
-- Pull request: a null or empty `pr_url` falls to `url`; only a null `pr_state` falls to `state`. One tail is cut,
+- Pull request: a null or empty `pr_url` falls to `url`, `pr_state` to `state`. One tail is cut,
   and the slashes around it. Without `scheme://host`: no host, repository, number. The host keeps its port and loses
   `user@` (the url keeps it, in lower case). A number is digits up to `/` or the end that fit int64.
 
@@ -507,7 +507,7 @@ def telling_of(versions: list[Version]) -> Telling:
         structured_output=None if output is None else json_text(output),
         has_analysis=bool(analysis) if any(version.feed in ANALYSIS_FIELD for version in ordered) else None,
         first_seen_at=min(version.fetched_at for version in told),
-        last_changed_at=max(version.fetched_at for version in told),
+        last_changed_at=max(version.fetched_at for version in versions),
         versions=len(told),
         feeds=sorted(version.feed for version in ordered),
     )
@@ -553,8 +553,7 @@ def state_of(status: str | None, status_detail: str | None) -> str:
 def link_of(ordinal: int, sent: JsonObject) -> PullRequestLink:
     """One pull request in any of the four shapes."""
     told_url = text(sent.get("pr_url")) or text(sent.get("url")) or None
-    told_state = text(sent.get("pr_state"))
-    state = text(sent.get("state")) if told_state is None else told_state
+    state = text(sent.get("pr_state")) or text(sent.get("state"))
     url, host, repository, number = (None, None, None, None) if told_url is None else parts_of_url(told_url)
     return PullRequestLink(ordinal, url, host, repository, number, None if state is None else state.lower())
 

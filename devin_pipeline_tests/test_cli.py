@@ -65,6 +65,8 @@ def backfill(stage: Stage, *words: str) -> Result:
         ("DEVIN_DAY_STARTS_AT_UTC_HOUR", "24", "no hour"),
         ("DEVIN_LAKE", "100%", "DEVIN_LAKE"),
         ("DEVIN_ORG_ID", "org with a space", "DEVIN_ORG_ID"),
+        ("DEVIN_ORG_ID", "a/b?x=1", "DEVIN_ORG_ID"),
+        ("DEVIN_LAKE", "/etc/hostname/lake", "is no folder"),
     ],
 )
 def test_a_wrong_setting_gets_three_lines_and_exit_2_before_any_request_and_writes_nothing(

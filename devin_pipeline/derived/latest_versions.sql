@@ -29,6 +29,7 @@ histories as (
         arg_max(is_listed, fetched_at) as is_listed,
         max(fetched_at) filter (where is_listed) as latest_fetched_at,
         min(fetched_at) filter (where is_listed) as first_seen_at,
+        max(fetched_at) as last_changed_at,
         count(*) filter (where is_listed) as versions
     from versions
     where day between $first_day and $last_day
@@ -45,7 +46,7 @@ select
     versions.acus,
     histories.is_listed,
     histories.first_seen_at,
-    histories.latest_fetched_at,
+    histories.last_changed_at,
     histories.versions,
     versions.payload
 from versions

@@ -21,7 +21,7 @@ sent as (
 with_url as (
     select
         * exclude (pull_request),
-        lower(coalesce(pull_request.pr_state, pull_request.state)) as state,
+        lower(coalesce(nullif(pull_request.pr_state, ''), pull_request.state)) as state,
         regexp_extract(
             coalesce(nullif(pull_request.pr_url, ''), pull_request.url),
             '^(?:([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*))?([^?#]*)',

@@ -18,7 +18,7 @@ select
     session_id,
     bool_or(is_listed) as is_listed,
     min(first_seen_at) as first_seen_at,
-    max(latest_fetched_at) as last_changed_at,
+    max(last_changed_at) as last_changed_at,
     sum(versions)::integer as versions,
     list(feed order by feed) as feeds,
     bool_or(has_analysis) as has_analysis,

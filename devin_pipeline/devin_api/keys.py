@@ -26,7 +26,7 @@ _WANTED: dict[KeyKind, str] = {
 _HOST_AND_PORT = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/*")
 _API_VERSION = re.compile(r"/v[0-9][a-z0-9]*(?:/|$)")
-_ORGANIZATION = re.compile(r"[!-~]{1,200}")
+_ORGANIZATION = re.compile(r"[A-Za-z0-9_.|-]{1,200}")
 
 
 class Secret:
@@ -130,7 +130,7 @@ def check_organization(value: str) -> str:
     """Give the organization's id, if it can stand in a path.
 
     Raises:
-        Misconfigured: it is empty, too long, or has white space or control characters.
+        Misconfigured: it is empty, too long, or has other characters than letters, digits, `_`, `-`, `.` and `|`.
     """
     organization = value.strip()
     if _ORGANIZATION.fullmatch(organization) and organization not in (".", ".."):

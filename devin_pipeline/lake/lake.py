@@ -1,5 +1,6 @@
 """Tables in Delta: one snapshot to read, one commit to replace days or a whole table."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -110,7 +111,20 @@ class Lake:
             )
 
     def require_identity(self, identity: LakeIdentity) -> None:
-        """Refuse a lake that belongs to another identity, writing nothing (see `WrongLake`)."""
+        """Refuse a lake that belongs to another identity, or whose folder cannot be written; writes nothing itself.
+
+        Raises:
+            WrongLake: It belongs to another kind, host, scope or day hour.
+            UnusableLocation: It is no folder, or none that this user may write to.
+        """
+        if not _has_scheme(self.uri):
+            nearest = next(folder for folder in (Path(self.uri), *Path(self.uri).parents) if folder.exists())
+            if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+                raise UnusableLocation(
+                    f"The lake cannot lie in {self.uri}",
+                    f"{nearest} is no folder" if not nearest.is_dir() else f"you may not write to {nearest}",
+                    "Set DEVIN_LAKE to a folder of yours",
+                )
         require_identity(self.uri, identity)
 
     def claim(self, identity: LakeIdentity) -> None:

@@ -19,6 +19,7 @@ from devin_pipeline.partitions import day_of
 from devin_pipeline.tables import RAW_QUARANTINE, Table
 
 _NEW_VERSIONS = (Path(__file__).parent / "new_versions.sql").read_text()
+_UNKNOWN_ITEMS = (Path(__file__).parent / "unknown_items.sql").read_text()
 _COMPARED = ("day", "session_id", "created_at", "updated_at", "fetched_at", "content_hash", "is_listed")
 
 
@@ -76,7 +77,7 @@ def land(lake: Lake, table: Table, listing: Listing, days: Sequence[date], read_
     quarantine = _quarantined(listing.items, table, days[0], read_at, hour)
     _pass_gate(items, quarantine, listing, days)
 
-    lake.rewrite(RAW_QUARANTINE, lambda snapshot: _with_unknown(snapshot, quarantine.drop_columns("session_id")))
+    lake.rewrite(RAW_QUARANTINE, lambda snapshot: _with_unknown(snapshot, quarantine))
     added = pa.table({})
 
     def with_new_versions(snapshot: Snapshot) -> Rewrite | None:
@@ -120,6 +121,7 @@ def _number(text: str) -> Decimal | int | str:
 
 _MOST_DIGITS = 100
 _EXACT = Context(prec=100_000, Emax=MAX_EMAX, Emin=MIN_EMIN)
+_QUARANTINED = pa.schema([*RAW_QUARANTINE.schema, ("session_id", pa.string()), ("has_day", pa.bool_())])
 _DECODER = msgspec.json.Decoder(float_hook=_number)
 _ENCODER = msgspec.json.Encoder(order="sorted", decimal_format="number")
 
@@ -150,10 +152,11 @@ def _quarantined(items: Sequence[Item], table: Table, first_day: date, read_at: 
             "reason": item.unplaced_because,
             "payload": item.payload.decode(),
             "session_id": item.session_id,
+            "has_day": item.created_at is not None,
         }
         for item in unplaced
     ]
-    return pa.Table.from_pylist(rows, RAW_QUARANTINE.schema.append(pa.field("session_id", pa.string())))
+    return pa.Table.from_pylist(rows, _QUARANTINED)
 
 
 def _pass_gate(items: pa.Table, quarantine: pa.Table, listing: Listing, days: Sequence[date]) -> None:
@@ -168,14 +171,8 @@ def _pass_gate(items: pa.Table, quarantine: pa.Table, listing: Listing, days: Se
 def _with_unknown(snapshot: Snapshot, quarantine: pa.Table) -> Rewrite | None:
     with Reader() as reader:
         reader.give("quarantine", quarantine)
-        reader.view("known", snapshot.query(quarantine.column("day").to_pylist()))
-        unknown = reader.rows(
-            """
-            from quarantine
-            anti join known using (day, feed, content_hash)
-            qualify row_number() over (partition by day, feed, content_hash) = 1
-            """
-        )
+        reader.view("known", snapshot.query())
+        unknown = reader.rows(_UNKNOWN_ITEMS)
     return _extended(snapshot, unknown.cast(RAW_QUARANTINE.schema))
 
 

@@ -21,7 +21,7 @@ def test_the_version_fetched_last_counts_whatever_its_updated_at_and_place() -> 
     ]
     row = only(latest(v3=versions))
     assert row["payload"] == '{"title": "last"}'
-    assert (row["first_seen_at"], row["latest_fetched_at"], row["versions"]) == (after(0), after(2), 3)
+    assert (row["first_seen_at"], row["last_changed_at"], row["versions"]) == (after(0), after(2), 3)
     assert row["is_listed"] is True
 
 
@@ -29,7 +29,7 @@ def test_a_tombstone_unlists_a_session_but_its_last_version_still_tells() -> Non
     versions = [version(title="kept"), version(fetched_at=after(1), is_listed=False)]
     row = only(latest(v3=versions))
     assert (row["payload"], row["is_listed"], row["versions"]) == ('{"title": "kept"}', False, 1)
-    assert row["latest_fetched_at"] == NOON
+    assert row["last_changed_at"] == after(1)
 
 
 def test_a_session_that_came_back_is_listed_again() -> None:

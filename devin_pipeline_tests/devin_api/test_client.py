@@ -348,15 +348,15 @@ def test_each_feed_sends_its_own_key_and_who_is_asking() -> None:
 def test_one_organization_is_asked_through_its_own_endpoints() -> None:
     with (
         serving(lambda asked: page_v2([], total=0) if "v2" in asked.path else page_v3([])) as served,
-        client_of(served, org_id="org-a/b|c") as client,
+        client_of(served, org_id="org-a.b|c") as client,
     ):
         client.session_insights_v2(DAY)
         client.sessions_v3(DAY)
         client.session_insights_v3(DAY)
     assert [asked.path for asked in served.asked] == [
-        "/v2/enterprise/organizations/org-a%2Fb%7Cc/sessions/insights",
-        "/v3/organizations/org-a%2Fb%7Cc/sessions",
-        "/v3/organizations/org-a%2Fb%7Cc/sessions/insights",
+        "/v2/enterprise/organizations/org-a.b%7Cc/sessions/insights",
+        "/v3/organizations/org-a.b%7Cc/sessions",
+        "/v3/organizations/org-a.b%7Cc/sessions/insights",
     ]
 
 

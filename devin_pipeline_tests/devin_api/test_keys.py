@@ -111,7 +111,7 @@ def test_any_other_address_is_refused_without_being_shown(given: str) -> None:
     assert "canary" not in str(caught.value)
 
 
-@pytest.mark.parametrize("given", ["", " ", "..", ".", "org a", "org\x00", "ö", "o" * 201])
+@pytest.mark.parametrize("given", ["", " ", "..", ".", "org a", "a/b", "a?b", "a%2fb", "org\x00", "ö", "o" * 201])
 def test_an_organization_that_cannot_stand_in_a_path_is_refused(given: str) -> None:
     with pytest.raises(Misconfigured, match="DEVIN_ORG_ID"):
         check_organization(given)

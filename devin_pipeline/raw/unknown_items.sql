@@ -1,0 +1,20 @@
+-- One row per feed, day and content of an item that is not in the quarantine yet.
+--
+-- An item without a usable creation time is no other item because it was met while other days were read.
+select
+    day,
+    feed,
+    fetched_at,
+    content_hash,
+    reason,
+    payload
+from quarantine
+where
+    not exists (
+        select 1 from known
+        where
+            known.feed = quarantine.feed
+            and known.content_hash = quarantine.content_hash
+            and (known.day = quarantine.day or not quarantine.has_day)
+    )
+qualify row_number() over (partition by day, feed, content_hash) = 1
