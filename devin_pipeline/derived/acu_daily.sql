@@ -45,12 +45,4 @@ left join links on sessions.day = links.day and sessions.session_id = links.sess
 left join feedback on sessions.day = feedback.day and sessions.session_id = feedback.session_id
 where sessions.day between $first_day and $last_day
 group by all
-order by
-    sessions.day,
-    sessions.org_id,
-    sessions.user_id,
-    sessions.service_user_id,
-    sessions.origin,
-    sessions.category,
-    sessions.playbook_id,
-    sessions.state
+order by all

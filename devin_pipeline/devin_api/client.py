@@ -97,7 +97,6 @@ class Listing:
         pages: pages that arrived whole, repeated passes included.
         retries: requests that asked for a page again.
         bytes_read: size of those pages, decompressed.
-        server_time: the server's clock at its last answer.
     """
 
     items: list[Item] = field(default_factory=list)
@@ -108,7 +107,6 @@ class Listing:
     pages: int = 0
     retries: int = 0
     bytes_read: int = 0
-    server_time: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,6 @@ class _Tally:
     pages: int = 0
     retries: int = 0
     bytes_read: int = 0
-    server_time: datetime | None = None
 
 
 class DevinClient:
@@ -208,18 +205,6 @@ class DevinClient:
         """End the threads and close every connection."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._wire.close()
-
-    def session_insights_v2(self, days: Sequence[Window]) -> Listing:
-        """Sessions created in these days, with analysis and first message: `GET /v2/enterprise/sessions/insights`."""
-        return self.read("session_insights_v2", days)
-
-    def sessions_v3(self, days: Sequence[Window]) -> Listing:
-        """Sessions created in these days: `GET /v3/enterprise/sessions`."""
-        return self.read("sessions_v3", days)
-
-    def session_insights_v3(self, days: Sequence[Window]) -> Listing:
-        """Sessions created in these days, with analysis: `GET /v3/enterprise/sessions/insights`."""
-        return self.read("session_insights_v3", days)
 
     def read(self, feed: Feed, days: Sequence[Window]) -> Listing:
         """Read every session a feed lists as created in these days.
@@ -518,16 +503,15 @@ class _Read:
                 tally.retries += tries > 0
             tries += 1
             try:
-                answer = self._client._wire.get(self._question, query, deadline)
+                body = self._client._wire.get(self._question, query, deadline)
             except Refused:
                 # At once, from this thread: no other may go on asking with a key that was just refused.
                 called_off.set()
                 raise
-            page = read(answer.body, self._client._now())
+            page = read(body, self._client._now())
             with tally.lock:
                 tally.pages += 1
-                tally.bytes_read += len(answer.body)
-                tally.server_time = answer.server_time or tally.server_time
+                tally.bytes_read += len(body)
             return page
 
         return attempt() if once else self._client._patience.ask(attempt, deadline=deadline, called_off=called_off)
@@ -553,7 +537,7 @@ class _Read:
         listing.items = [*newest.values(), *nameless]
         tally = self._tally
         listing.requests, listing.pages, listing.retries = tally.requests, tally.pages, tally.retries
-        listing.bytes_read, listing.server_time = tally.bytes_read, tally.server_time
+        listing.bytes_read = tally.bytes_read
         return listing
 
 

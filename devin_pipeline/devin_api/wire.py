@@ -23,7 +23,6 @@ from devin_pipeline.devin_api.retry import (
     MORE_TRIES,
     MORE_TRIES_BY_STATUS,
     Deadline,
-    http_date,
     requested_wait,
 )
 
@@ -48,14 +47,6 @@ class Question:
     kind: KeyKind
     path: str
     key: Secret
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A 200: its decoded body and the server's own clock."""
-
-    body: bytes
-    server_time: datetime | None
 
 
 class Wire:
@@ -100,7 +91,7 @@ class Wire:
         """Close every connection."""
         self._http.close()
 
-    def get(self, question: Question, params: Sequence[tuple[str, str]], deadline: Deadline) -> Answer:
+    def get(self, question: Question, params: Sequence[tuple[str, str]], deadline: Deadline) -> bytes:
         """Ask once.
 
         Args:
@@ -122,8 +113,7 @@ class Wire:
                 timeout=seconds,
             ) as response:
                 if response.status_code == HTTPStatus.OK:
-                    body = _whole_body(response, own_deadline, question)
-                    return Answer(body, http_date(response.headers.get("date")))
+                    return _whole_body(response, own_deadline, question)
                 raise _error_of(response, own_deadline, question)
         except httpx.RequestError as error:
             # `from None`: the chained exception may quote the header it could not send.

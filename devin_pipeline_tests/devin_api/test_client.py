@@ -83,7 +83,7 @@ def test_what_passes_by_itself_is_asked_again(fault: str) -> None:
         serving(lambda asked: TRANSIENT[fault] if asked.number <= 2 else GOOD) as served,
         client_of(served, fake=fake) as client,
     ):
-        listing = client.sessions_v3(DAY)
+        listing = client.read("sessions_v3", DAY)
     assert [item.session_id for item in listing.items] == ["a"]
     assert listing.failures == {}
     assert (listing.requests, listing.retries, listing.pages) == (3, 2, 1)
@@ -96,7 +96,7 @@ def test_what_passes_by_itself_is_asked_again(fault: str) -> None:
 )
 def test_what_does_not_pass_fails_its_day_after_so_many_tries(fault: str, hits: int) -> None:
     with serving(lambda asked: TRANSIENT[fault]) as served, client_of(served) as client:
-        listing = client.sessions_v3(DAY)
+        listing = client.read("sessions_v3", DAY)
     assert listing.items == []
     assert list(listing.failures) == DAY
     assert len(served.asked) == hits
@@ -124,7 +124,7 @@ def test_a_refusal_is_raised_at_once_and_says_what_to_change(status: int) -> Non
         client_of(served) as client,
         pytest.raises(Refused, match=REFUSALS[status]) as caught,
     ):
-        client.sessions_v3(days(40))
+        client.read("sessions_v3", days(40))
     assert len(served.asked) == 1
     assert "secret body" not in str(caught.value)
 
@@ -135,7 +135,7 @@ def test_v2_names_the_enterprise_admin_and_its_own_variable() -> None:
         client_of(served) as client,
         pytest.raises(Refused, match=r"DEVIN_V2_API_KEY.*Enterprise Admin"),
     ):
-        client.session_insights_v2(DAY)
+        client.read("session_insights_v2", DAY)
 
 
 @pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
@@ -162,7 +162,7 @@ def test_a_validation_error_tells_where_and_what_but_never_the_input() -> None:
         client_of(served) as client,
         pytest.raises(Refused, match=r"query\.first too\?large …; query xxx") as caught,
     ):
-        client.sessions_v3(DAY)
+        client.read("sessions_v3", DAY)
     assert "prompt" not in str(caught.value)
     assert len(str(caught.value)) < 600
     assert len(served.asked) == 1
@@ -177,7 +177,7 @@ def test_an_unreadable_validation_error_is_not_quoted(body: bytes) -> None:
         client_of(served) as client,
         pytest.raises(Refused, match=r"does not accept the request\.") as caught,
     ):
-        client.sessions_v3(DAY)
+        client.read("sessions_v3", DAY)
     assert "prompt" not in str(caught.value)
 
 
@@ -185,7 +185,7 @@ def test_a_redirect_takes_no_key_anywhere() -> None:
     with serving(lambda asked: GOOD) as other:
         reply = Reply(status=302, headers={"Location": f"{other.url}/v3/enterprise/sessions"})
         with serving(lambda asked: reply) as served, client_of(served) as client, pytest.raises(Refused):
-            client.sessions_v3(DAY)
+            client.read("sessions_v3", DAY)
     assert other.asked == []
 
 
@@ -208,7 +208,7 @@ def test_the_pause_the_api_asks_for_is_kept(header: str, slept: float, status: i
         serving(lambda asked: busy if asked.number == 1 else GOOD) as served,
         client_of(served, fake=fake) as client,
     ):
-        assert client.sessions_v3(DAY).failures == {}
+        assert client.read("sessions_v3", DAY).failures == {}
     assert fake.slept == [slept]
 
 
@@ -230,7 +230,7 @@ def test_too_many_requests_for_ever_is_rate_limited_within_the_budget() -> None:
     fake = FakeTime()
     busy = Reply(status=429, headers={"Retry-After": "250"})
     with serving(lambda asked: busy) as served, client_of(served, fake=fake) as client:
-        listing = client.sessions_v3(DAY)
+        listing = client.read("sessions_v3", DAY)
     assert isinstance(listing.failures[DAY[0]], RateLimited)
     assert sum(fake.slept) <= 600
 
@@ -265,7 +265,7 @@ def test_only_the_days_that_fail_are_lost(feed: Feed) -> None:
 def test_a_server_that_is_down_is_not_asked_once_for_each_day_of_a_year() -> None:
     over = days(365)
     with serving(lambda asked: Reply(instead=reset)) as served, client_of(served) as client:
-        listing = client.sessions_v3(over)
+        listing = client.read("sessions_v3", over)
     assert sorted(listing.failures) == over
     assert {type(error) for error in listing.failures.values()} == {Unreachable}
     assert len(served.asked) <= 6 * (1 + 3 * 8)
@@ -275,7 +275,7 @@ def test_a_closed_port_is_a_clear_failure() -> None:
     with serving(lambda asked: GOOD) as served:
         pass
     with client_of(served) as client:
-        error = client.sessions_v3(DAY).failures[DAY[0]]
+        error = client.read("sessions_v3", DAY).failures[DAY[0]]
     assert isinstance(error, Unreachable)
     assert "the connection failed (ConnectError)" in str(error)
 
@@ -309,7 +309,7 @@ def test_an_answer_that_never_comes_times_out() -> None:
 def test_a_bomb_is_stopped_at_the_cap_and_not_asked_for_again() -> None:
     bomb = Reply(gzip.compress(b" " * (80 * 2**20), 1), headers={"Content-Encoding": "gzip"})
     with serving(lambda asked: bomb) as served, client_of(served) as client:
-        listing = client.sessions_v3(DAY)
+        listing = client.read("sessions_v3", DAY)
     assert "larger than 64 MB" in str(listing.failures[DAY[0]])
     assert len(served.asked) == 1
 
@@ -317,14 +317,14 @@ def test_a_bomb_is_stopped_at_the_cap_and_not_asked_for_again() -> None:
 @pytest.mark.parametrize("headers", [{"Content-Type": "text/plain"}, {"Content-Encoding": "identity"}, {}])
 def test_json_under_another_name_is_read(headers: dict[str, str]) -> None:
     with serving(lambda asked: Reply(GOOD.body, headers=headers)) as served, client_of(served) as client:
-        assert len(client.sessions_v3(DAY).items) == 1
+        assert len(client.read("sessions_v3", DAY).items) == 1
 
 
 def test_a_compressed_page_of_several_members_is_read() -> None:
     body = gzip.compress(GOOD.body[:20]) + gzip.compress(GOOD.body[20:])
     reply = Reply(body, headers={"Content-Encoding": "gzip"})
     with serving(lambda asked: reply) as served, client_of(served) as client:
-        listing = client.sessions_v3(DAY)
+        listing = client.read("sessions_v3", DAY)
     assert len(listing.items) == 1
     assert listing.bytes_read == len(GOOD.body)
 
@@ -334,9 +334,9 @@ def test_each_feed_sends_its_own_key_and_who_is_asking() -> None:
         serving(lambda asked: page_v2([], total=0) if "v2" in asked.path else page_v3([])) as served,
         client_of(served) as client,
     ):
-        client.session_insights_v2(DAY)
-        client.sessions_v3(DAY)
-        client.session_insights_v3(DAY)
+        client.read("session_insights_v2", DAY)
+        client.read("sessions_v3", DAY)
+        client.read("session_insights_v3", DAY)
     assert [asked.headers["Authorization"] for asked in served.asked] == [
         f"Bearer {V2_KEY}",
         f"Bearer {V3_KEY}",
@@ -350,9 +350,9 @@ def test_one_organization_is_asked_through_its_own_endpoints() -> None:
         serving(lambda asked: page_v2([], total=0) if "v2" in asked.path else page_v3([])) as served,
         client_of(served, org_id="org-a.b|c") as client,
     ):
-        client.session_insights_v2(DAY)
-        client.sessions_v3(DAY)
-        client.session_insights_v3(DAY)
+        client.read("session_insights_v2", DAY)
+        client.read("sessions_v3", DAY)
+        client.read("session_insights_v3", DAY)
     assert [asked.path for asked in served.asked] == [
         "/v2/enterprise/organizations/org-a.b%7Cc/sessions/insights",
         "/v3/organizations/org-a.b%7Cc/sessions",
@@ -366,7 +366,7 @@ def test_a_feed_without_its_key_is_misconfigured_before_any_request() -> None:
         DevinClient(base_url=served.url, v3_key=V3_KEY) as client,
         pytest.raises(Misconfigured, match="DEVIN_V2_API_KEY is not set"),
     ):
-        client.session_insights_v2(DAY)
+        client.read("session_insights_v2", DAY)
     assert served.asked == []
 
 
@@ -420,7 +420,7 @@ def test_the_key_is_in_no_message_repr_traceback_or_log(caplog: pytest.LogCaptur
         with serving(lambda asked, fault=fault: fault) as served, client_of(served) as client:  # type: ignore[misc]
             told += [repr(client), str(client), repr(vars(client))]
             try:
-                told += [repr(error) for error in client.sessions_v3(DAY).failures.values()]
+                told += [repr(error) for error in client.read("sessions_v3", DAY).failures.values()]
             except DevinError as error:
                 told += [str(error), repr(error), repr(vars(error)), "".join(traceback.format_exception(error))]
     text = "\n".join([*told, caplog.text])
@@ -438,6 +438,6 @@ def test_httpx_is_imported_in_one_module_only() -> None:
 def test_decoding_keeps_numbers_as_sent() -> None:
     text = b'{"session_id":"a","created_at":1740830400,"acus_consumed":1.10,"deep":{"n":1.000}}'
     with serving(lambda asked: Reply(b'{"items":[' + text + b"]}")) as served, client_of(served) as client:
-        (item,) = client.sessions_v3(DAY).items
+        (item,) = client.read("sessions_v3", DAY).items
     assert item.payload == text
     assert json.loads(item.payload)["deep"] == {"n": 1.0}
