@@ -1,4 +1,4 @@
-"""The stage that whole-pipeline tests share."""
+"""The stage that whole-pipeline tests share, and the doses of the tests in `chaos/`."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,6 +13,44 @@ from devin_pipeline.resources import feeds_turned_on
 from devin_pipeline_tests.stage import Stage, set_environment, the_last_days
 
 MakeStage = Callable[..., Stage]
+Dose = Callable[[int], int]
+Figure = Callable[[str], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--chaos",
+        type=int,
+        default=1,
+        metavar="N",
+        help="Size of the tests in chaos/, in percent of the full dose (default 1; 100 earns the README's figures).",
+    )
+
+
+@pytest.fixture
+def dose(request: pytest.FixtureRequest) -> Dose:
+    """Scale a full dose to what was asked for: `dose(10_000)` faults are 100 in the ordinary run."""
+    percent = int(request.config.getoption("--chaos"))
+    return lambda full: max(1, full * percent // 100)
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Figure:
+    """Record a sentence with what was counted; the run ends with all of them."""
+    return lambda sentence: record_property("figure", sentence)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    sentences = [
+        str(value)
+        for report in terminalreporter.getreports("passed")
+        for name, value in report.user_properties
+        if name == "figure"
+    ]
+    if sentences:
+        terminalreporter.section("figures")
+        for sentence in sentences:
+            terminalreporter.write_line(sentence)
 
 
 @pytest.fixture
