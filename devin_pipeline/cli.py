@@ -30,7 +30,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from devin_pipeline.devin_api import DevinError, Misconfigured
-from devin_pipeline.lake import Lake, LakeError, NotReadOnly, UnusableLocation, WrongLake
+from devin_pipeline.lake import Kind, Lake, LakeError, NotReadOnly, UnusableLocation, WrongLake
 from devin_pipeline.tables import ALL_TABLES, TABLES
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _PACKAGE = Path(__file__).parent
 _DEMO_LAKE = Path("data/demo")
 _DEMO_HOME = Path(".dagster_home_demo")
+_DAYS_PER_RUN = 31
 _DEMO_DAYS = 14
 _DEMO_SESSIONS_PER_DAY = 20
 _DEMO_NOTICE = "DEMO DATA: synthetic sessions of the bundled emulator, not your organization's usage."
@@ -202,15 +203,17 @@ class _Outcome:
     checks: int
 
 
-def _run_job(days: Sequence[date], trigger: str) -> _Outcome:
-    """Run `refresh` over neighbouring days in this process, recorded in DAGSTER_HOME."""
+def _run_job(days: Sequence[date], trigger: str, *, without_raw: bool = False) -> _Outcome:
+    """Run `refresh`, or what of it follows from raw, over neighbouring days in this process, with DAGSTER_HOME."""
     import dagster as dg
 
     from devin_pipeline.asset_facts import TRIGGER
     from devin_pipeline.definitions import pipeline
     from devin_pipeline.partitions import range_tags
+    from devin_pipeline.reports import DUCKDB_CATALOG
     from devin_pipeline.schedules import REFRESH
 
+    made_of_raw = [*(table.name for table in ALL_TABLES if table.layer != "raw"), DUCKDB_CATALOG]
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     with dg.DagsterInstance.get() as instance:
         result = (
@@ -221,6 +224,7 @@ def _run_job(days: Sequence[date], trigger: str) -> _Outcome:
                 instance=instance,
                 tags=range_tags(days[0], days[-1]) | {TRIGGER: trigger},
                 raise_on_error=False,
+                asset_selection=[dg.AssetKey(name) for name in made_of_raw] if without_raw else None,
             )
         )
     return _outcome(result)
@@ -348,7 +352,9 @@ def _demo_summary(lake: Lake) -> pa.Table:
 @main.command()
 @click.option("--from", "first", required=True, metavar="DAY", help="First billing day, as 2026-01-31.")
 @click.option("--to", "last", required=True, metavar="DAY", help="Last billing day, included.")
-@click.option("--days-per-run", default=31, show_default=True, type=click.IntRange(1, 366), help="Days of one run.")
+@click.option(
+    "--days-per-run", default=_DAYS_PER_RUN, show_default=True, type=click.IntRange(1, 366), help="Days of one run."
+)
 @click.option("--only-missing", is_flag=True, help="Leave out days that have been made already.")
 @click.option("--dry-run", is_flag=True, help="Show the runs, start none.")
 def backfill(first: str, last: str, days_per_run: int, only_missing: bool, dry_run: bool) -> None:
@@ -538,6 +544,59 @@ def tables(demo: bool) -> None:
             }
         )
     _show(pa.Table.from_pylist(rows), "table")
+
+
+@main.command()
+@click.option("--user", metavar="ID", help="A user, by the id the API tells.")
+@click.option("--session", metavar="ID", help="A session, and for this session its user.")
+@click.option("--text", is_flag=True, help="All free text of everybody; needs DEVIN_TEXT=none.")
+def forget(user: str | None, session: str | None, text: bool) -> None:
+    """Remove text and identity from every version and file; the spend stays, under a pseudonym.
+
+    A forgotten user or session stays forgotten in whatever is read later. This cannot be undone.
+    """
+    from devin_pipeline import forgetting
+    from devin_pipeline.devin_api import canonical_id
+    from devin_pipeline.partitions import day_starts_at_utc_hour
+    from devin_pipeline.resources import keeps_text, lake_resource
+
+    if (user is not None) + (session is not None) + text != 1:
+        raise Failed("This call cannot be run", "it takes one of --user, --session and --text", "Name one", 2)
+    if text and keeps_text():
+        raise Failed(
+            "All text is to stay", "DEVIN_TEXT is full, so the next read would bring it back", "Set DEVIN_TEXT=none", 2
+        )
+    kind: Kind = "session" if session is not None else "user"
+    identifier = canonical_id((session or "").strip()) if session is not None else (user or "").strip()
+    if not (text or identifier):
+        raise Failed("This call cannot be run", "that is no id", "Give the id as the API tells it", 2)
+    _live_stage()
+    resource = lake_resource(day_starts_at_utc_hour())
+    lake = resource.open()
+    lake.claim(resource.identity)
+    _prepare_dagster_home()
+    if identifier:
+        removed = forgetting.forget(lake, kind, identifier, keeps_text=keeps_text(), make_anew=_make_anew)
+    else:
+        removed = forgetting.forget_text(lake, make_anew=_make_anew)
+    click.echo(f"Text and identity are gone from {removed.sessions} stored sessions, on {len(removed.days)} days.")
+    if not text:
+        click.echo("Later reads keep them out. Devin itself, backups and copies elsewhere are not changed.")
+
+
+def _make_anew(days: Sequence[date]) -> None:
+    """Make derived tables and reports of these days from what raw holds."""
+    from devin_pipeline.partitions import contiguous
+
+    for group in contiguous(days):
+        for start in range(0, len(group), _DAYS_PER_RUN):
+            outcome = _run_job(group[start : start + _DAYS_PER_RUN], "forget", without_raw=True)
+            if not outcome.succeeded:
+                raise Failed(
+                    "What follows from the raw tables was not made anew; raw is redacted already",
+                    outcome.reason or "a step failed",
+                    "Run the same command again when the reason is gone",
+                )
 
 
 @main.command()

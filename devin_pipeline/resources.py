@@ -54,6 +54,7 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg] # its par
     host: str
     scope: str
     day_starts_at_utc_hour: int
+    keeps_text: bool = True
 
     @property
     def identity(self) -> LakeIdentity:
@@ -94,6 +95,18 @@ def _organization() -> str | None:
     return os.environ.get("DEVIN_ORG_ID", "").strip() or None
 
 
+def keeps_text() -> bool:
+    """False when no free text may be stored (DEVIN_TEXT, `full` or `none`, default `full`).
+
+    Raises:
+        Misconfigured: It is neither.
+    """
+    text = os.environ.get("DEVIN_TEXT", "").strip() or "full"
+    if text not in ("full", "none"):
+        raise Misconfigured("DEVIN_TEXT cannot be used", "it is neither full nor none", "Set it to one of them")
+    return text == "full"
+
+
 def key_is_set(variable: str) -> bool:
     """True when the variable holds something."""
     return bool(os.environ.get(variable, "").strip())
@@ -123,9 +136,10 @@ def require_configuration() -> None:
     """Refuse settings that no run could work with, before any request.
 
     Raises:
-        Misconfigured: No key is set, or a key, the URL, the organization or DEVIN_FEEDS is unusable.
+        Misconfigured: No key is set, or a key, the URL, the organization, DEVIN_TEXT or DEVIN_FEEDS is unusable.
     """
     api_url()
+    keeps_text()
     if organization := _organization():
         check_organization(organization)
     for variable in (V2_KEY, V3_KEY):
@@ -159,4 +173,5 @@ def lake_resource(hour: int) -> LakeResource:
         host=url.hostname or "",
         scope=_organization() or "enterprise",
         day_starts_at_utc_hour=hour,
+        keeps_text=keeps_text(),
     )

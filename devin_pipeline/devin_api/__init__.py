@@ -15,7 +15,7 @@ from devin_pipeline.devin_api.errors import (
 )
 from devin_pipeline.devin_api.keys import KeyKind, check_key, check_organization, check_url
 from devin_pipeline.devin_api.paging import Limits, Window
-from devin_pipeline.devin_api.payloads import Item
+from devin_pipeline.devin_api.payloads import Item, canonical_id
 
 __all__ = [
     "BrokenPromise",
@@ -32,6 +32,7 @@ __all__ = [
     "Unreachable",
     "Updated",
     "Window",
+    "canonical_id",
     "check_key",
     "check_organization",
     "check_url",

@@ -12,12 +12,15 @@ from devin_pipeline.lake.errors import (
     UnusableLocation,
     WrongLake,
 )
+from devin_pipeline.lake.forgotten import Forgotten, Kind
 from devin_pipeline.lake.identity import LakeIdentity
 from devin_pipeline.lake.lake import Commit, Lake, Rewrite, Snapshot
 from devin_pipeline.lake.reader import Reader
 
 __all__ = [
     "Commit",
+    "Forgotten",
+    "Kind",
     "Lake",
     "LakeError",
     "LakeIdentity",

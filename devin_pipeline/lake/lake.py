@@ -14,6 +14,7 @@ from deltalake import DeltaTable, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from devin_pipeline.lake.errors import TooManyConflicts, UnusableLocation
+from devin_pipeline.lake.forgotten import Forgotten, Kind, read_forgotten, remember_to_forget
 from devin_pipeline.lake.identity import LakeIdentity, claim, read_identity, require_identity
 from devin_pipeline.lake.reader import Reader, rows_of_files
 from devin_pipeline.tables import ALL_TABLES, Table
@@ -27,6 +28,8 @@ _CHANGED_DAYS = """
     )
 """
 _ZSTD = WriterProperties(compression="ZSTD")
+# Least and greatest values of a text column would leave pieces of prompts in the log, where no vacuum reaches.
+_CONFIGURATION: dict[str, str] = {"delta.dataSkippingNumIndexedCols": "0"}
 
 
 class StoredFile(NamedTuple):
@@ -135,6 +138,14 @@ class Lake:
     def identity(self) -> LakeIdentity | None:
         """Whose lake it is; None before its first run."""
         return read_identity(self.uri)
+
+    def forgotten(self) -> Forgotten:
+        """Who is to stay forgotten."""
+        return read_forgotten(self.uri)
+
+    def remember_to_forget(self, kind: Kind, identifier: str) -> Forgotten:
+        """Have a user or session forgotten from now on; what is stored of them is still to be redacted."""
+        return remember_to_forget(self.uri, kind, identifier)
 
     def location(self, table: Table) -> str:
         """Folder or URI of a table."""
@@ -267,6 +278,24 @@ class Lake:
             "Run it again when they are done",
         )
 
+    def purge(self, table: Table) -> None:
+        """Delete every file of a table that its newest version does not name, and what its log tells of rows.
+
+        Who still reads an older version gets an error. Files that no version names may be another writer's, about to
+        be committed, so they stay for an hour.
+        """
+        delta = self.snapshot(table).delta
+        if delta is None:
+            return
+        delta.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+        delta.vacuum(retention_hours=1, enforce_retention_duration=False, dry_run=False, full=True)
+        if not _CONFIGURATION.items() <= delta.metadata().configuration.items():
+            # Made before `_CONFIGURATION`: the log tells least and greatest values of text columns.
+            delta.alter.set_table_properties(_CONFIGURATION | {"delta.logRetentionDuration": "interval 0 days"})
+            delta.create_checkpoint()
+            delta.cleanup_metadata()
+            delta.alter.set_table_properties({"delta.logRetentionDuration": "interval 30 days"})
+
     def _overwrite(self, snapshot: Snapshot, rows: pa.Table, predicate: str | None) -> int:
         delta = snapshot.delta
         if delta is None:
@@ -292,6 +321,7 @@ class Lake:
                 name=table.name,
                 description=table.grain,
                 mode="ignore",
+                configuration=dict(_CONFIGURATION),
             )
         return DeltaTable(location)
 

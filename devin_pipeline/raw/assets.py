@@ -45,7 +45,7 @@ def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str]) -> dg.A
         read_whole = [day for window, day in windows.items() if window not in listing.failures]
         if read_whole:
             opened.claim(lake.identity)
-            landed = land(opened, table, listing, read_whole, read_at, hour)
+            landed = land(opened, table, listing, read_whole, read_at, hour, keeps_text=lake.keeps_text)
             figures = {day: landed.figures(day) for day in read_whole}
             report_days(context, opened, table, figures, _of_run(listing))
         if listing.failures:

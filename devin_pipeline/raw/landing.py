@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,10 +17,20 @@ import pyarrow.compute as pc
 from devin_pipeline.devin_api import Item, Listing
 from devin_pipeline.lake import Lake, Reader, Rewrite, Snapshot
 from devin_pipeline.partitions import day_of
+from devin_pipeline.raw.redaction import Redaction
+from devin_pipeline.raw.row_hashes import sealed
 from devin_pipeline.tables import RAW_QUARANTINE, Table
 
 _NEW_VERSIONS = (Path(__file__).parent / "new_versions.sql").read_text()
 _UNKNOWN_ITEMS = (Path(__file__).parent / "unknown_items.sql").read_text()
+_NOT_BLANKED = "from known where payload is not null and redacted is distinct from 'text'"
+_BLANKED = """
+    select known.* replace (items.payload as payload, null as redacted)
+    from known inner join items using (day, session_id, content_hash)
+    where known.redacted = 'text' and known.is_listed
+    qualify row_number() over (partition by known.day, known.session_id order by known.fetched_at desc) = 1
+"""
+_DAYS_AT_ONCE = 31
 _COMPARED = ("day", "session_id", "created_at", "updated_at", "fetched_at", "content_hash", "is_listed")
 
 
@@ -59,7 +70,16 @@ class Landed:
         }
 
 
-def land(lake: Lake, table: Table, listing: Listing, days: Sequence[date], read_at: datetime, hour: int) -> Landed:
+def land(
+    lake: Lake,
+    table: Table,
+    listing: Listing,
+    days: Sequence[date],
+    read_at: datetime,
+    hour: int,
+    *,
+    keeps_text: bool = True,
+) -> Landed:
     """Add to `table` what `listing` tells anew about `days`, and to the quarantine what cannot be placed.
 
     Args:
@@ -69,26 +89,56 @@ def land(lake: Lake, table: Table, listing: Listing, days: Sequence[date], read_
         days: The days that were read whole, oldest first.
         read_at: When the read began; versions fetched later than that are newer than it.
         hour: Hour of the UTC day at which a billing day starts.
+        keeps_text: False when free text may not be stored (DEVIN_TEXT=none).
 
     Raises:
         GateClosed: A session stands twice or outside the days, or items got lost on the way here.
     """
-    items = _placed(listing.items, hour)
-    quarantine = _quarantined(listing.items, table, days[0], read_at, hour)
+    redaction = Redaction(keeps_text, lake.forgotten())
+    items = _placed(listing.items, hour, redaction)
+    quarantine = _quarantined(listing.items, table, days[0], read_at, hour, redaction)
     _pass_gate(items, quarantine, listing, days)
 
-    lake.rewrite(RAW_QUARANTINE, lambda snapshot: _with_unknown(snapshot, quarantine))
+    lake.rewrite(RAW_QUARANTINE, lambda snapshot: _with_unknown(snapshot, quarantine, days, redaction))
     added = pa.table({})
 
     def with_new_versions(snapshot: Snapshot) -> Rewrite | None:
         nonlocal added
-        added = _new_versions(snapshot, items, quarantine, days, read_at)
-        return _extended(snapshot, added)
+        added = redaction.rows(table, _new_versions(snapshot, items, quarantine, days, read_at))
+        return _extended(snapshot, sealed(table, added), _retold(snapshot, days, redaction, items))
 
     lake.rewrite(table, with_new_versions)
+    if lake.forgotten() != redaction.forgotten:
+        # Somebody was to be forgotten meanwhile, perhaps on days that had nothing of them yet.
+        for written in (table, RAW_QUARANTINE):
+            redact(lake, written, Redaction(keeps_text, lake.forgotten()), days)
     landed = _landed(items, quarantine, added)
     landed.items_read = Counter(day_of(i.created_at, hour) if i.created_at else days[0] for i in listing.items)
     return landed
+
+
+def redact(lake: Lake, table: Table, redaction: Redaction, days: Sequence[date]) -> set[date]:
+    """Take out of what is stored what may not be; give the days that changed. Old files stay until vacuumed.
+
+    Args:
+        lake: Where.
+        table: A raw session table or the quarantine.
+        redaction: What may not be stored.
+        days: The days to look at; a month of them is read at once.
+    """
+    changed: set[date] = set()
+    for start in range(0, len(days), _DAYS_AT_ONCE):
+        some = days[start : start + _DAYS_AT_ONCE]
+        changed.update(lake.rewrite(table, partial(_redacted, redaction=redaction, days=some)).days)
+    return changed
+
+
+def _redacted(snapshot: Snapshot, redaction: Redaction, days: Sequence[date]) -> Rewrite | None:
+    stored = snapshot.rows(days)
+    told = redaction.rows(snapshot.table, stored)
+    changed = {new["day"] for new, old in zip(told.to_pylist(), stored.to_pylist(), strict=True) if new != old}
+    rows = told.filter(pc.is_in(told.column("day"), pa.array(changed, pa.date32())))
+    return Rewrite(sorted(changed), rows.sort_by(_in_key_order(snapshot.table))) if changed else None
 
 
 def content_hash(payload: bytes) -> str:
@@ -126,12 +176,12 @@ _DECODER = msgspec.json.Decoder(float_hook=_number)
 _ENCODER = msgspec.json.Encoder(order="sorted", decimal_format="number")
 
 
-def _placed(items: Sequence[Item], hour: int) -> pa.Table:
+def _placed(items: Sequence[Item], hour: int, redaction: Redaction) -> pa.Table:
     placed = [item for item in items if item.unplaced_because is None]
     return pa.table(
         {
             "day": pa.array([day_of(item.created_at, hour) for item in placed if item.created_at], pa.date32()),
-            "session_id": pa.array([item.session_id for item in placed], pa.string()),
+            "session_id": pa.array([redaction.session_id(item.session_id) for item in placed], pa.string()),
             "created_at": pa.array([item.created_at for item in placed], pa.timestamp("us", "UTC")),
             "updated_at": pa.array([item.updated_at for item in placed], pa.timestamp("us", "UTC")),
             "content_hash": pa.array([content_hash(item.payload) for item in placed], pa.string()),
@@ -141,7 +191,9 @@ def _placed(items: Sequence[Item], hour: int) -> pa.Table:
     )
 
 
-def _quarantined(items: Sequence[Item], table: Table, first_day: date, read_at: datetime, hour: int) -> pa.Table:
+def _quarantined(
+    items: Sequence[Item], table: Table, first_day: date, read_at: datetime, hour: int, redaction: Redaction
+) -> pa.Table:
     unplaced = [item for item in items if item.unplaced_because is not None]
     rows = [
         {
@@ -151,7 +203,7 @@ def _quarantined(items: Sequence[Item], table: Table, first_day: date, read_at: 
             "content_hash": content_hash(item.payload),
             "reason": item.unplaced_because,
             "payload": item.payload.decode(),
-            "session_id": item.session_id,
+            "session_id": redaction.session_id(item.session_id),
             "has_day": item.created_at is not None,
         }
         for item in unplaced
@@ -168,12 +220,14 @@ def _pass_gate(items: pa.Table, quarantine: pa.Table, listing: Listing, days: Se
         raise GateClosed(f"Items of days that were not asked for: {', '.join(map(str, sorted(strays)))}")
 
 
-def _with_unknown(snapshot: Snapshot, quarantine: pa.Table) -> Rewrite | None:
+def _with_unknown(
+    snapshot: Snapshot, quarantine: pa.Table, days: Sequence[date], redaction: Redaction
+) -> Rewrite | None:
     with Reader() as reader:
         reader.give("quarantine", quarantine)
         reader.view("known", snapshot.query())
-        unknown = reader.rows(_UNKNOWN_ITEMS)
-    return _extended(snapshot, unknown.cast(RAW_QUARANTINE.schema))
+        unknown = redaction.rows(RAW_QUARANTINE, reader.rows(_UNKNOWN_ITEMS).cast(RAW_QUARANTINE.schema))
+    return _extended(snapshot, sealed(RAW_QUARANTINE, unknown), _retold(snapshot, days, redaction))
 
 
 def _new_versions(
@@ -186,13 +240,43 @@ def _new_versions(
         return reader.rows(_NEW_VERSIONS, {"read_at": read_at, "now": datetime.now(UTC)}).cast(snapshot.table.schema)
 
 
-def _extended(snapshot: Snapshot, added: pa.Table) -> Rewrite | None:
-    """The days of `added` with what they hold and what is added; None when nothing is."""
-    if not added.num_rows:
+def _retold(snapshot: Snapshot, days: Sequence[date], redaction: Redaction, items: pa.Table | None = None) -> pa.Table:
+    """Stored rows that were redacted otherwise than DEVIN_TEXT says now, as they are to be stored from now on.
+
+    Text that is to go is taken out of every version; of what was blanked and is allowed again, the version that the
+    API still tells comes back. No version is added: the content is the same.
+    """
+    table = snapshot.table
+    with Reader() as reader:
+        reader.view("known", snapshot.query(days))
+        if not redaction.keeps_text:
+            rows = redaction.rows(table, reader.rows(_NOT_BLANKED).cast(table.schema))
+        elif items is None:
+            rows = table.schema.empty_table()
+        else:
+            reader.give("items", items)
+            rows = redaction.rows(table, reader.rows(_BLANKED).cast(table.schema))
+            # Blanked again: of somebody forgotten.
+            rows = rows.filter(pc.not_equal(pc.fill_null(rows.column("redacted"), ""), "text"))
+    return sealed(table, rows)
+
+
+def _extended(snapshot: Snapshot, added: pa.Table, retold: pa.Table) -> Rewrite | None:
+    """The days of `added` and `retold` with what they hold and what is new; None when nothing is."""
+    news = pa.concat_tables([added, retold])
+    if not news.num_rows:
         return None
-    days = pc.unique(added.column("day")).to_pylist()
-    rows = pa.concat_tables([snapshot.rows(days), added])
-    return Rewrite(days, rows.sort_by([(name, "ascending") for name in snapshot.table.key]))
+    days = pc.unique(news.column("day")).to_pylist()
+    key = ", ".join(snapshot.table.key)
+    with Reader() as reader:
+        reader.give("news", news)
+        reader.view("stored", snapshot.query(days))
+        rows = reader.rows(f"from stored anti join news using ({key}) union all by name from news order by {key}")
+    return Rewrite(days, rows.cast(snapshot.table.schema))
+
+
+def _in_key_order(table: Table) -> list[tuple[str, str]]:
+    return [(name, "ascending") for name in table.key]
 
 
 def _landed(items: pa.Table, quarantine: pa.Table, added: pa.Table) -> Landed:

@@ -26,7 +26,9 @@ select
     items.content_hash,
     true as is_listed,
     items.acus,
-    items.payload
+    items.payload,
+    null::varchar as redacted,
+    null::varchar as row_hash
 from items
 left join latest using (day, session_id)
 where

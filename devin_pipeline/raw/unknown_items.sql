@@ -7,7 +7,9 @@ select
     fetched_at,
     content_hash,
     reason,
-    payload
+    payload,
+    null::varchar as redacted,
+    null::varchar as row_hash
 from quarantine
 where
     not exists (

@@ -3,6 +3,6 @@
 One SELECT per table in `<table>.sql` beside this file. Facts of one day do not belong here.
 """
 
-from devin_pipeline.reports.assets import report_assets
+from devin_pipeline.reports.assets import DUCKDB_CATALOG, report_assets
 
-__all__ = ["report_assets"]
+__all__ = ["DUCKDB_CATALOG", "report_assets"]

@@ -4,6 +4,14 @@ import pyarrow as pa
 
 from devin_pipeline.tables.table import ACUS, INSTANT, Column, Table, required
 
+_REDACTED = Column(
+    "redacted",
+    pa.string(),
+    "What of the payload is not as sent: `text` = its text is blanked, `ids` = only ids of what was forgotten are "
+    "replaced; null = nothing.",
+)
+_ROW_HASH = Column("row_hash", pa.string(), "SHA-256 of the row's other columns; null in rows older than this column.")
+
 
 def _raw_sessions(name: str, endpoint: str) -> Table:
     return Table(
@@ -16,10 +24,16 @@ def _raw_sessions(name: str, endpoint: str) -> Table:
             required("created_at", INSTANT, "When the session was created, as the item says."),
             Column("updated_at", INSTANT, "When the session last changed, as the item says."),
             required("fetched_at", INSTANT, "When this version was first seen."),
-            Column("content_hash", pa.string(), "SHA-256 of the canonical JSON (sorted keys); null on a tombstone."),
+            Column(
+                "content_hash",
+                pa.string(),
+                "SHA-256 of the canonical JSON (sorted keys) as sent, redacted or not; null on a tombstone.",
+            ),
             required("is_listed", pa.bool_(), "False on a tombstone: the API no longer lists this session."),
             Column("acus", ACUS, "ACUs consumed to date, read from the number's text as sent; null = unknown."),
-            Column("payload", pa.string(), "The item's JSON exactly as sent; null on a tombstone."),
+            Column("payload", pa.string(), "The item's JSON as sent, unless `redacted`; null on a tombstone."),
+            _REDACTED,
+            _ROW_HASH,
         ),
         key=("day", "session_id", "fetched_at"),
     )
@@ -39,9 +53,11 @@ RAW_QUARANTINE = Table(
         required("day", pa.date32(), "Billing day of `created_at` if that is usable, else the first day asked for."),
         required("feed", pa.string(), "The raw table the item was meant for."),
         required("fetched_at", INSTANT, "When the item was first seen."),
-        required("content_hash", pa.string(), "SHA-256 of the item's canonical JSON (sorted keys)."),
+        required("content_hash", pa.string(), "SHA-256 of the item's canonical JSON (sorted keys) as sent."),
         required("reason", pa.string(), "Why it could not be placed."),
-        required("payload", pa.string(), "The item's JSON exactly as sent."),
+        required("payload", pa.string(), "The item's JSON as sent, unless `redacted`."),
+        _REDACTED,
+        _ROW_HASH,
     ),
     key=("day", "feed", "content_hash"),
 )

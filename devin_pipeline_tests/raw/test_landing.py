@@ -11,8 +11,9 @@ import pytest
 
 from devin_pipeline.devin_api import Listing
 from devin_pipeline.devin_api.payloads import cursor_page
-from devin_pipeline.lake import Lake
+from devin_pipeline.lake import Commit, Lake
 from devin_pipeline.raw.landing import GateClosed, Landed, content_hash, land
+from devin_pipeline.raw.row_hashes import row_hash
 from devin_pipeline.tables import RAW_QUARANTINE, TABLES
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, acus, after
 
@@ -30,11 +31,13 @@ class Feed:
 
     lake: Lake
     table: str = "raw_sessions_v3"
+    keeps_text: bool = True
 
     def read(self, *items: str, hours: float = 0, days: Sequence[date] = (DAY,)) -> Landed:
         """A whole read of `days` that begins so many hours after the noon of `DAY`."""
         page = cursor_page(f'{{"items": [{",".join(items)}]}}'.encode(), now=after(10_000))
-        return land(self.lake, TABLES[self.table], Listing(items=page.items), days, after(hours), 8)
+        listing = Listing(items=page.items)
+        return land(self.lake, TABLES[self.table], listing, days, after(hours), 8, keeps_text=self.keeps_text)
 
     def rows(self) -> list[Row]:
         rows: list[Row] = self.lake.snapshot(TABLES[self.table]).rows().to_pylist()
@@ -66,7 +69,7 @@ def test_an_item_is_stored_as_sent_with_what_places_it(feed: Feed) -> None:
     sent = sent.replace("AT", str(SECOND))
     landed = feed.read(sent, hours=1)
     (row,) = feed.rows()
-    assert len(row.pop("content_hash")) == 64
+    assert len(row.pop("content_hash")) == len(row.pop("row_hash")) == 64
     assert row == {
         "day": DAY,
         "session_id": "a",
@@ -76,6 +79,7 @@ def test_an_item_is_stored_as_sent_with_what_places_it(feed: Feed) -> None:
         "is_listed": True,
         "acus": Decimal("1.500000"),
         "payload": sent,
+        "redacted": None,
     }
     assert landed.figures(DAY) == {
         "items_read": 1,
@@ -119,6 +123,7 @@ def test_a_missing_session_gets_one_tombstone_that_keeps_its_instants(feed: Feed
     landed = feed.read(item("b"), hours=1)
     feed.read(item("b"), hours=2)
     last = [row for row in feed.rows() if row["session_id"] == "a"][-1]
+    assert len(last.pop("row_hash")) == 64
     assert last == {
         "day": DAY,
         "session_id": "a",
@@ -129,6 +134,7 @@ def test_a_missing_session_gets_one_tombstone_that_keeps_its_instants(feed: Feed
         "is_listed": False,
         "acus": None,
         "payload": None,
+        "redacted": None,
     }
     assert feed.history() == [(0, "A"), (1, "gone")]
     assert landed.figures(DAY) | {"acus": None} == {
@@ -339,3 +345,86 @@ def test_figures_of_a_range_are_told_per_day(feed: Feed) -> None:
     assert landed.placed == {DAY: 3, NEXT_DAY: 1}
     assert landed.acus == {DAY: acus("3.25"), NEXT_DAY: 0}
     assert landed.figures(NEXT_DAY)["items_read"] == 1
+
+
+def test_without_text_a_version_keeps_what_places_it_and_the_hash_of_what_was_sent(feed: Feed) -> None:
+    feed.read(item("a", title="Secret", acus_consumed=2), item("q", title="Secret", acus_consumed=-1))
+    as_sent = {row["session_id"]: row for row in feed.rows()} | {"q": feed.quarantine()[0]}
+    blank = Feed(Lake(feed.lake.uri + "_blank"), keeps_text=False)
+    blank.read(item("a", title="Secret", acus_consumed=2), item("q", title="Secret", acus_consumed=-1))
+    (row,), (quarantined,) = blank.rows(), blank.quarantine()
+    for told, sent in ((row, as_sent["a"]), (quarantined, as_sent["q"])):
+        assert json.loads(told["payload"])["title"] == "xxxxxx"
+        assert told["redacted"] == "text"
+        changed = {"payload", "redacted", "row_hash"}
+        assert {name for name in told if told[name] != sent[name]} == changed
+
+
+def test_switching_the_text_off_and_on_makes_no_version(feed: Feed) -> None:
+    feed.read(item(title="Old"), hours=0)
+    feed.read(item(title="New"), hours=1)
+    sent = feed.rows()
+    feed.keeps_text = False
+    landed = feed.read(item(title="New"), hours=2)
+    assert landed.new_versions[DAY] == 0
+    assert feed.history() == [(0, "xxx"), (1, "xxx")]
+    version = feed.lake.snapshot(V3).version
+    feed.read(item(title="New"), hours=3)
+    assert feed.lake.snapshot(V3).version == version
+
+    # The API still tells the last version, so its text comes back; the one before it is gone for good.
+    feed.keeps_text = True
+    feed.read(item(title="New"), hours=4)
+    assert feed.history() == [(0, "xxx"), (1, "New")]
+    assert feed.rows()[1] == sent[1]
+    version = feed.lake.snapshot(V3).version
+    feed.read(item(title="New"), hours=5)
+    assert feed.lake.snapshot(V3).version == version
+
+
+def test_a_forgotten_session_stays_forgotten_and_its_changes_are_versions_still(feed: Feed) -> None:
+    feed.lake.remember_to_forget("session", "a")
+    for hours, acus_consumed in enumerate((1, 1, 2)):
+        feed.read(item("devin-a", title="Secret", user_id="jo", acus_consumed=acus_consumed), hours=hours)
+    pseudonym = feed.lake.forgotten().pseudonym("session", "a")
+    assert [(row["session_id"], row["acus"]) for row in feed.rows()] == [(pseudonym, 1), (pseudonym, 2)]
+    assert not any("Secret" in row["payload"] or "jo" in row["payload"] for row in feed.rows())
+    version = feed.lake.snapshot(V3).version
+    feed.keeps_text = False
+    feed.read(item("devin-a", title="Secret", user_id="jo", acus_consumed=2), hours=3)
+    feed.keeps_text = True
+    feed.read(item("devin-a", title="Secret", user_id="jo", acus_consumed=2), hours=4)
+    assert feed.lake.snapshot(V3).version == version
+    feed.read(hours=5)
+    assert feed.rows()[-1]["session_id"] == pseudonym
+    assert feed.rows()[-1]["is_listed"] is False
+
+
+def test_who_is_forgotten_while_a_read_lands_is_forgotten_in_it(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+    rewrite = Lake.rewrite
+
+    def and_meanwhile(lake: Lake, *args: object) -> Commit:
+        commit = rewrite(lake, *args)  # type: ignore[arg-type]
+        lake.remember_to_forget("user", "jo")
+        return commit
+
+    monkeypatch.setattr(Lake, "rewrite", and_meanwhile)
+    feed.read(item("a", title="Secret", user_id="jo"), item("b", title="Kept", user_id="jim"))
+    assert [json.loads(row["payload"])["title"] for row in feed.rows()] == ["xxxxxx", "Kept"]
+
+
+def test_the_hash_of_a_row_tells_any_change_of_it(feed: Feed) -> None:
+    feed.read(item("a", title="A"), item("q", acus_consumed=-1))
+    for table, row in ((V3, feed.rows()[0]), (RAW_QUARANTINE, feed.quarantine()[0])):
+        assert row["row_hash"] == row_hash(table, row)
+        others = {
+            "day": NEXT_DAY,
+            "created_at": after(1),
+            "updated_at": None,
+            "fetched_at": NOON + timedelta(microseconds=1),
+            "is_listed": False,
+            "acus": Decimal("0.000001"),
+        }
+        for name in table.column_names:
+            if name != "row_hash":
+                assert row_hash(table, row | {name: others.get(name, "other")}) != row["row_hash"], name

@@ -98,12 +98,16 @@ def test_the_three_raw_feeds_share_one_schema_with_payloads_as_sent() -> None:
         "is_listed": "bool",
         "acus": "decimal128(18, 6)",
         "payload": "string",
+        "redacted": "string",
+        "row_hash": "string",
     }
     assert [f.name for f in TABLES["raw_sessions_v3"].schema if f.nullable] == [
         "updated_at",
         "content_hash",
         "acus",
         "payload",
+        "redacted",
+        "row_hash",
     ]
 
 

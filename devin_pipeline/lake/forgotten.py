@@ -1,0 +1,98 @@
+"""Who is to stay forgotten: salted hashes of ids, one small file each in the lake, and the pseudonyms in their place.
+
+No id is stored. A file per entry, so that two commands at once cannot lose each other's.
+"""
+
+import hashlib
+import hmac
+import secrets
+from typing import Literal
+
+import msgspec
+from pyarrow import fs
+
+Kind = Literal["user", "session"]
+
+_FOLDER = "forgotten"
+
+
+class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One user or session to forget.
+
+    Attributes:
+        kind: What the id is of.
+        salt: Random, hex.
+        digest: HMAC-SHA256 of the id under the salt, hex.
+    """
+
+    kind: Kind
+    salt: str
+    digest: str
+
+    @classmethod
+    def of(cls, kind: Kind, identifier: str) -> "_Entry":
+        salt = secrets.token_hex(32)
+        return cls(kind, salt, _digest(salt, identifier))
+
+    def fits(self, kind: Kind, identifier: str) -> bool:
+        return kind == self.kind and hmac.compare_digest(self.digest, _digest(self.salt, identifier))
+
+    @property
+    def pseudonym(self) -> str:
+        return f"forgotten-{self.digest[:24]}"
+
+
+class Forgotten:
+    """The entries of a lake at one moment. False when there are none."""
+
+    def __init__(self, entries: tuple[_Entry, ...] = ()) -> None:
+        self._entries = entries
+        self._pseudonyms: dict[tuple[Kind, str], str | None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Forgotten) and self._entries == other._entries
+
+    __hash__ = None  # type: ignore[assignment] # it remembers what it was asked
+
+    def pseudonym(self, kind: Kind, identifier: str) -> str | None:
+        """What stands for a forgotten id; None for an id that is not to be forgotten."""
+        asked = (kind, identifier)
+        if asked not in self._pseudonyms:
+            fitting = (entry.pseudonym for entry in self._entries if entry.fits(kind, identifier))
+            self._pseudonyms[asked] = next(fitting, None)
+        return self._pseudonyms[asked]
+
+
+def read_forgotten(uri: str) -> Forgotten:
+    """What the lake at `uri` is to forget."""
+    filesystem, path = fs.FileSystem.from_uri(uri)
+    files = filesystem.get_file_info(fs.FileSelector(f"{path}/{_FOLDER}", allow_not_found=True))
+    entries = []
+    for file in sorted(files, key=lambda file: file.path):
+        if file.path.endswith(".json"):
+            with filesystem.open_input_stream(file.path) as stream:
+                entries.append(msgspec.json.decode(stream.read(), type=_Entry))
+    return Forgotten(tuple(entries))
+
+
+def remember_to_forget(uri: str, kind: Kind, identifier: str) -> Forgotten:
+    """Add an entry, unless there is one for this id, and give all of them."""
+    known = read_forgotten(uri)
+    if known.pseudonym(kind, identifier) is not None:
+        return known
+    entry = _Entry.of(kind, identifier)
+    filesystem, path = fs.FileSystem.from_uri(uri)
+    filesystem.create_dir(f"{path}/{_FOLDER}", recursive=True)
+    # Written aside and moved, so that a reader never sees half an entry.
+    file = f"{path}/{_FOLDER}/{entry.digest}"
+    with filesystem.open_output_stream(f"{file}.new") as stream:
+        stream.write(msgspec.json.encode(entry))
+    filesystem.move(f"{file}.new", f"{file}.json")
+    return read_forgotten(uri)
+
+
+def _digest(salt: str, identifier: str) -> str:
+    return hmac.digest(bytes.fromhex(salt), identifier.encode("utf-8", "surrogatepass"), hashlib.sha256).hex()
