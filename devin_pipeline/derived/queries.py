@@ -12,6 +12,13 @@ import pyarrow as pa
 from devin_pipeline.lake import Reader
 from devin_pipeline.tables import Table
 
+INPUTS = {
+    "acu_daily": ("sessions", "session_pull_requests", "prompt_feedback"),
+    "acu_daily_by_tag": ("sessions",),
+    "acu_daily_by_repository": ("sessions", "session_pull_requests"),
+}
+"""The tables each rollup is made of."""
+
 # json.loads joins the pairs, so what is left of them stands alone.
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _MENDED = pa.schema([("feed", pa.string()), ("session_id", pa.string()), ("payload", pa.string())])

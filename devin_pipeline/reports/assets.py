@@ -3,11 +3,12 @@
 import dagster as dg
 
 from devin_pipeline.asset_facts import CODE_VERSION, MAKES_REPORTS, OWNERS, report_table, table_asset
-from devin_pipeline.lake import Commit, write_catalog
+from devin_pipeline.lake import write_catalog
 from devin_pipeline.partitions import RANGES
-from devin_pipeline.reports.queries import INPUTS, select
+from devin_pipeline.reports.publishing import publish_report
+from devin_pipeline.reports.queries import INPUTS
 from devin_pipeline.resources import LakeResource
-from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, REPORT_TABLES, TABLES, Table
+from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, REPORT_TABLES, Table
 
 DUCKDB_CATALOG = "duckdb_catalog"
 
@@ -37,19 +38,12 @@ def report_assets() -> list[dg.AssetsDefinition]:
 
 
 def _report(table: Table) -> dg.AssetsDefinition:
-    inputs = [TABLES[name] for name in INPUTS[table.name]]
-
     @table_asset(table, deps=INPUTS[table.name], automation_condition=WHEN_LEFT_BEHIND, backfill_policy=RANGES)
     def report(context: dg.AssetExecutionContext, lake: LakeResource) -> None:
         opened = lake.open()
         opened.claim(lake.identity)
 
-        def make() -> Commit:
-            with opened.connect(inputs) as reader:
-                rows = select(reader, table)
-            return opened.replace_all(table, rows)
-
-        report_table(context, opened, table, opened.while_inputs_move(inputs, None, make))
+        report_table(context, opened, table, publish_report(opened, table))
 
     return report
 
