@@ -3,10 +3,10 @@
 The file holds views only, each over the files of one snapshot, so it is made anew after every run.
 """
 
-import os
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from devin_pipeline.lake.lake import Lake
 from devin_pipeline.lake.reader import Reader
@@ -26,8 +26,8 @@ def write_catalog(lake: Lake) -> Path | None:
         return None
     file = Path(lake.uri) / CATALOG
     file.parent.mkdir(parents=True, exist_ok=True)
-    # Another process may be making it too; the last one to finish wins.
-    new = file.with_name(f".{CATALOG}.{os.getpid()}")
+    # Another run may be making it too; the last one to finish wins.
+    new = file.with_name(f".{CATALOG}.{uuid4().hex}")
     for left in file.parent.glob(f".{CATALOG}.*"):
         if time.time() - left.stat().st_mtime > _LEFT_BY_A_KILLED_PROCESS_SECONDS:
             left.unlink(missing_ok=True)
