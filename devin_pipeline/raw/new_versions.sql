@@ -44,7 +44,9 @@ select
     null as content_hash,
     false as is_listed,
     null as acus,
-    null as payload
+    null as payload,
+    null as redacted,
+    null as row_hash
 from latest
 where
     latest.is_listed
