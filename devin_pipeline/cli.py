@@ -5,15 +5,17 @@ what to do.
 """
 
 import csv
+import io
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -705,9 +707,8 @@ def _show(rows: pa.Table, shape: str) -> None:
     if shape == "json":
         click.echo(_json(rows.to_pylist()))
     elif shape == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(rows.column_names)
-        writer.writerows([_plain(value) for value in row.values()] for row in rows.to_pylist())
+        sys.stdout.write(_csv_line(rows.column_names))
+        sys.stdout.writelines(_csv_line(row.values()) for row in rows.to_pylist())
     else:
         _draw(rows, sys.stdout)
 
@@ -739,6 +740,23 @@ def _plain(value: object) -> str:
     if isinstance(value, list | dict):
         return _json(value)
     return json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def _csv_line(values: Iterable[object]) -> str:
+    line = io.StringIO(newline="")
+    # Ending its lines with CR LF, the writer also quotes text with a lone CR, which would start a row of its own.
+    csv.writer(line).writerow(map(_harmless, values))
+    return line.getvalue().removesuffix("\r\n") + "\n"
+
+
+# A spreadsheet runs what starts with one of these (OWASP, "CSV Injection"), also behind what it strips or hides.
+_FORMULA = re.compile(r"""[\s"'\x00-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]""")
+
+
+def _harmless(value: object) -> str:
+    """One value as text that no spreadsheet runs as a formula; numbers stay numbers."""
+    text = _plain(value)
+    return f"'{text}" if isinstance(value, str | bytes) and _FORMULA.match(text) else text
 
 
 def _printable(text: str) -> str:

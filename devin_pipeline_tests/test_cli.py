@@ -239,6 +239,41 @@ def test_csv_is_what_a_csv_reader_reads(small_lake: Lake) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=1+1",
+        "+1",
+        "-2+3",
+        "@SUM(1)",
+        "\t=1",
+        "\r=1",
+        "\n=1",
+        "\tx",
+        "\rx",
+        ' "=1',
+        "'=1",
+        "\ufeff=1",
+        "\u200b=1",
+        "\uff1d1",
+    ],
+)
+def test_text_that_a_spreadsheet_would_run_is_neutralised_in_csv(small_lake: Lake, text: str) -> None:
+    query = "select " + " || ".join(f"chr({ord(character)})" for character in text) + " as a"
+    told = run("query", query, "--format", "csv").stdout_bytes.decode()
+    assert list(csv.reader(io.StringIO(told, newline=""))) == [["a"], [f"'{text}"]]
+    assert json.loads(run("query", query, "--format", "json").stdout) == [{"a": text}]
+
+
+def test_a_column_named_like_a_formula_is_neutralised_in_csv(small_lake: Lake) -> None:
+    assert run("query", 'select 1 as "=1+1"', "--format", "csv").stdout == "'=1+1\n1\n"
+
+
+def test_numbers_dates_and_harmless_text_stay_as_they_are_in_csv(small_lake: Lake) -> None:
+    query = "select -1 as a, -1.50::decimal(9,2) as b, date '2026-01-31' as c, 'x = -1' as d, ['=1'] as e, null as f"
+    assert run("query", query, "--format", "csv").stdout.splitlines()[1] == '-1,-1.50,2026-01-31,x = -1,"[""=1""]",'
+
+
 def test_a_table_shows_text_without_obeying_it(small_lake: Lake) -> None:
     result = run("query", "select url from session_pull_requests")
     assert "\x1b" not in result.stdout

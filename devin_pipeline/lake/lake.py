@@ -16,7 +16,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from devin_pipeline.lake.errors import TooManyConflicts, UnusableLocation
 from devin_pipeline.lake.forgotten import Forgotten, Kind, read_forgotten, remember_to_forget
 from devin_pipeline.lake.identity import LakeIdentity, claim, read_identity, require_identity
-from devin_pipeline.lake.reader import Reader, rows_of_files
+from devin_pipeline.lake.reader import Reader, rows_of_files, tables_in
 from devin_pipeline.tables import ALL_TABLES, Table
 
 Result = TypeVar("Result")
@@ -167,15 +167,16 @@ class Lake:
         return reader
 
     def answer(self, query: str) -> pa.Table:
-        """The rows of one SELECT over the tables; it can read nothing outside the lake and change nothing.
+        """The rows of one SELECT over the tables; it reads their newest versions, no other file, and changes nothing.
 
         Raises:
             NotReadOnly: It is none, several, or one that writes or changes settings.
             QueryFailed: DuckDB could not run it.
         """
-        with Reader.locked_to([self.uri]) as reader:
-            for table in reader.tables_in(query):
-                reader.view(table.name, self.snapshot(table).query())
+        snapshots = [self.snapshot(table) for table in tables_in(query)]
+        with Reader.locked_to(file for snapshot in snapshots for file in snapshot.files()) as reader:
+            for snapshot in snapshots:
+                reader.view(snapshot.table.name, snapshot.query())
             return reader.answer(query)
 
     def while_inputs_move(

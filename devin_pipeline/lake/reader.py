@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
@@ -57,23 +58,56 @@ def _new_database() -> duckdb.DuckDBPyConnection:
 _shared_database = cache(_new_database)
 
 
+_LOCKS = (
+    "set autoinstall_known_extensions = false",
+    "set autoload_known_extensions = false",
+    "set allow_community_extensions = false",
+    "set enable_external_access = false",
+    "set lock_configuration = true",
+)
+
+
+def tables_in(query: str) -> list[Table]:
+    """The tables of the contract that a person's query names, so that only their files are looked at.
+
+    Raises:
+        NotReadOnly: It is none, several, or one that writes or changes settings.
+        QueryFailed: It does not parse.
+    """
+    with _explained():
+        statements = _shared_database().extract_statements(query)
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise NotReadOnly(
+                "This query was not run",
+                "the lake is read-only here, and takes one SELECT (or WITH, FROM, DESCRIBE, SUMMARIZE) at a time",
+                "Send one statement that reads",
+            )
+    named = [table for name, table in TABLES.items() if name in query.lower()]
+    # `show tables` and the like name none and mean all.
+    return named or list(TABLES.values())
+
+
 class Reader:
     """A DuckDB connection whose clock shows UTC and whose tables and views are its own.
 
     One thread at a time: a second query on the same connection ends the first one's result.
     """
 
+    _spills_to: TemporaryDirectory[str] | None = None
+
     def __init__(self) -> None:
         self._connection = _shared_database().cursor()
 
     @classmethod
-    def locked_to(cls, folders: Iterable[str]) -> Self:
-        """A reader for a person's query: it reads no file outside `folders`, and no statement can change that."""
+    def locked_to(cls, files: Iterable[str]) -> Self:
+        """A reader for a person's query: it reads these files and no other, loads nothing, and stays so."""
         reader = cls._apart()
-        allowed = ", ".join(quoted(folder) for folder in folders)
-        reader._connection.execute(f"set allowed_directories = [{allowed}]")
-        reader._connection.execute("set enable_external_access = false")
-        reader._connection.execute("set lock_configuration = true")
+        # DuckDB always lets a query read where it spills to, which would be `.tmp` in the current folder.
+        reader._spills_to = TemporaryDirectory(prefix="devin-pipeline-")
+        reader._connection.execute(f"set temp_directory = {quoted(reader._spills_to.name)}")
+        reader._connection.execute(f"set allowed_paths = [{', '.join(quoted(file) for file in files)}]")
+        for lock in _LOCKS:
+            reader._connection.execute(lock)
         return reader
 
     @classmethod
@@ -119,25 +153,6 @@ class Reader:
         """Store a view in the database of `into_new`."""
         self._connection.execute(f'create view "{name}" as {query}')
 
-    def tables_in(self, query: str) -> list[Table]:
-        """The tables of the contract that a query names, so that only their files are looked at.
-
-        Raises:
-            NotReadOnly: It is none, several, or one that writes or changes settings.
-            QueryFailed: It does not parse.
-        """
-        with _explained():
-            statements = self._connection.extract_statements(query)
-            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                raise NotReadOnly(
-                    "This query was not run",
-                    "the lake is read-only here, and takes one SELECT (or WITH, FROM, DESCRIBE, SUMMARIZE) at a time",
-                    "Send one statement that reads",
-                )
-        named = [table for name, table in TABLES.items() if name in query.lower()]
-        # `show tables` and the like name none and mean all.
-        return named or list(TABLES.values())
-
     def answer(self, query: str) -> pa.Table:
         """The rows of a person's query; of columns with one name the later ones get a number.
 
@@ -158,6 +173,8 @@ class Reader:
     def close(self) -> None:
         """Give the connection back."""
         self._connection.close()
+        if self._spills_to is not None:
+            self._spills_to.cleanup()
 
     def __enter__(self) -> Self:
         return self

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from devin_pipeline.lake import Lake, LakeIdentity, NotReadOnly, QueryFailed, Reader
@@ -116,15 +117,55 @@ def test_anything_but_one_statement_that_reads_is_refused_and_changes_nothing(la
         "select * from query('from read_text(''{file}'')')",
         "with gone as (delete from sessions returning *) from gone",
         "from enable_logging()",
+        "from glob('{lake}/**')",
+        "from read_text('{lake}/lake.json')",
+        "from read_text('{lake}/link')",
+        "from read_text('.tmp/../pyproject.toml')",
+        "from read_blob('/proc/self/environ')",
+        "from secret_rows",
+        "from sqlite_scan('{file}', 't')",
+        "select getenv('HOME')",
     ],
 )
-def test_a_query_reads_no_file_outside_the_lake_and_no_address(lake: Lake, query: str) -> None:
+def test_a_query_reads_the_files_of_its_tables_and_nothing_else(lake: Lake, query: str) -> None:
     secret = Path(lake.uri).parent / "secret.csv"
     secret.write_text("a,b\n1,hunter2\n")
+    secret_rows = pa.table({"a": ["hunter2"]})  # DuckDB finds Python's variables by name, if it may
+    link = Path(lake.uri) / "link"
+    link.unlink(missing_ok=True)
+    link.symlink_to(secret)
     asked = query.format(file=secret, folder=secret.parent, lake=lake.uri)
     with pytest.raises(QueryFailed) as refused:
         lake.answer(asked)
     assert "hunter2" not in str(refused.value)
+    assert secret_rows.num_rows
+
+
+def test_a_query_cannot_read_a_version_that_was_replaced(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    lake.replace_days(SESSIONS, [DAY], rows_of(SESSIONS, [{"session_id": "a", "title": "hunter2"}]))
+    (old,) = lake.snapshot(SESSIONS).files()
+    lake.replace_days(SESSIONS, [DAY], rows_of(SESSIONS, [{"session_id": "a", "title": "new"}]))
+    assert lake.answer("select title from sessions").to_pylist() == [{"title": "new"}]
+    with pytest.raises(QueryFailed):
+        lake.answer(f"select title from read_parquet('{old}'), sessions")
+
+
+def test_a_query_loads_no_extension(lake: Lake) -> None:
+    with pytest.raises(QueryFailed) as refused:
+        lake.answer("from st_read('x')")
+    assert "install" not in str(refused.value)
+    settings = "autoinstall_known_extensions", "autoload_known_extensions", "allow_community_extensions"
+    answer = lake.answer(f"select name, value from duckdb_settings() where name in {settings}")
+    assert {row["value"] for row in answer.to_pylist()} == {"false"}
+
+
+def test_a_query_larger_than_memory_leaves_no_spill_behind(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(lake.uri).parent / "spills"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    assert lake.answer("select count(*) as n from sessions").to_pylist() == [{"n": 2}]
+    assert not list(folder.iterdir())
 
 
 def test_the_same_files_are_readable_without_the_lock_so_the_lock_is_what_refuses(tmp_path: Path) -> None:
@@ -133,7 +174,7 @@ def test_the_same_files_are_readable_without_the_lock_so_the_lock_is_what_refuse
     query = f"from read_csv('{secret}') select b"
     with Reader() as reader:
         assert reader.answer(query).to_pylist() == [{"b": "hunter2"}]
-    with Reader.locked_to([str(tmp_path / "lake")]) as reader:
+    with Reader.locked_to([str(tmp_path / "other.parquet")]) as reader:
         with pytest.raises(QueryFailed):
             reader.answer(query)
         with pytest.raises(QueryFailed):
