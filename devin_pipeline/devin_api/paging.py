@@ -259,9 +259,10 @@ def _follow_cursors(
     """Take every page of one pass; give the total that was stated last, if any was."""
     stated: int | None = None
     seen: set[str] = set()
-    empty = 0
+    empty = pages = 0
     page = first or ask(None)
     while True:
+        pages += 1
         sieve.take(page.items)
         stated = page.total if page.total is not None else stated
         if not page.has_next_page:
@@ -274,7 +275,7 @@ def _follow_cursors(
         if page.end_cursor in seen:
             raise _lost_its_way("a cursor came a second time")
         seen.add(page.end_cursor)
-        if len(seen) >= limits.pages:
+        if pages >= limits.pages:
             raise too_much(window)
         page = ask(page.end_cursor)
 
