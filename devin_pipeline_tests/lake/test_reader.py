@@ -148,7 +148,7 @@ def test_a_query_cannot_read_a_version_that_was_replaced(tmp_path: Path) -> None
     lake.replace_days(SESSIONS, [DAY], rows_of(SESSIONS, [{"session_id": "a", "title": "new"}]))
     assert lake.answer("select title from sessions").to_pylist() == [{"title": "new"}]
     with pytest.raises(QueryFailed):
-        lake.answer(f"select title from read_parquet('{old}'), sessions")
+        lake.answer(f"select title from read_parquet('{old}')")
 
 
 def test_a_query_loads_no_extension(lake: Lake) -> None:
