@@ -40,8 +40,8 @@ class DevinApiResource(dg.ConfigurableResource):  # type: ignore[type-arg] # its
         return DevinClient(base_url=self.base_url, v2_key=self.v2_key, v3_key=self.v3_key, org_id=self.org_id)
 
     def __repr__(self) -> str:
-        """Without the keys, which Dagster's own repr would show."""
-        return f"DevinApiResource(base_url={self.base_url!r}, org_id={self.org_id!r})"
+        """Without the keys, which Dagster's own repr would show, and the URL, which may carry a password by mistake."""
+        return f"DevinApiResource(org_id={self.org_id!r})"
 
     __str__ = __repr__
 
@@ -154,9 +154,9 @@ def require_configuration() -> None:
 
 
 def devin_api_resource() -> DevinApiResource:
-    """The API as the environment says; keys by name."""
+    """The API as the environment says; keys, and a URL that is set, by name."""
     return DevinApiResource(
-        base_url=os.environ.get("DEVIN_API_URL") or "https://api.devin.ai",
+        base_url=dg.EnvVar("DEVIN_API_URL") if os.environ.get("DEVIN_API_URL") else "https://api.devin.ai",
         v2_key=dg.EnvVar(V2_KEY) if key_is_set(V2_KEY) else None,
         v3_key=dg.EnvVar(V3_KEY) if key_is_set(V3_KEY) else None,
         org_id=_organization(),

@@ -135,6 +135,12 @@ def test_the_resource_of_the_environment_names_the_keys_and_holds_none(monkeypat
     assert V3_KEY not in repr(vars(resource))
 
 
+def test_a_url_that_carries_a_password_by_mistake_is_held_by_name_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEVIN_API_URL", "https://user:hunter2@api.devin.ai")
+    resource = devin_api_resource()
+    assert "hunter2" not in repr(vars(resource)) + repr(resource) + repr(lake_resource(8))
+
+
 @pytest.mark.parametrize(
     ("settings", "kind", "host", "scope"),
     [
