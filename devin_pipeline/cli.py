@@ -606,13 +606,18 @@ def _make_anew(days: Sequence[date]) -> None:
 @click.option("--sessions", default=600, show_default=True, type=click.IntRange(0, 1_000_000))
 @click.option("--days", default=30, show_default=True, type=click.IntRange(1, 2000))
 @click.option("--seed", default=7, show_default=True)
-def emulator(port: int, sessions: int, days: int, seed: int) -> None:
+@click.option(
+    "--faults", default=0.0, metavar="RATE", type=click.FloatRange(0, 1), help="Share of requests answered wrongly."
+)
+@click.option("--fault-seed", default=7, show_default=True, help="Which of them, and how.")
+def emulator(port: int, sessions: int, days: int, seed: int, faults: float, fault_seed: int) -> None:
     """Serve the stand-in Devin API on loopback, for any client, until it is stopped."""
-    from devin_pipeline.emulator import EmulatorServer, Enterprise
+    from devin_pipeline.emulator import EmulatorServer, Enterprise, FaultScript
 
     stopped = _stop_on_signal()
     enterprise = Enterprise.synthetic(seed=seed, sessions=sessions, days=days)
     server = EmulatorServer(enterprise, port=port)
+    server.script(FaultScript.seeded(fault_seed, rate=faults) if faults else None)
     try:
         server.start()
     except OSError as error:

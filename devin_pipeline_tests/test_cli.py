@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import dagster as dg
+import httpx
 import pytest
 from click.testing import CliRunner, Result
 
@@ -341,13 +342,24 @@ def test_the_demo_runs_without_any_key_and_says_demo(tmp_path: Path) -> None:
     assert "kind is 'demo', not 'live'" in refused.stderr
 
 
-def test_the_emulator_serves_until_it_is_stopped(tmp_path: Path) -> None:
-    words = [COMMAND, "emulator", "--port", "0", "--sessions", "5", "--days", "2"]
+def is_answered(url: str, key: str) -> bool:
+    try:
+        answer = httpx.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=5)
+    except httpx.RequestError:
+        return False
+    return answer.status_code == 200 and "service_user_id" in answer.text
+
+
+def test_the_emulator_serves_with_faults_as_asked_until_it_is_stopped(tmp_path: Path) -> None:
+    words = [COMMAND, "emulator", "--port", "0", "--sessions", "5", "--days", "2", "--faults", "0.5"]
     with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as served:
         assert served.stdout is not None
         told = dict(
             re.findall(r"^export (\w+)=(\S+)$", "".join(served.stdout.readline() for _ in range(4)), re.MULTILINE)
         )
         assert set(told) == {"DEVIN_API_URL", "DEVIN_V2_API_KEY", "DEVIN_V3_API_KEY"}
+        honest = [is_answered(f"{told['DEVIN_API_URL']}/v3/self", told["DEVIN_V3_API_KEY"]) for _ in range(30)]
+        assert True in honest
+        assert False in honest
         served.send_signal(signal.SIGTERM)
         assert served.wait(timeout=20) == 0

@@ -1,12 +1,13 @@
 """A stand-in Devin API on loopback, with a made-up enterprise behind it.
 
-What the API answers, as read from its published pages, belongs here: endpoints, keys, validation, paging, item shapes
-and the invented sessions that fill them. Nothing of the pipeline does: this room imports only the standard library,
-starlette, uvicorn and msgspec, so that it and the client are two separate readings of the API and neither hides the
-other's mistakes.
+What the API answers, as read from its published pages, belongs here: endpoints, keys, validation, paging, item shapes,
+faults on demand, and the invented sessions that fill them. Nothing of the pipeline does: this room imports only the
+standard library, starlette, uvicorn and msgspec, so that it and the client are two separate readings of the API and
+neither hides the other's mistakes.
 """
 
 from devin_pipeline.emulator.enterprise import Enterprise, Query
+from devin_pipeline.emulator.faults import FaultScript
 from devin_pipeline.emulator.server import EmulatorServer, RecordedRequest
 from devin_pipeline.emulator.sessions import (
     Feed,
@@ -22,6 +23,7 @@ from devin_pipeline.emulator.sessions import (
 __all__ = [
     "EmulatorServer",
     "Enterprise",
+    "FaultScript",
     "Feed",
     "Organization",
     "PullRequest",

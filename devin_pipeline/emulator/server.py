@@ -31,6 +31,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from devin_pipeline.emulator.enterprise import Enterprise, Key
+from devin_pipeline.emulator.faults import Exchange, FaultScript
 from devin_pipeline.emulator.queries import Invalid, read_v2, read_v3
 from devin_pipeline.emulator.sessions import Feed
 
@@ -48,7 +49,7 @@ _EVOLUTIONS: dict[str, str] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """A request the emulator answered; the kind of its key, never the key."""
+    """A request the emulator answered; the kind of its key, never the key. Status 0: a fault left it without one."""
 
     method: str
     path: str
@@ -114,9 +115,10 @@ def _key_of(cursor: str | None) -> Key | None:
 class _Api:
     """The endpoints over one enterprise."""
 
-    def __init__(self, enterprise: Enterprise, keys: _Keys) -> None:
+    def __init__(self, enterprise: Enterprise, keys: _Keys, largest_page: int) -> None:
         self._enterprise = enterprise
         self._keys = keys
+        self._largest_page = largest_page
 
     def routes(self) -> list[Route]:
         v2_feeds: tuple[tuple[str, Feed], ...] = (
@@ -147,6 +149,7 @@ class _Api:
             _require(self._keys.kind(request.headers), "v2")
             query, skip, limit = read_v2(request.query_params, feed, request.path_params.get("org_id"))
             self._organization(request)
+            limit = min(limit, self._largest_page)
             page = self._enterprise.page_at(query, skip, limit)
             return _listing(
                 page.texts,
@@ -167,7 +170,7 @@ class _Api:
             query, cursor, first = read_v3(request.query_params, feed, request.path_params.get("org_id"))
             key = _key_of(cursor)
             org_id = self._organization(request)
-            page = self._enterprise.page_after(query, key, first)
+            page = self._enterprise.page_after(query, key, min(first, self._largest_page))
             is_counted = feed == "session_insights_v3" or org_id is not None
             return _listing(
                 page.texts,
@@ -266,17 +269,11 @@ async def _refusal(_: Request, error: Exception) -> Response:
 
 
 class _Recorder:
-    """The outermost layer: delays, marks and records every answer.
+    """The outermost layer: delays, marks and records every answer, and lets the fault script have its way with it."""
 
-    Faults that a test scripts per request will stand here, before the application is asked.
-    """
-
-    def __init__(
-        self, app: ASGIApp, keys: _Keys, record: Callable[[RecordedRequest], None], latency_seconds: float
-    ) -> None:
+    def __init__(self, app: ASGIApp, server: EmulatorServer, latency_seconds: float) -> None:
         self._app = app
-        self._keys = keys
-        self._record = record
+        self._server = server
         self._latency_seconds = latency_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -284,23 +281,32 @@ class _Recorder:
             await self._app(scope, receive, send)
             return
 
+        def record(status: int) -> None:
+            self._server._record(
+                RecordedRequest(
+                    method=scope["method"],
+                    path=scope["path"],
+                    query=tuple(QueryParams(scope["query_string"]).multi_items()),
+                    status=status,
+                    key_kind=self._server._keys.kind(Headers(scope=scope)),
+                )
+            )
+
         async def mark_and_record(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["X-Devin-Emulator"] = "1"
                 # Recorded before the first byte leaves: a client that has its answer finds its request in the record.
-                self._record(
-                    RecordedRequest(
-                        method=scope["method"],
-                        path=scope["path"],
-                        query=tuple(QueryParams(scope["query_string"]).multi_items()),
-                        status=message["status"],
-                        key_kind=self._keys.kind(Headers(scope=scope)),
-                    )
-                )
+                record(message["status"])
             await send(message)
 
         if self._latency_seconds:
             await asyncio.sleep(self._latency_seconds)
+        if (script := self._server._faults) is not None:
+            connection = self._server._connection(scope)
+            enterprise = self._server.enterprise
+            exchange = Exchange(self._app, scope, receive, mark_and_record, connection, record, enterprise)
+            if await script.play(exchange):
+                return
         await self._app(scope, receive, mark_and_record)
 
 
@@ -312,19 +318,27 @@ class EmulatorServer:
         port: 0 takes a free one.
         host: A loopback address: whoever can reach the emulator can read its keys off a screen and change its sessions.
         latency_seconds: How long each request waits before it is answered.
+        largest_page: More items than this are in no page, whatever was asked for; v2 says so in `limit`.
 
     Raises:
         ValueError: `host` is not a loopback address.
     """
 
     def __init__(
-        self, enterprise: Enterprise, *, port: int = 0, host: str = "127.0.0.1", latency_seconds: float = 0
+        self,
+        enterprise: Enterprise,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        latency_seconds: float = 0,
+        largest_page: int = 200,
     ) -> None:
         self._address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
         if not self._address.is_loopback:
             raise ValueError(f"the emulator serves loopback only, not {host}")
         self.enterprise = enterprise
         self._keys = _Keys(enterprise.seed)
+        self._faults: FaultScript | None = None
         self._port = port
         self._requests: list[RecordedRequest] = []
         self._requests_lock = threading.Lock()
@@ -332,13 +346,13 @@ class EmulatorServer:
         self._thread: threading.Thread | None = None
         self._server: uvicorn.Server | None = None
         app = Starlette(
-            routes=list(_Api(enterprise, self._keys).routes()),
+            routes=list(_Api(enterprise, self._keys, largest_page).routes()),
             # Level 1: the pages of a benchmark are large, and the server shares its cores with the client measured.
             middleware=[Middleware(GZipMiddleware, minimum_size=1000, compresslevel=1)],
             exception_handlers={HTTPException: _refusal, Invalid: _refusal},
         )
         app.router.redirect_slashes = False
-        self.app: ASGIApp = _Recorder(app, self._keys, self._remember, latency_seconds)
+        self.app: ASGIApp = _Recorder(app, self, latency_seconds)
 
     @property
     def url(self) -> str:
@@ -383,9 +397,25 @@ class EmulatorServer:
         with self._requests_lock:
             self._requests.clear()
 
-    def _remember(self, request: RecordedRequest) -> None:
+    def _record(self, request: RecordedRequest) -> None:
         with self._requests_lock:
             self._requests.append(request)
+
+    def script(self, script: FaultScript | None) -> None:
+        """Let a script of faults loose on the requests from now on; None ends it."""
+        self._faults = script
+
+    def _connection(self, scope: Scope) -> asyncio.Transport:
+        """The connection a request came over, for faults that no answer expresses.
+
+        Raises:
+            RuntimeError: Not started.
+        """
+        if self._server is None:
+            raise RuntimeError("the emulator is not running")
+        client = tuple(scope["client"])
+        connections = self._server.server_state.connections
+        return next(each.transport for each in connections if getattr(each, "client", None) == client)
 
     def start(self) -> None:
         """Bind, and answer from now on.
