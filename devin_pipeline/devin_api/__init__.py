@@ -4,7 +4,7 @@ Keys, requests, retries, paging, the shape of a page and what goes wrong with an
 storage, billing days and the meaning of a session's fields do not. This is the only room that imports httpx.
 """
 
-from devin_pipeline.devin_api.client import DevinClient, Feed, Listing, Updated
+from devin_pipeline.devin_api.client import Clock, DevinClient, Feed, FirstPage, Listing, Updated
 from devin_pipeline.devin_api.errors import (
     BrokenPromise,
     DevinError,
@@ -13,20 +13,24 @@ from devin_pipeline.devin_api.errors import (
     Refused,
     Unreachable,
 )
-from devin_pipeline.devin_api.keys import KeyKind, check_key, check_organization, check_url
+from devin_pipeline.devin_api.keys import VARIABLES, KeyKind, check_key, check_organization, check_url, masked
 from devin_pipeline.devin_api.paging import Limits, Window
-from devin_pipeline.devin_api.payloads import Item, canonical_id
+from devin_pipeline.devin_api.payloads import Item, Principal, canonical_id
 
 __all__ = [
+    "VARIABLES",
     "BrokenPromise",
+    "Clock",
     "DevinClient",
     "DevinError",
     "Feed",
+    "FirstPage",
     "Item",
     "KeyKind",
     "Limits",
     "Listing",
     "Misconfigured",
+    "Principal",
     "RateLimited",
     "Refused",
     "Unreachable",
@@ -36,4 +40,5 @@ __all__ = [
     "check_key",
     "check_organization",
     "check_url",
+    "masked",
 ]

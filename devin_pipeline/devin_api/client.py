@@ -49,11 +49,12 @@ from devin_pipeline.devin_api.paging import (
     read_by_offset,
     span,
 )
-from devin_pipeline.devin_api.payloads import CursorPage, Item, OffsetPage
+from devin_pipeline.devin_api.payloads import CursorPage, Item, OffsetPage, Principal
 from devin_pipeline.devin_api.retry import Deadline, Patience, jitter
 from devin_pipeline.devin_api.wire import Question, Wire
 
 Feed = Literal["session_insights_v2", "sessions_v3", "session_insights_v3"]
+Clock = Literal["created", "updated"]
 
 BUDGET_SECONDS = 600.0
 """How long a window may take, all its tries and waits included; as much again for every hundred pages."""
@@ -124,6 +125,23 @@ class Updated:
     complete: bool
     pages: int
     total: int | None
+
+
+@dataclass(frozen=True)
+class FirstPage:
+    """The first page of a listing just as the API told it: nothing dropped, nothing sorted.
+
+    Attributes:
+        items: what it listed, in its order.
+        more: true when it says that more follow.
+        total: how many sessions it says the whole listing has, if it says so.
+        clock_ahead: by how much our clock is ahead of the server's, negative when behind; None when it tells no time.
+    """
+
+    items: list[Item]
+    more: bool
+    total: int | None
+    clock_ahead: timedelta | None
 
 
 @dataclass
@@ -237,16 +255,62 @@ class DevinClient:
         """
         return _Read(self, feed, self._question(feed)).updated(window, max_pages, deadline_seconds)
 
+    def first_page(
+        self, feed: Feed, window: Window, *, by: Clock = "created", size: int, deadline_seconds: float
+    ) -> FirstPage:
+        """Tell what the first page of a window holds, in one attempt without retries.
+
+        Args:
+            feed: which listing to ask.
+            window: the span asked for.
+            by: whether the window is of creation or of the last update.
+            size: how many sessions the page may hold, 200 at most.
+            deadline_seconds: give up after this.
+
+        Raises:
+            DevinError: whatever went wrong, at once.
+        """
+        question = self._question(feed)
+        deadline = Deadline.after(deadline_seconds, self._patience.clock)
+        page: OffsetPage | CursorPage
+        if question.kind == "v2":
+            params = [("skip", "0"), ("limit", str(size)), *(_created_v2 if by == "created" else _updated_v2)(window)]
+            body, answered_at = self._wire.get(question, params, deadline)
+            now = self._now()
+            page = payloads.offset_page(body, now)
+            more = page.has_more
+        else:
+            params = [("first", str(size)), *_seconds_v3(by, window)]
+            body, answered_at = self._wire.get(question, params, deadline)
+            now = self._now()
+            page = payloads.cursor_page(body, now)
+            more = page.has_next_page
+        return FirstPage(page.items, more, page.total, None if answered_at is None else now - answered_at)
+
+    def owner_of_v3_key(self, *, deadline_seconds: float) -> Principal:
+        """Tell whose the v3 key is, in one attempt. v2 has no endpoint that says.
+
+        Raises:
+            DevinError: whatever went wrong, at once.
+        """
+        question = Question("the owner of the key", "v3", "/v3/self", self._key("the owner of the key", "v3"))
+        deadline = Deadline.after(deadline_seconds, self._patience.clock)
+        return payloads.principal(self._wire.get(question, [], deadline).body)
+
     def _question(self, feed: Feed) -> Question:
         kind, enterprise, organization = _PATHS[feed]
+        key = self._key(feed, kind)
+        path = enterprise if self.org_id is None else organization.format(org_id=quote(self.org_id, safe=""))
+        return Question(feed, kind, path, key)
+
+    def _key(self, asked: str, kind: KeyKind) -> Secret:
         if kind not in self._keys:
             raise Misconfigured(
-                f"{feed} cannot be read",
+                f"{asked} cannot be read",
                 f"{VARIABLES[kind]} is not set",
                 f"Set {VARIABLES[kind]}, or leave this feed out of DEVIN_FEEDS",
             )
-        path = enterprise if self.org_id is None else organization.format(org_id=quote(self.org_id, safe=""))
-        return Question(feed, kind, path, self._keys[kind])
+        return self._keys[kind]
 
 
 class _Read:
@@ -503,7 +567,7 @@ class _Read:
                 tally.retries += tries > 0
             tries += 1
             try:
-                body = self._client._wire.get(self._question, query, deadline)
+                body, _ = self._client._wire.get(self._question, query, deadline)
             except Refused:
                 # At once, from this thread: no other may go on asking with a key that was just refused.
                 called_off.set()
@@ -561,7 +625,7 @@ def _updated_v3(window: Window) -> _Params:
     return _seconds_v3("updated", window)
 
 
-def _seconds_v3(what: str, window: Window) -> _Params:
+def _seconds_v3(what: Clock, window: Window) -> _Params:
     return [
         (f"{what}_after", str(math.floor(window.start.timestamp()))),
         (f"{what}_before", str(math.ceil(window.end.timestamp()))),

@@ -82,6 +82,19 @@ def check_key(kind: KeyKind, value: str) -> str:
     raise Misconfigured(f"{variable} cannot be used", why, todo)
 
 
+def masked(value: str) -> str:
+    """As much of a key as tells it from others: `cog_…3f9a`.
+
+    Its kind, and of what follows at most an eighth and never more than the last four characters. Of a value that has
+    not the shape of a key, its kind at most.
+    """
+    key = value.strip()
+    kind = next((prefix for prefix in ("apk_user_", "apk_", "cog_") if key.startswith(prefix)), "")
+    told = min(4, (len(key) - len(kind)) // 8)
+    is_a_key = any(shape.fullmatch(key) for shape in _SHAPES.values())
+    return f"{kind}…{key[-told:] if is_a_key and told else ''}"
+
+
 def check_url(value: str) -> str:
     """Give the API's base address without a trailing slash, if a key may be sent there.
 

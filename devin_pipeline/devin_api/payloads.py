@@ -87,6 +87,20 @@ class CursorPage(msgspec.Struct, frozen=True):
     total: int | None
 
 
+class Principal(msgspec.Struct, frozen=True):
+    """Whose key it is, as `GET /v3/self` tells; a person's id and name are not read.
+
+    Attributes:
+        principal_type: `service_user`, `pat_user`, ….
+        service_user_name: the name of a service user, as somebody typed it.
+        org_id: the one organization the key is of; None for the whole enterprise.
+    """
+
+    principal_type: str
+    service_user_name: str | None = None
+    org_id: str | None = None
+
+
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -148,6 +162,22 @@ def cursor_page(body: bytes, now: datetime) -> CursorPage:
     """
     envelope, items = _split(body, _cursor_decoder, now)
     return CursorPage(items, envelope.has_next_page, envelope.end_cursor, envelope.total)
+
+
+def principal(body: bytes) -> Principal:
+    """Read whose key it is.
+
+    Raises:
+        BrokenPromise: the body tells no principal.
+    """
+    try:
+        return msgspec.json.decode(body, type=Principal)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise BrokenPromise(
+            "The owner of the key could not be read",
+            "the answer is not JSON, or tells no principal",
+            "Check that DEVIN_API_URL leads to the Devin API; if it does, the API has changed",
+        ) from None
 
 
 def _split(body: bytes, decoder: "msgspec.json.Decoder[_Envelope]", now: datetime) -> tuple[_Envelope, list[Item]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
@@ -23,6 +24,7 @@ from devin_pipeline.devin_api.retry import (
     MORE_TRIES,
     MORE_TRIES_BY_STATUS,
     Deadline,
+    http_date,
     requested_wait,
 )
 
@@ -47,6 +49,13 @@ class Question:
     kind: KeyKind
     path: str
     key: Secret
+
+
+class Answer(NamedTuple):
+    """A 200 that arrived whole: its body, decoded, and when the server says it answered."""
+
+    body: bytes
+    answered_at: datetime | None
 
 
 class Wire:
@@ -91,7 +100,7 @@ class Wire:
         """Close every connection."""
         self._http.close()
 
-    def get(self, question: Question, params: Sequence[tuple[str, str]], deadline: Deadline) -> bytes:
+    def get(self, question: Question, params: Sequence[tuple[str, str]], deadline: Deadline) -> Answer:
         """Ask once.
 
         Args:
@@ -113,7 +122,8 @@ class Wire:
                 timeout=seconds,
             ) as response:
                 if response.status_code == HTTPStatus.OK:
-                    return _whole_body(response, own_deadline, question)
+                    body = _whole_body(response, own_deadline, question)
+                    return Answer(body, http_date(response.headers.get("date")))
                 raise _error_of(response, own_deadline, question)
         except httpx.RequestError as error:
             # `from None`: the chained exception may quote the header it could not send.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -55,7 +56,8 @@ class Served:
 
 
 @contextmanager
-def serving(script: Script) -> Iterator[Served]:
+def serving(script: Script, *, clock: datetime = datetime(2025, 3, 1, 12, tzinfo=UTC)) -> Iterator[Served]:
+    """Serve a script on loopback; `clock` is the server's, which stands still."""
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -80,7 +82,7 @@ def serving(script: Script) -> Iterator[Served]:
             self.wfile.write(reply.body)
 
         def date_time_string(self, timestamp: float | None = None) -> str:
-            return "Sat, 01 Mar 2025 12:00:00 GMT"
+            return format_datetime(clock, usegmt=True)
 
         def log_message(self, format: str, *args: object) -> None:
             pass

@@ -25,6 +25,7 @@ from devin_pipeline.devin_api import (
     Window,
 )
 from devin_pipeline_tests.devin_api.scripted import (
+    NOW,
     START,
     V2_KEY,
     V3_KEY,
@@ -410,6 +411,72 @@ def test_updates_whose_pages_moved_are_not_complete() -> None:
     with serving(lambda asked: honest_v2(every[asked.number :], asked)) as served, client_of(served) as client:
         updated = client.updated_in("session_insights_v2", DAY[0], max_pages=20, deadline_seconds=45)
     assert updated.complete is False
+
+
+@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+def test_a_first_page_is_told_as_it_came(feed: Feed) -> None:
+    over = days(2)
+    every = sessions(30, over, "v2" if feed == "session_insights_v2" else "v3")
+    strays = [*every[20:], *every[:20]]
+    serve = honest_v2 if feed == "session_insights_v2" else honest_v3
+    clock = NOW + timedelta(seconds=90)
+    with serving(lambda asked: serve(strays, asked), clock=clock) as served, client_of(served) as client:
+        page = client.first_page(feed, Window(over[0].start, over[1].end), size=5, deadline_seconds=5)
+        updated = client.first_page(feed, over[0], by="updated", size=200, deadline_seconds=5)
+    assert [item.session_id for item in page.items] == [session["session_id"] for session in strays[:5]]
+    assert (page.more, page.total, page.clock_ahead) == (True, 30, timedelta(seconds=-90))
+    # The script takes the end of v2 windows as inclusive.
+    assert (len(updated.items), updated.more) == (16 if feed == "session_insights_v2" else 15, False)
+    assert any(name.startswith("updated_") for name in served.asked[1].query)
+
+
+def test_a_first_page_of_a_server_without_a_clock_tells_no_time() -> None:
+    def without_date(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(GOOD.body) + GOOD.body)
+
+    with serving(lambda asked: Reply(instead=without_date)) as served, client_of(served) as client:
+        assert client.first_page("sessions_v3", DAY[0], size=1, deadline_seconds=5).clock_ahead is None
+
+
+def test_a_first_page_is_asked_for_once_without_a_retry() -> None:
+    with serving(lambda asked: Reply(status=503)) as served, client_of(served) as client, pytest.raises(Unreachable):
+        client.first_page("sessions_v3", DAY[0], size=1, deadline_seconds=5)
+    assert len(served.asked) == 1
+
+
+def test_the_owner_of_the_v3_key_is_told_without_who_a_person_is() -> None:
+    told = {
+        "principal_type": "pat_user",
+        "user_id": "email|canary",
+        "user_name": "canary",
+        "org_id": "org-1",
+        "more": 1,
+    }
+    with serving(lambda asked: json_reply(told)) as served, client_of(served) as client:
+        owner = client.owner_of_v3_key(deadline_seconds=5)
+    assert (owner.principal_type, owner.service_user_name, owner.org_id) == ("pat_user", None, "org-1")
+    assert "canary" not in repr(owner)
+    assert (served.asked[0].path, served.asked[0].headers["Authorization"]) == ("/v3/self", f"Bearer {V3_KEY}")
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"principal_type": 1}', b"[" * 99999, b"\xff"])
+def test_an_answer_that_tells_no_owner_is_a_broken_promise(body: bytes) -> None:
+    with (
+        serving(lambda asked: Reply(body)) as served,
+        client_of(served) as client,
+        pytest.raises(BrokenPromise, match="tells no principal"),
+    ):
+        client.owner_of_v3_key(deadline_seconds=5)
+
+
+def test_without_a_v3_key_nobody_is_asked_for_its_owner() -> None:
+    with (
+        serving(lambda asked: GOOD) as served,
+        DevinClient(base_url=served.url, v2_key=V2_KEY) as client,
+        pytest.raises(Misconfigured, match="DEVIN_V3_API_KEY is not set"),
+    ):
+        client.owner_of_v3_key(deadline_seconds=5)
+    assert served.asked == []
 
 
 def test_the_key_is_in_no_message_repr_traceback_or_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,15 @@ import pickle
 
 import pytest
 
-from devin_pipeline.devin_api import DevinClient, KeyKind, Misconfigured, check_key, check_organization, check_url
+from devin_pipeline.devin_api import (
+    DevinClient,
+    KeyKind,
+    Misconfigured,
+    check_key,
+    check_organization,
+    check_url,
+    masked,
+)
 from devin_pipeline.devin_api.keys import Secret
 from devin_pipeline_tests.devin_api.scripted import V2_KEY, V3_KEY
 
@@ -116,3 +124,22 @@ def test_an_organization_that_cannot_stand_in_a_path_is_refused(given: str) -> N
     with pytest.raises(Misconfigured, match="DEVIN_ORG_ID"):
         check_organization(given)
     assert check_organization(" org-1_a|b\n") == "org-1_a|b"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("cog_" + "a" * 40 + "3f9a", "cog_…3f9a"),
+        (" apk_user_" + "a" * 40 + "3f9a\n", "apk_user_…3f9a"),
+        ("cog_" + "a" * 28 + "3f9a", "cog_…3f9a"),
+        ("cog_" + "a" * 14 + "9a", "cog_…9a"),
+        ("cog_3f9a", "cog_…"),
+        ("apk_" + "a" * 40, "apk_…"),
+        ("cog_" + "a" * 40 + " 3f9a", "cog_…"),
+        ("cog_" + "ä" * 40, "cog_…"),
+        ("password" * 10, "…"),
+        ("", "…"),
+    ],
+)
+def test_a_key_is_shown_by_its_kind_and_at_most_its_last_four_characters(given: str, shown: str) -> None:
+    assert masked(given) == shown
