@@ -1,5 +1,6 @@
 """Tables in Delta: one snapshot to read, one commit to replace days or a whole table."""
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -8,10 +9,12 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pyarrow as pa
 from deltalake import DeltaTable, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from pyarrow import fs
 
 from devin_pipeline.lake.errors import TooManyConflicts, UnusableLocation
 from devin_pipeline.lake.forgotten import Forgotten, Kind, read_forgotten, remember_to_forget
@@ -120,19 +123,48 @@ class Lake:
             WrongLake: It belongs to another kind, host, scope or day hour.
             UnusableLocation: It is no folder, or none that this user may write to.
         """
-        if not _has_scheme(self.uri):
-            nearest = next(folder for folder in (Path(self.uri), *Path(self.uri).parents) if folder.exists())
-            if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-                raise UnusableLocation(
-                    f"The lake cannot lie in {self.uri}",
-                    f"{nearest} is no folder" if not nearest.is_dir() else f"you may not write to {nearest}",
-                    "Set DEVIN_LAKE to a folder of yours",
-                )
+        nearest = self.nearest_folder
+        if nearest and not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+            raise UnusableLocation(
+                f"The lake cannot lie in {self.uri}",
+                f"{nearest} is no folder" if not nearest.is_dir() else f"you may not write to {nearest}",
+                "Set DEVIN_LAKE to a folder of yours",
+            )
         require_identity(self.uri, identity)
+
+    def require_writable(self) -> None:
+        """Write a small file where the lake lies, or in the nearest folder there is, and remove it again.
+
+        Raises:
+            UnusableLocation: It cannot be written, or not removed.
+        """
+        filesystem, path = fs.FileSystem.from_uri(str(self.nearest_folder or self.uri))
+        file = f"{path}/.written-to-see-whether-it-can-be.{uuid4().hex}"
+        try:
+            try:
+                with filesystem.open_output_stream(file) as stream:
+                    stream.write(b"This file may be removed.")
+            finally:
+                # A full disk leaves an empty file behind.
+                if filesystem.get_file_info(file).type != fs.FileType.NotFound:
+                    filesystem.delete_file(file)
+        except OSError as error:
+            raise UnusableLocation(
+                f"Nothing can be written to {self.uri}",
+                f"a small file could not be written and removed again ({os.strerror(error.errno or errno.EIO)})",
+                "Give the user who runs the pipeline the right to write there, or free space",
+            ) from None
 
     def claim(self, identity: LakeIdentity) -> None:
         """Make an unwritten lake belong to `identity`; refuse one that belongs to another (see `WrongLake`)."""
         claim(self.uri, identity)
+
+    @property
+    def nearest_folder(self) -> Path | None:
+        """The lake's folder or the nearest one above it that exists; None in an object store."""
+        if _has_scheme(self.uri):
+            return None
+        return next(folder for folder in (Path(self.uri), *Path(self.uri).parents) if folder.exists())
 
     @property
     def identity(self) -> LakeIdentity | None:

@@ -1,11 +1,12 @@
 """Whose lake it is, and that nobody else's rows come in."""
 
+import resource
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from devin_pipeline.lake import Lake, LakeIdentity, WrongLake
+from devin_pipeline.lake import Lake, LakeIdentity, UnusableLocation, WrongLake
 
 OURS = LakeIdentity(kind="live", host="api.devin.ai", scope="enterprise", day_starts_at_utc_hour=8)
 
@@ -56,3 +57,28 @@ def test_every_field_that_differs_is_named(lake: Lake) -> None:
     lake.claim(OURS)
     with pytest.raises(WrongLake, match=r"kind is .* host is .* scope is .* day_starts_at_utc_hour is "):
         lake.claim(LakeIdentity(kind="demo", host="h", scope="s", day_starts_at_utc_hour=0))
+
+
+def test_that_a_lake_can_be_written_is_tried_and_leaves_nothing_behind(lake: Lake, tmp_path: Path) -> None:
+    lake.require_writable()
+    assert list(tmp_path.iterdir()) == []
+    lake.claim(OURS)
+    lake.require_writable()
+    assert [file.name for file in Path(lake.uri).iterdir()] == ["lake.json"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that even root cannot write to")
+def test_a_lake_that_cannot_be_written_is_refused_even_to_root() -> None:
+    with pytest.raises(UnusableLocation, match="/proc/self/lake: a small file could not be written"):
+        Lake("/proc/self/lake").require_writable()
+
+
+def test_a_lake_on_a_full_disk_is_refused_and_no_empty_file_stays(lake: Lake, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(UnusableLocation, match="File too large"):
+            lake.require_writable()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
