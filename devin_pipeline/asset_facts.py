@@ -3,17 +3,20 @@
 Numbers and fixed words only. Text from the API is data and never becomes metadata, tags or descriptions.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from datetime import date
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 
 from devin_pipeline.lake import Commit, Lake
-from devin_pipeline.resources import is_demo
-from devin_pipeline.tables import Table
+from devin_pipeline.partitions import starts_at
+from devin_pipeline.resources import feeds_turned_on, is_demo
+from devin_pipeline.tables import ROLLUP_TABLES, TABLES, Table
 
 OWNERS = ["team:devin-pipeline"]
 CODE_VERSION = "1"
@@ -120,6 +123,27 @@ def newest_records(instance: dg.DagsterInstance, table: Table, days: Iterable[da
         if not records:
             break
     return newest
+
+
+def days_made(days: Sequence[date], lake: Lake, hour: int) -> set[date]:
+    """The days that were read into this lake, by every feed and after they were over, and whose rollups were made.
+
+    The day that has begun counts as made once it was read; when it is over, it is to be read again.
+    """
+    if not Path(os.environ["DAGSTER_HOME"]).exists():
+        return set()
+    made = set(days)
+    now = datetime.now(UTC)
+    with dg.DagsterInstance.get() as instance:
+        for table in (*(TABLES[feed] for feed in feeds_turned_on()), *ROLLUP_TABLES):
+            made &= {
+                day
+                for day, record in newest_records(instance, table, made).items()
+                if ((over := starts_at(day, hour, after=1)) > now or record.timestamp >= over.timestamp())
+                and (told := record.asset_materialization)
+                and told.metadata["dagster/uri"].value == lake.location(table)
+            }
+    return made
 
 
 def report_table(context: dg.AssetExecutionContext, lake: Lake, table: Table, commit: Commit) -> None:

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from devin_pipeline.tables import ALL_TABLES, TABLES
 if TYPE_CHECKING:
     import dagster as dg
 
+    from devin_pipeline.doctor import Finding, Outcome
     from devin_pipeline.emulator import EmulatorServer
 
 _PACKAGE = Path(__file__).parent
@@ -397,6 +399,7 @@ def backfill(first: str, last: str, days_per_run: int, only_missing: bool, dry_r
 
 def _days_to_backfill(first: str, last: str, only_missing: bool) -> list[date]:
     """The days of the range, checked against the partitions, the configuration and the lake."""
+    from devin_pipeline.asset_facts import days_made
     from devin_pipeline.partitions import a_date, day_of, day_starts_at_utc_hour, days_between, start_date
     from devin_pipeline.resources import lake_resource, require_configuration
 
@@ -417,37 +420,9 @@ def _days_to_backfill(first: str, last: str, only_missing: bool) -> list[date]:
     Lake(lake.uri).require_identity(lake.identity)
     days = days_between(first_day, last_day)
     if only_missing:
-        made = _days_made(days, Lake(lake.uri), hour)
+        made = days_made(days, Lake(lake.uri), hour)
         days = [day for day in days if day not in made]
     return days
-
-
-def _days_made(days: Sequence[date], lake: Lake, hour: int) -> set[date]:
-    """The days that were read into this lake, by every feed and after they were over, and whose rollups were made.
-
-    The day that has begun counts as made once it was read; when it is over, it is to be read again.
-    """
-    import dagster as dg
-
-    from devin_pipeline.asset_facts import newest_records
-    from devin_pipeline.partitions import starts_at
-    from devin_pipeline.resources import feeds_turned_on
-    from devin_pipeline.tables import ROLLUP_TABLES
-
-    if not Path(os.environ["DAGSTER_HOME"]).exists():
-        return set()
-    made = set(days)
-    now = datetime.now(UTC)
-    with dg.DagsterInstance.get() as instance:
-        for table in (*(TABLES[feed] for feed in feeds_turned_on()), *ROLLUP_TABLES):
-            made &= {
-                day
-                for day, record in newest_records(instance, table, made).items()
-                if ((over := starts_at(day, hour, after=1)) > now or record.timestamp >= over.timestamp())
-                and (told := record.asset_materialization)
-                and told.metadata["dagster/uri"].value == lake.location(table)
-            }
-    return made
 
 
 def _run_all(runs: Sequence[Sequence[date]]) -> dict[date, str]:
@@ -599,6 +574,53 @@ def _make_anew(days: Sequence[date]) -> None:
                     outcome.reason or "a step failed",
                     "Run the same command again when the reason is gone",
                 )
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="All findings as one JSON document.")
+@click.option("--demo", is_flag=True, help="Of the demo, with the emulator running meanwhile.")
+def doctor(as_json: bool, demo: bool) -> None:
+    """Look at settings, keys, API, lake and Dagster, and say what to do. Changes nothing."""
+    from devin_pipeline.doctor import Finding, examine
+
+    enterprise: _DemoEnterprise | None = None
+    if demo:
+        if not _DemoEnterprise.file().exists():
+            raise Failed("There is no demo to look at", "none was run here", "Run `uv run devin-pipeline demo`", 2)
+        _demo_stage()
+        enterprise = _demo_enterprise()
+    else:
+        _use_dagster_home(Path(os.environ.get("DAGSTER_HOME") or ".dagster_home"))
+    _say_demo(demo)
+    findings: list[Finding] = []
+    with enterprise.served() if enterprise else nullcontext():
+        for finding in examine():
+            findings.append(finding)
+            if not as_json:
+                _show_finding(finding)
+    if as_json:
+        click.echo(_json({"checks": findings}))
+    else:
+        outcomes = Counter(finding.outcome for finding in findings)
+        click.echo(", ".join(f"{outcomes[name]} {name}" for name in _COLOURS if outcomes[name]) + ".")
+    if any(finding.outcome == "failed" for finding in findings):
+        sys.exit(1)
+
+
+_COLOURS: "dict[Outcome, str | None]" = {
+    "ok": "green",
+    "warning": "yellow",
+    "failed": "red",
+    "skipped": None,
+    "not told": None,
+}
+
+
+def _show_finding(finding: "Finding") -> None:
+    mark = click.style(f"{finding.outcome:8}", fg=_COLOURS[finding.outcome])
+    click.echo(f"{mark}  {_printable(f'{finding.name} {finding.subject}'.strip() + ': ' + finding.found)}")
+    if finding.todo:
+        click.echo(f"{'':10}→ {_printable(finding.todo)}")
 
 
 @main.command()

@@ -91,7 +91,8 @@ def api_url() -> str:
     return check_url(os.environ.get("DEVIN_API_URL") or "https://api.devin.ai")
 
 
-def _organization() -> str | None:
+def organization() -> str | None:
+    """The one organization to read (DEVIN_ORG_ID); None for the whole enterprise."""
     return os.environ.get("DEVIN_ORG_ID", "").strip() or None
 
 
@@ -140,8 +141,8 @@ def require_configuration() -> None:
     """
     api_url()
     keeps_text()
-    if organization := _organization():
-        check_organization(organization)
+    if org_id := organization():
+        check_organization(org_id)
     for variable in (V2_KEY, V3_KEY):
         if key_is_set(variable):
             check_key("v2" if variable == V2_KEY else "v3", os.environ[variable])
@@ -159,7 +160,7 @@ def devin_api_resource() -> DevinApiResource:
         base_url=dg.EnvVar("DEVIN_API_URL") if os.environ.get("DEVIN_API_URL") else "https://api.devin.ai",
         v2_key=dg.EnvVar(V2_KEY) if key_is_set(V2_KEY) else None,
         v3_key=dg.EnvVar(V3_KEY) if key_is_set(V3_KEY) else None,
-        org_id=_organization(),
+        org_id=organization(),
     )
 
 
@@ -171,7 +172,7 @@ def lake_resource(hour: int) -> LakeResource:
         kind="demo" if is_demo() else "live",
         # Without the port, on which a server may listen anew.
         host=url.hostname or "",
-        scope=_organization() or "enterprise",
+        scope=organization() or "enterprise",
         day_starts_at_utc_hour=hour,
         keeps_text=keeps_text(),
     )

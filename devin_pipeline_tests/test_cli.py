@@ -332,6 +332,12 @@ def test_the_demo_runs_without_any_key_and_says_demo(tmp_path: Path) -> None:
     assert json.loads(answered.stdout) == [{"sessions": 40}]
     assert answered.stderr.startswith("DEMO DATA")
 
+    looked = subprocess.run(
+        [COMMAND, "doctor", "--demo"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert (looked.returncode, "failed" in looked.stdout) == (0, False), looked.stdout
+    assert "…live" not in looked.stdout
+
     # The demo's rows and live ones never share a lake.
     live = environment | {"DEVIN_LAKE": "data/demo", "DEVIN_API_URL": "http://127.0.0.1:9"}
     refused = subprocess.run(

@@ -3,9 +3,11 @@
 One file, so that one page and one daemon serve it all; the tests are in the order in which things happen.
 """
 
+import json
 import shutil
 from collections.abc import Iterator
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from playwright.sync_api import expect, sync_playwright
 from devin_pipeline.lake import Lake
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.dagster_ui.conftest import BACKFILLED, LivePage
-from devin_pipeline_tests.dagster_ui.running import REPORTS, eventually, span
+from devin_pipeline_tests.dagster_ui.running import REPORTS, environment, eventually, run, span
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.xdist_group("live")
@@ -47,6 +49,18 @@ def test_a_tick_of_the_sensor_reads_the_old_day_of_a_changed_session_again(live:
     _run_of_the_sensor(live)
     rows = _rows(live, "sessions", "select acus from sessions where session_id = $id", id=live.changed_session)
     assert [row["acus"] for row in rows] == [1000]
+
+
+def test_the_doctor_finds_the_daemon_alive_and_everything_switched_on(live: LivePage, bytecode: Path) -> None:
+    _run_of_the_sensor(live)
+    told = run(["devin-pipeline", "doctor", "--json"], environment(live.settings, bytecode))
+    checks = {(each["name"], each["subject"]): each for each in json.loads(told.stdout.splitlines()[-1])["checks"]}
+    on = {subject: each["found"] for (name, subject), each in checks.items() if name in ("schedule", "sensor")}
+    assert on == dict.fromkeys(
+        ("late_updates", "days_beside_a_bad_one", "reports_after_backfill", "daily_refresh"), "it is on"
+    )
+    assert checks["daemon", ""]["outcome"] == "ok"
+    assert checks["last run", ""]["outcome"] == "ok"
 
 
 @pytest.fixture(scope="module")

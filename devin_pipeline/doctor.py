@@ -1,0 +1,579 @@
+"""Looks at all that a run needs, one check after the other, and says what it found and what to do.
+
+It reads and asks only; the one thing it writes is a small file in the lake, which it removes. No check keeps another
+from being made: what cannot be looked at says why. Nothing it says holds a key, a person's id or text of a session.
+"""
+
+import os
+import shlex
+import shutil
+import stat
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import dagster as dg
+
+from devin_pipeline.asset_facts import days_made
+from devin_pipeline.devin_api import (
+    VARIABLES,
+    Clock,
+    DevinClient,
+    DevinError,
+    FirstPage,
+    Item,
+    Misconfigured,
+    Window,
+    check_key,
+    check_organization,
+    masked,
+)
+from devin_pipeline.lake import Lake, LakeError
+from devin_pipeline.partitions import (
+    FIRST_TAG,
+    LAST_TAG,
+    BadSetting,
+    contiguous,
+    day_starts_at_utc_hour,
+    days_between,
+    newest_closed_day,
+    start_date,
+)
+from devin_pipeline.resources import (
+    ASKED_OF,
+    KEY_OF_FEED,
+    V2_KEY,
+    V3_KEY,
+    api_url,
+    feeds_turned_on,
+    is_demo,
+    keeps_text,
+    key_is_set,
+    lake_resource,
+    organization,
+)
+from devin_pipeline.tables import RAW_QUARANTINE, RAW_SESSION_TABLES
+
+if TYPE_CHECKING:
+    from dagster._core.scheduler.instigation import InstigatorState
+
+Outcome = Literal["ok", "warning", "failed", "skipped", "not told"]
+_Said = tuple[Outcome, str, str]
+
+LARGEST_CLOCK_SKEW = timedelta(seconds=60)
+LEAST_FREE_BYTES = 2**30
+LONGEST_SILENCE = timedelta(minutes=5)
+"""The daemon tells that it is alive every half minute."""
+
+TIME_TO_READ_A_DAY = timedelta(hours=2)
+"""How long after a day's end it may still be unread: the schedule starts half an hour after it."""
+
+_SAMPLE = 20
+_MOST_AT_ONCE = 200
+_SECONDS_PER_ANSWER = 20.0
+_RANGES_SHOWN = 5
+_LONGEST_NAME = 100
+_SECOND = timedelta(seconds=1)
+# Devin did not exist then: a filter that works finds nothing.
+_BEFORE_DEVIN = Window(datetime(2015, 1, 1, tzinfo=UTC), datetime(2015, 1, 2, tzinfo=UTC))
+_WITH_TEXT = "select 1 from {table} where payload is not null and redacted is distinct from 'text'"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        name: The check.
+        subject: What was looked at: a variable, a raw table, a sensor; empty when there is only one.
+        outcome: `ok`, `warning` (runs work, but …), `failed` (they do not, or lose something), `skipped` (it does not
+            apply), or `not told` (the API does not say).
+        found: What was found.
+        todo: What to do about it; empty when nothing is.
+    """
+
+    name: str
+    subject: str
+    outcome: Outcome
+    found: str
+    todo: str
+
+
+def examine() -> Iterator[Finding]:
+    """Every finding, as soon as it is made."""
+    yield from _settings()
+    yield from _api()
+    yield from _lake()
+    yield from _dagster()
+
+
+def _look(name: str, subject: str, at: Callable[[], _Said]) -> Finding:
+    try:
+        return Finding(name, subject, *at())
+    except (DevinError, LakeError, BadSetting) as error:
+        return Finding(name, subject, "failed", f"{error.what}: {error.why}", error.todo)
+    except Exception as error:  # whatever one check meets, the others are to be made
+        # The kind only: the text may hold anything.
+        found = f"it could not be looked at ({type(error).__name__})"
+        return Finding(name, subject, "failed", found, "Look at what the other checks say; if they are fine, report it")
+
+
+# Settings
+
+
+def _settings() -> Iterator[Finding]:
+    yield _look("address", "", lambda: ("ok", api_url(), ""))
+    for kind, variable in VARIABLES.items():
+        yield _look("key", variable, partial(_key, kind, variable))
+    yield _look("feeds", "", _feeds)
+    yield _look("scope", "", _scope)
+    yield _look("days", "", _days)
+
+
+def _key(kind: Literal["v2", "v3"], variable: str) -> _Said:
+    if not key_is_set(variable):
+        feeds = " and ".join(feed for feed, needed in KEY_OF_FEED.items() if needed == variable)
+        return "skipped", f"it is not set, so {feeds} cannot be read", ""
+    shown = masked(os.environ[variable])
+    try:
+        check_key(kind, os.environ[variable])
+    except Misconfigured as error:
+        return "failed", f"{shown} cannot be used: {error.why}", error.todo
+    return "ok", f"{shown} has the shape of a key", ""
+
+
+def _feeds() -> _Said:
+    if feeds := feeds_turned_on():
+        return "ok", f"read are {', '.join(feeds)}", ""
+    return "failed", f"neither {V3_KEY} nor {V2_KEY} is set, so there is nothing to read", "Set one or both"
+
+
+def _turned_on() -> list[str]:
+    try:
+        return feeds_turned_on()
+    except Misconfigured:
+        return list(KEY_OF_FEED)  # the check `feeds` says what is wrong
+
+
+def _scope() -> _Said:
+    org_id = organization()
+    return "ok", "the whole enterprise" if org_id is None else f"the organization {check_organization(org_id)}", ""
+
+
+def _days() -> _Said:
+    hour = day_starts_at_utc_hour()
+    return "ok", f"from {start_date()} on; a day starts at {hour:02}:00 UTC", ""
+
+
+# The API
+
+
+def _api() -> Iterator[Finding]:
+    keys = {}
+    for kind, variable in VARIABLES.items():
+        try:
+            keys[variable] = check_key(kind, os.environ.get(variable, ""))
+        except Misconfigured:
+            continue  # the check `key` says why
+    try:
+        client = DevinClient(
+            base_url=api_url(),
+            v2_key=keys.get(V2_KEY),
+            v3_key=keys.get(V3_KEY),
+            org_id=organization(),
+            concurrency=1,
+            timeout_seconds=_SECONDS_PER_ANSWER,
+        )
+    except Misconfigured as error:
+        yield Finding("endpoint", "", "skipped", f"nothing was asked, because {error.what}: {error.why}", error.todo)
+        return
+    with client:
+        yield from _Endpoints(client, keys).findings()
+
+
+class _Endpoints:
+    """One look at the API; what its endpoints tell first is what the later checks ask about."""
+
+    def __init__(self, client: DevinClient, usable_keys: Collection[str]) -> None:
+        self._client = client
+        self._usable_keys = usable_keys
+        self._feeds = _turned_on()
+        self._answering: list[str] = []
+        self._samples: dict[str, list[Item]] = {}
+        self._clock_ahead: timedelta | None = None
+        now = datetime.now(UTC).replace(microsecond=0)
+        # Not up to now: a session created while we ask would look like a page that does not repeat.
+        self._last_year = Window(now - timedelta(days=365), now - timedelta(hours=1))
+
+    def findings(self) -> Iterator[Finding]:
+        for variable in self._usable_keys:
+            yield _look("owner", variable, self._owner_of_v3_key if variable == V3_KEY else _owner_of_v2_key)
+        for table in ASKED_OF:
+            yield self._of(table, "endpoint", self._endpoint)
+        yield _look("clock", "", self._clock)
+        for table in self._feeds:
+            if table not in self._answering:
+                yield Finding("pages and windows", table, "skipped", "its endpoint gave no answer to look at", "")
+                continue
+            yield self._of(table, "page repeats", self._page_repeats)
+            yield self._of(table, "items", self._items)
+            yield self._of(table, "filter", self._filter)
+            yield self._of(table, "window", partial(self._window, by="created"))
+            yield self._of(table, "window of updates", partial(self._window, by="updated"))
+        if len({KEY_OF_FEED[table] for table in self._answering}) > 1:
+            yield _look("one id in v2 and v3", "", self._one_id)
+
+    def _of(self, table: str, name: str, check: Callable[[str], _Said]) -> Finding:
+        return _look(name, table, partial(check, table))
+
+    def _first_page(self, table: str, window: Window, by: Clock = "created", size: int = _SAMPLE) -> FirstPage:
+        return self._client.first_page(ASKED_OF[table], window, by=by, size=size, deadline_seconds=_SECONDS_PER_ANSWER)
+
+    def _owner_of_v3_key(self) -> _Said:
+        try:
+            owner = self._client.owner_of_v3_key(deadline_seconds=_SECONDS_PER_ANSWER)
+        except DevinError as error:
+            # A run does not ask this; whether it can read is told by its endpoints.
+            return "not told", f"{error.what}: {error.why}", ""
+        whole = "the whole enterprise" if owner.org_id is None else f"the organization {owner.org_id} only"
+        found = f"{owner.principal_type} {owner.service_user_name or ''}".strip()[:_LONGEST_NAME] + f", of {whole}"
+        if owner.principal_type != "service_user":
+            return "warning", f"{found}: no service user", f"Set {V3_KEY} to a key of a service user, which stays"
+        if owner.org_id is not None and owner.org_id != organization():
+            todo = f"Set DEVIN_ORG_ID to it, or {V3_KEY} to a key of an enterprise service user"
+            return "warning", f"{found}, which is not what is to be read", todo
+        return "ok", found, ""
+
+    def _endpoint(self, table: str) -> _Said:
+        variable = KEY_OF_FEED[table]
+        if variable not in self._usable_keys:
+            return "skipped", f"{variable} {'cannot be used' if key_is_set(variable) else 'is not set'}", ""
+        try:
+            page = self._first_page(table, self._last_year, size=1)
+        except DevinError as error:
+            if table in self._feeds:
+                raise
+            return "skipped", f"DEVIN_FEEDS leaves it out; it would fail: {error.why}", ""
+        if self._clock_ahead is None:
+            self._clock_ahead = page.clock_ahead
+        if table not in self._feeds:
+            return "skipped", "DEVIN_FEEDS leaves it out; it would answer", ""
+        self._answering.append(table)
+        if not page.items:
+            return "ok", "it answers, and lists no session of the last year", ""
+        return "ok", "it answers" + ("" if page.total is None else f", with {page.total} sessions of the last year"), ""
+
+    def _clock(self) -> _Said:
+        if self._clock_ahead is None:
+            return "not told", "no answer told the time", ""
+        seconds = round(self._clock_ahead.total_seconds())
+        if abs(self._clock_ahead) <= LARGEST_CLOCK_SKEW:
+            return "ok", "this machine's clock and the API's agree to the minute", ""
+        found = f"this machine's clock is {abs(seconds)} s {'ahead of' if seconds > 0 else 'behind'} the API's"
+        return "warning", found, "Let NTP set it: this machine's clock tells which days are over"
+
+    def _page_repeats(self, table: str) -> _Said:
+        first = self._first_page(table, self._last_year)
+        again = self._first_page(table, self._last_year)
+        self._samples[table] = first.items
+        if len(first.items) < 2 and len(again.items) < 2:
+            return "not told", "there are not enough sessions to see it", ""
+        told, told_again = ([item.session_id or item.payload for item in page.items] for page in (first, again))
+        if told != told_again:
+            how = "in another order" if Counter(told) == Counter(told_again) else "with other sessions"
+            return (
+                "warning",
+                f"the same page came {how} the second time",
+                'Nothing gets lost, but days may fail with "The pages of a window never agreed": report it to Devin',
+            )
+        times = [item.created_at for item in first.items if item.created_at]
+        order = "in no order of creation"
+        if times == sorted(times, reverse=True):
+            order = "newest first"
+        elif times == sorted(times):
+            order = "oldest first"
+        return "ok", f"the same page came twice the same, {order}", ""
+
+    def _items(self, table: str) -> _Said:
+        items = self._samples.get(table, [])
+        if not items:
+            return "not told", "there is no session to look at", ""
+        reasons = Counter(item.unplaced_because for item in items if item.unplaced_because)
+        if not reasons:
+            return "ok", f"all of {len(items)} sessions have a usable id, creation time and ACUs", ""
+        why = ", ".join(f"{reason} ({count})" for reason, count in sorted(reasons.items()))
+        return (
+            "warning",
+            f"{reasons.total()} of {len(items)} sessions cannot be placed: {why}",
+            "They go to raw_quarantine and their ACUs are in no sum: report them to Devin's support",
+        )
+
+    def _filter(self, table: str) -> _Said:
+        todo = "The API has changed, or DEVIN_API_URL leads elsewhere; runs refuse what comes"
+        clocks: tuple[Clock, ...] = ("created", "updated")
+        for by in clocks:
+            page = self._first_page(table, _BEFORE_DEVIN, by)
+            if page.items or page.total:
+                return "failed", f"it is ignored: asked for sessions {by} in 2015, the API lists some", todo
+        if (sample := self._session(table, "created")) is None:
+            return "ok", "asked for sessions of 2015, the API lists none", ""
+        _, at = sample
+        window = Window(at, at + timedelta(hours=1))
+        page = self._first_page(table, window, size=_MOST_AT_ONCE)
+        strays = sum(1 for item in page.items if item.created_at and not window.start <= item.created_at <= window.end)
+        if strays:
+            return "failed", f"{strays} of {len(page.items)} sessions lie outside the hour asked for", todo
+        if page.total is not None and not page.more and page.total != len(page.items):
+            return "failed", f"{page.total} sessions are stated for an hour that lists {len(page.items)}", todo
+        return "ok", "asked for 2015 the API lists no session, asked for an hour only those of it", ""
+
+    def _window(self, table: str, by: Clock) -> _Said:
+        if (sample := self._session(table, by)) is None:
+            return "not told", "there is no session to ask about", ""
+        session_id, at = sample
+        after = self._first_page(table, Window(at, at + _SECOND), by, _MOST_AT_ONCE)
+        before = self._first_page(table, Window(at - _SECOND, at), by, _MOST_AT_ONCE)
+        starts, ends = (any(item.session_id == session_id for item in page.items) for page in (after, before))
+        if not starts and (after.more or by == "updated"):
+            # Another update may have moved it meanwhile; the sensor's windows overlap by an hour in any case.
+            return "not told", "the session asked about was not found again", ""
+        if not starts:
+            found = "its start does not belong to it: sessions created in the first second of a day are not listed"
+            return "failed", found, "Do not rely on these figures, and report it to Devin's support"
+        if ends:
+            return "ok", "[start, end]: its end belongs to it too; the pipeline drops what lies there", ""
+        return "ok", "[start, end): half-open, as the pipeline asks", ""
+
+    def _session(self, table: str, by: Clock) -> tuple[str, datetime] | None:
+        """The oldest of the sample that can be asked for, and its instant as precisely as the API takes it."""
+        known = [
+            (at, item.session_id)
+            for item in self._samples.get(table, [])
+            if item.session_id and (at := item.created_at if by == "created" else item.updated_at)
+        ]
+        if not known:
+            return None
+        at, session_id = min(known)
+        return session_id, at.replace(microsecond=0) if KEY_OF_FEED[table] == V3_KEY else at
+
+    def _one_id(self) -> _Said:
+        v2, v3 = (
+            {
+                item.session_id: item.created_at.replace(microsecond=0)
+                for table in self._answering
+                if KEY_OF_FEED[table] == variable
+                for item in self._samples.get(table, [])
+                if item.session_id and item.created_at
+            }
+            for variable in (V2_KEY, V3_KEY)
+        )
+        # Of both, only what lies in the time that both pages cover.
+        asked = [name for name, at in v3.items() if v2 and min(v2.values()) <= at <= max(v2.values())]
+        met = sum(1 for name in asked if name in v2)
+        if met:
+            return "ok", f"{met} of {len(asked)} sessions of v3 have the same id in v2", ""
+        if len(asked) < _SAMPLE // 2:
+            return "not told", "there are not enough sessions to see it", ""
+        found = f"none of {len(asked)} sessions of v3 has the same id in v2, so each would count twice"
+        return "failed", found, "Turn the feeds of one version off with DEVIN_FEEDS, and report it"
+
+
+def _owner_of_v2_key() -> _Said:
+    return "not told", "v2 has no endpoint for it; if it answers, the owner is an Enterprise Admin", ""
+
+
+# The lake
+
+
+def _lake() -> Iterator[Finding]:
+    is_ours = _look("lake", "", _whose_lake)
+    yield is_ours
+    yield _look("text", "", partial(_text, can_read=is_ours.outcome == "ok"))
+    for name, check in (
+        ("lake is writable", _writable),
+        ("disk", _disk),
+        ("access to the lake", _access),
+        ("closed days", _closed_days),
+    ):
+        yield _look(name, "", check if is_ours.outcome == "ok" else _not_of_this_lake)
+
+
+def _open_lake() -> Lake:
+    return lake_resource(day_starts_at_utc_hour()).open()
+
+
+def _whose_lake() -> _Said:
+    lake = _open_lake()
+    if (identity := lake.identity) is None:
+        return "ok", f"{lake.uri}: the first run makes it ours", ""
+    return "ok", f"{lake.uri}: {identity.kind}, {identity.host}, {identity.scope}, as the settings say", ""
+
+
+def _text(can_read: bool) -> _Said:
+    if keeps_text():
+        return "ok", "DEVIN_TEXT=full: prompts, titles and analyses are stored as sent, whatever secrets they hold", ""
+    if not can_read:
+        return "ok", "DEVIN_TEXT=none: no free text is stored", ""
+    tables = (*RAW_SESSION_TABLES, RAW_QUARANTINE)
+    with _open_lake().connect(tables) as reader:
+        # Our own names; one SELECT over all of them.
+        with_text = reader.rows(" union all ".join(_WITH_TEXT.format(table=table.name) for table in tables)).num_rows
+    if with_text:
+        found = f"DEVIN_TEXT=none, but {with_text} versions stored before still have their text"
+        return "warning", found, "Remove it: uv run devin-pipeline forget --text"
+    return "ok", "DEVIN_TEXT=none: no free text is stored", ""
+
+
+def _not_of_this_lake() -> _Said:
+    return "skipped", "the lake cannot be used", ""
+
+
+def _writable() -> _Said:
+    _open_lake().require_writable()
+    return "ok", "a small file was written and removed again", ""
+
+
+def _disk() -> _Said:
+    folder = _open_lake().nearest_folder
+    if folder is None:
+        return "skipped", "the lake lies in an object store", ""
+    free = shutil.disk_usage(folder).free
+    found = f"{free / 2**30:.1f} GiB are free"
+    if free < LEAST_FREE_BYTES:
+        return "warning", found, "Free space: a run that meets a full disk fails, and the days keep their last version"
+    return "ok", found, ""
+
+
+def _access() -> _Said:
+    lake = _open_lake()
+    if os.name != "posix" or lake.nearest_folder != Path(lake.uri):
+        return "skipped", "there is no folder with modes to look at", ""
+    folders = (Path(lake.uri), *Path(lake.uri).parents)
+    # Others must pass every folder on the way; one that is closed to them keeps them out.
+    is_closed = not all(stat.S_IMODE(folder.stat().st_mode) & 0o011 for folder in folders)
+    if is_closed or is_demo() or not keeps_text():
+        return "ok", "no other user of this machine can read prompts of yours in it", ""
+    return (
+        "warning",
+        "other users of this machine can read the prompts in it",
+        f"Close it: chmod 700 {shlex.quote(lake.uri)}",
+    )
+
+
+def _closed_days() -> _Said:
+    hour = day_starts_at_utc_hour()
+    first, last = start_date(), newest_closed_day(datetime.now(UTC) - TIME_TO_READ_A_DAY, hour)
+    if first > last:
+        return "skipped", f"no day is over yet since DEVIN_START_DATE ({first})", ""
+    closed = days_between(first, last)
+    made = days_made(closed, _open_lake(), hour)
+    missing = [day for day in closed if day not in made]
+    if not missing:
+        return "ok", f"all {len(closed)} from {first} to {last} are made", ""
+    todo = f"uv run devin-pipeline backfill --from {missing[0]} --to {missing[-1]} --only-missing"
+    if not made:
+        return "warning", f"none of {len(closed)} since DEVIN_START_DATE ({first}) is made", todo
+    found = f"{len(missing)} of {len(closed)} are not made: {_ranges(missing)}"
+    # Days before the first one made were never asked for; a gap after it is spend that nobody sees.
+    return "failed" if missing[-1] > min(made) else "warning", found, todo
+
+
+def _ranges(days: Sequence[date]) -> str:
+    groups = contiguous(days)
+    shown = [str(group[0]) if len(group) == 1 else f"{group[0]} … {group[-1]}" for group in groups[:_RANGES_SHOWN]]
+    more = len(groups) - len(shown)
+    return ", ".join(shown) + (f" and {more} more ranges" if more else "")
+
+
+# Dagster
+
+
+def _dagster() -> Iterator[Finding]:
+    home = Path(os.environ["DAGSTER_HOME"])
+    if not home.is_dir() or not any(home.iterdir()):
+        yield Finding("DAGSTER_HOME", "", "skipped", f"{home} is not there yet: the first run or `ui` makes it", "")
+        return
+    try:
+        instance = dg.DagsterInstance.get()
+    except Exception as error:  # its configuration may name any storage, and each fails in its own way
+        found = f"Dagster cannot open {home} ({type(error).__name__})"
+        yield Finding("DAGSTER_HOME", "", "failed", found, "Look at its dagster.yaml and at the storage named there")
+        return
+    with instance:
+        yield Finding("DAGSTER_HOME", "", "ok", str(home), "")
+        yield from _switches(instance)
+        yield _look("daemon", "", partial(_daemon, instance))
+        yield _look("last run", "", partial(_last_run, instance))
+
+
+def _switches(instance: dg.DagsterInstance) -> Iterator[Finding]:
+    try:
+        # Not above: the module makes the pipeline as it is loaded, and a bad setting raises there.
+        from devin_pipeline.definitions import pipeline
+
+        definitions = pipeline()
+        states = {state.name: state for state in instance.all_instigator_state()}
+    except Exception as error:  # a bad setting, which has its own check, or a storage that fails
+        found = f"they could not be looked at ({type(error).__name__})"
+        yield Finding("schedules and sensors", "", "skipped", found, "Heed what the other checks say first")
+        return
+    for kind, switches in (("schedule", definitions.schedules), ("sensor", definitions.sensors)):
+        for switch in switches or ():
+            if isinstance(switch, dg.ScheduleDefinition | dg.SensorDefinition):
+                yield _look(kind, switch.name, partial(_switch, instance, switch, states.get(switch.name)))
+
+
+def _switch(
+    instance: dg.DagsterInstance,
+    switch: dg.ScheduleDefinition | dg.SensorDefinition,
+    state: "InstigatorState | None",
+) -> _Said:
+    is_on = switch.default_status.value == "RUNNING"
+    if state is not None and state.status.value in ("RUNNING", "STOPPED"):
+        is_on = state.status.value == "RUNNING"
+    if not is_on:
+        if is_demo():
+            return "ok", "it is off, as it is for a demo", ""
+        return "warning", "it is off", "Switch it on under Automation on Dagster's page: uv run devin-pipeline ui"
+    ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1) if state else []
+    if ticks and ticks[0].status.value == "FAILURE":
+        found = f"it is on, but its last tick failed, at {_minute(ticks[0].timestamp)}"
+        return "warning", found, "Look under Automation on Dagster's page why: uv run devin-pipeline ui"
+    return "ok", "it is on", ""
+
+
+def _daemon(instance: dg.DagsterInstance) -> _Said:
+    last = max((beat.timestamp for beat in instance.get_daemon_heartbeats().values()), default=None)
+    if last is not None and datetime.now(UTC).timestamp() - last <= LONGEST_SILENCE.total_seconds():
+        return "ok", "it is alive", ""
+    if is_demo():
+        return "skipped", "a demo needs none", ""
+    found = "none has run yet" if last is None else f"it is silent since {_minute(last)}"
+    return (
+        "warning",
+        f"{found}: no schedule or sensor does anything",
+        "Start it, with the page (uv run devin-pipeline ui) or alone: "
+        f"DAGSTER_HOME={shlex.quote(os.environ['DAGSTER_HOME'])} uv run dagster-daemon run -w workspace.yaml",
+    )
+
+
+def _last_run(instance: dg.DagsterInstance) -> _Said:
+    runs = instance.get_run_records(limit=1)
+    if not runs:
+        return "skipped", "there is none yet", ""
+    run = runs[0].dagster_run
+    first, last = run.tags.get(FIRST_TAG), run.tags.get(LAST_TAG)
+    found = f"{run.status.value.lower()}, of {runs[0].create_timestamp:%Y-%m-%d %H:%M} UTC" + (
+        f", over {first} … {last}" if first else ""
+    )
+    if run.status != dg.DagsterRunStatus.FAILURE:
+        return "ok", found, ""
+    return "warning", found, "See why on Dagster's page (uv run devin-pipeline ui); its days keep their last version"
+
+
+def _minute(timestamp: float) -> str:
+    return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%d %H:%M} UTC"
