@@ -12,7 +12,7 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
+import socket
 import sys
 import threading
 from collections import Counter
@@ -643,8 +643,7 @@ def emulator(port: int, sessions: int, days: int, seed: int, faults: float, faul
     try:
         server.start()
     except OSError as error:
-        why = error.strerror or "it is taken"
-        raise Failed(f"Port {port} cannot be used", why, "Choose another --port", 2) from None
+        raise _unusable(port, error) from None
     try:
         click.echo(_DEMO_NOTICE)
         click.echo(f"export DEVIN_API_URL={server.url}")
@@ -660,7 +659,13 @@ def emulator(port: int, sessions: int, days: int, seed: int, faults: float, faul
 @click.option("--demo", is_flag=True, help="The demo's Dagster, with the emulator running beside it.")
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
 def ui(demo: bool, port: int) -> None:
-    """Open Dagster's page and its daemon on loopback, until stopped."""
+    """Open Dagster's page and its daemon on loopback, until stopped.
+
+    The page answers its own tabs and programs on this machine; what other sites make a browser send it refuses.
+    """
+    from devin_pipeline.page import StoppedByItself, run_until
+
+    _require_free(port)
     enterprise: _DemoEnterprise | None = None
     if demo:
         _demo_stage()
@@ -670,28 +675,34 @@ def ui(demo: bool, port: int) -> None:
         _live_stage()
         _prepare_dagster_home()
     stopped = _stop_on_signal()
-    home = os.environ["DAGSTER_HOME"]
     with enterprise.served() if enterprise else nullcontext():
         _say_demo(demo)
-        click.echo(f"Dagster's own command: {_settings()} uv run dg dev --port {port}")
+        click.echo(f"Dagster's own command, without the guard: {_settings()} uv run dg dev --port {port}")
         if enterprise:
             click.echo("In another shell, a run: " + _dg_command(enterprise.last_day, enterprise.last_day))
             _warn_of_dotenv()
         click.echo(f"Opening http://127.0.0.1:{port} … stop it with Ctrl-C.")
-        # `dg dev` is the newer name, for people; this one says which workspace and needs no activated environment.
-        dagster = [sys.executable, "-W", "ignore:Function `dev_command` is superseded", "-m", "dagster", "dev"]
-        page = subprocess.Popen(  # noqa: S603 - our own words
-            [*dagster, "-w", str(_shipped("workspace.yaml")), "-h", "127.0.0.1", "-p", str(port)],
-            # Dagster lets a .env in its folder override the environment, and so the demo's keys with live ones.
-            cwd=home,
-            start_new_session=True,
-        )
-        while page.poll() is None and not stopped.wait(timeout=0.5):
-            pass
-        failed = page.poll() is not None
-        _stop_group(page)
-    if failed:
-        raise Failed("Dagster's page stopped by itself", f"exit code {page.returncode}", "Its last lines above say why")
+        try:
+            still_busy = run_until(stopped, module="devin_pipeline.definitions", location="devin_pipeline", port=port)
+        except StoppedByItself as error:
+            why = "it was not ready in time" if error.exit_code is None else f"exit code {error.exit_code}"
+            raise Failed(f"{error.name} stopped by itself", why, "Its last lines above say more") from None
+    if still_busy:
+        click.echo("The code server is not done yet, perhaps because of a run; it ends by itself.", err=True)
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        # As the page binds it: connections that are still closing do not matter.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise _unusable(port, error) from None
+
+
+def _unusable(port: int, error: OSError) -> Failed:
+    return Failed(f"Port {port} cannot be used", error.strerror or "it is taken", "Choose another --port", 2)
 
 
 def _demo_enterprise() -> _DemoEnterprise:
@@ -712,16 +723,6 @@ def _stop_on_signal() -> threading.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     return stopped
-
-
-def _stop_group(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 # Showing rows

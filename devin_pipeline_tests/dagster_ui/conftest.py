@@ -3,12 +3,15 @@
 import contextlib
 import dataclasses
 import json
+import shutil
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline_tests.dagster_ui.running import (
@@ -22,6 +25,8 @@ from devin_pipeline_tests.dagster_ui.running import (
     today,
 )
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+REBOUND = "rebound.example"
 DAYS = 50
 BACKFILLED = [today() - timedelta(days=n) for n in range(49, 39, -1)]
 
@@ -52,6 +57,18 @@ def bytecode(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, in which the name `rebound.example` leads to this machine."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed to look at the page with")
+    rebound = f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", rebound])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="package")
 def live(tmp_path_factory: pytest.TempPathFactory, bytecode: Path) -> Iterator[LivePage]:
     folder = tmp_path_factory.mktemp("live")
     enterprise = Enterprise.synthetic(seed=11, sessions=200, days=DAYS)
@@ -63,7 +80,7 @@ def live(tmp_path_factory: pytest.TempPathFactory, bytecode: Path) -> Iterator[L
         page = Page(f"http://127.0.0.1:{port}")
         stack.enter_context(
             started(
-                ["dagster-webserver", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)],
+                [sys.executable, "-m", "devin_pipeline.page", "-w", "workspace.yaml", "-p", str(port)],
                 env,
                 folder / "page.log",
             )

@@ -117,13 +117,15 @@ def run(command: Sequence[str], env: dict[str, str], seconds: float = 60) -> sub
 
 
 @contextlib.contextmanager
-def started(command: Sequence[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A command that keeps running in the project's folder; stopped at the end with all it started."""
+def started(
+    command: Sequence[str], env: dict[str, str], log: Path, folder: Path = PROJECT
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A command that keeps running in the project's or another folder; stopped at the end with all it started."""
     with (
         log.open("wb") as told,
         subprocess.Popen(
             command,
-            cwd=PROJECT,
+            cwd=folder,
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=told,
@@ -136,7 +138,7 @@ def started(command: Sequence[str], env: dict[str, str], log: Path) -> Iterator[
         finally:
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=5)
+                process.wait(timeout=10)
             _kill_group(process)
 
 

@@ -1,27 +1,23 @@
 """Dagster's page and daemon over an emulator, watched over GraphQL and in a real browser.
 
-One file, so that one page and one daemon serve it all; the tests are in the order in which things happen.
+One page and one daemon serve it all; the tests are in the order in which things happen.
 """
 
 import json
-import shutil
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, expect
 from playwright.sync_api import Page as Tab
-from playwright.sync_api import expect, sync_playwright
 
 from devin_pipeline.lake import Lake
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.dagster_ui.conftest import BACKFILLED, LivePage
 from devin_pipeline_tests.dagster_ui.running import REPORTS, environment, eventually, run, span
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.xdist_group("live")
-in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed to look at the page with")
 
 
 def test_the_daemon_finds_the_one_code_location_with_everything_switched_on(live: LivePage) -> None:
@@ -64,19 +60,15 @@ def test_the_doctor_finds_the_daemon_alive_and_everything_switched_on(live: Live
 
 
 @pytest.fixture(scope="module")
-def tab(live: LivePage) -> Iterator[Tab]:
+def tab(live: LivePage, browser: Browser) -> Tab:
     # A run must have been there, or there is nothing to see.
     _run_of_the_sensor(live)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        tab = browser.new_page(viewport={"width": 1600, "height": 1000}, base_url=live.page.url)
-        tab.set_default_timeout(20_000)
-        expect.set_options(timeout=20_000)
-        yield tab
-        browser.close()
+    tab = browser.new_page(viewport={"width": 1600, "height": 1000}, base_url=live.page.url)
+    tab.set_default_timeout(20_000)
+    expect.set_options(timeout=20_000)
+    return tab
 
 
-@in_a_browser
 def test_the_graph_shows_the_three_groups_in_order(tab: Tab) -> None:
     tab.goto("/asset-groups")
     for group in ("raw", "derived", "reports"):
@@ -84,7 +76,6 @@ def test_the_graph_shows_the_three_groups_in_order(tab: Tab) -> None:
     expect(tab.get_by_text("Materialize all")).to_be_visible()
 
 
-@in_a_browser
 def test_the_page_of_an_asset_shows_its_grain_columns_group_kinds_and_figures(tab: Tab) -> None:
     sessions = TABLES["sessions"]
     tab.goto("/assets/sessions?view=overview")
@@ -97,7 +88,6 @@ def test_the_page_of_an_asset_shows_its_grain_columns_group_kinds_and_figures(ta
         expect(tab.get_by_text(text, exact=True).first).to_be_attached()
 
 
-@in_a_browser
 def test_the_page_of_an_asset_shows_its_checks_and_how_they_ended(tab: Tab) -> None:
     tab.goto("/assets/sessions?view=checks")
     for check in ("session_ids_are_unique", "sessions_are_inside_their_day", "every_raw_session_is_told"):

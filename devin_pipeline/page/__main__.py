@@ -1,0 +1,60 @@
+"""`python -m devin_pipeline.page`: Dagster's webserver with the guard before it, on loopback."""
+
+import contextlib
+import signal
+from typing import Any
+
+import click
+import dagster as dg
+import uvicorn
+from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRequestContext
+from dagster._core.workspace.load_target import WorkspaceFileTarget
+from dagster._utils.log import configure_loggers
+from dagster_webserver.cli import DEFAULT_DB_STATEMENT_TIMEOUT, DEFAULT_POOL_MAX_OVERFLOW, DEFAULT_POOL_RECYCLE
+from dagster_webserver.version import __version__
+from dagster_webserver.webserver import DagsterWebserver
+from starlette.middleware import Middleware
+
+from devin_pipeline.page.guard import Guard
+
+
+class GuardedWebserver(DagsterWebserver[WorkspaceProcessContext, WorkspaceRequestContext]):
+    """Dagster's webserver, answering only what the guard lets through."""
+
+    def __init__(self, context: WorkspaceProcessContext, port: int) -> None:
+        self._port = port
+        super().__init__(context, live_data_poll_rate=2000)
+
+    def build_middleware(self) -> list[Middleware]:
+        """The guard before everything else."""
+        return [Middleware(Guard, port=self._port), *super().build_middleware()]
+
+    def make_security_headers(self) -> dict[str, str]:
+        """Dagster's headers of the page, and that no other page may frame it."""
+        return {**super().make_security_headers(), "X-Frame-Options": "DENY"}
+
+
+@click.command()
+@click.option("--workspace", "-w", required=True)
+@click.option("--port", "-p", required=True, type=int)
+def main(workspace: str, port: int) -> None:
+    """Serve the page of the DAGSTER_HOME until a signal stops it."""
+    configure_loggers(log_level="INFO")
+    # As an exception, so that what was opened is closed; a shell may have left SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt), dg.DagsterInstance.get() as instance:
+        instance.optimize_for_webserver(DEFAULT_DB_STATEMENT_TIMEOUT, DEFAULT_POOL_RECYCLE, DEFAULT_POOL_MAX_OVERFLOW)
+        with WorkspaceProcessContext(
+            instance,
+            workspace_load_target=WorkspaceFileTarget([workspace]),
+            version=__version__,
+            code_server_log_level="warning",
+        ) as context:
+            app: Any = GuardedWebserver(context, port).create_asgi_app()
+            # Tabs keep websockets open: without a limit, stopping would wait for them.
+            uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Which requests the page answers: those of its own tabs and of programs on this machine, not those of other sites.
+
+Dagster's webserver knows no login, takes mutations over GET and in bodies that a browser sends across sites without
+asking, and believes any Host. So any site that is open in a browser on the same machine could operate it. The guard
+stands before all its routes and looks at headers only, never at bodies.
+"""
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+_POLICY_VIOLATION = 1008
+
+
+class Guard:
+    """ASGI middleware for a page served over plain HTTP on loopback.
+
+    Args:
+        app: What is guarded.
+        port: The port of 127.0.0.1 it is served at.
+    """
+
+    def __init__(self, app: ASGIApp, port: int) -> None:
+        self._app = app
+        self._url = f"http://127.0.0.1:{port}"
+        # Browsers leave the port out where it is the default one.
+        suffix = "" if port == 80 else f":{port}"
+        self._hosts = (f"127.0.0.1{suffix}", f"localhost{suffix}")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it: 403 with a text that says why; a websocket is closed before it opens."""
+        why = None if scope["type"] == "lifespan" else self._why_not(scope)
+        if why is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await WebSocketClose(_POLICY_VIOLATION, why)(scope, receive, send)
+        else:
+            told = f"This request is refused.\nThe reason: {why}.\nTo see the page, type {self._url} into the browser."
+            await PlainTextResponse(told, status_code=403)(scope, receive, send)
+
+    def _why_not(self, scope: Scope) -> str | None:
+        """Why a request is refused; None if it is not."""
+        headers = Headers(scope=scope)
+        hosts = headers.getlist("host")
+        # A name of another's domain may be pointed at 127.0.0.1 (DNS rebinding); its pages would then be of our origin.
+        if len(hosts) != 1 or hosts[0] not in self._hosts:
+            return f"it is not addressed to {' or '.join(self._hosts)}"
+        own = f"http://{hosts[0]}"
+        if any(origin != own for origin in headers.getlist("origin")):
+            return "another site makes it (Origin)"
+        # Images, scripts, links and frames of another site carry no Origin.
+        if any(site not in ("same-origin", "none") for site in headers.getlist("sec-fetch-site")):
+            return "another site makes it (Sec-Fetch-Site)"
+        if any(not referer.startswith(f"{own}/") for referer in headers.getlist("referer")):
+            return "another site makes it (Referer)"
+        if scope["type"] == "websocket":
+            return None if "origin" in headers else "a websocket must tell its Origin"
+        return _why_not_asked_so(scope["method"], scope["path"], headers.getlist("content-type"))
+
+
+def _why_not_asked_so(method: str, path: str, content_types: list[str]) -> str | None:
+    # By its beginning: Starlette's route for it matches "/graphql\n" too.
+    if not path.startswith("/graphql"):
+        # Nothing but GraphQL changes anything: events are not to be reported from outside (`/report_asset_…`).
+        return None if method in ("GET", "HEAD") else "only /graphql takes it"
+    if method != "POST":
+        return "/graphql takes POST only"
+    # Dagster looks for this name anywhere in the header, and takes `?query=` with any other: both would let through
+    # what a browser sends across sites without asking first, such as "text/plain; application/json".
+    if [content_type.partition(";")[0].strip() for content_type in content_types] != ["application/json"]:
+        return "/graphql takes application/json only"
+    return None

@@ -1,0 +1,117 @@
+"""The processes of Dagster's own `dagster dev`, with the guarded page in the place of its webserver.
+
+One code server holds the pipeline's code, so that "Reload" on the page is for the daemon too.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+_SECONDS_TO_LOAD = 180
+_SECONDS_TO_STOP = 7.5
+_SECONDS_TO_STOP_PAGE_AND_DAEMON = 4
+
+
+class StoppedByItself(Exception):
+    """A process ended though nobody asked it to.
+
+    Attributes:
+        name: Which one, with its article.
+        exit_code: Its exit code; negative for the signal that ended it. None when it never became ready.
+    """
+
+    def __init__(self, name: str, exit_code: int | None) -> None:
+        super().__init__(name)
+        self.name = name
+        self.exit_code = exit_code
+
+
+def run_until(stopped: threading.Event, *, module: str, location: str, port: int) -> bool:
+    """Run the page of the DAGSTER_HOME at 127.0.0.1 and the daemon.
+
+    Args:
+        stopped: Ends it when set.
+        module: Module of the definitions.
+        location: Name of the code location, by which Dagster keeps states and cursors.
+        port: Port of the page.
+
+    Returns:
+        True if the code server is not done yet, as while a run is going on: it ends by itself, in the background.
+
+    Raises:
+        StoppedByItself: A process ended, and so the others were stopped.
+    """
+    with tempfile.TemporaryDirectory(prefix="devin-pipeline-") as folder:
+        code = Path(folder) / "code"
+        workspace = Path(folder) / "workspace.yaml"
+        served_code = {"grpc_server": {"socket": str(code), "location_name": location}}
+        workspace.write_text(json.dumps({"load_from": [served_code]}))
+        running: dict[str, subprocess.Popen[bytes]] = {}
+
+        def start(name: str, *words: str) -> None:
+            # Sessions of their own: Ctrl-C in a terminal is for us, and they are stopped in order.
+            # Dagster lets a .env in its folder override the environment, and so the demo's keys with live ones.
+            running[name] = subprocess.Popen(  # noqa: S603 - our own words
+                [sys.executable, *words], cwd=os.environ["DAGSTER_HOME"], start_new_session=True
+            )
+
+        try:
+            served = ["--socket", str(code), "--module-name", module, "--location-name", location]
+            start("the code server", "-m", "dagster", "code-server", "start", "--log-level", "warning", *served)
+            _wait_for(code, running, stopped)
+            start("the daemon", "-m", "dagster._daemon", "run", "--workspace", str(workspace))
+            options = ["--workspace", str(workspace), "--port", str(port)]
+            start("the page", "-m", "devin_pipeline.page", *options)
+            while not stopped.wait(timeout=0.5):
+                _require_alive(running)
+        finally:
+            deadline = time.monotonic() + _SECONDS_TO_STOP
+            code_server, *others = running.values()
+            _stop(others)
+            # Never killed: it waits for a run that is going on. Such a run would stay "started" for ever, and with
+            # `max_concurrent_runs: 1` no other would start.
+            code_server.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code_server.wait(timeout=deadline - time.monotonic())
+        return code_server.poll() is None
+
+
+def _wait_for(code: Path, running: dict[str, subprocess.Popen[bytes]], stopped: threading.Event) -> None:
+    """Wait until the code is loaded: the socket listens from then on."""
+    deadline = time.monotonic() + _SECONDS_TO_LOAD
+    while not stopped.wait(timeout=0.1):
+        _require_alive(running)
+        with socket.socket(socket.AF_UNIX) as probe:
+            if code.exists() and probe.connect_ex(str(code)) == 0:
+                return
+        if time.monotonic() > deadline:
+            raise StoppedByItself("the code server", None)
+
+
+def _require_alive(running: dict[str, subprocess.Popen[bytes]]) -> None:
+    for name, process in running.items():
+        if process.poll() is not None:
+            raise StoppedByItself(name, process.returncode)
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ask all to stop; whatever is left after a few seconds is killed, with all it started."""
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    deadline = time.monotonic() + _SECONDS_TO_STOP_PAGE_AND_DAEMON
+    for process in processes:
+        try:
+            process.wait(timeout=max(0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

@@ -1,0 +1,353 @@
+"""What the guarded page refuses, over real sockets and from real pages of other sites in a real browser.
+
+Each attack is made on the unguarded webserver of the same instance too, where it must succeed: else it proves nothing.
+"""
+
+import asyncio
+import http.client
+import http.server
+import itertools
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import pytest
+from playwright.sync_api import Browser
+from playwright.sync_api import Page as Tab
+from starlette.responses import PlainTextResponse
+
+from devin_pipeline.page import Guard
+from devin_pipeline_tests.dagster_ui.conftest import REBOUND, LivePage
+from devin_pipeline_tests.dagster_ui.running import Page, environment, eventually, free_port, started
+
+pytestmark = pytest.mark.xdist_group("live")
+
+Headers = tuple[tuple[str, str], ...]
+JSON = ("Content-Type", "application/json")
+UPGRADE: Headers = (
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "x3JJHMbDL1EzLkh9GBhXDw=="),
+    ("Sec-WebSocket-Protocol", "graphql-ws"),
+)
+_fresh = itertools.count()
+
+
+def a_pool() -> str:
+    """A name that no pool of the instance has yet."""
+    return f"pool_{next(_fresh)}"
+
+
+def limit(pool: str) -> str:
+    """A mutation that shows in the instance and harms nothing."""
+    return f'mutation {{ setConcurrencyLimit(concurrencyKey: "{pool}", limit: 1) }}'
+
+
+def pools(page: Page) -> set[str]:
+    """The pools whose limit somebody has set."""
+    return {
+        each["concurrencyKey"]
+        for each in page.ask("{ instance { concurrencyLimits { concurrencyKey } } }")["instance"]["concurrencyLimits"]
+    }
+
+
+def forged_events(page: Page) -> set[str]:
+    """The assets that are none of ours and have an event."""
+    found = page.ask("{ assetsOrError { ... on AssetConnection { nodes { key { path } } } } }")
+    names = {node["key"]["path"][0] for node in found["assetsOrError"]["nodes"]}
+    return {name for name in names if name.startswith("pool_")}
+
+
+def changed(page: Page) -> set[str]:
+    """What was changed by name, as a limit or as an event."""
+    return pools(page) | forged_events(page)
+
+
+@pytest.fixture(scope="module")
+def unguarded(live: LivePage, bytecode: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """Dagster's own webserver over the same instance."""
+    port = free_port()
+    page = Page(f"http://127.0.0.1:{port}")
+    command = ["dagster-webserver", "--empty-workspace", "-h", "127.0.0.1", "-p", str(port)]
+    log = tmp_path_factory.mktemp("unguarded") / "log"
+    with started(command, environment(live.settings, bytecode), log):
+        eventually(page.answers, 60, "the unguarded page answers")
+        yield page
+
+
+# Request by request
+
+
+def status(page: Page, method: str, path: str, headers: Headers = (), body: str = "") -> int:
+    """The status of one request with these headers and, unless they have one, the Host of the page."""
+    own = page.url.removeprefix("http://")
+    connection = http.client.HTTPConnection(own, timeout=30)
+    connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+    for name, value in (*(() if dict(headers).keys() & {"Host"} else (("Host", own),)), *headers):
+        connection.putheader(name, value.replace("OWN", own))
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body.encode())
+    try:
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/", ()),
+        ("/runs", (("Accept", "text/html"),)),
+        ("/server_info", (("Host", "localhost:PORT"),)),
+        ("/server_info", (("Origin", "http://OWN"),)),
+        ("/server_info", (("Sec-Fetch-Site", "none"),)),
+        ("/server_info", (("Sec-Fetch-Site", "same-origin"), ("Referer", "http://OWN/runs"))),
+    ],
+)
+def test_the_page_and_programs_on_this_machine_are_answered(live: LivePage, path: str, headers: Headers) -> None:
+    port = live.page.url.rpartition(":")[2]
+    assert status(live.page, "GET", path, tuple((name, value.replace("PORT", port)) for name, value in headers)) == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (("Host", "rebound.example:PORT"),),
+        (("Host", "127.0.0.1"),),
+        (("Host", "127.0.0.1:1"),),
+        (("Host", "127.0.0.1.nip.example:PORT"),),
+        (("Host", "OWN"), ("Host", "rebound.example")),
+        (("Host", ""),),
+        (("Origin", "http://evil.example"),),
+        (("Origin", "null"),),
+        (("Origin", "http://127.0.0.1"),),
+        (("Origin", "https://OWN"),),
+        (("Origin", "http://OWN.evil.example"),),
+        # The names of loopback are two origins: who listens on [::1] at this port is not us.
+        (("Origin", "http://localhost:PORT"),),
+        (("Origin", "http://OWN"), ("Origin", "http://evil.example")),
+        (("Sec-Fetch-Site", "cross-site"),),
+        (("Sec-Fetch-Site", "same-site"),),
+        (("Referer", "http://evil.example/"),),
+        (("Referer", "http://OWN.evil.example/"),),
+        (("Referer", "http://127.0.0.1:1/"),),
+    ],
+)
+def test_what_is_addressed_to_another_host_or_made_by_another_site_is_refused(
+    live: LivePage, unguarded: Page, headers: Headers
+) -> None:
+    port = live.page.url.rpartition(":")[2]
+    sent = tuple((name, value.replace("PORT", port)) for name, value in headers)
+    assert status(live.page, "GET", "/server_info", sent) == 403
+    origin = () if "Origin" in dict(sent) else (("Origin", "http://OWN"),)
+    assert status(live.page, "GET", "/graphql", (*UPGRADE, *origin, *sent)) != 101
+    assert status(unguarded, "GET", "/server_info", sent) == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "body"),
+    [
+        ("GET", "/graphql?query=MUTATION", (), ""),
+        ("GET", "/graphql?query=MUTATION", (JSON,), ""),
+        ("GET", "/graphql?query=MUTATION", (("Origin", "http://OWN"), ("Sec-Fetch-Site", "same-origin")), ""),
+        # Dagster's route takes a line feed at its end for nothing.
+        ("GET", "/graphql%0A?query=MUTATION", (), ""),
+        ("POST", "/graphql?query=MUTATION", (), ""),
+        ("POST", "/graphql?query=MUTATION", (("Content-Type", "text/plain"),), ""),
+        ("POST", "/graphql?query=MUTATION", (("Content-Type", "multipart/form-data; boundary=x"),), "--x--"),
+        ("POST", "/graphql?query=MUTATION", (("Content-Type", "application/x-www-form-urlencoded"),), ""),
+        ("POST", "/graphql?query=MUTATION", (("Content-Type", "Application/JSON"),), "{}"),
+        ("POST", "/graphql", (("Content-Type", "application/graphql"),), "PLAIN"),
+        ("POST", "/graphql", (("Content-Type", "text/plain; application/json"),), "BODY"),
+        ("POST", "/graphql", (("Content-Type", "application/jsonp"),), "BODY"),
+        ("POST", "/report_asset_materialization/NAME", (JSON,), "{}"),
+        ("POST", "/report_asset_materialization/NAME", (), ""),
+        ("POST", "/report_asset_observation/NAME", (JSON,), '{"metadata": {"a": "b"}}'),
+        ("POST", "/report_asset_check/NAME?check_name=c&passed=true", (), ""),
+    ],
+)
+def test_nothing_but_json_posted_to_graphql_changes_anything(
+    live: LivePage, unguarded: Page, method: str, path: str, headers: Headers, body: str
+) -> None:
+    def attack(page: Page, name: str) -> int:
+        mutation = limit(name)
+        text = body.replace("BODY", f'{{"query": {json.dumps(mutation)}}}').replace("PLAIN", mutation)
+        return status(page, method, path.replace("MUTATION", quote(mutation)).replace("NAME", name), headers, text)
+
+    ours, theirs = a_pool(), a_pool()
+    assert attack(live.page, ours) == 403
+    assert attack(unguarded, theirs) == 200
+    assert ours not in changed(live.page)
+    # An evaluation alone makes no asset.
+    assert "report_asset_check" in path or theirs in changed(live.page)
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "PUT", "DELETE", "HEAD"])
+def test_no_other_method_reaches_graphql(live: LivePage, method: str) -> None:
+    assert status(live.page, method, "/graphql", (("Access-Control-Request-Method", "POST"),)) == 403
+
+
+def test_a_websocket_opens_for_the_page_alone(live: LivePage, unguarded: Page) -> None:
+    assert status(live.page, "GET", "/graphql", (*UPGRADE, ("Origin", "http://OWN"))) == 101
+    for foreign in ((), (("Origin", "http://evil.example"),)):
+        assert status(live.page, "GET", "/graphql", (*UPGRADE, *foreign)) == 403
+        assert status(unguarded, "GET", "/graphql", (*UPGRADE, *foreign)) == 101
+
+
+def test_at_the_default_port_hosts_and_origins_have_none() -> None:
+    async def ask(url: str) -> int:
+        guarded = httpx.ASGITransport(Guard(PlainTextResponse("seen"), port=80))
+        async with httpx.AsyncClient(transport=guarded) as client:
+            return (await client.get(url, headers={"Origin": "http://localhost"})).status_code
+
+    assert asyncio.run(ask("http://localhost/")) == 200
+    assert asyncio.run(ask("http://localhost:3000/")) == 403
+
+
+# From pages in a browser
+
+# Functions (page, name, mutation) of a page of another site; each ends when the browser is done with it.
+DONE_BY_AN_ELEMENT = """(page, name, mutation) => new Promise(done => {
+    const element = document.createElement(TAG);
+    element.onload = element.onerror = () => done();
+    element[ATTRIBUTE] = `${page}/graphql?query=${encodeURIComponent(mutation)}`;
+    document.body.append(element); })"""
+DONE_BY_A_FORM = """(page, name, mutation) => new Promise(done => {
+    const frame = document.createElement('iframe'), form = document.createElement('form');
+    frame.name = name;
+    document.body.append(frame, form);
+    frame.onload = () => done();
+    Object.assign(form, {method: 'post', enctype: ENCTYPE, target: name,
+                         action: `${page}/graphql?query=${encodeURIComponent(mutation)}`});
+    form.submit(); })"""
+ATTACKS = {
+    "an image": DONE_BY_AN_ELEMENT.replace("TAG", "'img'").replace("ATTRIBUTE", "'src'"),
+    "a script": DONE_BY_AN_ELEMENT.replace("TAG", "'script'").replace("ATTRIBUTE", "'src'"),
+    "a form": DONE_BY_A_FORM.replace("ENCTYPE", "'application/x-www-form-urlencoded'"),
+    "a form with files": DONE_BY_A_FORM.replace("ENCTYPE", "'multipart/form-data'"),
+    "a GET": """(page, name, mutation) =>
+        fetch(`${page}/graphql?query=${encodeURIComponent(mutation)}`, {mode: 'no-cors'})""",
+    "a text with ?query=": """(page, name, mutation) =>
+        fetch(`${page}/graphql?query=${encodeURIComponent(mutation)}`, {method: 'POST', mode: 'no-cors', body: 'x'})""",
+    "JSON that calls itself text": """(page, name, mutation) =>
+        fetch(`${page}/graphql`, {method: 'POST', mode: 'no-cors', body: JSON.stringify({query: mutation}),
+                                  headers: {'Content-Type': 'text/plain; application/json'}})""",
+    "an event": """(page, name) =>
+        fetch(`${page}/report_asset_materialization/${name}`, {method: 'POST', mode: 'no-cors'})""",
+}
+AS_JSON = """([page, mutation]) => fetch(`${page}/graphql`, {
+    method: 'POST', body: JSON.stringify({query: mutation}), headers: {'Content-Type': 'application/json'}
+}).then(answer => answer.status, () => 'refused by the browser')"""
+WEBSOCKET = """page => new Promise(done => {
+    const socket = new WebSocket(`${page.replace('http', 'ws')}/graphql`, 'graphql-ws');
+    socket.onopen = () => done('opened');
+    socket.onerror = () => done('refused'); })"""
+
+
+class _ASite(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><title>A site</title><body>")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def port_of_a_site() -> Iterator[int]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _ASite) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+@pytest.fixture(scope="module", params=["127.0.0.1", "evil.localhost"])
+def site(request: pytest.FixtureRequest, browser: Browser, port_of_a_site: int) -> Iterator[Tab]:
+    """A page of a neighbour on this machine, and one of a site that the browser takes for another."""
+    tab = browser.new_page()
+    tab.goto(f"http://{request.param}:{port_of_a_site}/")
+    yield tab
+    tab.close()
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_another_site_changes_nothing(site: Tab, live: LivePage, unguarded: Page, attack: str) -> None:
+    ours, theirs = a_pool(), a_pool()
+    for page, name in ((live.page, ours), (unguarded, theirs)):
+        site.evaluate(
+            f"([page, name, mutation]) => ({ATTACKS[attack]})(page, name, mutation)", [page.url, name, limit(name)]
+        )
+    assert changed(unguarded) & {ours, theirs} == {theirs}
+
+
+def test_another_site_opens_no_websocket_and_frames_nothing(site: Tab, live: LivePage, unguarded: Page) -> None:
+    assert site.evaluate(WEBSOCKET, live.page.url) == "refused"
+    assert site.evaluate(WEBSOCKET, unguarded.url) == "opened"
+    assert site.evaluate(AS_JSON, [live.page.url, limit(a_pool())]) == "refused by the browser"
+    shown = {page.url: _framed(site, page.url) for page in (live.page, unguarded)}
+    assert "Dagster" not in shown[live.page.url]
+    assert "Dagster" in shown[unguarded.url]
+
+
+def _framed(site: Tab, url: str) -> str:
+    site.evaluate(
+        """url => new Promise(done => { const frame = document.createElement('iframe');
+             frame.onload = () => done(); frame.src = url; document.body.append(frame); })""",
+        url,
+    )
+    return site.frames[-1].content()
+
+
+def test_a_name_that_was_pointed_at_this_machine_changes_nothing(
+    browser: Browser, live: LivePage, unguarded: Page
+) -> None:
+    # To the browser its page is of the same origin as what it asks: no Origin is foreign, no preflight is needed.
+    ours, theirs = a_pool(), a_pool()
+    answers = [
+        _ask_from_its_own_page(browser, page.url.replace("127.0.0.1", REBOUND), name)
+        for page, name in ((live.page, ours), (unguarded, theirs))
+    ]
+    assert answers == [403, 200]
+    assert pools(unguarded) & {ours, theirs} == {theirs}
+
+
+def test_the_page_itself_changes_what_it_is_told_to(browser: Browser, live: LivePage) -> None:
+    name = a_pool()
+    assert _ask_from_its_own_page(browser, live.page.url, name) == 200
+    assert name in pools(live.page)
+
+
+def _ask_from_its_own_page(browser: Browser, url: str, pool: str) -> object:
+    tab = browser.new_page()
+    try:
+        tab.goto(f"{url}/server_info")
+        return tab.evaluate(AS_JSON, [url, limit(pool)])
+    finally:
+        tab.close()
+
+
+def test_a_picture_in_what_the_page_shows_changes_nothing(browser: Browser, live: LivePage) -> None:
+    # Dagster draws Markdown of metadata and descriptions with its pictures: they are asked from its own origin.
+    name = a_pool()
+    tab = browser.new_page()
+    tab.goto(f"{live.page.url}/server_info")
+    tab.evaluate(
+        f"([page, name, mutation]) => ({ATTACKS['an image']})(page, name, mutation)", [live.page.url, name, limit(name)]
+    )
+    tab.close()
+    assert name not in pools(live.page)
+
+
+def test_no_other_page_may_frame_it(browser: Browser, live: LivePage) -> None:
+    tab = browser.new_page()
+    answer = tab.goto(live.page.url)
+    assert answer is not None
+    assert answer.headers["x-frame-options"] == "DENY"
+    assert "object-src 'none'" in answer.headers["content-security-policy"]
+    tab.close()

@@ -1,0 +1,122 @@
+"""`devin-pipeline ui`: what runs while it runs, and how it ends."""
+
+import os
+import shutil
+import signal
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import httpx
+import pytest
+
+from devin_pipeline.emulator import EmulatorServer, Enterprise
+from devin_pipeline_tests.dagster_ui.running import (
+    Page,
+    environment,
+    eventually,
+    free_port,
+    live_settings,
+    run,
+    started,
+    today,
+)
+
+LONGER_THAN_STOPPING_TAKES = 12
+pytestmark = pytest.mark.skipif(shutil.which("ps") is None, reason="no ps is installed to look at processes with")
+
+
+def processes_of(process: subprocess.Popen[bytes]) -> dict[str, int]:
+    """The processes that a command started: the module that each runs, and its id."""
+    lines = [line.split() for line in _ps("ppid=,pid=,args=", "-A").splitlines()]
+    return {words[4]: int(words[1]) for words in lines if words[0] == str(process.pid) and words[3:4] == ["-m"]}
+
+
+def runs_still(pid: int) -> bool:
+    """False too for what has ended and waits for its end to be noticed."""
+    return _ps("stat=", "-p", str(pid)).strip()[:1] not in ("", "Z")
+
+
+def _ps(columns: str, *which: str) -> str:
+    return subprocess.run(["ps", *which, "-o", columns], check=False, capture_output=True, text=True).stdout
+
+
+def test_a_run_that_is_going_on_when_the_page_is_stopped_ends_well_in_the_background(
+    tmp_path: Path, bytecode: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enterprise = Enterprise.synthetic(seed=3, sessions=20, days=3)
+    with EmulatorServer(enterprise, latency_seconds=LONGER_THAN_STOPPING_TAKES) as server:
+        settings = live_settings(server, tmp_path, today() - timedelta(days=2))
+        port, log = free_port(), tmp_path / "log"
+        page = Page(f"http://127.0.0.1:{port}")
+        command = ["devin-pipeline", "ui", "--port", str(port)]
+        with started(command, environment(settings, bytecode), log, tmp_path) as process:
+            eventually(page.answers, 60, "the page answers")
+            assert httpx.get(page.url, headers={"Host": "evil.example"}).status_code == 403
+            running = processes_of(process)
+            assert set(running) == {"dagster", "dagster._daemon", "devin_pipeline.page"}
+            run_id = _launch(page)
+            eventually(lambda: page.run_status(run_id) == "STARTED", 60, "the daemon starts the run")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=30) == 0, log.read_text()
+            assert not runs_still(running["dagster._daemon"])
+            assert not runs_still(running["devin_pipeline.page"])
+            assert "The code server is not done yet" in log.read_text()
+
+            monkeypatch.setenv("DAGSTER_HOME", settings["DAGSTER_HOME"])
+            with dg.DagsterInstance.get() as instance:
+                eventually(lambda: _is_finished(instance, run_id), 60, "the run ends")
+                assert instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.SUCCESS  # type: ignore[union-attr] # it was launched
+            eventually(lambda: not runs_still(running["dagster"]), 30, "the code server ends after it")
+
+
+def test_a_page_that_stopped_by_itself_ends_the_command_which_says_so(tmp_path: Path, bytecode: Path) -> None:
+    port, log = free_port(), tmp_path / "log"
+    page = Page(f"http://127.0.0.1:{port}")
+    command = ["devin-pipeline", "ui", "--demo", "--port", str(port)]
+    env = environment({}, bytecode)
+    with started(command, env, log, tmp_path) as process:
+        eventually(page.answers, 60, "the page answers")
+        running = processes_of(process)
+        assert set(running) == {"dagster", "dagster._daemon", "devin_pipeline.page"}
+        assert _locations(page) == ["devin_pipeline"]
+
+        another = run(["devin-pipeline", "ui", "--demo", "--port", str(port)], env)
+        assert another.returncode == 2
+        assert f"Port {port} cannot be used.\n" in another.stdout
+
+        os.kill(running["devin_pipeline.page"], signal.SIGKILL)
+        assert process.wait(timeout=30) == 1
+        assert "The page stopped by itself.\nExit code -9.\n" in log.read_text()
+        assert "DEMO DATA" in log.read_text()
+        eventually(lambda: not runs_still(running["dagster"]), 30, "the code server ends too")
+
+
+def _launch(page: Page) -> str:
+    selector = {
+        "repositoryName": "__repository__",
+        "repositoryLocationName": "devin_pipeline",
+        "jobName": "__ASSET_JOB",
+        "assetSelection": [{"path": ["raw_sessions_v3"]}],
+    }
+    day = (today() - timedelta(days=1)).isoformat()
+    launched = page.ask(
+        """mutation($run: ExecutionParams!) { launchRun(executionParams: $run) {
+             __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }""",
+        run={"selector": selector, "executionMetadata": {"tags": [{"key": "dagster/partition", "value": day}]}},
+    )["launchRun"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+    run_id: str = launched["run"]["runId"]
+    return run_id
+
+
+def _is_finished(instance: dg.DagsterInstance, run_id: str) -> bool:
+    found = instance.get_run_by_id(run_id)
+    return found is not None and found.is_finished
+
+
+def _locations(page: Page) -> list[Any]:
+    found = page.ask("{ workspaceOrError { ... on Workspace { locationEntries { name } } } }")
+    return [entry["name"] for entry in found["workspaceOrError"]["locationEntries"]]
