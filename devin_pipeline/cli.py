@@ -658,7 +658,8 @@ def emulator(port: int, sessions: int, days: int, seed: int, faults: float, faul
 @main.command()
 @click.option("--demo", is_flag=True, help="The demo's Dagster, with the emulator running beside it.")
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
-def ui(demo: bool, port: int) -> None:
+@click.option("--read-only", is_flag=True, help="The page alone, for looking: it changes nothing, and no daemon runs.")
+def ui(demo: bool, port: int, read_only: bool) -> None:
     """Open Dagster's page and its daemon on loopback, until stopped.
 
     The page answers its own tabs and programs on this machine; what other sites make a browser send it refuses.
@@ -677,18 +678,32 @@ def ui(demo: bool, port: int) -> None:
     stopped = _stop_on_signal()
     with enterprise.served() if enterprise else nullcontext():
         _say_demo(demo)
-        click.echo(f"Dagster's own command, without the guard: {_settings()} uv run dg dev --port {port}")
+        click.echo(f"Dagster's own command, without the guard: {_page_command(port, read_only)}")
         if enterprise:
             click.echo("In another shell, a run: " + _dg_command(enterprise.last_day, enterprise.last_day))
             _warn_of_dotenv()
         click.echo(f"Opening http://127.0.0.1:{port} … stop it with Ctrl-C.")
         try:
-            still_busy = run_until(stopped, module="devin_pipeline.definitions", location="devin_pipeline", port=port)
+            still_busy = run_until(
+                stopped,
+                module="devin_pipeline.definitions",
+                location="devin_pipeline",
+                port=port,
+                read_only=read_only,
+            )
         except StoppedByItself as error:
             why = "it was not ready in time" if error.exit_code is None else f"exit code {error.exit_code}"
             raise Failed(f"{error.name} stopped by itself", why, "Its last lines above say more") from None
     if still_busy:
         click.echo("The code server is not done yet, perhaps because of a run; it ends by itself.", err=True)
+
+
+def _page_command(port: int, read_only: bool) -> str:
+    """Dagster's own command for a page, with the daemon or for reading only."""
+    if read_only:
+        workspace = shlex.quote(str(_shipped("workspace.yaml")))
+        return f"{_settings()} uv run dagster-webserver --read-only -w {workspace} -p {port}"
+    return f"{_settings()} uv run dg dev --port {port}"
 
 
 def _require_free(port: int) -> None:

@@ -37,7 +37,8 @@ class GuardedWebserver(DagsterWebserver[WorkspaceProcessContext, WorkspaceReques
 @click.command()
 @click.option("--workspace", "-w", required=True)
 @click.option("--port", "-p", required=True, type=int)
-def main(workspace: str, port: int) -> None:
+@click.option("--read-only", is_flag=True)
+def main(workspace: str, port: int, read_only: bool) -> None:
     """Serve the page of the DAGSTER_HOME until a signal stops it."""
     configure_loggers(log_level="INFO")
     # As an exception, so that what was opened is closed; a shell may have left SIGINT ignored.
@@ -49,6 +50,7 @@ def main(workspace: str, port: int) -> None:
             instance,
             workspace_load_target=WorkspaceFileTarget([workspace]),
             version=__version__,
+            read_only=read_only,
             code_server_log_level="warning",
         ) as context:
             app: Any = GuardedWebserver(context, port).create_asgi_app()

@@ -35,14 +35,15 @@ class StoppedByItself(Exception):
         self.exit_code = exit_code
 
 
-def run_until(stopped: threading.Event, *, module: str, location: str, port: int) -> bool:
-    """Run the page of the DAGSTER_HOME at 127.0.0.1 and the daemon.
+def run_until(stopped: threading.Event, *, module: str, location: str, port: int, read_only: bool) -> bool:
+    """Run the page of the DAGSTER_HOME at 127.0.0.1 and, unless it is for reading only, the daemon.
 
     Args:
         stopped: Ends it when set.
         module: Module of the definitions.
         location: Name of the code location, by which Dagster keeps states and cursors.
         port: Port of the page.
+        read_only: Every mutation is refused, and no daemon runs: the page may stand beside a deployment that has one.
 
     Returns:
         True if the code server is not done yet, as while a run is going on: it ends by itself, in the background.
@@ -68,9 +69,10 @@ def run_until(stopped: threading.Event, *, module: str, location: str, port: int
             served = ["--socket", str(code), "--module-name", module, "--location-name", location]
             start("the code server", "-m", "dagster", "code-server", "start", "--log-level", "warning", *served)
             _wait_for(code, running, stopped)
-            start("the daemon", "-m", "dagster._daemon", "run", "--workspace", str(workspace))
+            if not read_only:
+                start("the daemon", "-m", "dagster._daemon", "run", "--workspace", str(workspace))
             options = ["--workspace", str(workspace), "--port", str(port)]
-            start("the page", "-m", "devin_pipeline.page", *options)
+            start("the page", "-m", "devin_pipeline.page", *options, *(["--read-only"] if read_only else []))
             while not stopped.wait(timeout=0.5):
                 _require_alive(running)
         finally:

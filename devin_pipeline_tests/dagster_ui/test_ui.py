@@ -72,16 +72,22 @@ def test_a_run_that_is_going_on_when_the_page_is_stopped_ends_well_in_the_backgr
             eventually(lambda: not runs_still(running["dagster"]), 30, "the code server ends after it")
 
 
-def test_a_page_that_stopped_by_itself_ends_the_command_which_says_so(tmp_path: Path, bytecode: Path) -> None:
+def test_a_page_for_reading_changes_nothing_runs_no_daemon_and_says_when_it_stopped_by_itself(
+    tmp_path: Path, bytecode: Path
+) -> None:
     port, log = free_port(), tmp_path / "log"
     page = Page(f"http://127.0.0.1:{port}")
-    command = ["devin-pipeline", "ui", "--demo", "--port", str(port)]
+    command = ["devin-pipeline", "ui", "--demo", "--read-only", "--port", str(port)]
     env = environment({}, bytecode)
     with started(command, env, log, tmp_path) as process:
         eventually(page.answers, 60, "the page answers")
         running = processes_of(process)
-        assert set(running) == {"dagster", "dagster._daemon", "devin_pipeline.page"}
+        assert set(running) == {"dagster", "devin_pipeline.page"}
         assert _locations(page) == ["devin_pipeline"]
+        wiped = page.ask(
+            """mutation { wipeAssets(assetPartitionRanges: [{assetKey: {path: ["sessions"]}}]) { __typename } }"""
+        )
+        assert wiped["wipeAssets"]["__typename"] == "UnauthorizedError"
 
         another = run(["devin-pipeline", "ui", "--demo", "--port", str(port)], env)
         assert another.returncode == 2
