@@ -164,7 +164,7 @@ class DevinClient:
         v3_key: an enterprise service user's credential, `cog_…`; needed for the two v3 feeds.
         org_id: asks about this organization only, through its own endpoints.
         concurrency: requests in flight at most.
-        timeout_seconds: how long a connection may stall, and how long one answer may take in all.
+        timeout_seconds: how long one answer may take in all, its headers included.
         budget_seconds: how long a window may take, waits included (per hundred pages).
         limits: how much one window may hold.
         sleep: how to wait between tries; None waits so that a failed read does not hold its other threads back.
@@ -204,7 +204,7 @@ class DevinClient:
         self._now = now or _utc_now
         self._patience = Patience(sleep=sleep, clock=clock, random=random)
         self._concurrency = concurrency
-        self._wire = Wire(self.base_url, connections=concurrency, timeout_seconds=timeout_seconds)
+        self._wire = Wire(self.base_url, timeout_seconds=timeout_seconds)
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="devin-api")
 
     def __enter__(self) -> Self:

@@ -5,14 +5,17 @@ The only module that imports httpx. Whether to ask again lives in `retry`; what 
 
 import json
 import logging
+import socket
 import ssl
+import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
@@ -59,46 +62,41 @@ class Answer(NamedTuple):
 
 
 class Wire:
-    """Sends requests over a pool of connections that all threads share.
+    """Sends requests, over one connection of each thread that asks.
 
     Args:
         base_url: a checked address, without a trailing slash.
-        connections: how many may be open at once.
-        timeout_seconds: how long one read may stall, and how long one whole answer may take.
+        timeout_seconds: how long one whole answer may take, its headers included.
     """
 
-    def __init__(self, base_url: str, *, connections: int, timeout_seconds: float) -> None:
+    def __init__(self, base_url: str, *, timeout_seconds: float) -> None:
         # At INFO httpx prints whole URLs, user ids in the query included; httpcore prints headers at DEBUG.
         for name in ("httpx", "httpcore"):
             logging.getLogger(name).setLevel(logging.WARNING)
         self._base_url = base_url
         self._timeout_seconds = timeout_seconds
         is_plain = urlsplit(base_url).scheme == "http"
+        # Plain http is loopback only: a proxy from the environment could not reach it and would see the key.
+        trust_env = not is_plain
         try:
-            self._http = httpx.Client(
-                headers={
-                    "Accept": "application/json",
-                    "Accept-Encoding": "gzip",
-                    "User-Agent": f"devin-pipeline/{_own_version()}",
-                },
-                timeout=timeout_seconds,
-                limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-                follow_redirects=False,
-                # Plain http is loopback only: a proxy from the environment could not reach it and would see the key.
-                trust_env=not is_plain,
-                # Loading the certificates takes 0.1 s; without TLS there is nothing to hold them against.
-                verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else True,
-            )
+            # Loading the certificates takes 0.1 s; without TLS there is nothing to hold them against.
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else httpx.create_ssl_context()
+            first = _Line(_new_http(tls, trust_env=trust_env))
         except (httpx.InvalidURL, ValueError, OSError) as error:
             raise Misconfigured(
                 "No connection can be prepared",
                 f"the proxy or certificate settings of the environment do not hold ({type(error).__name__})",
                 "Check HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
             ) from None
+        self._new_line: Callable[[], _Line] = lambda: _Line(_new_http(tls, trust_env=trust_env))
+        self._lines = [first]
+        self._of_thread = threading.local()
+        self._of_thread.line = first
 
     def close(self) -> None:
-        """Close every connection."""
-        self._http.close()
+        """Close every connection; no thread may be asking any more."""
+        for line in self._lines:
+            line.close()
 
     def get(self, question: Question, params: Sequence[tuple[str, str]], deadline: Deadline) -> Answer:
         """Ask once.
@@ -112,22 +110,102 @@ class Wire:
             DevinError: anything but a 200 whose body arrived whole. Its `more_tries` tells whether to ask again.
         """
         seconds = max(0.001, min(self._timeout_seconds, deadline.remaining()))
-        own_deadline = Deadline.after(seconds, deadline.clock)
+        line = self._line()
         try:
-            with self._http.stream(
-                "GET",
-                f"{self._base_url}{question.path}",
-                params=httpx.QueryParams(list(params)),
-                headers={"Authorization": f"Bearer {question.key.reveal()}"},
-                timeout=seconds,
-            ) as response:
-                if response.status_code == HTTPStatus.OK:
-                    body = _whole_body(response, own_deadline, question)
-                    return Answer(body, http_date(response.headers.get("date")))
-                raise _error_of(response, own_deadline, question)
+            with (
+                line.cut_after(seconds),
+                line.http.stream(
+                    "GET",
+                    f"{self._base_url}{question.path}",
+                    params=httpx.QueryParams(list(params)),
+                    headers={"Authorization": f"Bearer {question.key.reveal()}"},
+                    timeout=seconds,
+                    extensions={"trace": line.see},
+                ) as response,
+            ):
+                if response.status_code != HTTPStatus.OK:
+                    raise _error_of(response, question)
+                answer = Answer(_whole_body(response, question), http_date(response.headers.get("date")))
         except httpx.RequestError as error:
-            # `from None`: the chained exception may quote the header it could not send.
-            raise _no_connection(error, question) from None
+            if not line.is_cut:
+                # `from None`: the chained exception may quote the header it could not send.
+                raise _no_connection(error, question) from None
+        # A body that ends where its connection does looks whole when we cut it.
+        if line.is_cut:
+            raise Unreachable(
+                f"{question.name} could not be read",
+                "no whole answer came in time",
+                "Check the network, then run again",
+                more_tries=MORE_TRIES,
+            )
+        return answer
+
+    def _line(self) -> "_Line":
+        line: _Line | None = getattr(self._of_thread, "line", None)
+        if line is None:
+            line = self._of_thread.line = self._new_line()
+            self._lines.append(line)
+        return line
+
+
+class _Line:
+    """One thread's connection, which can be cut while the thread waits for it.
+
+    httpx bounds each read of a socket, so an answer that comes byte by byte, headers included, would never end.
+    """
+
+    def __init__(self, http: httpx.Client) -> None:
+        self.http = http
+        self.is_cut = False
+        self._socket: socket.socket | None = None
+
+    def see(self, event: str, info: Mapping[str, Any]) -> None:
+        """Note the socket of a new connection, which httpx tells of."""
+        if event == "connection.connect_tcp.complete":
+            self._let_go()
+            # A second handle on it: TLS takes the first one over, and shutting down either ends both.
+            self._socket = info["return_value"].get_extra_info("socket").dup()
+
+    @contextmanager
+    def cut_after(self, seconds: float) -> Iterator[None]:
+        """Cut the connection unless what is done meanwhile ends in time."""
+        self.is_cut = False
+        timer = threading.Timer(seconds, self._cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.http.close()
+        self._let_go()
+
+    def _cut(self) -> None:
+        self.is_cut = True
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _let_go(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+
+
+def _new_http(tls: ssl.SSLContext, *, trust_env: bool) -> httpx.Client:
+    return httpx.Client(
+        headers={
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "User-Agent": f"devin-pipeline/{_own_version()}",
+        },
+        limits=httpx.Limits(max_connections=1),
+        follow_redirects=False,
+        trust_env=trust_env,
+        verify=tls,
+    )
 
 
 def _own_version() -> str:
@@ -137,8 +215,8 @@ def _own_version() -> str:
         return "0"
 
 
-def _whole_body(response: httpx.Response, deadline: Deadline, question: Question) -> bytes:
-    """Read a body piece by piece, so that a trickle meets the deadline and a bomb meets the cap."""
+def _whole_body(response: httpx.Response, question: Question) -> bytes:
+    """Read a body piece by piece, so that a bomb meets the cap."""
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding in ("", "identity"):
         unfold = None
@@ -158,13 +236,6 @@ def _whole_body(response: httpx.Response, deadline: Deadline, question: Question
                     f"a page is larger than {LARGEST_BODY // 2**20} MB",
                     "Check that DEVIN_API_URL leads to the Devin API",
                 )
-        if deadline.remaining() <= 0:
-            raise Unreachable(
-                f"{question.name} could not be read",
-                "an answer came too slowly to arrive whole",
-                "Check the network, then run again",
-                more_tries=MORE_TRIES,
-            )
     if unfold is not None:
         unfold.require_end()
     return b"".join(pieces)
@@ -177,20 +248,16 @@ class _Gunzip:
         self._question = question
         self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
 
-    def feed(self, raw: bytes) -> "list[bytes]":
-        pieces: list[bytes] = []
-        size = 0
-        while raw and size <= LARGEST_BODY:
+    def feed(self, raw: bytes) -> Iterator[bytes]:
+        while raw:
             if self._member.eof:
                 self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
             try:
                 piece = self._member.decompress(raw, _GZIP_STEP)
             except zlib.error:
                 raise _damaged(self._question, "its compression is damaged") from None
-            pieces.append(piece)
-            size += len(piece)
+            yield piece
             raw = self._member.unconsumed_tail or self._member.unused_data
-        return pieces
 
     def require_end(self) -> None:
         if not self._member.eof:
@@ -230,7 +297,7 @@ def _is_about_certificates(error: BaseException | None) -> bool:
     return False
 
 
-def _error_of(response: httpx.Response, deadline: Deadline, question: Question) -> DevinError:
+def _error_of(response: httpx.Response, question: Question) -> DevinError:
     """Say what an answer other than 200 means and what to do about it."""
     status = response.status_code
     name, kind = question.name, question.kind
@@ -256,7 +323,7 @@ def _error_of(response: httpx.Response, deadline: Deadline, question: Question) 
             "Check DEVIN_API_URL and DEVIN_ORG_ID; or leave this feed out of DEVIN_FEEDS",
         )
     if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY):
-        detail = _validation_detail(response, deadline, question)
+        detail = _validation_detail(response, question)
         return Refused(
             f"{name} was refused ({status})",
             f"Devin does not accept the request{f': {detail}' if detail else ''}",
@@ -315,13 +382,13 @@ def _transient(response: httpx.Response, question: Question) -> DevinError:
     )
 
 
-def _validation_detail(response: httpx.Response, deadline: Deadline, question: Question) -> str:
+def _validation_detail(response: httpx.Response, question: Question) -> str:
     """Give where and what of a validation error; never the `input`, which may be anything."""
     try:
         body = bytearray()
         for piece in response.iter_bytes():
             body += piece
-            if len(body) > _LARGEST_ERROR_BODY or deadline.remaining() <= 0:
+            if len(body) > _LARGEST_ERROR_BODY:
                 return ""
         told = json.loads(bytes(body))
     except (httpx.RequestError, ValueError, RecursionError):
