@@ -110,7 +110,6 @@ class _OffsetEnvelope(msgspec.Struct):
     total: _Count
     skip: _Count
     limit: Annotated[int, msgspec.Meta(ge=1)]
-    next_cursor: int | None = None
 
 
 class _CursorEnvelope(msgspec.Struct):

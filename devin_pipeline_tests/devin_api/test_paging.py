@@ -1,7 +1,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -74,31 +74,98 @@ def test_v2_an_empty_day_is_read_and_empty() -> None:
     assert (listing.items, listing.failures, listing.pages) == ([], {}, 1)
 
 
-def test_v2_a_session_deleted_between_pages_costs_a_pass_and_no_neighbour() -> None:
+def new(session: Session) -> Session:
+    return {**session, "session_id": "new"}
+
+
+DRIFT: dict[str, Callable[[list[Session]], None]] = {
+    "deleted": lambda every: every.__delitem__(0),
+    "created": lambda every: every.insert(0, new(every[0])),
+    # The listing is sorted by update: the last of it comes first, and a page's worth of others move.
+    "updated": lambda every: every.insert(0, {**every.pop(), "updated_at": "2025-03-02T00:00:00Z", "acus_consumed": 9}),
+    "deleted and created": lambda every: every.insert(0, new(every.pop())),
+}
+
+
+@pytest.mark.parametrize("drift", DRIFT)
+@pytest.mark.parametrize("during", [1, 2, 3])
+def test_v2_what_moves_between_pages_costs_a_pass_at_most_and_no_session(drift: str, during: int) -> None:
     every = sessions(450, DAY, "v2")
+    before = list(every)
 
-    def shrinks(asked: Asked) -> Reply:
-        if asked.number == 2:
-            del every[0]
-        return honest_v2(every, asked)
-
-    listing, _ = read("session_insights_v2", DAY, shrinks)
-    assert ids(listing) == names(every)
-    assert listing.failures == {}
-    assert listing.pages > 3
-
-
-def test_v2_a_shift_behind_an_unchanged_total_costs_a_pass_and_no_session() -> None:
-    every = sessions(450, DAY, "v2")
-
-    def shifts(asked: Asked) -> Reply:
-        reply = honest_v2(every, asked)
-        if asked.number == 1:
-            every.insert(0, {**every.pop(), "session_id": "new"})
+    def moves(asked: Asked) -> Reply:
+        reply = honest_v2(list(every), asked)
+        if asked.number == during:
+            DRIFT[drift](every)
         return reply
 
-    listing, _ = read("session_insights_v2", DAY, shifts)
+    listing, asked = read("session_insights_v2", DAY, moves)
+    assert listing.failures == {}
+    assert len(asked) in (3, 6)
+    # As it was before or after, never a mix; it can be as before only when all had been told by then.
+    told = {item.session_id: float(item.acus or 0) for item in listing.items}
+    now, then = ({one["session_id"]: one["acus_consumed"] for one in state} for state in (every, before))
+    assert told == now or (told == then and len(asked) == 3 and during > 1)
+
+
+@pytest.mark.parametrize("drift", DRIFT)
+def test_v3_what_moves_between_pages_costs_nobody_a_neighbour(drift: str) -> None:
+    every = sessions(450, DAY, "v3")
+    before = names(every)
+
+    def moves(asked: Asked) -> Reply:
+        # As v3's cursors do: a page starts behind a session, wherever that stands by now.
+        last = asked.one("after")
+        start = next((n + 1 for n, one in enumerate(every) if one["session_id"] == last), 0)
+        items = every[start : start + 200]
+        more = start + 200 < len(every)
+        reply = page_v3(items, cursor=str(items[-1]["session_id"]) if more else None, more=more)
+        if asked.number == 2:
+            DRIFT[drift](every)
+        return reply
+
+    listing, _ = read("sessions_v3", DAY, moves)
+    assert listing.failures == {}
+    # Only the one that moved may be told as it was, or not yet; the next read tells it.
+    assert len(set(ids(listing)) ^ set(before)) <= 1
+    assert len(ids(listing)) == len(set(ids(listing)))
+
+
+@pytest.mark.parametrize("cursor", [-200, 0, 1, 199, 399, 10**9, "200", None, "missing"])
+def test_v2_no_next_cursor_leads_astray(cursor: object) -> None:
+    every = sessions(450, DAY, "v2")
+    extra = {} if cursor == "missing" else {"next_cursor": cursor}
+    listing, asked = read("session_insights_v2", DAY, lambda asked: page_of(every, asked, **extra))
     assert ids(listing) == names(every)
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+def test_pages_fuller_or_emptier_than_asked_for_cost_no_session(feed: Feed) -> None:
+    every = sessions(450, DAY, "v2" if feed == "session_insights_v2" else "v3")
+    sizes = [250, 30, 170]
+
+    def uneven(asked: Asked) -> Reply:
+        # v2 tells more than its limit, so that pages overlap; v3 as much as it likes.
+        if feed == "session_insights_v2":
+            skip = int(asked.one("skip"))
+            return page_v2(every[skip : skip + 250], skip=skip, total=len(every))
+        page = int(asked.one("after", "0"))
+        start = sum(sizes[:page])
+        more = page < 2
+        return page_v3(every[start : start + sizes[page]], cursor=str(page + 1) if more else None, more=more)
+
+    listing, asked = read(feed, DAY, uneven)
+    assert ids(listing) == names(every)
+    assert len(asked) == 3
+    assert listing.failures == {}
+
+
+def test_a_page_of_50_megabytes_is_read() -> None:
+    every = [{**session, "title": "x" * 250_000} for session in sessions(200, DAY, "v3")]
+    listing, _ = read("sessions_v3", DAY, lambda asked: page_v3(every))
+    assert ids(listing) == names(every)
+    assert listing.bytes_read > 50 * 10**6
 
 
 def page_of(every: list[Session], asked: Asked, **changes: object) -> Reply:
@@ -154,14 +221,45 @@ def test_v2_items_at_the_windows_end_count_for_the_total_and_not_for_the_day() -
     assert (listing.outside, listing.failures) == (2, {})
 
 
-def test_each_session_falls_in_exactly_one_of_two_adjoining_days() -> None:
+@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+@pytest.mark.parametrize("bounds", ["both in", "end out", "a second wider"])
+def test_a_session_at_a_days_edge_is_in_one_day_to_the_microsecond_whatever_bounds_the_server_keeps(
+    feed: Feed, bounds: str
+) -> None:
     over = days(2)
-    every = sessions(20, over, "v2")
-    every.append({"session_id": "noon", "created_at": over[1].start.isoformat(), "acus_consumed": 1})
-    first, _ = read("session_insights_v2", over[:1], lambda asked: honest_v2(every, asked))
-    second, _ = read("session_insights_v2", over[1:], lambda asked: honest_v2(every, asked))
-    assert sorted(ids(first) + ids(second)) == names(every)
-    assert "noon" in ids(second)
+    tick = timedelta(microseconds=1)
+    edges = {"first": over[0].start, "end": over[1].start - tick, "start": over[1].start, "last": over[1].end - tick}
+    spread = sessions(40, over, "v2")
+    every = spread + [
+        {"session_id": name, "created_at": at.isoformat(), "acus_consumed": 1}
+        if feed == "session_insights_v2"
+        else {"session_id": name, "created_at": at.timestamp(), "acus_consumed": 1}
+        for name, at in edges.items()
+    ]
+
+    def serve(asked: Asked) -> Reply:
+        if feed == "session_insights_v2":
+            start, end = (datetime.fromisoformat(asked.one(f"created_date_{bound}")) for bound in ("from", "to"))
+        else:
+            start, end = (
+                datetime.fromtimestamp(int(asked.one(f"created_{bound}")), UTC) for bound in ("after", "before")
+            )
+        wider = timedelta(seconds=bounds == "a second wider")
+        fitting = [
+            one
+            for one in every
+            if start - wider <= instant(one) < end + wider or (bounds == "both in" and instant(one) == end)
+        ]
+        return page_v2(fitting, total=len(fitting)) if feed == "session_insights_v2" else page_v3(fitting)
+
+    first, _ = read(feed, over[:1], serve)
+    second, _ = read(feed, over[1:], serve)
+    both, _ = read(feed, over, serve)
+    assert not first.failures
+    assert not second.failures
+    assert {"first", "end"} <= set(ids(first))
+    assert {"start", "last"} <= set(ids(second))
+    assert sorted(ids(first) + ids(second)) == ids(both) == names(every)
 
 
 def test_items_without_an_id_count_for_the_total_each() -> None:

@@ -258,7 +258,7 @@ def test_json_of_another_shape_is_an_error_and_never_an_empty_page(body: str) ->
 
 
 @pytest.mark.parametrize("name", ["items", "has_more", "total", "skip", "limit"])
-@pytest.mark.parametrize("value", ["missing", "null", '"1"'])
+@pytest.mark.parametrize("value", ["missing", "null", '"1"', "-1", "1.5"])
 def test_a_v2_page_needs_each_of_its_promised_fields(name: str, value: str) -> None:
     fields = {"items": "[]", "has_more": "false", "total": "0", "skip": "0", "limit": "200"}
     fields[name] = value
