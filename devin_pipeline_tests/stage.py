@@ -50,11 +50,12 @@ class Stage:
             )
         )
 
-    def refresh(self) -> None:
+    def refresh(self) -> dg.ExecuteInProcessResult:
         """A run that must succeed, which the oracle sees too."""
         result = self.run()
         assert result.success, [event.message for event in result.all_events if event.is_failure]
         self.observe()
+        return result
 
     def observe(self) -> None:
         """Let the oracle read what the server sends now."""
@@ -71,6 +72,11 @@ class Stage:
 
     def versions(self) -> dict[str, int | None]:
         return {table.name: self.lake.snapshot(table).version for table in ALL_TABLES}
+
+
+def warnings(result: dg.ExecuteInProcessResult) -> set[str]:
+    """The checks of a run that found something."""
+    return {check.check_name for check in result.get_asset_check_evaluations() if not check.passed}
 
 
 def comparable(rows: Iterable[Row], columns: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ def derived_checks() -> list[dg.AssetChecksDefinition]:
         sql_check(_QUERIES / "sessions_are_inside_their_day.sql", blocking=True),
         sql_check(_QUERIES / "every_raw_session_is_told.sql", blocking=True),
         sql_check(_QUERIES / "sessions_stay_in_one_day.sql"),
+        sql_check(_QUERIES / "organizations_stay_listed.sql"),
         sql_check(_QUERIES / "enum_values_are_known.sql"),
         sql_check(_QUERIES / "days_are_as_busy_as_usual.sql", every_day_of="sessions"),
     ]

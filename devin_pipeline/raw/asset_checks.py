@@ -1,8 +1,9 @@
 """Checks of what raw stores, for each feed that is read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -56,26 +57,37 @@ def _checks_of(feed: str) -> list[Check]:
             blocking=True,
         ),
         sql_check(_QUERIES / "nothing_is_quarantined.sql", params={"feed": feed}),
+        sql_check(_QUERIES / "acus_are_numbers.sql"),
         sql_check(_QUERIES / "acus_did_not_fall.sql"),
+        Check("sessions_stay_listed", "No session was missing from the newest read of its day.", _sessions_unlisted),
         sql_check(_QUERIES / "fields_are_known.sql", params={"known_fields": KNOWN_FIELDS[feed]}),
         Check("newest_closed_day_is_read", "The newest day that is over has been read.", _newest_day_missing),
     ]
 
 
 def _items_lost(checked: Checked) -> Findings:
-    table = TABLES[checked.asset]
     stored = {row["day"]: row["listed"] for row in checked.reader.rows(_LISTED_SESSIONS).to_pylist()}
-    made = checked.instance.get_materialized_partitions(dg.AssetKey(checked.asset))
-    days = checked.days or [date.fromisoformat(key) for key in made]
     findings = []
-    for day, record in sorted(newest_records(checked.instance, table, days).items()):
-        metadata = record.asset_materialization.metadata if record.asset_materialization else {}
+    for day, metadata in _of_newest_reads(checked):
         read, placed, quarantined = (int(str(metadata[name].value)) for name in _COUNTS)
         # More may be stored: a quarantined item whose id is known keeps its session listed without being placed.
         if read != placed + quarantined or stored.get(day, 0) < placed:
             told = {"read": read, "placed": placed, "quarantined": quarantined, "stored": stored.get(day, 0)}
             findings.append({"day": day, **told})
     return findings
+
+
+def _sessions_unlisted(checked: Checked) -> Findings:
+    unlisted = [(day, int(str(metadata["unlisted"].value))) for day, metadata in _of_newest_reads(checked)]
+    return [{"day": day, "sessions": sessions} for day, sessions in unlisted if sessions]
+
+
+def _of_newest_reads(checked: Checked) -> list[tuple[date, Mapping[str, dg.MetadataValue[Any]]]]:
+    """What the newest read of each day recorded, oldest day first."""
+    made = checked.instance.get_materialized_partitions(dg.AssetKey(checked.asset))
+    days = checked.days or [date.fromisoformat(key) for key in made]
+    records = sorted(newest_records(checked.instance, TABLES[checked.asset], days).items())
+    return [(day, told.metadata) for day, record in records if (told := record.asset_materialization)]
 
 
 def _newest_day_missing(checked: Checked) -> Findings:

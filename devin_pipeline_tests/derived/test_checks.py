@@ -105,6 +105,20 @@ def test_values_of_no_known_enum_are_named_when_they_read_like_one_and_null_is_n
     ]
 
 
+def test_an_organization_without_a_listed_session_is_found() -> None:
+    fine = [
+        session("a", org_id="o"),
+        session("b", org_id="o", is_listed=False),
+        session("c", org_id=None),
+        session("d", org_id="moved", is_listed=False),
+        session("e", org_id="moved", day=NEXT_DAY),
+    ]
+    assert findings("derived", "organizations_stay_listed", sessions=fine) == []
+    lost = [session("f", org_id="lost", is_listed=False), session("g", org_id="lost", day=NEXT_DAY, is_listed=False)]
+    found = findings("derived", "organizations_stay_listed", sessions=[*fine, *lost])
+    assert found == [{"day": NEXT_DAY, "unlisted_sessions": 2}]
+
+
 def newest_closed(hour: int = 8) -> date:
     return (datetime.now(UTC) - timedelta(hours=24 + hour)).date()
 

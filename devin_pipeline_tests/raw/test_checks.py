@@ -56,6 +56,14 @@ def test_quarantined_items_are_counted_by_day_and_reason_of_their_feed_only() ->
     assert none == []
 
 
+def test_acus_written_as_text_are_found() -> None:
+    sent = ["1.5", "2", "null", '"25.5"', '"26"', '"1", "title": "\\ud800"']
+    versions = [version(f"s{n}", payload=f'{{"acus_consumed": {value}}}') for n, value in enumerate(sent)]
+    versions += [version("gone", is_listed=False), version("none", payload="{}"), version("odd", payload="[]")]
+    assert findings("raw", "acus_are_numbers", versions) == [{"day": DAY, "versions": 2}]
+    assert findings("raw", "acus_are_numbers", [one for one in versions if '"2' not in str(one)]) == []
+
+
 def test_acus_that_fell_in_the_newest_version_are_found() -> None:
     fell = [version("fell", acus=acus("2.5")), version("fell", 1, acus=acus("2")), version("fell", 2, is_listed=False)]
     fine = [

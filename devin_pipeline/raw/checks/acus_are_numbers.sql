@@ -1,0 +1,8 @@
+-- ACUs come as JSON numbers; written as text they are read all the same, but the API has changed.
+select
+    day,
+    count(*) as versions
+from versions
+where is_listed and json_valid(payload) and json_type(payload, '$.acus_consumed') = 'VARCHAR'
+group by day
+order by day
