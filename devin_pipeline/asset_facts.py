@@ -27,6 +27,10 @@ TRIGGER = "devin/trigger"
 BACKFILL = "backfill"
 DEMO = "demo"
 
+# Figures of a run that asked the API: when it began, by the API's own clock, and how far ours was ahead of that.
+READ_AT = "read_at"
+CLOCK_AHEAD = "clock_ahead_seconds"
+
 # Metadata of a failure: why each day could not be read, or that other days would be refused alike.
 DAYS_NOT_READ = "days_not_read"
 ASK_NO_MORE = "ask_no_more"
@@ -69,7 +73,7 @@ def report_days(
     lake: Lake,
     table: Table,
     figures: Mapping[date, Mapping[str, int | Decimal | None]],
-    run_figures: Mapping[str, int] | None = None,
+    run_figures: Mapping[str, int | dg.TimestampMetadataValue] | None = None,
 ) -> None:
     """Record the figures of each day of a run on its partition, and those of the whole run on each.
 
@@ -125,6 +129,14 @@ def newest_records(instance: dg.DagsterInstance, table: Table, days: Iterable[da
     return newest
 
 
+def made_at(record: dg.EventLogRecord) -> datetime:
+    """When a day was made; of a raw table, when reading it began, by the API's clock."""
+    metadata = record.asset_materialization.metadata if record.asset_materialization else {}
+    told = metadata.get(f"run/{READ_AT}")
+    seconds = told.value if isinstance(told, dg.TimestampMetadataValue) else record.timestamp
+    return datetime.fromtimestamp(seconds, UTC)
+
+
 def days_made(days: Sequence[date], lake: Lake, hour: int) -> set[date]:
     """The days that were read into this lake, by every feed and after they were over, and whose rollups were made.
 
@@ -139,7 +151,7 @@ def days_made(days: Sequence[date], lake: Lake, hour: int) -> set[date]:
             made &= {
                 day
                 for day, record in newest_records(instance, table, made).items()
-                if ((over := starts_at(day, hour, after=1)) > now or record.timestamp >= over.timestamp())
+                if ((over := starts_at(day, hour, after=1)) > now or made_at(record) >= over)
                 and (told := record.asset_materialization)
                 and told.metadata["dagster/uri"].value == lake.location(table)
             }

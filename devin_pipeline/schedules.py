@@ -138,9 +138,14 @@ def late_updates() -> dg.SensorDefinition:
                 skip_reason="First look: updates count from now on.", cursor=_written(Cursor(until=now))
             )
         cursor = msgspec.json.decode(context.cursor, type=Cursor)
+        if cursor.until > now:
+            # Our clock was set back: updates of the time it lives through again would be passed over.
+            cursor = Cursor(now - _OVERLAP)
         window = _window(cursor, now)
         with devin_api.client() as client:
             items = _updated(client, feeds, window)
+            # What the API's clock has not reached yet is still to be updated.
+            now_there = now - max(client.clock_ahead or timedelta(0), timedelta(0))
         if items is None:
             span = (window.end - cursor.until).total_seconds()
             if cursor.span_seconds is not None and span <= _LEAST_SPAN_SECONDS:
@@ -158,18 +163,16 @@ def late_updates() -> dg.SensorDefinition:
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=nothing,
-            cursor=_written(Cursor(window.end, None if window.end == now else cursor.span_seconds)),
+            cursor=_written(Cursor(min(window.end, now_there), None if window.end == now else cursor.span_seconds)),
         )
 
     return sensor
 
 
 def _window(cursor: Cursor, now: datetime) -> Window:
-    # A clock that was set back reads the overlap again and moves nothing.
-    span = max(now - cursor.until, timedelta(0))
     if cursor.span_seconds is None:
-        return Window(cursor.until - _OVERLAP, cursor.until + span)
-    span = min(span, timedelta(seconds=cursor.span_seconds))
+        return Window(cursor.until - _OVERLAP, now)
+    span = min(now - cursor.until, timedelta(seconds=cursor.span_seconds))
     return Window(cursor.until - min(_OVERLAP, span), cursor.until + max(span, timedelta(seconds=1)))
 
 

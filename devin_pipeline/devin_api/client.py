@@ -172,6 +172,10 @@ class DevinClient:
         random: a number in [0, 1), for the jitter.
         now: the wall clock, against which creation times in the future are told.
 
+    Attributes:
+        clock_ahead: by how much our clock was ahead of the API's when a page of it last arrived, negative when behind;
+            None as long as none has told a time.
+
     Raises:
         Misconfigured: a key or the address cannot be used.
     """
@@ -205,6 +209,7 @@ class DevinClient:
         self._patience = Patience(sleep=sleep, clock=clock, random=random)
         self._concurrency = concurrency
         self._wire = Wire(self.base_url, timeout_seconds=timeout_seconds)
+        self.clock_ahead: timedelta | None = None
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="devin-api")
 
     def __enter__(self) -> Self:
@@ -567,12 +572,15 @@ class _Read:
                 tally.retries += tries > 0
             tries += 1
             try:
-                body, _ = self._client._wire.get(self._question, query, deadline)
+                body, answered_at = self._client._wire.get(self._question, query, deadline)
             except Refused:
                 # At once, from this thread: no other may go on asking with a key that was just refused.
                 called_off.set()
                 raise
-            page = read(body, self._client._now())
+            now = self._client._now()
+            if answered_at is not None:
+                self._client.clock_ahead = now - answered_at
+            page = read(body, now)
             with tally.lock:
                 tally.pages += 1
                 tally.bytes_read += len(body)

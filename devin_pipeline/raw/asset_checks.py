@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from devin_pipeline.asset_checks import Check, Checked, Findings, checks_of, sql_check
-from devin_pipeline.asset_facts import newest_records
+from devin_pipeline.asset_facts import CLOCK_AHEAD, made_at, newest_records
 from devin_pipeline.partitions import newest_closed_day, start_date, starts_at
 from devin_pipeline.tables import TABLES
 
@@ -18,6 +18,8 @@ _LISTED_SESSIONS = (Path(__file__).parent / "listed_sessions.sql").read_text()
 
 # A day that closed less than this ago may still be on its way: the schedule starts half an hour after its end.
 _GRACE = timedelta(hours=3)
+
+_CLOCKS_APART_SECONDS = 60
 
 _COUNTS = ("items_read", "placed", "quarantined")
 
@@ -62,6 +64,7 @@ def _checks_of(feed: str) -> list[Check]:
         Check("sessions_stay_listed", "No session was missing from the newest read of its day.", _sessions_unlisted),
         sql_check(_QUERIES / "fields_are_known.sql", params={"known_fields": KNOWN_FIELDS[feed]}),
         Check("newest_closed_day_is_read", "The newest day that is over has been read.", _newest_day_missing),
+        Check("clocks_agree", "Our clock and the API's were no more than a minute apart.", _clocks_apart),
     ]
 
 
@@ -82,6 +85,15 @@ def _sessions_unlisted(checked: Checked) -> Findings:
     return [{"day": day, "sessions": sessions} for day, sessions in unlisted if sessions]
 
 
+def _clocks_apart(checked: Checked) -> Findings:
+    ahead = [
+        (day, int(str(told.value)))
+        for day, metadata in _of_newest_reads(checked)
+        if (told := metadata.get(f"run/{CLOCK_AHEAD}"))
+    ]
+    return [{"day": day, "ahead_seconds": seconds} for day, seconds in ahead if abs(seconds) > _CLOCKS_APART_SECONDS]
+
+
 def _of_newest_reads(checked: Checked) -> list[tuple[date, Mapping[str, dg.MetadataValue[Any]]]]:
     """What the newest read of each day recorded, oldest day first."""
     made = checked.instance.get_materialized_partitions(dg.AssetKey(checked.asset))
@@ -96,5 +108,5 @@ def _newest_day_missing(checked: Checked) -> Findings:
         return []
     record = newest_records(checked.instance, TABLES[checked.asset], [newest]).get(newest)
     # A read while the day was still open does not count.
-    was_over = record is not None and record.timestamp >= starts_at(newest, checked.hour, after=1).timestamp()
+    was_over = record is not None and made_at(record) >= starts_at(newest, checked.hour, after=1)
     return [] if was_over else [{"day": newest}]

@@ -1,11 +1,19 @@
 """The raw assets: one per feed whose key is set; the others stand in the graph and say which key they wait for."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from devin_pipeline.asset_facts import ASK_NO_MORE, DAYS_NOT_READ, facts, report_days, table_asset
+from devin_pipeline.asset_facts import (
+    ASK_NO_MORE,
+    CLOCK_AHEAD,
+    DAYS_NOT_READ,
+    READ_AT,
+    facts,
+    report_days,
+    table_asset,
+)
 from devin_pipeline.devin_api import DevinError, Listing, Window
 from devin_pipeline.partitions import RANGES, day_of, days_of, starts_at
 from devin_pipeline.raw.landing import land
@@ -39,6 +47,7 @@ def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str]) -> dg.A
         try:
             with devin_api.client() as client:
                 listing = client.read(ASKED_OF[table.name], list(windows))
+                clock_ahead = client.clock_ahead or timedelta(0)
         except DevinError as error:
             raise dg.Failure(str(error), metadata={ASK_NO_MORE: True}, allow_retries=False) from None
 
@@ -47,15 +56,17 @@ def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str]) -> dg.A
             opened.claim(lake.identity)
             landed = land(opened, table, listing, read_whole, read_at, hour, keeps_text=lake.keeps_text)
             figures = {day: landed.figures(day) for day in read_whole}
-            report_days(context, opened, table, figures, _of_run(listing))
+            report_days(context, opened, table, figures, _of_run(listing, read_at, clock_ahead))
         if listing.failures:
             raise _days_not_read(listing, hour)
 
     return raw
 
 
-def _of_run(listing: Listing) -> dict[str, int]:
+def _of_run(listing: Listing, read_at: datetime, clock_ahead: timedelta) -> dict[str, int | dg.TimestampMetadataValue]:
     return {
+        READ_AT: dg.MetadataValue.timestamp(read_at - clock_ahead),
+        CLOCK_AHEAD: int(clock_ahead.total_seconds()),
         "requests": listing.requests,
         "pages": listing.pages,
         "retries": listing.retries,

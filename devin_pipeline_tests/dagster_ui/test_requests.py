@@ -14,6 +14,7 @@ from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.resources import devin_api_resource
 from devin_pipeline.schedules import daily_refresh, late_updates
 from devin_pipeline_tests.dagster_ui.running import FIRST, HOUR, LAST, REPORTS, days_ago, span
+from devin_pipeline_tests.devin_api.scripted import Session, honest_v3, serving
 
 
 @pytest.fixture
@@ -142,6 +143,44 @@ def test_another_change_to_a_day_makes_another_run_even_if_it_is_older(
     server.enterprise.add_session(created_at=noon, updated_at=now - timedelta(minutes=1))
     (second,) = tick_of_the_sensor(instance, cursor_an_hour_back()).run_requests
     assert first.run_key != second.run_key
+
+
+@pytest.mark.usefixtures("settings")
+@pytest.mark.parametrize("hours", [-1, 1, 5])
+def test_an_update_is_seen_though_our_clock_runs_ahead_of_the_apis_or_behind_it(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    there = datetime.now(UTC) - timedelta(hours=hours)
+    noon = datetime(*days_ago(40).timetuple()[:3], HOUR + 4, tzinfo=UTC)
+    updated: list[Session] = []
+    with serving(lambda asked: honest_v3(updated, asked), clock=there) as served:
+        monkeypatch.setenv("DEVIN_API_URL", served.url)
+        monkeypatch.delenv("DEVIN_V2_API_KEY")
+        cursor = tick_of_the_sensor(instance, None).cursor
+        # What is updated while our clock is behind is in our future: for this test, an hour of ticks has passed.
+        at = min(there, datetime.now(UTC)).timestamp()
+        updated.append({"session_id": "a", "created_at": int(noon.timestamp()), "updated_at": int(at)})
+        requests: list[dg.RunRequest] = []
+        for _ in range(3):
+            tick = tick_of_the_sensor(instance, cursor)
+            cursor, requests = tick.cursor, requests + tick.run_requests
+    assert {span(request.tags) for request in requests} == {(days_ago(40), days_ago(40))}
+
+
+@pytest.mark.usefixtures("settings")
+@pytest.mark.parametrize("span_seconds", [None, 60])
+def test_an_update_is_seen_after_our_clock_was_set_back(
+    server: EmulatorServer, instance: dg.DagsterInstance, span_seconds: int | None
+) -> None:
+    noon = datetime(*days_ago(40).timetuple()[:3], HOUR + 4, tzinfo=UTC)
+    server.enterprise.add_session(created_at=noon, updated_at=datetime.now(UTC) - timedelta(seconds=1))
+    ahead = {"until": (datetime.now(UTC) + timedelta(hours=5)).isoformat(), "span_seconds": span_seconds}
+    cursor = json.dumps(ahead)
+    requests: list[dg.RunRequest] = []
+    for _ in range(2):
+        tick = tick_of_the_sensor(instance, cursor)
+        cursor, requests = tick.cursor, requests + tick.run_requests
+    assert {span(request.tags) for request in requests} == {(days_ago(40), days_ago(40))}
 
 
 @pytest.mark.usefixtures("settings")

@@ -2,11 +2,12 @@ import base64
 import gzip
 import json
 import logging
+import socket
 import time
 import traceback
 import tracemalloc
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import quote
@@ -256,29 +257,27 @@ def test_too_many_requests_for_ever_is_rate_limited_within_the_budget() -> None:
 
 @pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
 def test_only_the_days_that_fail_are_lost(feed: Feed) -> None:
-    over = days(5)
-    every = sessions(50, over, "v2" if feed == "session_insights_v2" else "v3")
+    over = days(90)
+    every = sessions(900, over, "v2" if feed == "session_insights_v2" else "v3")
     serve = honest_v2 if feed == "session_insights_v2" else honest_v3
-    bad = over[2].start
+    bad = [over[n] for n in (2, 3, 40, 77, 89)]
 
     def script(asked: Asked) -> Reply:
-        bound = asked.one("created_date_from") or asked.one("created_after")
-        whole = asked.one("created_date_to") or asked.one("created_before")
-        starts_bad = bound in (bad.strftime("%Y-%m-%dT%H:%M:%SZ"), str(int(bad.timestamp())))
-        ends_last = whole in ("2025-03-06T08:00:00Z", str(int(over[-1].end.timestamp())))
-        return (
-            Reply(b"[]")
-            if starts_bad or (ends_last and bound in ("2025-03-01T08:00:00Z", "1740816000"))
-            else serve(every, asked)
-        )
+        if feed == "session_insights_v2":
+            start, end = (datetime.fromisoformat(asked.one(f"created_date_{bound}")) for bound in ("from", "to"))
+        else:
+            start, end = (
+                datetime.fromtimestamp(int(asked.one(f"created_{bound}")), UTC) for bound in ("after", "before")
+            )
+        return Reply(b"[]") if any(start < day.end and day.start < end for day in bad) else serve(every, asked)
 
     with serving(script) as served, client_of(served) as client:
         listing = client.read(feed, over)
-    assert list(listing.failures) == [over[2]]
-    assert isinstance(listing.failures[over[2]], BrokenPromise)
+    assert list(listing.failures) == bad
+    assert {type(error) for error in listing.failures.values()} == {BrokenPromise}
     assert "2025-03-03T08:00:00Z to 2025-03-04T08:00:00Z" in str(listing.failures[over[2]])
-    assert len(listing.items) == 40
-    assert not any(bad <= item.created_at < over[2].end for item in listing.items if item.created_at)
+    assert len(listing.items) == 850
+    assert not any(day.start <= item.created_at < day.end for item in listing.items if item.created_at for day in bad)
 
 
 def test_a_server_that_is_down_is_not_asked_once_for_each_day_of_a_year() -> None:
@@ -290,13 +289,32 @@ def test_a_server_that_is_down_is_not_asked_once_for_each_day_of_a_year() -> Non
     assert len(served.asked) <= 6 * (1 + 3 * 8)
 
 
-def test_a_closed_port_is_a_clear_failure() -> None:
+@pytest.mark.parametrize("why", ["a closed port", "a name nobody knows"])
+def test_a_server_that_is_not_there_is_a_clear_failure(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*args: object, **more: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
     with serving(lambda asked: GOOD) as served:
         pass
+    if why == "a name nobody knows":
+        monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with client_of(served) as client:
         error = client.read("sessions_v3", DAY).failures[DAY[0]]
     assert isinstance(error, Unreachable)
     assert "the connection failed (ConnectError)" in str(error)
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_a_clock_an_hour_off_costs_no_session_and_how_far_it_is_off_is_told(hours: int) -> None:
+    there = START + timedelta(hours=4)
+    newest = {"session_id": "b", "created_at": int(there.timestamp()), "acus_consumed": 1}
+    with (
+        serving(lambda asked: page_v3([*ONE, newest])) as served,
+        DevinClient(base_url=served.url, v3_key=V3_KEY, now=lambda: there + timedelta(hours=hours)) as client,
+    ):
+        assert client.clock_ahead is None
+        assert [item.unplaced_because for item in client.read("sessions_v3", DAY).items] == [None, None]
+        assert client.clock_ahead == timedelta(hours=hours)
 
 
 def in_one_go(handler: BaseHTTPRequestHandler) -> None:
