@@ -101,8 +101,18 @@ def days_between(first: date, last: date) -> list[date]:
 
 
 def days_of(context: dg.AssetExecutionContext) -> list[date]:
-    """The days of this run, oldest first: one, or every day of a range."""
-    return sorted(date.fromisoformat(key) for key in context.partition_keys)
+    """The days of this run, oldest first: one, or every day of a range.
+
+    Raises:
+        Failure: One of them has not begun. Dagster refuses it as a partition, but not as the end of a range.
+    """
+    days = sorted(date.fromisoformat(key) for key in context.partition_keys)
+    today = day_of(datetime.now(UTC), day_starts_at_utc_hour())
+    if days[-1] > today:
+        raise dg.Failure(
+            f"{days[-1]} cannot be made: it has not begun. Ask for days up to {today}.", allow_retries=False
+        )
+    return days
 
 
 def range_tags(first: date, last: date) -> dict[str, str]:

@@ -1,15 +1,23 @@
 """The whole pipeline against an emulator and an independent computation, to the last digit."""
 
+import json
+import logging
 from collections.abc import Callable
-from datetime import date, timedelta
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from devin_pipeline.partitions import FIRST_TAG, LAST_TAG, days_between
+from devin_pipeline.definitions import pipeline
+from devin_pipeline.devin_api import retry
+from devin_pipeline.partitions import FIRST_TAG, LAST_TAG, days_between, starts_at
 from devin_pipeline.schedules import days_beside_a_bad_one
-from devin_pipeline.tables import RAW_SESSION_TABLES
-from devin_pipeline_tests.stage import Stage, differences, warnings
+from devin_pipeline.tables import RAW_SESSION_TABLES, TABLES
+from devin_pipeline_tests.devin_api.scripted import Reply, page_v3, serving
+from devin_pipeline_tests.stage import Row, Stage, differences, warnings
 
 MakeStage = Callable[..., Stage]
 
@@ -187,6 +195,110 @@ def test_after_a_run_with_a_bad_day_the_days_beside_it_are_requested(make_stage:
 
 def range_of(request: dg.RunRequest) -> tuple[date, date]:
     return date.fromisoformat(request.tags[FIRST_TAG]), date.fromisoformat(request.tags[LAST_TAG])
+
+
+def test_days_without_a_session_are_read_and_recorded_as_empty(make_stage: MakeStage) -> None:
+    stage = make_stage("both", sessions=0, days=3)
+    stage.refresh()
+    for table in (*RAW_SESSION_TABLES, TABLES["sessions"], TABLES["acu_daily"]):
+        records = stage.instance.fetch_materializations(dg.AssetKey(table.name), limit=100).records
+        rows = [
+            told.metadata["dagster/partition_row_count"].value for r in records if (told := r.asset_materialization)
+        ]
+        assert rows == [0] * 3
+        answer = stage.lake.answer(f"select * from {table.name}")
+        assert (answer.num_rows, answer.column_names) == (0, table.column_names)
+    assert stage.rows("acu_monthly") == []
+
+
+def test_a_day_is_over_by_the_apis_clock_and_clocks_apart_are_warned_of(
+    make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = make_stage("v3", sessions=0)
+    monkeypatch.setenv("DEVIN_FEEDS", "raw_sessions_v3")
+    found = []
+    for ahead in (timedelta(days=2), timedelta(0)):
+        with serving(lambda asked: page_v3([]), clock=datetime.now(UTC) - ahead) as served:
+            monkeypatch.setenv("DEVIN_API_URL", served.url)
+            found.append(warnings(stage.run()) & {"clocks_agree", "newest_closed_day_is_read"})
+    assert found == [{"clocks_agree", "newest_closed_day_is_read"}, set()]
+
+
+def test_no_second_layer_asks_again_what_the_client_has_asked_six_times(
+    make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = make_stage("v3", sessions=0)
+    monkeypatch.setenv("DEVIN_FEEDS", "raw_sessions_v3")
+    monkeypatch.setattr(retry, "BACKOFF_BASE_SECONDS", 0)
+    with serving(lambda asked: Reply(status=503)) as served:
+        monkeypatch.setenv("DEVIN_API_URL", served.url)
+        result = stage.run(stage.days[:1])
+    assert not result.success
+    assert len(served.asked) == 6
+    assert stage.lake.identity is None
+
+
+@pytest.mark.parametrize("as_range", [False, True])
+@pytest.mark.parametrize(
+    "key",
+    ["tomorrow", "1999-12-31", "2025-12-5", "20251205", "../../x", "2026-01-01 ", "2026-01-01'", "2026-02-30", "", "x"],
+)
+def test_a_day_there_is_not_is_refused_before_any_request_and_writes_nothing(
+    make_stage: MakeStage, key: str, as_range: bool
+) -> None:
+    stage = make_stage("v3", sessions=0)
+    day = (stage.days[-1] + timedelta(days=1)).isoformat() if key == "tomorrow" else key
+    asked: Row = {"tags": {FIRST_TAG: day, LAST_TAG: day}} if as_range else {"partition_key": day}
+    with suppress(dg.DagsterError, ValueError):
+        job = pipeline().resolve_job_def("refresh")
+        assert not job.execute_in_process(instance=stage.instance, raise_on_error=False, **asked).success
+    assert stage.server.requests == []
+    assert not Path(stage.lake.uri).exists()
+
+
+ODD = {
+    "NUL": "a\x00b",
+    "byte order mark": "\ufeffa",
+    "bidi override": "\u202eabc\u202c",
+    "joined emoji": "👩\u200d👩\u200d👧",
+    "composed": "é",
+    "decomposed": "e\u0301",
+    "separators": "\u2028\u2029\x85\x0b",
+    "markup": "<script>alert(1)</script> ![x](/graphql?query=mutation) =cmd|'/c calc'!A0",
+}
+
+
+def test_texts_of_any_kind_and_size_are_stored_as_sent_and_told_in_no_event_or_log(
+    make_stage: MakeStage, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    stage = make_stage("v2", sessions=0, days=1)
+    at = starts_at(stage.days[0], 8)
+    texts = ODD | {"ten megabytes": "canary" * 1_700_000}
+    deep = "[" * 900 + "]" * 900
+    tags = [f"t{n}" for n in range(10_000)]
+    for name, text in texts.items():
+        item: Row = {"session_id": name.replace(" ", "_"), "created_at": at.isoformat(), "updated_at": at.isoformat()}
+        item |= {"acus_consumed": 1, "title": text[:90], "initial_user_message": text, "org_id": "o", "status": "new"}
+        stage.enterprise.insert_verbatim("session_insights_v2", at, json.dumps(item))
+    for name, extra in {"deep": f'"session_analysis": {deep}', "tagged": f'"tags": {json.dumps(tags)}'}.items():
+        common = f'"session_id": "{name}", "created_at": "{at.isoformat()}", "acus_consumed": 1.000001'
+        stage.enterprise.insert_verbatim("session_insights_v2", at, f"{{{common}, {extra}}}")
+    result = stage.run()
+
+    assert result.success
+    told = {row["session_id"]: row for row in stage.rows("sessions")}
+    assert {name: told[name.replace(" ", "_")]["initial_user_message"] for name in texts} == texts
+    assert told["tagged"]["tags"] == tags
+    assert told["deep"]["has_analysis"] is False
+    split = [row["acus_split"] for row in stage.rows("acu_daily_by_tag") if row["tag"] != "(untagged)"]
+    assert sorted(split) == [Decimal("0.000100")] * 9_999 + [Decimal("0.000101")]
+    events = [repr(entry) for entry in stage.instance.all_logs(result.run_id)]
+    shown = capfd.readouterr()
+    for said in (*events, caplog.text, shown.out, shown.err):
+        assert "canarycanary" not in said
+        assert "alert(1)" not in said
+    assert max(map(len, events)) < 100_000
 
 
 def test_one_organization_is_read_alone(make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch) -> None:
