@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -56,8 +57,10 @@ class Served:
 
 
 @contextmanager
-def serving(script: Script, *, clock: datetime = datetime(2025, 3, 1, 12, tzinfo=UTC)) -> Iterator[Served]:
-    """Serve a script on loopback; `clock` is the server's, which stands still."""
+def serving(
+    script: Script, *, clock: datetime = datetime(2025, 3, 1, 12, tzinfo=UTC), tls: ssl.SSLContext | None = None
+) -> Iterator[Served]:
+    """Serve a script on loopback; `clock` is the server's, which stands still. As a proxy it opens no tunnel."""
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -81,6 +84,11 @@ def serving(script: Script, *, clock: datetime = datetime(2025, 3, 1, 12, tzinfo
             self.end_headers()
             self.wfile.write(reply.body)
 
+        def do_CONNECT(self) -> None:
+            with lock:
+                served.asked.append(Asked(len(served.asked) + 1, self.path, {}, dict(self.headers.items())))
+            self.send_error(403)
+
         def date_time_string(self, timestamp: float | None = None) -> str:
             return format_datetime(clock, usegmt=True)
 
@@ -94,7 +102,9 @@ def serving(script: Script, *, clock: datetime = datetime(2025, 3, 1, 12, tzinfo
             pass  # clients under test hang up on purpose
 
     server = Quiet(("127.0.0.1", 0), Handler)
-    served = Served(f"http://127.0.0.1:{server.server_address[1]}")
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    served = Served(f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -216,6 +226,14 @@ def cut_short(body: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body[: len(body) // 2])
 
     return instead
+
+
+def trickle_headers(handler: BaseHTTPRequestHandler) -> None:
+    """Send headers one byte at a time, longer than any test waits."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+    for _ in range(200):
+        handler.wfile.write(b"x")
+        time.sleep(0.05)
 
 
 def trickle(body: bytes, seconds: float) -> Callable[[BaseHTTPRequestHandler], None]:

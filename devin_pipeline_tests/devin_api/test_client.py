@@ -46,6 +46,7 @@ from devin_pipeline_tests.devin_api.scripted import (
     serving,
     sessions,
     trickle,
+    trickle_headers,
 )
 
 DAY = days(1)
@@ -324,13 +325,6 @@ def in_one_go(handler: BaseHTTPRequestHandler) -> None:
 def trickle_without_a_length(handler: BaseHTTPRequestHandler) -> None:
     handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n" + GOOD.body)
     time.sleep(10)
-
-
-def trickle_headers(handler: BaseHTTPRequestHandler) -> None:
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
-    for _ in range(200):
-        handler.wfile.write(b"x")
-        time.sleep(0.05)
 
 
 def keep_silent(handler: BaseHTTPRequestHandler) -> None:
