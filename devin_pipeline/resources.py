@@ -7,6 +7,7 @@ import os
 from urllib.parse import urlsplit
 
 import dagster as dg
+from pydantic import Field
 
 from devin_pipeline.devin_api import DevinClient, Feed, Misconfigured, check_key, check_organization, check_url
 from devin_pipeline.lake import Lake, LakeIdentity
@@ -27,8 +28,9 @@ class DevinApiResource(dg.ConfigurableResource):  # type: ignore[type-arg] # its
     """Where Devin's API is and with which keys it is asked."""
 
     base_url: str
-    v2_key: str | None = None
-    v3_key: str | None = None
+    # So marked, Dagster's page masks what somebody may have typed in place of a variable's name.
+    v2_key: str | None = Field(default=None, json_schema_extra={"dagster__is_secret": True})
+    v3_key: str | None = Field(default=None, json_schema_extra={"dagster__is_secret": True})
     org_id: str | None = None
 
     def client(self) -> DevinClient:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from devin_pipeline.definitions import pipeline
 from devin_pipeline.devin_api import Misconfigured
 from devin_pipeline.lake import Lake, WrongLake
 from devin_pipeline.resources import (
@@ -139,6 +140,13 @@ def test_a_url_that_carries_a_password_by_mistake_is_held_by_name_only(monkeypat
     monkeypatch.setenv("DEVIN_API_URL", "https://user:hunter2@api.devin.ai")
     resource = devin_api_resource()
     assert "hunter2" not in repr(vars(resource)) + repr(resource) + repr(lake_resource(8))
+
+
+def test_dagsters_page_masks_what_is_typed_where_a_keys_variable_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_keys(monkeypatch)
+    schema = pipeline().resolve_job_def("refresh").resource_defs["devin_api"].config_schema
+    fields = getattr(schema.config_type, "fields", {})
+    assert {name for name in fields if fields[name].is_secret} == {"v2_key", "v3_key"}
 
 
 @pytest.mark.parametrize(
