@@ -344,7 +344,8 @@ class Lake:
     def _create(self, table: Table) -> DeltaTable:
         location = self.location(table)
         if not _has_scheme(location):
-            Path(location).mkdir(parents=True, exist_ok=True)
+            # Prompts lie here: for the owner only, until the owner says otherwise.
+            Path(location).mkdir(mode=0o700, parents=True, exist_ok=True)
         # An error means another writer created it in the same moment; if not, opening it says what is wrong.
         with suppress(DeltaError):
             DeltaTable.create(

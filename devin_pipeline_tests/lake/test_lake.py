@@ -1,6 +1,7 @@
 """Tables on disk: what a write changes, what it leaves alone, what it refuses, and what a reader sees meanwhile."""
 
 import dataclasses
+import os
 from datetime import date
 from pathlib import Path
 from threading import Barrier, Thread
@@ -299,6 +300,16 @@ def test_a_folder_that_delta_or_duckdb_would_not_take_literally_is_refused(tmp_p
     with pytest.raises(LakeError, match="Set DEVIN_LAKE to a folder without these characters"):
         Lake(str(tmp_path / name))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_a_tables_folder_is_its_owners_only_whatever_the_umask(lake: Lake, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        lake.replace_days(SESSIONS, [DAY], sessions("a"))
+    finally:
+        os.umask(before)
+    assert Path(lake.location(SESSIONS)).stat().st_mode & 0o777 == 0o700
 
 
 def test_a_relative_folder_stays_the_same_wherever_the_process_goes(
