@@ -30,7 +30,7 @@ SESSIONS = Table(
         Column("category", pa.string(), "Use case (v3 only)."),
         Column("subcategory", pa.string(), "Use case, finer (v3 only)."),
         Column("playbook_id", pa.string(), "Playbook it ran (v3 only)."),
-        Column("parent_session_id", pa.string(), "Canonical id of the parent session (v3 only)."),
+        Column("parent_session_id", pa.string(), "Canonical id of the session that started it (v3 only)."),
         Column("is_archived", pa.bool_(), "Archived; null = unknown (v2)."),
         required("is_listed", pa.bool_(), "True when any feed's latest version is no tombstone."),
         required("created_at", INSTANT, "When it was created."),

@@ -63,5 +63,13 @@ def test_only_the_days_asked_for_are_counted_each_apart() -> None:
     assert columns(rows, "day", "sessions", "pull_request_links") == [(DAY, 1, 0), (NEXT_DAY, 1, 2)]
 
 
+def test_a_session_and_the_one_it_started_count_each_with_its_own_acus() -> None:
+    sessions: list[Row] = [
+        {"session_id": "parent", "acus": acus("5"), "child_session_ids": ["child"]},
+        {"session_id": "child", "acus": acus("2"), "parent_session_id": "parent"},
+    ]
+    assert columns(rolled_up("acu_daily", sessions=sessions), "sessions", "acus") == [(2, acus("7"))]
+
+
 def test_a_day_without_sessions_has_no_rows() -> None:
     assert rolled_up("acu_daily") == []
