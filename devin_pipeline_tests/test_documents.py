@@ -1,6 +1,7 @@
 """The README tells the truth about tables, commands and settings."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -47,6 +48,13 @@ def test_the_two_commands_of_a_fresh_machine_are_there_and_ci_calls_them() -> No
     ci = (PROJECT / ".ci/run").read_text()
     assert "uv run pytest" in ci
     assert "uv run devin-pipeline demo" in ci
+
+
+def test_dagster_tells_nobody_of_its_use_and_git_takes_neither_keys_nor_rows() -> None:
+    assert "telemetry:\n  enabled: false\n" in (PROJECT / "dagster.yaml").read_text()
+    for path in (".env", "data/raw_sessions_v3/part.parquet", ".dagster_home/history.db", ".dagster_home_demo/x"):
+        ignored = subprocess.run(["git", "check-ignore", "-q", path], cwd=PROJECT, check=False)
+        assert ignored.returncode == 0, path
 
 
 def test_workspace_and_pyproject_name_the_code_location_alike() -> None:

@@ -93,6 +93,11 @@ def test_lists_are_never_null() -> None:
     assert [(row["tags"], row["child_session_ids"]) for row in rows] == [([], [])] * 3
 
 
+def test_tags_that_are_no_text_are_told_as_the_json_they_are() -> None:
+    rows = derived("sessions", v3=[version("a", tags=["x", 5, 1.5, True, {"k": [1]}, None, "x"])])
+    assert only(rows)["tags"] == ["x", "5", "1.5", "true", '{"k":[1]}', "x"]
+
+
 def test_unknown_acus_stay_unknown_and_none_stay_none() -> None:
     rows = derived("sessions", v3=[version("a"), version("b", acus=acus("0"))])
     assert [row["acus"] for row in rows] == [None, acus("0")]

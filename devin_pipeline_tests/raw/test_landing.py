@@ -275,6 +275,21 @@ def test_a_read_older_than_a_tombstone_does_not_bring_the_session_back(feed: Fee
     assert feed.history() == [(1, "A"), (5, "gone")]
 
 
+def test_what_is_read_after_a_clock_that_ran_ahead_was_set_right_is_newer_all_the_same(feed: Feed) -> None:
+    in_our_future = 24 * 365 * 20
+    feed.read(item(title="A"), hours=in_our_future)
+    for hours, items in enumerate([[item(title="B")], [item(title="B")], [], [item(title="A")]]):
+        feed.read(*items, hours=hours)
+    assert [title for _, title in feed.history()] == ["A", "B", "gone", "A"]
+
+
+def test_ids_that_differ_in_case_or_form_only_are_sessions_of_their_own(feed: Feed) -> None:
+    ids = ["a", "A", "é", "e\u0301", "ａ"]  # noqa: RUF001 - a letter that only looks like another
+    landed = feed.read(*map(item, ids))
+    assert landed.placed == {DAY: len(ids)}
+    assert {row["session_id"] for row in feed.rows()} == set(ids)
+
+
 def test_what_cannot_be_placed_is_kept_once_per_feed_day_and_content(feed: Feed) -> None:
     bad = item("a", acus_consumed=-1)
     landed = feed.read(bad, item(""), item("b"))
