@@ -67,6 +67,13 @@ class Redaction:
         """An item's JSON as it may be stored, and what of it is not as sent."""
         if not self:
             return payload, None
+        try:
+            return self._redacted(payload)
+        except RecursionError:
+            # Nested too deeply to be looked into: nothing of it is known to be no text.
+            return bytes(_blank(payload.decode())), "text"
+
+    def _redacted(self, payload: bytes) -> tuple[bytes, Redacted | None]:
         members = _members_of(payload)
         if members is None:
             # No object, so no ids to look at: nothing of it is known to be no text.

@@ -42,6 +42,11 @@ ITEM = {
 }
 
 
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(str(tmp_path / "lake"))
+
+
 def told(redaction: Redaction, item: object) -> dict[str, object]:
     payload, _ = redaction.payload(json.dumps(item).encode())
     read: dict[str, object] = json.loads(payload)
@@ -93,6 +98,18 @@ def test_no_odd_shape_brings_text_past_it(payload: str) -> None:
     assert json.loads(kept) is not None
 
 
+@pytest.mark.parametrize("depth", [100, 400, 900, 2_000])
+@pytest.mark.parametrize("oddity", ["", ', "x": NaN', ', "x": "\\ud800"'])
+def test_no_depth_brings_text_past_it_or_stops_it(depth: int, oddity: str, lake: Lake) -> None:
+    lake.remember_to_forget("user", "jo")
+    deep = "[" * depth + '"Secret"' + "]" * depth
+    payload = f'{{"user_id": "jo", "session_id": "a", "analysis": {{"issues": {deep}}}{oddity}}}'.encode()
+    for redaction in (NO_TEXT, Redaction(keeps_text=True, forgotten=lake.forgotten())):
+        kept, redacted = redaction.payload(payload)
+        assert redacted == "text"
+        assert b"Secret" not in kept
+
+
 def test_numbers_keep_every_digit_they_were_sent_with() -> None:
     for number in ("1.5000000000000000000001", "1E-7", "12345678901234567890123"):
         for oddity in ("", ', "x": NaN'):
@@ -120,11 +137,6 @@ def test_blanking_twice_is_blanking_once() -> None:
 
 def test_nothing_to_take_out_leaves_the_bytes_alone() -> None:
     assert Redaction(True, Forgotten()).payload(b'{ "a" : 1 }') == (b'{ "a" : 1 }', None)
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(str(tmp_path / "lake"))
 
 
 def test_a_forgotten_user_is_told_by_a_pseudonym_and_without_text(lake: Lake) -> None:
