@@ -61,7 +61,11 @@ def _mended_payloads(reader: Reader) -> pa.Table:
 
 
 def _mended(payload: str) -> str:
-    item = json.loads(payload, parse_constant=lambda _: None, parse_float=_finite)
+    try:
+        item = json.loads(payload, parse_constant=lambda _: None, parse_float=_finite)
+    except (RecursionError, ValueError):
+        # Nested more deeply or a number longer than Python reads: a session that tells nothing, but a session.
+        return "null"
     return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", json.dumps(item, ensure_ascii=False))
 
 

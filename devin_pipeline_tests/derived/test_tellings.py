@@ -68,6 +68,24 @@ def test_a_payload_of_another_shape_is_a_session_that_tells_nothing() -> None:
     assert neighbour["title"] == "T"
 
 
+ABSURD = {
+    "deep": "[" * 400 + "]" * 400,
+    "as deep as it goes": "[" * 980 + "]" * 980,
+    "deeper": "[" * 5_000 + "]" * 5_000,
+    "long number": "9" * 5_000,
+}
+
+
+@pytest.mark.parametrize("oddity", ["", ', "x": NaN', ', "x": "NaN"', ', "x": "\\ud800"'])
+@pytest.mark.parametrize("absurd", ABSURD)
+def test_a_payload_of_any_depth_or_number_is_a_session_and_costs_no_neighbour(absurd: str, oddity: str) -> None:
+    payload = f'{{"title": "T", "structured_output": {ABSURD[absurd]}{oddity}}}'
+    versions = [as_sent(payload, "a"), version("b", title="T")]
+    session, neighbour = derived("sessions", insights=versions)
+    assert session["title"] in ("T", None)
+    assert neighbour["title"] == "T"
+
+
 def test_unknown_fields_change_nothing() -> None:
     right, row = parsed(json.dumps(FIELDS), json.dumps({"shiny": {"deep": [1]}} | FIELDS))
     assert {name for name in row if row[name] != right[name]} == {"session_id"}
