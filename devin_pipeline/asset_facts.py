@@ -4,6 +4,7 @@ Numbers and fixed words only. Text from the API is data and never becomes metada
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -140,7 +141,8 @@ def made_at(record: dg.EventLogRecord) -> datetime:
 def days_made(days: Sequence[date], lake: Lake, hour: int) -> set[date]:
     """The days that were read into this lake, by every feed and after they were over, and whose rollups were made.
 
-    The day that has begun counts as made once it was read; when it is over, it is to be read again.
+    What Dagster recorded counts only as far as the lake still holds it. The day that has begun counts as made once it
+    was read; when it is over, it is to be read again.
     """
     if not Path(os.environ["DAGSTER_HOME"]).exists():
         return set()
@@ -148,12 +150,16 @@ def days_made(days: Sequence[date], lake: Lake, hour: int) -> set[date]:
     now = datetime.now(UTC)
     with dg.DagsterInstance.get() as instance:
         for table in (*(TABLES[feed] for feed in feeds_turned_on()), *ROLLUP_TABLES):
+            rows: Counter[date | None] = Counter()
+            for file in lake.snapshot(table).stored_files():
+                rows[file.day] += file.rows
             made &= {
                 day
                 for day, record in newest_records(instance, table, made).items()
                 if ((over := starts_at(day, hour, after=1)) > now or made_at(record) >= over)
                 and (told := record.asset_materialization)
                 and told.metadata["dagster/uri"].value == lake.location(table)
+                and told.metadata["dagster/partition_row_count"].value == rows[day]
             }
     return made
 

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,6 +143,13 @@ def test_a_backfill_makes_every_table_and_a_dry_run_and_only_missing_know_it(
         made = instance.get_materialized_partitions(dg.AssetKey("acu_daily"))
     assert made == {day.isoformat() for day in stage.days}
 
+    # What Dagster recorded does not count once the lake has lost it.
+    shutil.move(stage.lake.location(TABLES["acu_daily"]), tmp_path / "lost")
+    assert backfill(stage, "--only-missing", "--dry-run").stdout.startswith(
+        f"{stage.days[0]} … {stage.days[-1]}  4 days"
+    )
+    shutil.move(tmp_path / "lost", stage.lake.location(TABLES["acu_daily"]))
+
     monkeypatch.setenv("DEVIN_ORG_ID", stage.enterprise.organizations[0].org_id)
     refused = backfill(stage)
     assert (refused.exit_code, len(lines(refused))) == (2, 3)
@@ -170,6 +178,7 @@ def test_a_day_the_api_cannot_tell_costs_the_others_nothing(stage: Stage) -> Non
     assert f"uv run devin-pipeline backfill --from {bad} --to {bad}" in lines(result)[-1]
     assert "--only-missing" not in lines(result)[-1]
     assert [row for row in stage.rows("sessions") if row["day"] == bad] == kept
+    assert all(row["is_listed"] for row in stage.rows("raw_sessions_v3"))
     told = {session.session_id.removeprefix("devin-"): session for session in stage.enterprise.sessions}
     for row in stage.rows("sessions"):
         if row["day"] != bad and (acus := told[row["session_id"]].acus) is not None:
