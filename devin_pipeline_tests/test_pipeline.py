@@ -226,6 +226,21 @@ def test_a_day_is_over_by_the_apis_clock_and_clocks_apart_are_warned_of(
     assert found == [{"clocks_agree", "newest_closed_day_is_read"}, set()]
 
 
+def test_a_few_sessions_of_other_days_are_left_out_and_warned_of(
+    make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = make_stage("v3", sessions=0, days=1)
+    monkeypatch.setenv("DEVIN_FEEDS", "raw_sessions_v3")
+    at = int(starts_at(stage.days[0], 8).timestamp())
+    told = [{"session_id": f"s{n}", "created_at": at - (n == 0) * 99, "acus_consumed": 1} for n in range(12)]
+    with serving(lambda asked: page_v3(told)) as served:
+        monkeypatch.setenv("DEVIN_API_URL", served.url)
+        result = stage.run()
+    assert result.success
+    assert "filters_are_kept_to" in warnings(result)
+    assert {row["session_id"] for row in stage.rows("sessions")} == {f"s{n}" for n in range(1, 12)}
+
+
 def test_no_second_layer_asks_again_what_the_client_has_asked_six_times(
     make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

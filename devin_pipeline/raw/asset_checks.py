@@ -62,6 +62,7 @@ def _checks_of(feed: str) -> list[Check]:
         sql_check(_QUERIES / "acus_are_numbers.sql"),
         sql_check(_QUERIES / "acus_did_not_fall.sql"),
         Check("sessions_stay_listed", "No session was missing from the newest read of its day.", _sessions_unlisted),
+        Check("filters_are_kept_to", "No session came that lies outside the days asked for.", _sessions_outside),
         sql_check(_QUERIES / "fields_are_known.sql", params={"known_fields": KNOWN_FIELDS[feed]}),
         Check("newest_closed_day_is_read", "The newest day that is over has been read.", _newest_day_missing),
         Check("clocks_agree", "Our clock and the API's were no more than a minute apart.", _clocks_apart),
@@ -81,17 +82,24 @@ def _items_lost(checked: Checked) -> Findings:
 
 
 def _sessions_unlisted(checked: Checked) -> Findings:
-    unlisted = [(day, int(str(metadata["unlisted"].value))) for day, metadata in _of_newest_reads(checked)]
+    unlisted = _figures(checked, "unlisted")
     return [{"day": day, "sessions": sessions} for day, sessions in unlisted if sessions]
 
 
+def _sessions_outside(checked: Checked) -> Findings:
+    outside = _figures(checked, "run/outside_the_days")
+    return [{"day": day, "sessions_of_the_run": sessions} for day, sessions in outside if sessions]
+
+
 def _clocks_apart(checked: Checked) -> Findings:
-    ahead = [
-        (day, int(str(told.value)))
-        for day, metadata in _of_newest_reads(checked)
-        if (told := metadata.get(f"run/{CLOCK_AHEAD}"))
-    ]
+    ahead = _figures(checked, f"run/{CLOCK_AHEAD}")
     return [{"day": day, "ahead_seconds": seconds} for day, seconds in ahead if abs(seconds) > _CLOCKS_APART_SECONDS]
+
+
+def _figures(checked: Checked, name: str) -> list[tuple[date, int]]:
+    """One figure of the newest read of each day, as far as it recorded that."""
+    reads = _of_newest_reads(checked)
+    return [(day, int(str(told.value))) for day, metadata in reads if (told := metadata.get(name))]
 
 
 def _of_newest_reads(checked: Checked) -> list[tuple[date, Mapping[str, dg.MetadataValue[Any]]]]:
