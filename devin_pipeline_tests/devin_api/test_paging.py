@@ -419,6 +419,25 @@ def test_days_with_a_gap_between_them_are_read_without_the_gap() -> None:
     assert len(listing.items) == 20
 
 
+@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_a_session_told_on_two_days_is_kept_once_as_it_was_last_updated(feed: Feed, newest_first: bool) -> None:
+    # Days with a gap between them are windows of their own.
+    over = [days(5)[0], days(5)[4]]
+
+    def serve(asked: Asked) -> Reply:
+        bound = asked.one("created_date_from") or asked.one("created_after")
+        is_first = bound in (f"{over[0].start:%Y-%m-%dT%H:%M:%SZ}", str(int(over[0].start.timestamp())))
+        at, updated = over[0 if is_first else 1].start, START + timedelta(days=9 if is_first is newest_first else 8)
+        told = {"session_id": "a", "created_at": at.isoformat(), "updated_at": updated.isoformat(), "acus_consumed": 1}
+        return page_v2([told], total=1) if feed == "session_insights_v2" else page_v3([told])
+
+    listing, _ = read(feed, over, serve)
+    (item,) = listing.items
+    assert item.created_at == over[0 if newest_first else 1].start
+    assert listing.duplicates == 1
+
+
 def test_no_days_are_no_request() -> None:
     for feed in ("session_insights_v2", "sessions_v3"):
         listing, asked = read(feed, [], lambda asked: page_v3([]))
