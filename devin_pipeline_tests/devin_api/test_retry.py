@@ -86,6 +86,13 @@ def test_a_wrong_shape_gets_two_further_tries_of_its_own() -> None:
     assert len(left) == 6
 
 
+def test_kinds_of_failure_in_turn_get_no_more_than_six_tries_together() -> None:
+    left: list[Exception] = [*(unreachable() for _ in range(5)), wrong_shape(), wrong_shape()]
+    with pytest.raises(BrokenPromise):
+        ask(left, FakeTime())
+    assert len(left) == 1
+
+
 def test_what_the_api_refuses_is_not_asked_again() -> None:
     fake = FakeTime()
     left: list[Exception] = [BrokenPromise("w", "w", "t"), unreachable()]
