@@ -1,13 +1,16 @@
 """The stage of a whole-pipeline test: an emulator over real sockets, a lake on disk, a Dagster instance."""
 
+import copy
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
+import pyarrow as pa
 import pytest
 
 from devin_pipeline.definitions import pipeline
@@ -60,8 +63,11 @@ class Stage:
     def observe(self) -> None:
         """Let the oracle read what the server sends now."""
         for feed in self.feeds:
-            items = self.enterprise.items(ASKED_OF[feed], include_deleted_orgs=True)
-            self.oracle.observe(feed, self.days, items, datetime.now(UTC))
+            self.oracle.observe(feed, self.days, self.listed(feed), datetime.now(UTC))
+
+    def listed(self, feed: str) -> Sequence[str]:
+        """The items that the server lists in a feed now."""
+        return self.enterprise.items(ASKED_OF[feed], include_deleted_orgs=True)
 
     def rows(self, name: str) -> list[Row]:
         rows: list[Row] = self.lake.snapshot(TABLES[name]).rows().to_pylist()
@@ -94,15 +100,66 @@ def _plain(value: object, column: str) -> object:
 
 def differences(stage: Stage) -> dict[str, tuple[list[str], list[str]]]:
     """Per table: rows only the oracle has, rows only the lake has. Empty when all is equal to the last digit."""
+    wanted, got = contents(stage.oracle.table, stage.oracle), contents(stage.rows, stage.oracle)
+    return {
+        name: ([r for r in wanted[name] if r not in got[name]][:3], [r for r in got[name] if r not in wanted[name]][:3])
+        for name in wanted
+        if wanted[name] != got[name]
+    }
+
+
+def contents(rows: Callable[[str], Sequence[Row]], oracle: Oracle) -> dict[str, list[str]]:
+    """Every table's rows as text in one order: the columns the oracle tells, without what clocks tell."""
     found = {}
     for table in ALL_TABLES:
-        expected = stage.oracle.table(table.name)
+        expected = oracle.table(table.name)
         columns = [name for name in (expected[0] if expected else {}) if name not in _OF_CLOCKS]
-        wanted = comparable(expected, columns)
-        got = comparable(stage.rows(table.name), columns) if columns else [str(row) for row in stage.rows(table.name)]
-        if wanted != got:
-            found[table.name] = ([r for r in wanted if r not in got][:3], [r for r in got if r not in wanted][:3])
+        told = rows(table.name)
+        found[table.name] = comparable(told, columns) if columns else [str(row) for row in told]
     return found
+
+
+class Moment:
+    """What the tables hold before a run over some days (all, when not told), and what they will hold after it."""
+
+    def __init__(self, stage: Stage, days: Sequence[date] | None = None) -> None:
+        self.stage = stage
+        self.days = stage.days if days is None else days
+        self.files = self._files()
+        self.oracle = copy.deepcopy(stage.oracle)
+        for feed in stage.feeds:
+            self.oracle.observe(feed, self.days, stage.listed(feed), datetime.now(UTC))
+        self.before = contents(stage.rows, self.oracle)
+        self.after = contents(self.oracle.table, self.oracle)
+
+    def require_whole_versions(self) -> None:
+        """Every reader sees of every table the version before the run or the whole one after it."""
+        lake = self.stage.lake
+        with lake.connect() as reader:
+            self._require_whole(lambda name: reader.rows(f'from "{name}"'))
+        self._require_whole(lambda name: lake.answer(f'from "{name}"'))
+        if (file := Path(lake.uri) / "devin.duckdb").exists():
+            with duckdb.connect() as bi:
+                bi.execute("set TimeZone = 'UTC'")
+                bi.execute(f"attach '{file}' as devin (read_only)")
+                self._require_whole(lambda name: bi.sql(f'from devin."{name}"').to_arrow_table())
+
+    def _require_whole(self, read: Callable[[str], pa.Table]) -> None:
+        seen = contents(lambda name: read(name).to_pylist(), self.oracle)
+        torn = [name for name in seen if seen[name] not in (self.before[name], self.after[name])]
+        assert torn == []
+
+    def _files(self) -> dict[str, list[str]]:
+        return {table.name: self.stage.lake.snapshot(table).files() for table in ALL_TABLES}
+
+    def commits(self) -> list[str]:
+        """The tables that have been written since; one that was created only is as it was."""
+        return [name for name, files in self._files().items() if files != self.files[name]]
+
+    def tell_what_landed(self) -> None:
+        """Tell the oracle which feeds the run had landed before it ended."""
+        for feed in set(self.stage.feeds) & set(self.commits()):
+            self.stage.oracle.observe(feed, self.days, self.stage.listed(feed), datetime.now(UTC))
 
 
 def set_environment(

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -22,6 +23,7 @@ from click.testing import CliRunner, Result
 from devin_pipeline.cli import main
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.tables import ALL_TABLES, TABLES
+from devin_pipeline_tests.lake.test_disk import as_somebody_else
 from devin_pipeline_tests.stage import Stage
 
 MakeStage = Callable[..., Stage]
@@ -83,6 +85,21 @@ def test_a_wrong_setting_gets_three_lines_and_exit_2_before_any_request_and_writ
     assert list(tmp_path.iterdir()) == []
     if "KEY" in setting and value:
         assert value not in result.output
+
+
+def test_a_lake_that_may_not_be_written_gets_three_lines_and_exit_2_before_any_request(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert backfill(stage, "--dry-run").exit_code == 0
+    # Not in pytest's own folder, which nobody else may look into.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        monkeypatch.setenv("DEVIN_LAKE", f"{folder}/lake")
+        with as_somebody_else():
+            result = backfill(stage)
+    assert (result.exit_code, len(lines(result))) == (2, 3)
+    assert f"You may not write to {folder}" in result.stderr
+    assert stage.server.requests == []
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from devin_pipeline.partitions import FIRST_TAG, LAST_TAG, days_between, starts_
 from devin_pipeline.schedules import days_beside_a_bad_one
 from devin_pipeline.tables import RAW_SESSION_TABLES, TABLES
 from devin_pipeline_tests.devin_api.scripted import Reply, page_v3, serving
-from devin_pipeline_tests.stage import Row, Stage, differences, warnings
+from devin_pipeline_tests.lake.full_disk import no_file_beyond
+from devin_pipeline_tests.stage import Moment, Row, Stage, differences, warnings
 
 MakeStage = Callable[..., Stage]
 
@@ -148,6 +149,37 @@ def test_a_refused_key_fails_the_run_names_the_permission_and_changes_nothing(
     assert "ViewAccountSessions" in (told[0].description or "")
     assert not any(stage.server.limited_v3_key in repr(event) for event in result.all_events)
     assert stage.everything() == rows
+
+
+def test_a_run_on_a_full_disk_fails_saying_so_publishes_nothing_half_and_the_next_one_heals(
+    make_stage: MakeStage,
+) -> None:
+    stage = make_stage("both")
+    for size in (0, 9_000, 14_000, 40_000):
+        moment = Moment(stage)
+        with no_file_beyond(size):
+            result = stage.run()
+        assert not result.success
+        reasons = [e.step_failure_data.error for e in result.all_events if e.is_step_failure]
+        assert any("was not written: " in str(reason) and "File too large" in str(reason) for reason in reasons)
+        moment.require_whole_versions()
+        moment.tell_what_landed()
+        stage.enterprise.grow_acus(9)
+    stage.refresh()
+    assert differences(stage) == {}
+
+
+def test_a_lake_on_a_volume_that_is_not_mounted_fails_the_run_before_the_api_is_asked(
+    make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stage = make_stage("both")
+    (tmp_path / "link").symlink_to(tmp_path / "volume")
+    monkeypatch.setenv("DEVIN_LAKE", str(tmp_path / "link" / "lake"))
+    result = stage.run()
+    assert not result.success
+    reasons = [e.step_failure_data.error for e in result.all_events if e.is_step_failure]
+    assert all("is a volume not mounted" in str(reason) for reason in reasons)
+    assert stage.server.requests == []
 
 
 def test_an_item_that_lost_its_creation_time_stays_listed_and_stops_nothing(make_stage: MakeStage) -> None:

@@ -7,6 +7,7 @@ from devin_pipeline.lake.catalog import write_catalog
 from devin_pipeline.lake.errors import (
     LakeError,
     NotReadOnly,
+    NotWritten,
     QueryFailed,
     TooManyConflicts,
     UnusableLocation,
@@ -25,6 +26,7 @@ __all__ = [
     "LakeError",
     "LakeIdentity",
     "NotReadOnly",
+    "NotWritten",
     "QueryFailed",
     "Reader",
     "Rewrite",

@@ -4,10 +4,12 @@ The file holds views only, each over the files of one snapshot, so it is made an
 """
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from devin_pipeline.lake.errors import written
 from devin_pipeline.lake.lake import Lake
 from devin_pipeline.lake.reader import Reader
 from devin_pipeline.tables import ALL_TABLES
@@ -21,23 +23,31 @@ def write_catalog(lake: Lake) -> Path | None:
 
     Returns:
         The file; None for a lake in an object store, where DuckDB cannot keep a database.
+
+    Raises:
+        NotWritten: The disk is full, read-only or broken; the old file stays.
     """
     if len(urlsplit(lake.uri).scheme) > 1:
         return None
     file = Path(lake.uri) / CATALOG
-    file.parent.mkdir(parents=True, exist_ok=True)
     # Another run may be making it too; the last one to finish wins.
     new = file.with_name(f".{CATALOG}.{uuid4().hex}")
-    for left in file.parent.glob(f".{CATALOG}.*"):
-        if time.time() - left.stat().st_mtime > _LEFT_BY_A_KILLED_PROCESS_SECONDS:
-            left.unlink(missing_ok=True)
     notice = "DEMO DATA of the emulator. " if lake.identity is not None and lake.identity.kind == "demo" else ""
-    try:
-        with Reader.into_new(str(new)) as reader:
-            for table in ALL_TABLES:
-                reader.publish(table.name, lake.snapshot(table).query())
-                reader.describe(table, notice)
-        new.replace(file)
-    finally:
-        new.unlink(missing_ok=True)
+    with written(CATALOG):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for left in file.parent.glob(f".{CATALOG}.*"):
+            # Another run's file may be moved into place in this moment.
+            with suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > _LEFT_BY_A_KILLED_PROCESS_SECONDS:
+                    left.unlink()
+        try:
+            with Reader.into_new(str(new)) as reader:
+                for table in ALL_TABLES:
+                    reader.publish(table.name, lake.snapshot(table).query())
+                    reader.describe(table, notice)
+            new.replace(file)
+        finally:
+            # DuckDB leaves its write-ahead log behind when it could not write.
+            for left in file.parent.glob(f"{new.name}*"):
+                left.unlink(missing_ok=True)
     return file

@@ -4,9 +4,18 @@ LakeError
 ├── WrongLake: the lake belongs to another kind, host, scope or day hour
 ├── UnusableLocation: a path that Delta or DuckDB would not take literally
 ├── TooManyConflicts: other writers kept winning the race for the same days
+├── NotWritten: the disk is full, read-only or broken
 ├── NotReadOnly: a query that would write or change settings
 └── QueryFailed: a query that DuckDB could not run
 """
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import duckdb
+from deltalake.exceptions import DeltaError
 
 
 class LakeError(Exception):
@@ -37,9 +46,39 @@ class TooManyConflicts(LakeError):
     """Other writers kept winning the race for the same days."""
 
 
+class NotWritten(LakeError):
+    """The disk is full, read-only or broken; what was stored before stays."""
+
+
 class NotReadOnly(LakeError):
     """A query that would write or change settings."""
 
 
 class QueryFailed(LakeError):
     """A query that DuckDB could not run."""
+
+
+# Rust's words for an error of the system, which Delta hands on inside others of its own.
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+
+
+@contextmanager
+def written(what: str) -> Iterator[None]:
+    """Tell an error of the system, met while `what` is written inside, as `NotWritten`; let all others pass."""
+    try:
+        yield
+    except (OSError, DeltaError, duckdb.Error) as error:
+        if (why := _told_by_the_system(error)) is None:
+            raise
+        raise NotWritten(
+            f"{what} was not written", why, "Mend that and run again; what was stored before is still in place"
+        ) from None
+
+
+def _told_by_the_system(error: Exception) -> str | None:
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    if found := _OS_ERROR.search(str(error)):
+        return os.strerror(int(found[1]))
+    # DuckDB wraps its IOException in others, and ends with the system's words.
+    return str(error).partition("\n")[0] if isinstance(error, duckdb.Error) else None

@@ -11,6 +11,8 @@ from typing import Literal
 import msgspec
 from pyarrow import fs
 
+from devin_pipeline.lake.errors import written
+
 Kind = Literal["user", "session"]
 
 _FOLDER = "forgotten"
@@ -85,12 +87,13 @@ def remember_to_forget(uri: str, kind: Kind, identifier: str) -> Forgotten:
         return known
     entry = _Entry.of(kind, identifier)
     filesystem, path = fs.FileSystem.from_uri(uri)
-    filesystem.create_dir(f"{path}/{_FOLDER}", recursive=True)
     # Written aside and moved, so that a reader never sees half an entry.
     file = f"{path}/{_FOLDER}/{entry.digest}"
-    with filesystem.open_output_stream(f"{file}.new") as stream:
-        stream.write(msgspec.json.encode(entry))
-    filesystem.move(f"{file}.new", f"{file}.json")
+    with written("Who is to be forgotten"):
+        filesystem.create_dir(f"{path}/{_FOLDER}", recursive=True)
+        with filesystem.open_output_stream(f"{file}.new") as stream:
+            stream.write(msgspec.json.encode(entry))
+        filesystem.move(f"{file}.new", f"{file}.json")
     return read_forgotten(uri)
 
 

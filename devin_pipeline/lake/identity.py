@@ -4,12 +4,13 @@ Without this, one changed setting would mark every other organization's sessions
 """
 
 import os
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
 from pyarrow import fs
 
-from devin_pipeline.lake.errors import WrongLake
+from devin_pipeline.lake.errors import WrongLake, written
 
 _FILE = "lake.json"
 
@@ -68,15 +69,22 @@ def claim(uri: str, identity: LakeIdentity) -> None:
 
     Raises:
         WrongLake: The lake at `uri` belongs to another kind, host, scope or day hour.
+        NotWritten: The disk is full, read-only or broken.
     """
     require_identity(uri, identity)
     filesystem, path = fs.FileSystem.from_uri(uri)
     if filesystem.get_file_info(f"{path}/{_FILE}").type != fs.FileType.NotFound:
         return
-    filesystem.create_dir(path, recursive=True)
     # Written aside and moved, so that a reader never sees half a file.
     new = f"{path}/{_FILE}.{os.getpid()}"
-    with filesystem.open_output_stream(new) as stream:
-        stream.write(msgspec.json.encode(identity))
-    filesystem.move(new, f"{path}/{_FILE}")
+    with written(_FILE):
+        filesystem.create_dir(path, recursive=True)
+        try:
+            with filesystem.open_output_stream(new) as stream:
+                stream.write(msgspec.json.encode(identity))
+            filesystem.move(new, f"{path}/{_FILE}")
+        except OSError:
+            with suppress(OSError):
+                filesystem.delete_file(new)
+            raise
     require_identity(uri, identity)

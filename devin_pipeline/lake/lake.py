@@ -16,7 +16,7 @@ from deltalake import DeltaTable, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from pyarrow import fs
 
-from devin_pipeline.lake.errors import TooManyConflicts, UnusableLocation
+from devin_pipeline.lake.errors import TooManyConflicts, UnusableLocation, written
 from devin_pipeline.lake.forgotten import Forgotten, Kind, read_forgotten, remember_to_forget
 from devin_pipeline.lake.identity import LakeIdentity, claim, read_identity, require_identity
 from devin_pipeline.lake.reader import Reader, rows_of_files, tables_in
@@ -123,13 +123,8 @@ class Lake:
             WrongLake: It belongs to another kind, host, scope or day hour.
             UnusableLocation: It is no folder, or none that this user may write to.
         """
-        nearest = self.nearest_folder
-        if nearest and not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
-            raise UnusableLocation(
-                f"The lake cannot lie in {self.uri}",
-                f"{nearest} is no folder" if not nearest.is_dir() else f"you may not write to {nearest}",
-                "Set DEVIN_LAKE to a folder of yours",
-            )
+        if not _has_scheme(self.uri):
+            self._require_folders(Path(self.uri))
         require_identity(self.uri, identity)
 
     def require_writable(self) -> None:
@@ -246,6 +241,7 @@ class Lake:
 
         Raises:
             TooManyConflicts: Another writer was faster six times in a row.
+            NotWritten: The disk is full, read-only or broken.
         """
         for conflicts in range(_TRIES):
             snapshot = self.snapshot(table)
@@ -276,6 +272,7 @@ class Lake:
         Raises:
             ValueError: A row lies outside the days, or is null where none may be.
             TooManyConflicts: Another writer was faster six times in a row.
+            NotWritten: The disk is full, read-only or broken.
         """
         rows = rows.cast(table.schema)
         if strays := set(rows.column("day").unique().to_pylist()) - set(days):
@@ -329,17 +326,34 @@ class Lake:
             delta.cleanup_metadata()
             delta.alter.set_table_properties({"delta.logRetentionDuration": "interval 30 days"})
 
+    def _require_folders(self, lake: Path) -> None:
+        # Now, not after everything was read from the API and cannot be stored.
+        nearest = next(folder for folder in (lake, *lake.parents) if folder.exists() or folder.is_symlink())
+        tables = (Path(self.location(table)) for table in ALL_TABLES)
+        stored = [folder for table in tables for folder in (table, table / "_delta_log") if folder.exists()]
+        for folder in (nearest, *stored):
+            if not folder.exists():
+                why = f"{folder} is a link to what is not there; is a volume not mounted?"
+            elif not folder.is_dir():
+                why = f"{folder} is no folder"
+            elif not os.access(folder, os.W_OK | os.X_OK):
+                why = f"you may not write to {folder}"
+            else:
+                continue
+            raise UnusableLocation(f"The lake cannot lie in {self.uri}", why, "Set DEVIN_LAKE to a folder of yours")
+
     def _overwrite(self, snapshot: Snapshot, rows: pa.Table, predicate: str | None) -> int:
-        delta = snapshot.delta
-        if delta is None:
-            delta = self._create(snapshot.table)
-            if delta.version() > 0:
-                raise CommitFailedError("another writer was the first one")
-        # Writing to the DeltaTable that was read, not to its path, is what lets Delta notice another writer.
-        write_deltalake(
-            delta, rows, mode="overwrite", predicate=predicate, schema_mode="merge", writer_properties=_ZSTD
-        )
-        return delta.version()
+        with written(snapshot.table.name):
+            delta = snapshot.delta
+            if delta is None:
+                delta = self._create(snapshot.table)
+                if delta.version() > 0:
+                    raise CommitFailedError("another writer was the first one")
+            # Writing to the DeltaTable that was read, not to its path, is what lets Delta notice another writer.
+            write_deltalake(
+                delta, rows, mode="overwrite", predicate=predicate, schema_mode="merge", writer_properties=_ZSTD
+            )
+            return delta.version()
 
     def _create(self, table: Table) -> DeltaTable:
         location = self.location(table)
