@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -46,6 +47,8 @@ _PACKAGE = Path(__file__).parent
 _DEMO_LAKE = Path("data/demo")
 _DEMO_HOME = Path(".dagster_home_demo")
 _DAYS_PER_RUN = 31
+_SECONDS_TO_STOP = 8.0
+_REMINDERS = 3
 _DEMO_DAYS = 14
 _DEMO_SESSIONS_PER_DAY = 20
 _DEMO_NOTICE = "DEMO DATA: synthetic sessions of the bundled emulator, not your organization's usage."
@@ -72,6 +75,8 @@ class _Commands(click.Group):
         """Run the command of this process and exit."""
         from devin_pipeline.partitions import BadSetting
 
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
         try:
             super().main(*args, **kwargs | {"standalone_mode": False})
         except Failed as error:
@@ -84,14 +89,24 @@ class _Commands(click.Group):
             command = error.ctx.command_path if error.ctx else "devin-pipeline"
             _exit(("This call cannot be run", error.format_message(), f"See `{command} --help`"), 2)
         except (click.Abort, KeyboardInterrupt):
-            _exit(("Stopped", "you asked for it", "Run the same command again to go on"), 1)
+            _stop_now()
         sys.exit(0)
 
 
 def _exit(lines: Sequence[str], code: int) -> NoReturn:
+    _tell(lines)
+    sys.exit(code)
+
+
+def _tell(lines: Sequence[str]) -> None:
     for line in lines:
         click.echo(line[:1].upper() + line[1:] + ("" if line.endswith((".", "!", "?")) else "."), err=True)
-    sys.exit(code)
+
+
+def _stop_now() -> NoReturn:
+    _tell(("Stopped", "you asked for it", "Run the same command again to go on"))
+    # Not `sys.exit`: Python would wait for the threads of requests that hang.
+    os._exit(1)
 
 
 @click.group(cls=_Commands)
@@ -219,7 +234,7 @@ def _run_job(days: Sequence[date], trigger: str, *, without_raw: bool = False) -
 
     made_of_raw = [*(table.name for table in ALL_TABLES if table.layer != "raw"), DUCKDB_CATALOG]
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    with dg.DagsterInstance.get() as instance:
+    with dg.DagsterInstance.get() as instance, _stoppable():
         result = (
             pipeline()
             .resolve_job_def(REFRESH)
@@ -232,6 +247,45 @@ def _run_job(days: Sequence[date], trigger: str, *, without_raw: bool = False) -
             )
         )
     return _outcome(result)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM stop what runs inside, and cut off what does not stop by itself.
+
+    Dagster takes an interrupt for a failure of the run, and goes on. While DuckDB or Delta works, none gets through.
+    Cutting off is safe: what is published is published in one commit each, and a killed run in the middle of one.
+    """
+    asked, ask = socket.socketpair()
+    ask.setblocking(False)
+    ended = threading.Event()
+    main_thread = threading.get_ident()
+
+    def stop_is_asked(seconds: float = 0) -> bool:
+        return bool(select.select([asked], [], [], seconds)[0])
+
+    def see_to_it() -> None:
+        with asked, ask:
+            while not stop_is_asked(0.5):
+                if ended.is_set():
+                    return
+            for _ in range(_REMINDERS):
+                if ended.wait(_SECONDS_TO_STOP / _REMINDERS):
+                    return
+                # Again: Python drops an interrupt that arrives while it collects garbage.
+                signal.pthread_kill(main_thread, signal.SIGINT)
+            _stop_now()
+
+    # Written to by the signal itself, whoever handles it and whatever keeps Python busy.
+    before = signal.set_wakeup_fd(ask.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=see_to_it, daemon=True).start()
+    try:
+        yield
+        if stop_is_asked():
+            raise KeyboardInterrupt
+    finally:
+        ended.set()
+        signal.set_wakeup_fd(before)
 
 
 def _outcome(result: "dg.ExecuteInProcessResult") -> _Outcome:

@@ -7,10 +7,12 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -21,10 +23,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from devin_pipeline.cli import main
+from devin_pipeline.emulator import EmulatorServer
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.tables import ALL_TABLES, TABLES
+from devin_pipeline_tests.dagster_ui.running import eventually
 from devin_pipeline_tests.lake.test_disk import as_somebody_else
-from devin_pipeline_tests.stage import Stage
+from devin_pipeline_tests.stage import Moment, Stage, differences
 
 MakeStage = Callable[..., Stage]
 
@@ -210,6 +214,72 @@ def test_an_organization_that_is_not_there_does_not_claim_the_lake(
     assert refused.exit_code == 1
     assert "404" in refused.stderr
     assert stage.lake.identity is None
+
+
+# How backfill is stopped
+
+
+def stopped(stage: Stage, tmp_path: Path, number: int, once: Callable[[], object]) -> None:
+    """Send a signal to a backfill `once` something has happened; it must stop in order within ten seconds."""
+    words = [COMMAND, "backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1]), "--days-per-run", "2"]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+        once()
+        running.send_signal(number)
+        # What is promised, and far more than the tenth of a second that it takes.
+        _, told = running.communicate(timeout=10)
+    assert running.returncode == 1
+    assert told.splitlines()[-3:] == ["Stopped.", "You asked for it.", "Run the same command again to go on."]
+    with dg.DagsterInstance.get() as instance:
+        # The first of two runs; Dagster calls a run that was interrupted a failed one.
+        assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.FAILURE]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_backfill_that_is_told_to_stop_does_so_at_once_publishes_nothing_half_and_can_go_on(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
+) -> None:
+    moment = Moment(stage, stage.days[:2])
+    with EmulatorServer(stage.enterprise, latency_seconds=0.2) as slow:
+        monkeypatch.setenv("DEVIN_API_URL", slow.url)
+        stopped(stage, tmp_path, number, lambda: eventually(lambda: slow.requests, 60, "the first request"))
+    assert not set(moment.commits()) & {"sessions", "acu_daily"}
+    moment.require_whole_versions()
+    moment.tell_what_landed()
+    monkeypatch.setenv("DEVIN_API_URL", stage.server.url)
+    assert backfill(stage).exit_code == 0
+    stage.observe()
+    assert differences(stage) == {}
+
+
+def test_a_backfill_whose_request_hangs_stops_all_the_same(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as never_answers, ExitStack() as connections:
+        monkeypatch.setenv("DEVIN_API_URL", f"http://127.0.0.1:{never_answers.getsockname()[1]}")
+        stopped(stage, tmp_path, signal.SIGTERM, lambda: connections.enter_context(never_answers.accept()[0]))
+    assert not Path(stage.lake.uri).exists()
+
+
+def test_what_heeds_no_interrupt_is_cut_off() -> None:
+    stubborn = """if True:
+        import os, signal, time
+        from devin_pipeline import cli
+        signal.signal(signal.SIGINT, lambda *_: os.write(1, b"interrupted "))
+        cli._SECONDS_TO_STOP = 0.5
+        with cli._stoppable():
+            os.write(1, b"begun\\n")
+            while True:
+                time.sleep(60)
+    """
+    with subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "begun\n"
+        running.send_signal(signal.SIGINT)
+        told, _ = running.communicate(timeout=20)
+    # Reminded now and then, since Python drops an interrupt that arrives at the wrong moment.
+    assert told.count("interrupted") > 1
+    # Not Python's own end, which would wait for whatever hangs.
+    assert running.returncode == 1
 
 
 # What query answers

@@ -218,7 +218,11 @@ class DevinClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        if error is None or isinstance(error, Exception):
+            self.close()
+        else:
+            # Someone stops the process, and must not wait for answers that may take a minute or never come.
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
     def __repr__(self) -> str:
         keys = "+".join(sorted(self._keys)) or "no"
