@@ -20,16 +20,15 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from devin_pipeline.derived.publishing import publish_rollup, publish_session_tables
 from devin_pipeline.devin_api import DevinClient, Window
 from devin_pipeline.emulator import EmulatorServer, Enterprise
-from devin_pipeline.lake import Lake, write_catalog
+from devin_pipeline.lake import Lake
 from devin_pipeline.partitions import starts_at
 from devin_pipeline.raw.landing import land
-from devin_pipeline.reports.publishing import publish_report
 from devin_pipeline.resources import ASKED_OF, feeds_turned_on
-from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, REPORT_TABLES, ROLLUP_TABLES, TABLES
+from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, TABLES
 from devin_pipeline_tests.conftest import Dose, Figure
+from devin_pipeline_tests.runs import publish
 from devin_pipeline_tests.stage import Stage, differences, set_environment, the_last_days
 
 DAYS = the_last_days(3)
@@ -164,12 +163,7 @@ class AnyOrder(RuleBasedStateMachine):
                 self.told(feed, whole, items, read_at)
             if listing.failures:
                 return
-        publish_session_tables(lake, days, 8)
-        for table in ROLLUP_TABLES:
-            publish_rollup(lake, table, days, 8)
-        for table in REPORT_TABLES:
-            publish_report(lake, table)
-        write_catalog(lake)
+        publish(lake, days)
 
     def told(self, feed: str, days: Sequence[date], items: Sequence[str], read_at: datetime) -> None:
         self.stage.oracle.observe(feed, days, items, read_at)

@@ -1,0 +1,84 @@
+"""One run of the pipeline without Dagster, for tests that need hundreds: read, land, derive, report, catalogue."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from devin_pipeline.derived.publishing import publish_rollup, publish_session_tables
+from devin_pipeline.devin_api import DevinClient, Window
+from devin_pipeline.lake import Lake, LakeIdentity, write_catalog
+from devin_pipeline.partitions import starts_at
+from devin_pipeline.raw.landing import land
+from devin_pipeline.reports.publishing import publish_report
+from devin_pipeline.resources import ASKED_OF
+from devin_pipeline.tables import REPORT_TABLES, ROLLUP_TABLES, TABLES
+
+HOUR = 8
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run needs to know; it can be handed to another process.
+
+    Attributes:
+        url: Root of the emulator.
+        v2_key: Its key for v2.
+        v3_key: Its key for v3.
+        lake: Folder of the lake.
+        feeds: The raw tables to read.
+        days: The days to read, oldest first.
+    """
+
+    url: str
+    v2_key: str
+    v3_key: str
+    lake: str
+    feeds: Sequence[str]
+    days: Sequence[date]
+
+    def __call__(self) -> None:
+        """Do it; raise what stops it."""
+        lake = Lake(self.lake)
+        identity = LakeIdentity("live", "127.0.0.1", "enterprise", HOUR)
+        lake.require_identity(identity)
+        with self.client() as client:
+            for feed in self.feeds:
+                lake.claim(identity)
+                read_feed(client, lake, feed, self.days)
+        publish(lake, self.days)
+
+    def into(self, lake: Path) -> "Run":
+        """The same run into another lake."""
+        return replace(self, lake=str(lake))
+
+    def client(self) -> DevinClient:
+        """A client that does not wait between tries."""
+        return DevinClient(
+            base_url=self.url, v2_key=self.v2_key, v3_key=self.v3_key, timeout_seconds=10, sleep=lambda _: None
+        )
+
+
+def read_feed(client: DevinClient, lake: Lake, feed: str, days: Sequence[date]) -> None:
+    """Land what a feed tells of some days.
+
+    Raises:
+        DevinError: A day could not be read; the others have landed.
+    """
+    read_at = datetime.now(UTC)
+    windows = {Window(starts_at(day, HOUR), starts_at(day, HOUR, after=1)): day for day in days}
+    listing = client.read(ASKED_OF[feed], list(windows))
+    if whole := [day for window, day in windows.items() if window not in listing.failures]:
+        land(lake, TABLES[feed], listing, whole, read_at, HOUR)
+    for failure in listing.failures.values():
+        raise failure
+
+
+def publish(lake: Lake, days: Sequence[date]) -> None:
+    """Make what follows from raw: the session tables and rollups of some days, every report, the catalogue."""
+    publish_session_tables(lake, days, HOUR)
+    for table in ROLLUP_TABLES:
+        publish_rollup(lake, table, days, HOUR)
+    for table in REPORT_TABLES:
+        publish_report(lake, table)
+    write_catalog(lake)
