@@ -1,0 +1,262 @@
+"""Each single write that a run does fails once: before it took effect, after it did, and cut short by the kernel.
+
+After each, readers see whole versions, and the next run ends with the expected tables. Writes of Delta and DuckDB are
+done in their own code, so the call into them fails; the kernel's errors reach into them as well.
+"""
+
+import errno
+import functools
+import multiprocessing
+import os
+import random
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import deltalake
+import duckdb
+import pytest
+from pyarrow import fs
+
+from devin_pipeline.forgetting import forget
+from devin_pipeline.lake import Lake, NotWritten
+from devin_pipeline_tests.chaos.test_kills import change
+from devin_pipeline_tests.conftest import Dose, Figure
+from devin_pipeline_tests.lake.full_disk import no_file_beyond
+from devin_pipeline_tests.oracle import Oracle
+from devin_pipeline_tests.runs import Run, publish
+from devin_pipeline_tests.stage import Moment, Stage, differences
+from devin_pipeline_tests.test_forgetting import places_that_tell, spend
+
+MakeStage = Callable[..., Stage]
+
+
+@dataclass
+class Disk:
+    """Counts the writes of a run, and fails the n-th of them, before or after it took effect.
+
+    Attributes:
+        fails_at: Which one; 0 fails none.
+        before: Fail instead of writing, or having written.
+        writes: What was written so far.
+    """
+
+    fails_at: int = 0
+    before: bool = True
+    writes: list[str] = field(default_factory=list)
+
+    def writing(self, name: str, write: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(write)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.writes.append(name)
+            fails = len(self.writes) == self.fails_at
+            if fails and self.before:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            done = write(*args, **kwargs)
+            if fails:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return done
+
+        return counted
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            delta = self.writing("commit", deltalake.write_deltalake)
+            patch.setattr("devin_pipeline.lake.lake.write_deltalake", delta)
+            patch.setattr(deltalake.DeltaTable, "create", self.writing("create", deltalake.DeltaTable.create))
+            for name in ("mkdir", "replace", "unlink"):
+                patch.setattr(Path, name, self.writing(name, getattr(Path, name)))
+            for name in ("vacuum", "create_checkpoint", "cleanup_metadata"):
+                patch.setattr(deltalake.DeltaTable, name, self.writing(name, getattr(deltalake.DeltaTable, name)))
+            for room in ("identity", "forgotten"):
+                patch.setattr(f"devin_pipeline.lake.{room}.fs", _Files(self))
+            patch.setattr("devin_pipeline.lake.reader.duckdb", _DuckDB(self))
+            yield
+
+
+class _Files:
+    """`pyarrow.fs`, whose file systems write through a `Disk`."""
+
+    FileType = fs.FileType
+    FileSelector = fs.FileSelector
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self.FileSystem = self
+
+    def from_uri(self, uri: str) -> tuple["_Opened", str]:
+        filesystem, path = fs.FileSystem.from_uri(uri)
+        return _Opened(filesystem, self._disk, ("create_dir", "open_output_stream", "move")), path
+
+
+class _DuckDB:
+    """`duckdb`, whose files are written through a `Disk`."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(duckdb, name)
+
+    def connect(self) -> "_Opened":
+        return _Opened(duckdb.connect(), self._disk, ("close",), self._execute)
+
+    def _execute(self, execute: Callable[..., Any], sql: str, *params: Any) -> Any:
+        changes_the_file = sql.startswith(("attach", 'create view "'))
+        return (self._disk.writing(sql.partition('"')[0], execute) if changes_the_file else execute)(sql, *params)
+
+
+class _Opened:
+    """Something of a library's, some of whose methods write."""
+
+    def __init__(
+        self, opened: Any, disk: Disk, writes: tuple[str, ...], execute: Callable[..., Any] | None = None
+    ) -> None:
+        self._opened = opened
+        self._disk = disk
+        self._writes = writes
+        self._execute = execute
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._opened, name)
+        if name == "execute" and self._execute:
+            return functools.partial(self._execute, method)
+        return self._disk.writing(name, method) if name in self._writes else method
+
+
+@pytest.fixture
+def stage(make_stage: MakeStage) -> Stage:
+    return make_stage("both", sessions=24, days=3)
+
+
+def run_of(stage: Stage, folder: Path) -> Run:
+    stage.lake, stage.oracle = Lake(str(folder)), Oracle()
+    return Run(stage.server.url, stage.server.v2_key, stage.server.v3_key, str(folder), stage.feeds, stage.days)
+
+
+def require_recovery(stage: Stage, moment: Moment, run: Run) -> None:
+    moment.require_whole_versions()
+    moment.tell_what_landed()
+    run()
+    stage.observe()
+    assert differences(stage) == {}
+    left = [file.name for file in Path(run.lake).iterdir() if file.is_file()]
+    assert sorted(left) == ["devin.duckdb", "lake.json"]
+
+
+def test_whichever_write_fails_readers_see_whole_versions_and_the_next_run_completes_them(
+    stage: Stage, tmp_path: Path, dose: Dose, figure: Figure
+) -> None:
+    chosen = random.Random(13)
+    of_a_first_run, of_a_later_run = Disk(), Disk()
+    run = run_of(stage, tmp_path / "counted")
+    with of_a_first_run.attached():
+        run()
+    change(stage.enterprise, chosen, stage)
+    with of_a_later_run.attached():
+        run()
+    assert {"create", "commit", "replace"} <= set(of_a_first_run.writes)
+    every = [
+        (is_first, before, n + 1)
+        for is_first, disk in ((True, of_a_first_run), (False, of_a_later_run))
+        for before in (True, False)
+        for n in range(len(disk.writes))
+    ]
+    failed = 0
+    for is_first, before, n in chosen.sample(every, dose(len(every))):
+        run = run_of(stage, tmp_path / f"lake {is_first} {before} {n}")
+        if not is_first:
+            run()
+            stage.observe()
+            change(stage.enterprise, chosen, stage)
+        moment = Moment(stage)
+        disk = Disk(n, before)
+        with disk.attached():
+            try:
+                run()
+            except NotWritten:
+                failed += 1
+            else:
+                # A change may need fewer writes than the one that was counted.
+                assert len(disk.writes) < n
+        require_recovery(stage, moment, run)
+    figure(
+        f"{failed} of the {len(every)} single writes of a first and of a later run failed, before or after they took "
+        "effect: readers saw whole versions, and the next run left every table as expected"
+    )
+
+
+def test_whichever_write_of_forget_fails_the_spend_stays_and_the_same_command_again_forgets(
+    stage: Stage, tmp_path: Path, dose: Dose, figure: Figure
+) -> None:
+    base = run_of(stage, tmp_path / "base")
+    base()
+    change(stage.enterprise, random.Random(15), stage)
+    base()
+    user = next(session.user_id for session in stage.enterprise.sessions if session.user_id)
+    spent = spend(stage)
+
+    def forget_in(folder: Path) -> None:
+        stage.lake = Lake(str(folder))
+        forget(stage.lake, "user", user, keeps_text=True, make_anew=lambda days: publish(stage.lake, days))
+
+    disk = Disk()
+    shutil.copytree(base.lake, tmp_path / "counted")
+    with disk.attached():
+        forget_in(tmp_path / "counted")
+    every = [(before, n + 1) for before in (True, False) for n in range(len(disk.writes))]
+    assert {"open_output_stream", "commit", "vacuum", "replace"} <= set(disk.writes)
+    chosen = random.Random(16).sample(every, dose(len(every)))
+    for before, n in chosen:
+        folder = tmp_path / f"lake {before} {n}"
+        shutil.copytree(base.lake, folder)
+        with Disk(n, before).attached(), pytest.raises((NotWritten, OSError)):
+            forget_in(folder)
+        assert spend(stage) == spent
+        forget_in(folder)
+        assert spend(stage) == spent
+        assert places_that_tell(stage, user) == []
+    figure(
+        f"{len(chosen)} of the {len(every)} single writes of `forget` failed: the same again forgot, and spend stayed"
+    )
+
+
+_DISK_WAS_FULL = 3
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(["devin_pipeline_tests.runs"])
+
+
+def _run_on_a_full_disk(run: Run, largest: int) -> None:
+    try:
+        with no_file_beyond(largest):
+            run()
+    except NotWritten:
+        sys.exit(_DISK_WAS_FULL)
+
+
+def test_whichever_file_the_kernel_cuts_short_readers_see_whole_versions_and_the_next_run_completes_them(
+    stage: Stage, tmp_path: Path, dose: Dose, figure: Figure
+) -> None:
+    run = run_of(stage, tmp_path / "measured")
+    run()
+    sizes = sorted({file.stat().st_size for file in Path(run.lake).rglob("*") if file.is_file()})
+    # Just below each file's size, so that each is once the first that does not fit; and half of the smallest.
+    limits = [sizes[0] // 2, *(size - 1 for size in sizes)]
+    chosen = random.Random(14).sample(limits, dose(len(limits)))
+    for limit in sorted(chosen):
+        run = run_of(stage, tmp_path / f"lake{limit}")
+        moment = Moment(stage)
+        process = _forks.Process(target=_run_on_a_full_disk, args=(run, limit))
+        process.start()
+        process.join()
+        assert process.exitcode == _DISK_WAS_FULL
+        require_recovery(stage, moment, run)
+    figure(
+        f"{len(chosen)} of {len(limits)} sizes at which the kernel cut a file short: each run failed and said so, "
+        "and the next run completed it"
+    )
