@@ -26,28 +26,33 @@ def write_catalog(lake: Lake) -> Path | None:
 
     Raises:
         NotWritten: The disk is full, read-only or broken; the old file stays.
+        TooManyConflicts: Other runs wrote tables six times in a row meanwhile.
     """
     if len(urlsplit(lake.uri).scheme) > 1:
         return None
     file = Path(lake.uri) / CATALOG
-    # Another run may be making it too; the last one to finish wins.
-    new = file.with_name(f".{CATALOG}.{uuid4().hex}")
-    notice = "DEMO DATA of the emulator. " if lake.identity is not None and lake.identity.kind == "demo" else ""
+    # Done again if a table moves meanwhile: a slow run must not put its older views over those of a faster one.
     with written(CATALOG):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        for left in file.parent.glob(f".{CATALOG}.*"):
-            # Another run's file may be moved into place in this moment.
-            with suppress(FileNotFoundError):
-                if time.time() - left.stat().st_mtime > _LEFT_BY_A_KILLED_PROCESS_SECONDS:
-                    left.unlink()
-        try:
-            with Reader.into_new(str(new)) as reader:
-                for table in ALL_TABLES:
-                    reader.publish(table.name, lake.snapshot(table).query())
-                    reader.describe(table, notice)
-            new.replace(file)
-        finally:
-            # DuckDB leaves its write-ahead log behind when it could not write.
-            for left in file.parent.glob(f"{new.name}*"):
-                left.unlink(missing_ok=True)
+        lake.while_inputs_move(ALL_TABLES, None, lambda: _swap_in(lake, file))
     return file
+
+
+def _swap_in(lake: Lake, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for left in file.parent.glob(f".{CATALOG}.*"):
+        # Another run's file may be moved into place in this moment.
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > _LEFT_BY_A_KILLED_PROCESS_SECONDS:
+                left.unlink()
+    notice = "DEMO DATA of the emulator. " if lake.identity is not None and lake.identity.kind == "demo" else ""
+    new = file.with_name(f".{CATALOG}.{uuid4().hex}")
+    try:
+        with Reader.into_new(str(new)) as reader:
+            for table in ALL_TABLES:
+                reader.publish(table.name, lake.snapshot(table).query())
+                reader.describe(table, notice)
+        new.replace(file)
+    finally:
+        # DuckDB leaves its write-ahead log behind when it could not write.
+        for left in file.parent.glob(f"{new.name}*"):
+            left.unlink(missing_ok=True)

@@ -1,0 +1,100 @@
+"""Two runs over the same days at once, as processes: nothing is lost, and the newer telling wins whoever ends last."""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import pytest
+
+from devin_pipeline.lake import Lake
+from devin_pipeline_tests.chaos.test_kills import change
+from devin_pipeline_tests.conftest import Dose, Figure
+from devin_pipeline_tests.oracle import Oracle
+from devin_pipeline_tests.runs import Run
+from devin_pipeline_tests.stage import Moment, Stage, differences
+
+MakeStage = Callable[..., Stage]
+
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(["devin_pipeline_tests.runs"])
+
+
+def _run_together(run: Run, both_are_ready: Barrier) -> None:
+    both_are_ready.wait(60)
+    run()
+
+
+@pytest.fixture
+def stage(make_stage: MakeStage) -> Stage:
+    return make_stage("both", sessions=24, days=3)
+
+
+def run_into(stage: Stage, folder: Path) -> Run:
+    stage.lake, stage.oracle = Lake(str(folder)), Oracle()
+    return Run(stage.server.url, stage.server.v2_key, stage.server.v3_key, str(folder), stage.feeds, stage.days)
+
+
+def require_the_newest_telling(stage: Stage, moment: Moment) -> None:
+    assert differences(stage) == {}
+    # `devin.duckdb` too.
+    moment.before = moment.after
+    moment.require_whole_versions()
+
+
+def test_of_two_runs_at_once_neither_loses_nor_doubles_anything(
+    stage: Stage, tmp_path: Path, dose: Dose, figure: Figure
+) -> None:
+    chosen = random.Random(17)
+    pairs = dose(50)
+    for number in range(pairs):
+        # A lake that is empty, and one that is not: first writers race for the creation of each table.
+        if number % 2 == 0:
+            run = run_into(stage, tmp_path / f"lake{number}")
+        moment = Moment(stage)
+        both_are_ready = _forks.Barrier(2)
+        runs = [_forks.Process(target=_run_together, args=(run, both_are_ready)) for _ in range(2)]
+        for process in runs:
+            process.start()
+        for process in runs:
+            process.join()
+        assert [process.exitcode for process in runs] == [0, 0]
+        stage.observe()
+        require_the_newest_telling(stage, moment)
+        change(stage.enterprise, chosen, stage)
+    figure(f"{pairs} times two runs at once over the same days: every table as expected")
+
+
+def test_an_older_run_that_ends_after_a_newer_one_overwrites_nothing_newer(
+    stage: Stage, tmp_path: Path, dose: Dose, figure: Figure
+) -> None:
+    chosen = random.Random(18)
+    pairs = dose(50)
+    run = run_into(stage, tmp_path / "lake")
+    begun = time.monotonic()
+    run()
+    length = time.monotonic() - begun
+    stage.observe()
+    held = 0
+    while held < pairs:
+        change(stage.enterprise, chosen, stage)
+        moment = Moment(stage)
+        older = _forks.Process(target=run)
+        older.start()
+        time.sleep(chosen.uniform(0, length))
+        os.kill(older.pid or 0, signal.SIGSTOP)
+        moment.tell_what_landed()
+        change(stage.enterprise, chosen, stage)
+        newest = Moment(stage)
+        run()
+        stage.observe()
+        held += older.exitcode is None
+        os.kill(older.pid or 0, signal.SIGCONT)
+        older.join()
+        assert older.exitcode == 0
+        require_the_newest_telling(stage, newest)
+    figure(f"{held} runs held up while a newer one ran, then let go: every table tells what the newer one read")
