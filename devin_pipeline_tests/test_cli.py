@@ -218,6 +218,8 @@ def test_an_organization_that_is_not_there_does_not_claim_the_lake(
 
 # How backfill is stopped
 
+STOPPED = ["Stopped.", "You asked for it.", "Run the same command again to go on."]
+
 
 def stopped(stage: Stage, tmp_path: Path, number: int, once: Callable[[], object]) -> None:
     """Send a signal to a backfill `once` something has happened; it must stop in order within ten seconds."""
@@ -228,7 +230,7 @@ def stopped(stage: Stage, tmp_path: Path, number: int, once: Callable[[], object
         # What is promised, and far more than the tenth of a second that it takes.
         _, told = running.communicate(timeout=10)
     assert running.returncode == 1
-    assert told.splitlines()[-3:] == ["Stopped.", "You asked for it.", "Run the same command again to go on."]
+    assert told.splitlines()[-3:] == STOPPED
     with dg.DagsterInstance.get() as instance:
         # The first of two runs; Dagster calls a run that was interrupted a failed one.
         assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.FAILURE]
@@ -258,6 +260,18 @@ def test_a_backfill_whose_request_hangs_stops_all_the_same(
         monkeypatch.setenv("DEVIN_API_URL", f"http://127.0.0.1:{never_answers.getsockname()[1]}")
         stopped(stage, tmp_path, signal.SIGTERM, lambda: connections.enter_context(never_answers.accept()[0]))
     assert not Path(stage.lake.uri).exists()
+
+
+def test_a_backfill_that_is_told_to_stop_before_it_has_begun_asks_nothing(stage: Stage, tmp_path: Path) -> None:
+    words = [COMMAND, "backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1])]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        assert "4 days in 1 runs" in running.stderr.readline()
+        running.send_signal(signal.SIGTERM)
+        _, told = running.communicate(timeout=10)
+    assert running.returncode == 1
+    assert told.splitlines()[-3:] == STOPPED
+    assert stage.server.requests == []
 
 
 def test_what_heeds_no_interrupt_is_cut_off() -> None:
