@@ -51,6 +51,7 @@ def _swap_in(lake: Lake, file: Path) -> None:
             for table in ALL_TABLES:
                 reader.publish(table.name, lake.snapshot(table).query())
                 reader.describe(table, notice)
+            reader.store()
         new.replace(file)
     finally:
         # DuckDB leaves its write-ahead log behind when it could not write.

@@ -153,6 +153,14 @@ class Reader:
         """Store a view in the database of `into_new`."""
         self._connection.execute(f'create view "{name}" as {query}')
 
+    def store(self) -> None:
+        """Write to its end the database of `into_new`. Left to `close`, an error of the disk would go unnoticed.
+
+        Raises:
+            duckdb.Error: The disk is full or broken.
+        """
+        self._connection.execute("checkpoint catalog")
+
     def answer(self, query: str) -> pa.Table:
         """The rows of a person's query; of columns with one name the later ones get a number.
 

@@ -107,7 +107,7 @@ class _DuckDB:
         return _Opened(duckdb.connect(), self._disk, ("close",), self._execute)
 
     def _execute(self, execute: Callable[..., Any], sql: str, *params: Any) -> Any:
-        changes_the_file = sql.startswith(("attach", 'create view "'))
+        changes_the_file = sql.startswith(("attach", 'create view "', "checkpoint"))
         return (self._disk.writing(sql.partition('"')[0], execute) if changes_the_file else execute)(sql, *params)
 
 

@@ -82,6 +82,20 @@ def test_the_log_entry_of_a_commit_that_does_not_fit_changes_nothing(lake: Lake)
     assert lake.snapshot(SESSIONS).rows().equals(stored)
 
 
+def test_on_a_disk_that_fills_up_half_way_devin_duckdb_stays_as_it_was_and_nothing_is_left_beside_it(
+    lake: Lake,
+) -> None:
+    file = write_catalog(lake)
+    assert file is not None
+    before = file.read_bytes()
+    # DuckDB fails while it collects the views, or only at the end, when it writes them to their place.
+    for share in (0.1, 0.2, 0.4, 0.8, 0.999):
+        with no_file_beyond(int(len(before) * share)), pytest.raises(NotWritten, match="File too large"):
+            write_catalog(lake)
+        assert files(lake) == ["devin.duckdb"]
+    assert file.read_bytes() == before
+
+
 def test_on_a_full_disk_a_lake_is_claimed_by_nobody(lake: Lake) -> None:
     with no_file_beyond(10), pytest.raises(NotWritten, match=r"lake\.json was not written"):
         lake.claim(OURS)
