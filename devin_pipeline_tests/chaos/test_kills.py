@@ -94,11 +94,12 @@ def test_a_run_killed_at_any_moment_leaves_whole_versions_that_the_next_run_comp
     commits: list[int] = []
     while done < kills:
         if done % _KILLS_OF_A_LAKE == 0:
-            folder = tmp_path / f"lake{done}"
+            # Numbered by attempts: a kill that came too late leaves the lake filled.
+            folder = tmp_path / f"lake{len(commits)}"
             stage.lake, stage.oracle = Lake(str(folder)), Oracle()
             run = Run(stage.server.url, stage.server.v2_key, stage.server.v3_key, str(folder), stage.feeds, stage.days)
             # Where there is nothing yet, a run takes longer; either is measured undisturbed.
-            length = killed(run.into(tmp_path / f"clean{done}"), float("inf"))[1]
+            length = killed(run.into(tmp_path / f"clean{len(commits)}"), float("inf"))[1]
         moment = Moment(stage)
 
         was_running, lasted = killed(run, chosen.uniform(0, length))
