@@ -2,7 +2,10 @@ import base64
 import gzip
 import json
 import logging
+import os
+import signal
 import socket
+import threading
 import time
 import traceback
 import tracemalloc
@@ -350,6 +353,24 @@ def test_an_answer_that_never_ends_is_cut_at_the_deadline_whatever_part_of_it_is
         assert time.monotonic() - began < 5
         # The next question gets a connection of its own.
         assert client.updated_in("sessions_v3", DAY[0], max_pages=1, deadline_seconds=5).pages == 1
+
+
+def test_an_interrupt_does_not_wait_for_an_answer_that_never_comes() -> None:
+    let_go, waited = threading.Event(), threading.Event()
+
+    def script(asked: Asked) -> Reply:
+        os.kill(os.getpid(), signal.SIGINT)
+        if not let_go.wait(5):
+            waited.set()
+        return Reply()
+
+    with serving(script) as served:
+        client = client_of(served, timeout_seconds=60)
+        with pytest.raises(KeyboardInterrupt), client:
+            client.read("sessions_v3", days(1))
+        assert not waited.is_set()
+        let_go.set()
+        client.close()
 
 
 def test_a_bomb_is_stopped_at_the_cap_in_bounded_memory_and_not_asked_for_again() -> None:
