@@ -139,9 +139,20 @@ def _use_dagster_home(home: Path) -> None:
 def _prepare_dagster_home() -> None:
     """Make DAGSTER_HOME with the shipped dagster.yaml, if it is new. The first thing a command writes."""
     home = Path(os.environ["DAGSTER_HOME"])
-    home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").exists():
-        shutil.copyfile(_shipped("dagster.yaml"), home / "dagster.yaml")
+    settings = home / "dagster.yaml"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not settings.exists():
+            # Copied aside and moved: with half of it, Dagster would not start in this home again.
+            new = home / f".dagster.yaml.{os.getpid()}"
+            shutil.copyfile(_shipped("dagster.yaml"), new)
+            new.replace(settings)
+    except OSError as error:
+        raise Failed(
+            f"DAGSTER_HOME cannot be made in {home}",
+            os.strerror(error.errno or 0),
+            "Make room there, or set DAGSTER_HOME to a folder of yours",
+        ) from None
 
 
 def _shipped(name: str) -> Path:

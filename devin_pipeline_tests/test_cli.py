@@ -27,6 +27,7 @@ from devin_pipeline.emulator import EmulatorServer
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.tables import ALL_TABLES, TABLES
 from devin_pipeline_tests.dagster_ui.running import eventually
+from devin_pipeline_tests.lake.full_disk import no_file_beyond
 from devin_pipeline_tests.lake.test_disk import as_somebody_else
 from devin_pipeline_tests.stage import Moment, Stage, differences
 
@@ -104,6 +105,15 @@ def test_a_lake_that_may_not_be_written_gets_three_lines_and_exit_2_before_any_r
     assert (result.exit_code, len(lines(result))) == (2, 3)
     assert f"You may not write to {folder}" in result.stderr
     assert stage.server.requests == []
+
+
+def test_a_home_of_dagsters_that_does_not_fit_on_the_disk_gets_three_lines_and_can_be_made_later(stage: Stage) -> None:
+    with no_file_beyond(100):
+        result = backfill(stage)
+    assert (result.exit_code, len(lines(result))) == (1, 3)
+    assert "File too large" in lines(result)[1]
+    assert stage.server.requests == []
+    assert backfill(stage).exit_code == 0
 
 
 @pytest.mark.parametrize(
