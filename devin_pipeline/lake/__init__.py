@@ -5,6 +5,7 @@ Whatever writes a table or opens a DuckDB connection lives here. What the rows m
 
 from devin_pipeline.lake.catalog import write_catalog
 from devin_pipeline.lake.errors import (
+    Damaged,
     LakeError,
     NotReadOnly,
     NotWritten,
@@ -16,10 +17,13 @@ from devin_pipeline.lake.errors import (
 from devin_pipeline.lake.forgotten import Forgotten, Kind
 from devin_pipeline.lake.identity import LakeIdentity
 from devin_pipeline.lake.lake import Commit, Lake, Rewrite, Snapshot
+from devin_pipeline.lake.log import emptied_entries, files_ever
 from devin_pipeline.lake.reader import Reader
+from devin_pipeline.lake.soundness import StoredFile, rows_by_arrow, rows_by_duckdb, sound_rows
 
 __all__ = [
     "Commit",
+    "Damaged",
     "Forgotten",
     "Kind",
     "Lake",
@@ -31,8 +35,14 @@ __all__ = [
     "Reader",
     "Rewrite",
     "Snapshot",
+    "StoredFile",
     "TooManyConflicts",
     "UnusableLocation",
     "WrongLake",
+    "emptied_entries",
+    "files_ever",
+    "rows_by_arrow",
+    "rows_by_duckdb",
+    "sound_rows",
     "write_catalog",
 ]

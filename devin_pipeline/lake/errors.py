@@ -3,6 +3,7 @@
 LakeError
 ├── WrongLake: the lake belongs to another kind, host, scope or day hour
 ├── UnusableLocation: a path that Delta or DuckDB would not take literally
+├── Damaged: what is stored cannot be read, or is not what was written
 ├── TooManyConflicts: other writers kept winning the race for the same days
 ├── NotWritten: the disk is full, read-only or broken
 ├── NotReadOnly: a query that would write or change settings
@@ -40,6 +41,15 @@ class WrongLake(LakeError):
 
 class UnusableLocation(LakeError):
     """A path that Delta or DuckDB would not take literally."""
+
+
+class Damaged(LakeError):
+    """What is stored cannot be read, or is not what was written."""
+
+    def __init__(self, what: str, why: str, todo: str = "") -> None:
+        super().__init__(
+            what, why, todo or "Run `devin-pipeline verify`: it names what is damaged and the command that heals it"
+        )
 
 
 class TooManyConflicts(LakeError):

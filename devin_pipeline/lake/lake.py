@@ -7,19 +7,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pyarrow as pa
-from deltalake import DeltaTable, WriterProperties, write_deltalake
+import pyarrow.compute as pc
+from deltalake import ColumnProperties, DeltaTable, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from pyarrow import fs
 
-from devin_pipeline.lake.errors import TooManyConflicts, UnusableLocation, written
+from devin_pipeline.lake.errors import Damaged, TooManyConflicts, UnusableLocation, written
 from devin_pipeline.lake.forgotten import Forgotten, Kind, read_forgotten, remember_to_forget
 from devin_pipeline.lake.identity import LakeIdentity, claim, read_identity, require_identity
+from devin_pipeline.lake.log import broken_log
 from devin_pipeline.lake.reader import Reader, rows_of_files, tables_in
+from devin_pipeline.lake.soundness import StoredFile, rows_by_arrow
 from devin_pipeline.tables import ALL_TABLES, Table
 
 Result = TypeVar("Result")
@@ -30,17 +33,10 @@ _CHANGED_DAYS = """
         (from new except all from stored) union all (from stored except all from new)
     )
 """
-_ZSTD = WriterProperties(compression="ZSTD")
+# No index of pages: a flipped bit in it would mislead the readers that use it, and nothing here could tell.
+_ZSTD = WriterProperties(compression="ZSTD", default_column_properties=ColumnProperties(statistics_enabled="CHUNK"))
 # Least and greatest values of a text column would leave pieces of prompts in the log, where no vacuum reaches.
 _CONFIGURATION: dict[str, str] = {"delta.dataSkippingNumIndexedCols": "0"}
-
-
-class StoredFile(NamedTuple):
-    """One Parquet file of a snapshot: where it lies, the day it holds (None in an unpartitioned table), its rows."""
-
-    path: str
-    day: date | None
-    rows: int
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,12 @@ class Snapshot:
         actions = pa.table(self.delta.get_add_actions(flatten=True)).to_pylist()
         # Not `file_uris()`: it percent-encodes the table's own folder, and DuckDB takes paths literally.
         return sorted(
-            StoredFile(f"{self.location}/{action['path']}", action.get("partition.day"), action["num_records"])
+            StoredFile(
+                f"{self.location}/{action['path']}",
+                action.get("partition.day"),
+                action["num_records"],
+                action["size_bytes"],
+            )
             for action in actions
         )
 
@@ -77,9 +78,52 @@ class Snapshot:
         return rows_of_files(self.table, self.files(days))
 
     def rows(self, days: Iterable[date] | None = None) -> pa.Table:
-        """This version's rows in the table's schema and key order, all of them or those of some days."""
+        """This version's rows in the table's schema and key order, all of them or those of some days.
+
+        Raises:
+            Damaged: They cannot be read, or hold a null where none may be.
+        """
         with Reader() as reader:
-            return reader.rows(f"{self.query(days)} order by {_key(self.table)}").cast(self.table.schema)
+            rows = reader.rows(f"{self.query(days)} order by {_key(self.table)}")
+        try:
+            return rows.cast(self.table.schema)
+        except ValueError as error:
+            raise Damaged(f"What {self.table.name} holds could not be read", str(error)) from None
+
+    def days_other_than(self, rows: pa.Table, days: Sequence[date]) -> set[date]:
+        """Of some days those that hold anything but `rows`, or hold them in a file that is not sound.
+
+        Args:
+            rows: Rows of those days, in the table's schema.
+            days: The days to look at.
+        """
+        try:
+            with Reader() as reader:
+                reader.give("new", rows)
+                reader.view("stored", self.query(days))
+                others = set(reader.rows(_CHANGED_DAYS).column("day").to_pylist())
+        except Damaged:
+            if len(days) == 1:
+                return set(days)
+            return set().union(*(self.days_other_than(_of_day(rows, day), [day]) for day in days))
+        files = [file for file in self.stored_files() if file.day in days and file.day not in others]
+        return others | {file.day for file in files if file.day and not self._holds(_of_day(rows, file.day), file.day)}
+
+    def holds(self, rows: pa.Table) -> bool:
+        """True when an unpartitioned table is just these rows, in key order, and its files are sound."""
+        try:
+            return self.delta is not None and self.rows().equals(rows) and self._holds(rows, None)
+        except Damaged:
+            return False
+
+    def _holds(self, rows: pa.Table, day: date | None) -> bool:
+        """True when Arrow reads just these rows in the files of a day (None: the whole table), which are sound."""
+        try:
+            files = [file for file in self.stored_files() if file.day == day]
+            stored = pa.concat_tables([self.table.schema.empty_table(), *(rows_by_arrow(self.table, f) for f in files)])
+        except Damaged:
+            return False
+        return bool(stored.equals(rows) or _in_order(self.table, stored).equals(_in_order(self.table, rows)))
 
 
 @dataclass(frozen=True)
@@ -179,12 +223,20 @@ class Lake:
         return f"{self.uri}/{table.name}"
 
     def snapshot(self, table: Table) -> Snapshot:
-        """The newest version of a table."""
+        """The newest version of a table.
+
+        Raises:
+            Damaged: Its log is missing or garbled. Its files without the log are old and new rows mixed.
+        """
         location = self.location(table)
         try:
             return Snapshot(table, location, DeltaTable(location))
         except TableNotFoundError:
-            return Snapshot(table, location, None)
+            if not _holds_files(location):
+                return Snapshot(table, location, None)
+            raise broken_log(table, location, "it is missing") from None
+        except DeltaError as error:
+            raise broken_log(table, location, str(error).partition("\n")[0][:100]) from None
 
     def connect(self, tables: Iterable[Table] = ALL_TABLES, *, days: Sequence[date] | None = None) -> Reader:
         """A reader with one view per table, each over one snapshot; with `days`, over those days only."""
@@ -262,7 +314,7 @@ class Lake:
         )
 
     def replace_days(self, table: Table, days: Sequence[date], rows: pa.Table) -> Commit:
-        """Make `rows` all there is of `days`, in one commit; days that hold just these rows are left alone.
+        """Make `rows` all there is of `days`, in one commit; days that soundly hold just these rows are left alone.
 
         Args:
             table: The table, partitioned by day.
@@ -279,23 +331,18 @@ class Lake:
             raise ValueError(f"{table.name}: rows of days that are not to be replaced: {sorted(map(str, strays))}")
 
         def changed_days(snapshot: Snapshot) -> Rewrite | None:
-            with Reader() as reader:
-                reader.give("new", rows)
-                reader.view("stored", snapshot.query(days))
-                changed = reader.rows(_CHANGED_DAYS).column("day").to_pylist()
-                kept = reader.rows(
-                    f"from new where day in (select unnest($days)) order by {_key(table)}", {"days": changed}
-                )
-            return Rewrite(changed, kept.cast(table.schema)) if changed else None
+            changed = sorted(snapshot.days_other_than(rows, days))
+            kept = rows.filter(pc.is_in(rows.column("day"), pa.array(changed, pa.date32())))
+            return Rewrite(changed, _in_order(table, kept)) if changed else None
 
         return self.rewrite(table, changed_days)
 
     def replace_all(self, table: Table, rows: pa.Table) -> Commit:
-        """Make `rows` all there is of an unpartitioned table; nothing is written when it holds just these rows."""
+        """Make `rows` all there is of an unpartitioned table; nothing is written when it soundly holds just these."""
         rows = rows.cast(table.schema)
         for conflicts in range(_TRIES):
             snapshot = self.snapshot(table)
-            if snapshot.delta is not None and snapshot.rows().equals(rows):
+            if snapshot.holds(rows):
                 return Commit(table, None, [], conflicts)
             # Delta sees no conflict between two writers of an empty table, and would keep the rows of both.
             expected = 1 if snapshot.version is None else snapshot.version + 1
@@ -376,6 +423,20 @@ class Lake:
 
 def _has_scheme(uri: str) -> bool:
     return len(urlsplit(uri).scheme) > 1
+
+
+def _holds_files(location: str) -> bool:
+    filesystem, path = fs.FileSystem.from_uri(location)
+    found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    return any(file.base_name.startswith("day=") or file.base_name.endswith(".parquet") for file in found)
+
+
+def _of_day(rows: pa.Table, day: date) -> pa.Table:
+    return rows.filter(pc.equal(rows.column("day"), pa.scalar(day, pa.date32())))
+
+
+def _in_order(table: Table, rows: pa.Table) -> pa.Table:
+    return rows.sort_by([(name, "ascending") for name in table.key])
 
 
 def _key(table: Table) -> str:

@@ -10,7 +10,7 @@ from typing import Self
 import duckdb
 import pyarrow as pa
 
-from devin_pipeline.lake.errors import NotReadOnly, QueryFailed
+from devin_pipeline.lake.errors import Damaged, NotReadOnly, QueryFailed
 from devin_pipeline.tables import TABLES, Table
 
 Params = Mapping[str, object]
@@ -46,6 +46,17 @@ def _explained() -> Iterator[None]:
     except duckdb.Error as error:
         first_line = str(error).partition("\n")[0]
         raise QueryFailed("This query failed", first_line, "`devin-pipeline tables` lists what there is") from None
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        # Only what speaks of the query itself is told: other words of DuckDB's may hold text of a row.
+        is_of_query = isinstance(error, duckdb.ParserException | duckdb.BinderException | duckdb.CatalogException)
+        words = f": {error}".partition("\n")[0] if is_of_query else ""
+        raise Damaged("What is stored could not be read", f"DuckDB ended with {type(error).__name__}{words}") from None
 
 
 def _new_database() -> duckdb.DuckDBPyConnection:
@@ -131,15 +142,22 @@ class Reader:
 
     def view(self, name: str, query: str) -> None:
         """Make the rows of `query` readable under `name`; they are read when asked for."""
-        self._connection.execute(f'create or replace temp view "{name}" as {query}')
+        with _readable():
+            self._connection.execute(f'create or replace temp view "{name}" as {query}')
 
     def keep(self, name: str, query: str, params: Params | None = None) -> None:
         """Run `query` now and make its rows readable under `name`."""
-        self._connection.execute(f'create or replace temp table "{name}" as {query}', params or {})
+        with _readable():
+            self._connection.execute(f'create or replace temp table "{name}" as {query}', params or {})
 
     def rows(self, query: str, params: Params | None = None) -> pa.Table:
-        """The rows of `query`, with its `$name` parameters bound."""
-        return self._connection.sql(query, params=params or {}).to_arrow_table()
+        """The rows of `query`, with its `$name` parameters bound.
+
+        Raises:
+            Damaged: DuckDB could not read what it asks for.
+        """
+        with _readable():
+            return self._connection.sql(query, params=params or {}).to_arrow_table()
 
     def describe(self, table: Table, notice: str = "") -> None:
         """Put the table's grain, after a notice, and its columns' descriptions on its view as comments."""
@@ -168,7 +186,7 @@ class Reader:
             QueryFailed: DuckDB could not run it.
         """
         with _explained():
-            rows = self.rows(query)
+            rows = self._connection.sql(query).to_arrow_table()
         names: list[str] = []
         for name in rows.column_names:
             number = 1

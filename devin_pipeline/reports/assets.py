@@ -61,7 +61,15 @@ def _duckdb_catalog() -> dg.AssetsDefinition:
     )
     def duckdb_catalog(context: dg.AssetExecutionContext, lake: LakeResource) -> None:
         """One view per table in `devin.duckdb`, for the duckdb CLI and BI tools."""
-        file = write_catalog(lake.open())
-        context.add_asset_metadata({"views": len(ALL_TABLES)} | ({"dagster/uri": str(file)} if file else {}))
+        made = write_catalog(lake.open())
+        if made is not None:
+            left_out = [table.name for table in made.left_out]
+            if left_out:
+                context.log.warning(
+                    f"devin.duckdb has no {', '.join(left_out)}: what is stored of it is damaged. "
+                    "Run `devin-pipeline verify`"
+                )
+            views = len(ALL_TABLES) - len(left_out)
+            context.add_asset_metadata({"views": views, "left_out": left_out, "dagster/uri": str(made.file)})
 
     return duckdb_catalog

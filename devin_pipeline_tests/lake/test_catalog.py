@@ -41,8 +41,8 @@ def ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
 def test_every_table_is_a_view_with_its_grain_and_columns_described(lake: Lake) -> None:
     lake.claim(LakeIdentity("live", "api.devin.ai", "enterprise", 8))
     fill(lake, "a")
-    file = write_catalog(lake)
-    assert file == Path(lake.uri) / "devin.duckdb"
+    file = Path(lake.uri) / "devin.duckdb"
+    assert write_catalog(lake) == (file, [])
     with duckdb.connect(str(file), read_only=True) as connection:
         assert ids(connection) == ["a"]
     with opened(lake) as connection:
@@ -91,6 +91,19 @@ def test_a_slow_run_does_not_put_older_views_over_those_of_a_faster_one(lake: La
     write_catalog(Slower(lake.uri))
     with opened(lake) as connection:
         assert ids(connection) == ["new"]
+
+
+def test_a_damaged_table_is_left_out_and_holds_no_other_back(lake: Lake) -> None:
+    fill(lake, "a")
+    lake.replace_all(TABLES["acu_weekly"], rows_of(TABLES["acu_weekly"], [{}]))
+    Path(lake.snapshot(SESSIONS).files()[0]).unlink()
+    made = write_catalog(lake)
+    assert made is not None
+    assert made.left_out == [SESSIONS]
+    with opened(lake) as connection:
+        assert connection.sql("select count(*) from acu_weekly").fetchall() == [(1,)]
+        with pytest.raises(duckdb.CatalogException):
+            ids(connection)
 
 
 def test_a_demo_lake_says_so_on_every_view(lake: Lake) -> None:
