@@ -15,7 +15,7 @@ from devin_pipeline.devin_api.errors import (
 )
 from devin_pipeline.devin_api.keys import VARIABLES, KeyKind, check_key, check_organization, check_url, masked
 from devin_pipeline.devin_api.paging import Limits, Window
-from devin_pipeline.devin_api.payloads import Item, Principal, canonical_id
+from devin_pipeline.devin_api.payloads import Item, Principal, canonical_id, read_item
 
 __all__ = [
     "VARIABLES",
@@ -41,4 +41,5 @@ __all__ = [
     "check_organization",
     "check_url",
     "masked",
+    "read_item",
 ]

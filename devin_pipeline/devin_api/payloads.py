@@ -179,6 +179,20 @@ def principal(body: bytes) -> Principal:
         ) from None
 
 
+def read_item(payload: bytes, latest: datetime) -> Item:
+    """Read one item as a page of it would be.
+
+    Args:
+        payload: the item's JSON as sent.
+        latest: creation and update times after it are unusable.
+
+    Raises:
+        ValueError: it is no JSON.
+        RecursionError: it is nested too deeply.
+    """
+    return _read_item_with_care(payload, latest)
+
+
 def _split(body: bytes, decoder: "msgspec.json.Decoder[_Envelope]", now: datetime) -> tuple[_Envelope, list[Item]]:
     if body.startswith(_BYTE_ORDER_MARK):
         body = body[len(_BYTE_ORDER_MARK) :]

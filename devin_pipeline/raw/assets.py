@@ -1,7 +1,9 @@
 """The raw assets: one per feed whose key is set; the others stand in the graph and say which key they wait for."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 import dagster as dg
 
@@ -15,8 +17,10 @@ from devin_pipeline.asset_facts import (
     table_asset,
 )
 from devin_pipeline.devin_api import DevinError, Listing, Window
+from devin_pipeline.lake import Damaged, Lake
 from devin_pipeline.partitions import RANGES, day_of, days_of, starts_at
-from devin_pipeline.raw.landing import land
+from devin_pipeline.raw.landing import Landed, land
+from devin_pipeline.raw.soundness import damaged_days
 from devin_pipeline.resources import ASKED_OF, KEY_OF_FEED, DevinApiResource, LakeResource
 from devin_pipeline.tables import RAW_SESSION_TABLES, Table
 
@@ -51,14 +55,17 @@ def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str]) -> dg.A
         except DevinError as error:
             raise dg.Failure(str(error), metadata={ASK_NO_MORE: True}, allow_retries=False) from None
 
-        read_whole = [day for window, day in windows.items() if window not in listing.failures]
+        not_read = {day_of(window.start, hour): str(error) for window, error in listing.failures.items()}
+        read_whole = [day for day in windows.values() if day not in not_read]
         if read_whole:
             opened.claim(lake.identity)
-            landed = land(opened, table, listing, read_whole, read_at, hour, keeps_text=lake.keeps_text)
+            landed, damaged = _land_sound_days(opened, table, listing, read_whole, read_at, lake)
+            not_read |= damaged
+            read_whole = [day for day in read_whole if day not in damaged]
             figures = {day: landed.figures(day) for day in read_whole}
             report_days(context, opened, table, figures, _of_run(listing, read_at, clock_ahead))
-        if listing.failures:
-            raise _days_not_read(listing, hour)
+        if not_read:
+            raise _days_not_read(not_read)
 
     return raw
 
@@ -76,9 +83,36 @@ def _of_run(listing: Listing, read_at: datetime, clock_ahead: timedelta) -> dict
     }
 
 
-def _days_not_read(listing: Listing, hour: int) -> dg.Failure:
-    """The days that keep their last good version, and why each could not be read."""
-    reasons = {day_of(window.start, hour).isoformat(): str(error) for window, error in listing.failures.items()}
+def _land_sound_days(
+    opened: Lake, table: Table, listing: Listing, days: Sequence[date], read_at: datetime, lake: LakeResource
+) -> tuple[Landed, dict[date, str]]:
+    """Land the days whose stored versions are sound, and say what is wrong with the others.
+
+    Nothing is written over a damaged day: what is stored of it may be told by no one else.
+    """
+    land_days = partial(
+        land, opened, table, read_at=read_at, hour=lake.day_starts_at_utc_hour, keeps_text=lake.keeps_text
+    )
+    try:
+        return land_days(listing, days), {}
+    except Damaged as error:
+        damaged = damaged_days(opened.snapshot(table), days, lake.day_starts_at_utc_hour)
+        if not damaged:
+            raise dg.Failure(str(error), metadata={ASK_NO_MORE: True}, allow_retries=False) from None
+        reasons = {day: f"what is stored of it is damaged: {why}. {error.todo}" for day, why in damaged.items()}
+    sound = [day for day in days if day not in damaged]
+    landed = land_days(_without(listing, damaged, lake.day_starts_at_utc_hour), sound) if sound else Landed()
+    return landed, reasons
+
+
+def _without(listing: Listing, days: Container[date], hour: int) -> Listing:
+    items = [item for item in listing.items if not (item.created_at and day_of(item.created_at, hour) in days)]
+    return replace(listing, items=items)
+
+
+def _days_not_read(days: Mapping[date, str]) -> dg.Failure:
+    """The days that keep their last good version, and why."""
+    reasons = {day.isoformat(): why for day, why in sorted(days.items())}
     first = min(reasons)
     return dg.Failure(
         f"{len(reasons)} of the days could not be read; they keep their last good version. {first}: {reasons[first]}",

@@ -18,7 +18,7 @@ from devin_pipeline.devin_api import Item, Listing
 from devin_pipeline.lake import Lake, Reader, Rewrite, Snapshot
 from devin_pipeline.partitions import day_of
 from devin_pipeline.raw.redaction import Redaction
-from devin_pipeline.raw.row_hashes import sealed
+from devin_pipeline.raw.row_hashes import extended, sealed
 from devin_pipeline.tables import RAW_QUARANTINE, Table
 
 _NEW_VERSIONS = (Path(__file__).parent / "new_versions.sql").read_text()
@@ -93,6 +93,7 @@ def land(
 
     Raises:
         GateClosed: A session stands twice or outside the days, or items got lost on the way here.
+        Damaged: What is stored cannot be read, or a stored row that would be written again has changed.
     """
     redaction = Redaction(keeps_text, lake.forgotten())
     items = _placed(listing.items, hour, redaction)
@@ -271,8 +272,8 @@ def _extended(snapshot: Snapshot, added: pa.Table, retold: pa.Table) -> Rewrite 
     with Reader() as reader:
         reader.give("news", news)
         reader.view("stored", snapshot.query(days))
-        rows = reader.rows(f"from stored anti join news using ({key}) union all by name from news order by {key}")
-    return Rewrite(days, rows.cast(snapshot.table.schema))
+        kept = reader.rows(f"from stored anti join news using ({key})").cast(snapshot.table.schema)
+    return Rewrite(days, extended(snapshot.table, kept, news))
 
 
 def _in_key_order(table: Table) -> list[tuple[str, str]]:

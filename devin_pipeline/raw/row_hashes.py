@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
+from devin_pipeline.lake import Damaged
 from devin_pipeline.tables import Table
 
 ROW_HASH = "row_hash"
@@ -35,6 +36,28 @@ def sealed(table: Table, rows: pa.Table) -> pa.Table:
     hashes = [row_hash(table, row) for row in rows.to_pylist()]
     columns = {name: rows.column(name) for name in table.column_names if name != ROW_HASH}
     return pa.table(columns | {ROW_HASH: pa.array(hashes, pa.string())}).cast(table.schema)
+
+
+def extended(table: Table, stored: pa.Table, news: pa.Table) -> pa.Table:
+    """Stored rows and new ones in key order; a stored row from before `row_hash` is sealed now.
+
+    Args:
+        table: A raw table.
+        stored: Rows as they lie in it.
+        news: Sealed rows.
+
+    Raises:
+        Damaged: A stored row is not what was sealed. Written again it would seem sound, and the file that still holds
+            what it was would be vacuumed.
+    """
+    rows = stored.to_pylist()
+    hashes = [row_hash(table, row) for row in rows]
+    broken = {row["day"] for row, seal in zip(rows, hashes, strict=True) if row[ROW_HASH] not in (None, seal)}
+    if broken:
+        raise Damaged(f"{table.name} was not written", f"stored rows of {', '.join(map(str, sorted(broken)))} changed")
+    sealed_now = stored.set_column(stored.column_names.index(ROW_HASH), ROW_HASH, pa.array(hashes, pa.string()))
+    order = [(name, "ascending") for name in table.key]
+    return pa.concat_tables([sealed_now.cast(table.schema), news]).sort_by(order)
 
 
 def _text(value: object) -> bytes | None:

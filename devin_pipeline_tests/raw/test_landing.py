@@ -7,11 +7,12 @@ from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from devin_pipeline.devin_api import Listing
 from devin_pipeline.devin_api.payloads import cursor_page
-from devin_pipeline.lake import Commit, Lake
+from devin_pipeline.lake import Commit, Damaged, Lake
 from devin_pipeline.raw.landing import GateClosed, Landed, content_hash, land
 from devin_pipeline.raw.row_hashes import row_hash
 from devin_pipeline.tables import RAW_QUARANTINE, TABLES
@@ -443,3 +444,22 @@ def test_the_hash_of_a_row_tells_any_change_of_it(feed: Feed) -> None:
         for name in table.column_names:
             if name != "row_hash":
                 assert row_hash(table, row | {name: others.get(name, "other")}) != row["row_hash"], name
+
+
+def test_a_stored_row_that_changed_is_not_written_again(feed: Feed) -> None:
+    feed.read(item("a"), item("b"))
+    changed = [row | {"acus": acus("9")} for row in feed.rows()]
+    feed.lake.replace_days(V3, [DAY], pa.Table.from_pylist(changed, V3.schema))
+    files = feed.lake.snapshot(V3).files()
+    feed.read(item("a"), item("b"), hours=1)
+    with pytest.raises(Damaged, match="verify"):
+        feed.read(item("a", title="new"), item("b"), hours=2)
+    assert feed.lake.snapshot(V3).files() == files
+
+
+def test_a_row_from_before_row_hash_is_sealed_when_its_day_is_written_again(feed: Feed) -> None:
+    feed.read(item("a"), item("b"))
+    unsealed = [row | {"row_hash": None} for row in feed.rows()]
+    feed.lake.replace_days(V3, [DAY], pa.Table.from_pylist(unsealed, V3.schema))
+    feed.read(item("a", title="new"), item("b"), hours=1)
+    assert [row["row_hash"] for row in feed.rows()] == [row_hash(V3, row) for row in feed.rows()]

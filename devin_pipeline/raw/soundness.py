@@ -1,0 +1,104 @@
+"""Whether raw rows are what was landed: their seal, their content and their key columns, beside their files."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime
+from typing import Any, NamedTuple
+
+from devin_pipeline.devin_api import read_item
+from devin_pipeline.lake import Damaged, Snapshot, sound_rows
+from devin_pipeline.partitions import day_of
+from devin_pipeline.raw.landing import content_hash
+from devin_pipeline.raw.row_hashes import ROW_HASH, row_hash
+from devin_pipeline.tables import RAW_QUARANTINE, RAW_SESSION_TABLES, Table
+
+# Instants later than the clock of the read count as unusable in landing; when that was is no longer known.
+_EVER = datetime.max.replace(tzinfo=UTC)
+_OF_A_VERSION = ("content_hash", "payload", "acus", "redacted")
+
+
+class Fault(NamedTuple):
+    """What is wrong with a day of a raw table; never with words of a row."""
+
+    day: date
+    what: str
+    path: str
+
+
+def faults(snapshot: Snapshot, days: Iterable[date], hour: int) -> Iterator[Fault]:
+    """What is wrong with some days of a raw table, a file at a time.
+
+    Args:
+        snapshot: Of a raw session table or the quarantine.
+        days: The days to look at.
+        hour: Hour of the UTC day at which a billing day starts.
+    """
+    table = snapshot.table
+    wanted = set(days)
+    keys: Counter[tuple[object, ...]] = Counter()
+    for file in snapshot.stored_files():
+        if file.day is None or file.day not in wanted:
+            continue
+        try:
+            rows = sound_rows(table, file).to_pylist()
+        except Damaged as error:
+            yield Fault(file.day, error.why, file.path)
+            continue
+        found = Counter(fault for row in rows if (fault := fault_of(table, row, hour)))
+        keys.update(tuple(row[name] for name in table.key) for row in rows)
+        found["a row with the key of another"] = sum(keys[tuple(row[name] for name in table.key)] > 1 for row in rows)
+        for what, count in sorted((+found).items()):
+            yield Fault(file.day, f"{count} of {len(rows)} rows: {what}", file.path)
+
+
+def damaged_days(snapshot: Snapshot, days: Iterable[date], hour: int) -> dict[date, str]:
+    """The days of a raw table that are not sound, and a reason for each. As `faults`."""
+    return {fault.day: fault.what for fault in faults(snapshot, days, hour)}
+
+
+def fault_of(table: Table, row: Mapping[str, Any], hour: int) -> str | None:
+    """What shows that a row is not what was landed; None when nothing does.
+
+    Args:
+        table: A raw session table or the quarantine.
+        row: Its values by column.
+        hour: Hour of the UTC day at which a billing day starts.
+    """
+    if row[ROW_HASH] is not None and row[ROW_HASH] != row_hash(table, row):
+        return "its values do not give its row_hash"
+    if table == RAW_QUARANTINE:
+        is_of_a_feed = row["feed"] in [feed.name for feed in RAW_SESSION_TABLES]
+        return _fault_of_content(row) if is_of_a_feed else "its feed is none of the raw tables"
+    if day_of(row["created_at"], hour) != row["day"]:
+        return "its created_at lies outside its day"
+    if not row["is_listed"]:
+        is_bare = all(row[name] is None for name in _OF_A_VERSION)
+        return None if is_bare else "a tombstone with content"
+    if row["payload"] is None or row["content_hash"] is None:
+        return "a version without content"
+    return _fault_of_content(row) or _fault_of_key(row)
+
+
+def _fault_of_content(row: Mapping[str, Any]) -> str | None:
+    # What was redacted no longer gives the hash of what was sent; its seal and its key columns are left to show damage.
+    try:
+        is_as_sent = row["redacted"] is not None or content_hash(row["payload"].encode()) == row["content_hash"]
+    except ValueError:
+        is_as_sent = False
+    return None if is_as_sent else "its payload does not give its content_hash"
+
+
+def _fault_of_key(row: Mapping[str, Any]) -> str | None:
+    try:
+        item = read_item(row["payload"].encode(), _EVER)
+    except (ValueError, RecursionError):
+        return "its payload is no JSON"
+    unusable_then = row["updated_at"] is None and item.updated_at is not None and item.updated_at > row["fetched_at"]
+    told = {
+        "session_id": item.session_id,
+        "created_at": item.created_at,
+        "updated_at": None if unusable_then else item.updated_at,
+        "acus": item.acus,
+    }
+    differing = [name for name, value in told.items() if value != row[name]]
+    return f"its payload tells another {', '.join(differing)}" if differing else None
