@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -35,11 +35,12 @@ from rich.text import Text
 
 from devin_pipeline.devin_api import DevinError, Misconfigured
 from devin_pipeline.lake import Kind, Lake, LakeError, NotReadOnly, UnusableLocation, WrongLake
-from devin_pipeline.tables import ALL_TABLES, TABLES
+from devin_pipeline.tables import ALL_TABLES, TABLES, Table
 
 if TYPE_CHECKING:
     import dagster as dg
 
+    from devin_pipeline import verification
     from devin_pipeline.doctor import Finding, Outcome
     from devin_pipeline.emulator import EmulatorServer
 
@@ -426,10 +427,19 @@ def _demo_summary(lake: Lake) -> pa.Table:
 )
 @click.option("--only-missing", is_flag=True, help="Leave out days that have been made already.")
 @click.option("--dry-run", is_flag=True, help="Show the runs, start none.")
-def backfill(first: str, last: str, days_per_run: int, only_missing: bool, dry_run: bool) -> None:
-    """Read a range of days and rebuild what follows from it."""
+@click.option("--repair", is_flag=True, help="First save what can be saved of damaged raw days; see `verify`.")
+def backfill(first: str, last: str, days_per_run: int, only_missing: bool, dry_run: bool, repair: bool) -> None:
+    """Read a range of days and rebuild what follows from it.
+
+    With --repair, damaged days of the raw tables keep every row that is still sound, get back what files of older
+    versions hold, and are then read again. What neither has is lost if the API no longer tells it.
+    """
     from devin_pipeline.partitions import contiguous
 
+    if repair and (only_missing or dry_run):
+        raise Failed(
+            "This call cannot be run", "--repair changes what is stored of every day", "Give it without the others", 2
+        )
     _live_stage()
     days = _days_to_backfill(first, last, only_missing)
     runs = [
@@ -445,6 +455,8 @@ def backfill(first: str, last: str, days_per_run: int, only_missing: bool, dry_r
             click.echo(f"{run[0]} … {run[-1]}  {len(run)} days  {_dg_command(run[0], run[-1])}")
         return
     _prepare_dagster_home()
+    if repair:
+        _salvage(days)
     click.echo(f"{len(days)} days in {len(runs)} runs. The first as Dagster's own command:", err=True)
     click.echo(f"  {_dg_command(runs[0][0], runs[0][-1])}", err=True)
     failed = _run_all(runs)
@@ -460,6 +472,24 @@ def backfill(first: str, last: str, days_per_run: int, only_missing: bool, dry_r
             f"{first_failed}: {failed[first_failed]}",
             "For the rest: " + " && ".join(commands),
         )
+
+
+def _salvage(days: Sequence[date]) -> None:
+    """Make damaged raw days sound again, and tell what became of each."""
+    from devin_pipeline.partitions import day_starts_at_utc_hour
+    from devin_pipeline.resources import keeps_text, lake_resource
+    from devin_pipeline.salvaging import salvage
+
+    hour = day_starts_at_utc_hour()
+    salvaged = salvage(lake_resource(hour).open(), days, hour, keeps_text=keeps_text())
+    for each in salvaged:
+        click.echo(
+            f"{each.table.name} {each.day}: {each.kept} rows kept, {each.brought_back} brought back from older files, "
+            f"{each.lost} lost",
+            err=True,
+        )
+    if not salvaged:
+        click.echo("No raw day is damaged.", err=True)
 
 
 def _days_to_backfill(first: str, last: str, only_missing: bool) -> list[date]:
@@ -586,6 +616,121 @@ def tables(demo: bool) -> None:
             }
         )
     _show(pa.Table.from_pylist(rows), "table")
+
+
+@main.command()
+@click.option("--from", "first", metavar="DAY", help="Look at no day before it.")
+@click.option("--to", "last", metavar="DAY", help="Look at no day after it.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--demo", is_flag=True, help="Of the demo's lake.")
+def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> None:
+    """Prove what is stored: logs, files, raw rows, and every other row by making it again.
+
+    Names what is damaged and the commands that heal it. Changes nothing and asks nothing of the API. Exit code 0 when
+    all is sound, 1 when something is not.
+    """
+    from devin_pipeline import verification
+    from devin_pipeline.partitions import a_date, day_starts_at_utc_hour
+
+    first_day = a_date(first, "--from") if first else None
+    last_day = a_date(last, "--to") if last else None
+    if first_day and last_day and first_day > last_day:
+        raise Failed("The range is empty", f"{first_day} comes after {last_day}", "Swap --from and --to", 2)
+    lake = _lake(demo)
+    _say_demo(demo)
+    identity = lake.identity
+    hour = identity.day_starts_at_utc_hour if identity else day_starts_at_utc_hour()
+    verdict = verification.verify(lake, hour, first=first_day, last=last_day)
+    findings = pa.Table.from_pylist(
+        [
+            {
+                "table": finding.table.name,
+                "day": finding.day,
+                "what": finding.what,
+                "file": finding.path and finding.path.removeprefix(f"{lake.uri}/"),
+            }
+            for finding in verdict.findings
+        ],
+        pa.schema([("table", pa.string()), ("day", pa.date32()), ("what", pa.string()), ("file", pa.string())]),
+    )
+    unjudged = _by_table(verdict.unjudged)
+    heal = _healing(lake, verdict, demo)
+    if as_json:
+        told = {
+            "lake": lake.uri,
+            "files": verdict.files,
+            "rows": verdict.rows,
+            "days": len(verdict.days),
+            "findings": findings.to_pylist(),
+            "unjudged": unjudged,
+            "written_meanwhile": [table.name for table in verdict.written_meanwhile],
+            "heal": heal,
+        }
+        click.echo(_json(told))
+    else:
+        _tell(verdict, findings, unjudged, heal)
+    if not verdict.is_clean:
+        sys.exit(1)
+
+
+def _tell(
+    verdict: "verification.Verdict", findings: pa.Table, unjudged: Mapping[str, str], heal: Sequence[str]
+) -> None:
+    if findings.num_rows:
+        _draw(findings, sys.stdout)
+    for days in dict.fromkeys(unjudged.values()):
+        names = ", ".join(name for name, of_table in unjudged.items() if of_table == days)
+        click.echo(f"Not judged, because what they are made of is damaged: {names}" + (f" ({days})" if days else ""))
+    if verdict.written_meanwhile:
+        names = ", ".join(table.name for table in verdict.written_meanwhile)
+        click.echo(f"Another run wrote {names} meanwhile: what is said of these, and of what follows, may be old.")
+    looked_at = f"{verdict.files} files, {verdict.rows} rows, {len(verdict.days)} days"
+    if verdict.is_clean:
+        click.echo(f"All is sound: {looked_at}.")
+        return
+    click.echo(f"{findings.num_rows} findings in {looked_at}. What heals them:")
+    for command in heal:
+        click.echo(f"  {command}")
+
+
+def _by_table(unjudged: Sequence[tuple[Table, date | None]]) -> dict[str, str]:
+    """The days of each table, as ranges."""
+    from devin_pipeline.partitions import contiguous
+
+    days: dict[str, set[date]] = {}
+    for table, day in unjudged:
+        days.setdefault(table.name, set()).update([day] if day else [])
+    return {
+        name: ", ".join(f"{some[0]} … {some[-1]}" if len(some) > 1 else str(some[0]) for some in contiguous(of_table))
+        for name, of_table in days.items()
+    }
+
+
+def _healing(lake: Lake, verdict: "verification.Verdict", demo: bool) -> list[str]:
+    """What to do about the findings: commands, oldest days first, after what must be done by hand."""
+    from devin_pipeline.partitions import contiguous
+
+    if verdict.findings and demo:
+        return ["uv run devin-pipeline demo"]
+    by_hand = []
+    days = verdict.damaged_days()
+    for finding in verdict.findings:
+        if finding.is_of_log and finding.table.layer == "raw":
+            by_hand.append(
+                f"put {lake.location(finding.table)} back from a backup: the API may not tell all of it again"
+            )
+        elif finding.is_of_log:
+            by_hand.append(f"rm -r {shlex.quote(lake.location(finding.table))}")
+            days = dict.fromkeys(verdict.stored_days, False) | days
+        elif finding.day is None and not days:
+            # Reports are made by every run.
+            days = dict.fromkeys(verdict.stored_days[-1:], False)
+    commands = [
+        f"uv run devin-pipeline backfill --from {some[0]} --to {some[-1]}" + (" --repair" if repair else "")
+        for repair in (True, False)
+        for some in contiguous(day for day, is_raw in days.items() if is_raw == repair)
+    ]
+    return [*dict.fromkeys(by_hand), *commands]
 
 
 @main.command()

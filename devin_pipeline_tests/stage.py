@@ -14,11 +14,13 @@ import pyarrow as pa
 import pytest
 
 from devin_pipeline.definitions import pipeline
+from devin_pipeline.derived.publishing import publish_rollup, publish_session_tables
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.lake import Lake
 from devin_pipeline.partitions import day_of, days_between, range_tags
+from devin_pipeline.reports.publishing import publish_report
 from devin_pipeline.resources import ASKED_OF
-from devin_pipeline.tables import ALL_TABLES, TABLES
+from devin_pipeline.tables import ALL_TABLES, REPORT_TABLES, ROLLUP_TABLES, TABLES, Table
 from devin_pipeline_tests.oracle import Oracle
 
 Row = dict[str, Any]
@@ -160,6 +162,16 @@ class Moment:
         """Tell the oracle which feeds the run had landed before it ended."""
         for feed in set(self.stage.feeds) & set(self.commits()):
             self.stage.oracle.observe(feed, self.days, self.stage.listed(feed), datetime.now(UTC))
+
+
+def make_again(lake: Lake, table: Table, days: Sequence[date]) -> None:
+    """What a run does for a derived table or a report, without Dagster and the API."""
+    if table in REPORT_TABLES:
+        publish_report(lake, table)
+    elif table in ROLLUP_TABLES:
+        publish_rollup(lake, table, days, 8)
+    else:
+        publish_session_tables(lake, days, 8, [table])
 
 
 def set_environment(

@@ -1,0 +1,266 @@
+"""Proves what is stored: logs, files, raw rows, and every derived and report row against a re-derivation.
+
+Reads only, and asks nothing of the API. What healing takes is told as a command; it is done elsewhere. A finding holds
+no word of any row.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from devin_pipeline.derived import queries as derived
+from devin_pipeline.lake import Damaged, Lake, Reader, Snapshot, emptied_entries, sound_rows
+from devin_pipeline.partitions import contiguous
+from devin_pipeline.raw.soundness import faults
+from devin_pipeline.reports import queries as reports
+from devin_pipeline.tables import (
+    ALL_TABLES,
+    RAW_SESSION_TABLES,
+    ROLLUP_TABLES,
+    SESSION_TABLES,
+    TABLES,
+    Table,
+)
+
+_DAYS_AT_ONCE = 31
+# A null where none may be and a payload that is no JSON are ValueErrors.
+_DAMAGED_INPUTS = (Damaged, ValueError)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        table: The table.
+        day: The day; None for a report, or for the whole table.
+        what: What is wrong.
+        path: The file or folder; None when rows of sound files are wrong.
+        is_of_log: True when the table as a whole cannot be read, and no backfill heals it.
+    """
+
+    table: Table
+    day: date | None
+    what: str
+    path: str | None = None
+    is_of_log: bool = False
+
+
+@dataclass
+class Verdict:
+    """What was found, and what could not be judged because what it is made of is damaged.
+
+    Attributes:
+        findings: What is wrong, nearest to the API first.
+        unjudged: Tables and days (None for a report) that were not compared with a re-derivation.
+        days: The days looked at.
+        stored_days: Every day that is stored.
+        files: Files looked at.
+        rows: Rows in them.
+        written_meanwhile: Tables that another run wrote to: what was found of them, or of what follows, may be old.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    unjudged: list[tuple[Table, date | None]] = field(default_factory=list)
+    days: list[date] = field(default_factory=list)
+    stored_days: list[date] = field(default_factory=list)
+    files: int = 0
+    rows: int = 0
+    written_meanwhile: list[Table] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        """True when nothing is wrong and everything was judged."""
+        return not self.findings and not self.unjudged
+
+    def damaged_days(self) -> dict[date, bool]:
+        """The days that a backfill heals, each with whether raw is damaged, so that it must be salvaged first."""
+        days: dict[date, bool] = {}
+        for finding in self.findings:
+            if finding.day is not None:
+                days[finding.day] = days.get(finding.day, False) or finding.table.layer == "raw"
+        return days
+
+
+def verify(
+    lake: Lake,
+    hour: int,
+    *,
+    first: date | None = None,
+    last: date | None = None,
+    tables: Iterable[Table] = ALL_TABLES,
+) -> Verdict:
+    """Look at everything that is stored, or at some tables and days of it; about a month of days at once.
+
+    Args:
+        lake: The lake.
+        hour: Hour of the UTC day at which a billing day starts.
+        first: Leaves out days before it.
+        last: Leaves out days after it.
+        tables: The tables to look at. What they are made of is read, but its own damage is told only if it is among
+            them. A report is looked at whole, whatever the days.
+    """
+    return _Verification(lake, hour, list(tables)).verdict(first or date.min, last or date.max)
+
+
+class _Verification:
+    def __init__(self, lake: Lake, hour: int, tables: Sequence[Table]) -> None:
+        self._lake = lake
+        self._hour = hour
+        self._tables = tables
+        self._told = Verdict()
+        self._snapshots: dict[str, Snapshot] = {}
+        self._damaged: set[tuple[str, date | None]] = set()
+
+    def verdict(self, first: date, last: date) -> Verdict:
+        for table in ALL_TABLES:
+            self._open(table)
+        stored = {file.day for snapshot in self._snapshots.values() for file in snapshot.stored_files()}
+        self._told.stored_days = sorted(day for day in stored if day is not None)
+        self._told.days = [day for day in self._told.stored_days if first <= day <= last]
+        for start in range(0, len(self._told.days), _DAYS_AT_ONCE):
+            days = self._told.days[start : start + _DAYS_AT_ONCE]
+            for table in self._tables:
+                if table.by_day:
+                    self._look_at_files(table, days)
+            self._derive(days)
+        for table in self._tables:
+            if not table.by_day:
+                self._look_at_files(table, None)
+                self._report(table)
+        self._told.findings.sort(key=lambda f: (ALL_TABLES.index(f.table), f.day or date.min))
+        self._told.written_meanwhile = [
+            snapshot.table for snapshot in self._snapshots.values() if self._moved(snapshot)
+        ]
+        return self._told
+
+    def _open(self, table: Table) -> None:
+        try:
+            snapshot = self._lake.snapshot(table)
+            snapshot.stored_files()
+        except Damaged as error:
+            if table in self._tables:
+                why = f"its log cannot be read: {error.why}"
+                self._find(table, None, why, self._lake.location(table), is_of_log=True)
+            return
+        self._snapshots[table.name] = snapshot
+        if table in self._tables:
+            for entry in emptied_entries(snapshot.location):
+                self._find(table, None, "an entry of its log is empty: a commit is lost", entry, is_of_log=True)
+
+    def _moved(self, snapshot: Snapshot) -> bool:
+        try:
+            return self._lake.snapshot(snapshot.table).version != snapshot.version
+        except Damaged:
+            return True
+
+    def _find(
+        self, table: Table, day: date | None, what: str, path: str | None = None, *, is_of_log: bool = False
+    ) -> None:
+        self._told.findings.append(Finding(table, day, what, path, is_of_log))
+        self._damaged.add((table.name, day))
+
+    def _look_at_files(self, table: Table, days: Sequence[date] | None) -> None:
+        """Look at the files of some days, or of an unpartitioned table; and at the rows of raw ones."""
+        snapshot = self._snapshots.get(table.name)
+        if snapshot is None:
+            return
+        files = [file for file in snapshot.stored_files() if days is None or file.day in days]
+        self._told.files += len(files)
+        self._told.rows += sum(file.rows for file in files)
+        if table.layer == "raw":
+            for fault in faults(snapshot, days or (), self._hour):
+                self._find(table, fault.day, fault.what, fault.path)
+            return
+        for file in files:
+            try:
+                sound_rows(table, file)
+            except Damaged as error:
+                self._find(table, file.day, error.why, file.path)
+
+    def _derive(self, days: Sequence[date]) -> None:
+        """Compare the derived tables of some days with what their inputs give."""
+        session_tables = [table for table in SESSION_TABLES if table in self._tables]
+        if session_tables:
+
+            def tell(reader: Reader, some: Sequence[date]) -> None:
+                derived.tell_sessions(reader, some)
+
+            self._compare(session_tables, RAW_SESSION_TABLES, days, tell)
+        for table in ROLLUP_TABLES:
+            if table in self._tables:
+                self._compare([table], [TABLES[name] for name in derived.INPUTS[table.name]], days)
+
+    def _compare(
+        self,
+        tables: Sequence[Table],
+        inputs: Sequence[Table],
+        days: Sequence[date],
+        prepare: Callable[[Reader, Sequence[date]], None] = lambda *_: None,
+    ) -> None:
+        bad = {day for table in inputs for day in days if self._is_damaged(table, day)}
+        self._leave(tables, sorted(bad))
+        for some in contiguous(day for day in days if day not in bad):
+            try:
+                made = self._made(tables, inputs, some, prepare)
+            except _DAMAGED_INPUTS:
+                self._leave(tables, some)
+                continue
+            for table, rows in made.items():
+                self._compare_days(table, rows, some)
+
+    def _made(
+        self,
+        tables: Sequence[Table],
+        inputs: Sequence[Table],
+        days: Sequence[date],
+        prepare: Callable[[Reader, Sequence[date]], None],
+    ) -> Mapping[Table, pa.Table]:
+        with Reader() as reader:
+            for table in inputs:
+                reader.view(table.name, self._snapshots[table.name].query(days))
+            prepare(reader, days)
+            return {table: derived.select(reader, table, days) for table in tables}
+
+    def _compare_days(self, table: Table, rows: pa.Table, days: Sequence[date]) -> None:
+        # Days whose file was named already are not named again.
+        sound = [day for day in days if not self._is_damaged(table, day)]
+        if table.name not in self._snapshots or not sound:
+            return
+        of_sound = rows.filter(pc.is_in(rows.column("day"), pa.array(sound, pa.date32())))
+        for day in sorted(self._snapshots[table.name].days_other_than(of_sound, sound)):
+            made_of = "raw" if table in SESSION_TABLES else "the session tables"
+            self._find(table, day, f"its rows are not what {made_of} of that day give")
+
+    def _report(self, table: Table) -> None:
+        """Compare a report with what the derived tables give."""
+        inputs = [TABLES[name] for name in reports.INPUTS[table.name]]
+        names = {each.name for each in inputs}
+        if names & {name for name, _ in self._damaged} or not names <= self._snapshots.keys():
+            self._leave([table], [None])
+            return
+        try:
+            with Reader() as reader:
+                for each in inputs:
+                    reader.view(each.name, self._snapshots[each.name].query())
+                made = reports.select(reader, table)
+        except _DAMAGED_INPUTS:
+            self._leave([table], [None])
+            return
+        snapshot = self._snapshots.get(table.name)
+        if snapshot is None or (table.name, None) in self._damaged or snapshot.holds(made):
+            return
+        if made.num_rows or snapshot.version is not None:
+            self._find(table, None, "its rows are not what the derived tables give")
+
+    def _is_damaged(self, table: Table, day: date) -> bool:
+        """True when something is wrong with a day, or with the table as a whole."""
+        return table.name not in self._snapshots or not self._damaged.isdisjoint(
+            {(table.name, None), (table.name, day)}
+        )
+
+    def _leave(self, tables: Sequence[Table], days: Sequence[date | None]) -> None:
+        self._told.unjudged += [(table, day) for table in tables for day in days]

@@ -1,0 +1,518 @@
+"""Verification and healing: damaged files, rows and logs of every kind of table, and lakes that are sound."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+from deltalake import write_deltalake
+
+from devin_pipeline.cli import main
+from devin_pipeline.emulator import EmulatorServer, Enterprise
+from devin_pipeline.lake import Damaged, Lake, Reader
+from devin_pipeline.lake.reader import Params
+from devin_pipeline.partitions import day_of
+from devin_pipeline.raw.landing import content_hash
+from devin_pipeline.raw.row_hashes import sealed
+from devin_pipeline.raw.soundness import fault_of
+from devin_pipeline.resources import feeds_turned_on
+from devin_pipeline.salvaging import salvage
+from devin_pipeline.tables import (
+    RAW_QUARANTINE,
+    RAW_SESSION_TABLES,
+    REPORT_TABLES,
+    ROLLUP_TABLES,
+    SESSION_TABLES,
+    TABLES,
+    Table,
+)
+from devin_pipeline.verification import Verdict, verify
+from devin_pipeline_tests.stage import Row, Stage, make_again, set_environment, the_last_days
+from devin_pipeline_tests.tables.rows import DAY, NOON, acus, after, row
+
+RAW, SESSIONS, ROLLUP, REPORT = (TABLES[n] for n in ("raw_sessions_v3", "sessions", "acu_daily", "acu_weekly"))
+PULL_REQUESTS = TABLES["pull_requests"]
+SECRET = "canaryprompt"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A lake of three days, read twice, so that raw has new versions, a tombstone and older files; made once."""
+    folder = tmp_path_factory.mktemp("made")
+    days = the_last_days(3)
+    with ExitStack() as opened:
+        patch = opened.enter_context(pytest.MonkeyPatch.context())
+        enterprise = Enterprise.synthetic(seed=11, sessions=60, days=len(days))
+        for session in enterprise.sessions:
+            session.title = session.initial_user_message = SECRET
+        server = opened.enter_context(EmulatorServer(enterprise))
+        set_environment(patch, server, folder, "both", days[0])
+        instance = opened.enter_context(dg.DagsterInstance.ephemeral())
+        stage = Stage(server, enterprise, Lake(str(folder / "lake")), instance, days, feeds_turned_on())
+        stage.refresh()
+        enterprise.grow_acus(30)
+        enterprise.delete_session(enterprise.sessions[0].session_id)
+        stage.refresh()
+        yield stage
+
+
+@pytest.fixture
+def stage(made: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A copy of the lake for one test, and the environment pointing at it."""
+    shutil.copytree(made.lake.uri, tmp_path / "lake")
+    set_environment(monkeypatch, made.server, tmp_path, "both", made.days[0])
+    monkeypatch.chdir(tmp_path)
+    return replace(made, lake=Lake(str(tmp_path / "lake")))
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, words)
+
+
+def looked_at(stage: Stage, **more: Any) -> Verdict:
+    return verify(stage.lake, 8, **more)
+
+
+def named(verdict: Verdict) -> set[tuple[str, date | None]]:
+    return {(finding.table.name, finding.day) for finding in verdict.findings}
+
+
+def file_of(stage: Stage, table: Table, day: date | None) -> Path:
+    (file,) = (file for file in stage.lake.snapshot(table).stored_files() if file.day == day)
+    return Path(file.path)
+
+
+def heal(result: Result) -> None:
+    """Run the commands that `verify` printed."""
+    for command in re.findall(r"^  (.+)$", result.output, re.MULTILINE):
+        if command.startswith("rm -r "):
+            shutil.rmtree(command.removeprefix("rm -r "))
+        else:
+            done = run(*command.removeprefix("uv run devin-pipeline ").split())
+            assert done.exit_code == 0, done.output
+
+
+# Damage to files
+
+
+def delete(file: Path, _: Path) -> None:
+    file.unlink()
+
+
+def truncate(file: Path, _: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def empty(file: Path, _: Path) -> None:
+    file.write_bytes(b"")
+
+
+def take_all_columns(file: Path, _: Path) -> None:
+    pq.write_table(pa.table({}), file)
+
+
+def garble(file: Path, _: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 4] ^= 255
+    file.write_bytes(content)
+
+
+def swap(file: Path, other: Path) -> None:
+    shutil.copy(other, file)
+
+
+def lie_in_the_footer(file: Path, _: Path) -> None:
+    """Another least or greatest value, as long as the true one, in the footer only."""
+    statistics = pq.read_metadata(file).row_group(0).column(0).statistics
+    content = file.read_bytes()
+    value = statistics.min_raw if isinstance(statistics.min_raw, bytes) else statistics.min_raw.encode()
+    place = content.rindex(value)
+    file.write_bytes(content[:place] + bytes([value[0] + 1]) + content[place + 1 :])
+
+
+DAMAGES = [delete, truncate, empty, take_all_columns, garble, swap, lie_in_the_footer]
+
+
+def test_damaged_files_of_derived_tables_and_reports_are_healed_by_the_plain_backfill_that_is_printed(
+    stage: Stage,
+) -> None:
+    before = stage.everything()
+    day = stage.days[1]
+    stored = {
+        table.name for table in TABLES.values() for f in stage.lake.snapshot(table).stored_files() if f.day == day
+    }
+    tables = [table for table in (*SESSION_TABLES, *ROLLUP_TABLES) if table.name in stored]
+    assert len(tables) > 7
+    for number, table in enumerate(tables):
+        other = SESSIONS if table != SESSIONS else ROLLUP
+        DAMAGES[number % len(DAMAGES)](file_of(stage, table, day), file_of(stage, other, stage.days[0]))
+    for table in REPORT_TABLES:
+        truncate(file_of(stage, table, None), Path())
+
+    result = run("verify")
+    assert result.exit_code == 1
+    assert named(looked_at(stage)) == {(t.name, day) for t in tables} | {(t.name, None) for t in REPORT_TABLES}
+    assert result.output.endswith(f"  uv run devin-pipeline backfill --from {day} --to {day}\n")
+    assert SECRET not in result.output
+    heal(result)
+    assert run("verify").exit_code == 0
+    assert stage.everything() == before
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("table", [SESSIONS, PULL_REQUESTS], ids=lambda table: table.name)
+def test_making_a_table_again_replaces_a_damaged_file(
+    stage: Stage, table: Table, damage: Callable[[Path, Path], None]
+) -> None:
+    before = stage.rows(table.name)
+    day = stage.days[1] if table.by_day else None
+    damage(file_of(stage, table, day), file_of(stage, TABLES["session_timeline"], stage.days[0]))
+    assert named(looked_at(stage, tables=[table])) == {(table.name, day)}
+    make_again(stage.lake, table, stage.days)
+    assert looked_at(stage, tables=[table]).is_clean
+    assert stage.rows(table.name) == before
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("table", [RAW, RAW_QUARANTINE], ids=lambda table: table.name)
+def test_a_damaged_raw_file_is_named_by_table_and_day(
+    stage: Stage, table: Table, damage: Callable[[Path, Path], None]
+) -> None:
+    day = stage.days[0]
+    if table == RAW_QUARANTINE:
+        items = [row(RAW_QUARANTINE, {"day": d, "feed": RAW.name, "payload": "{}"}) for d in (day, stage.days[1])]
+        items = [item | {"content_hash": HASH_OF_NOTHING} for item in items]
+        rows = sealed(RAW_QUARANTINE, pa.Table.from_pylist(items, RAW_QUARANTINE.schema))
+        stage.lake.replace_days(RAW_QUARANTINE, stage.days[:2], rows)
+    assert looked_at(stage, tables=[table]).is_clean
+    damage(file_of(stage, table, day), file_of(stage, table, stage.days[1]))
+    verdict = looked_at(stage, tables=[table])
+    assert named(verdict) == {(table.name, day)}
+    assert {finding.path for finding in verdict.findings} == {str(file_of(stage, table, day))}
+
+
+HASH_OF_NOTHING = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+
+
+# Damage to rows of sound files
+
+
+def write_again(stage: Stage, table: Table, day: date, change: Callable[[Row], Row]) -> None:
+    """A day written anew with its first row changed, past everything that would refuse it."""
+    first, *others = stage.lake.snapshot(table).rows([day]).to_pylist()
+    rows = pa.Table.from_pylist([change(first), *others], table.schema)
+    write_deltalake(stage.lake.location(table), rows, mode="overwrite", predicate=f"day = '{day}'", schema_mode="merge")
+
+
+@pytest.mark.parametrize("table", [SESSIONS, ROLLUP], ids=lambda table: table.name)
+def test_a_derived_row_that_is_not_what_its_inputs_give_is_named_and_heals(stage: Stage, table: Table) -> None:
+    before = stage.everything()
+    write_again(stage, table, stage.days[0], lambda row: row | {"acus": Decimal(1_000)})
+    verdict = looked_at(stage)
+    assert named(verdict) == {(table.name, stage.days[0])}
+    assert "its rows are not what" in verdict.findings[0].what
+    make_again(stage.lake, table, stage.days[:1])
+    assert looked_at(stage).is_clean
+    assert stage.everything() == before
+
+
+def test_a_report_that_is_not_what_its_inputs_give_is_named(stage: Stage) -> None:
+    rows = stage.lake.snapshot(REPORT).rows()
+    stage.lake.replace_all(REPORT, rows.slice(1))
+    assert named(looked_at(stage)) == {("acu_weekly", None)}
+    assert named(looked_at(stage, tables=[REPORT])) == {("acu_weekly", None)}
+
+
+def test_a_raw_row_that_changed_is_named_and_what_follows_from_it_is_not_blamed(stage: Stage) -> None:
+    write_again(stage, RAW, stage.days[0], lambda row: row | {"payload": "{}"})
+    verdict = looked_at(stage)
+    assert named(verdict) == {("raw_sessions_v3", stage.days[0])}
+    assert "1 of " in verdict.findings[0].what
+    assert {day for _, day in verdict.unjudged} == {stage.days[0]}
+    assert {table.name for table, _ in verdict.unjudged} >= {"sessions", "prompt_feedback"}
+    assert "Not judged, because what they are made of is damaged: sessions, " in run("verify").output
+
+
+def version(**told: object) -> Row:
+    """A sealed version of a session, as told by `payload` unless said otherwise."""
+    payload = '{"acus_consumed":1.5,"created_at":1764590400,"session_id":"devin-a","updated_at":1764594000}'
+    content = {"content_hash": "aad2", "payload": payload}
+    columns = {
+        "session_id": "a",
+        "updated_at": after(1),
+        "acus": acus("1.5"),
+        "is_listed": True,
+        "fetched_at": after(2),
+    }
+    found = row(RAW, content | columns | {"created_at": NOON} | told)
+    return dict(sealed(RAW, pa.Table.from_pylist([found], RAW.schema)).to_pylist()[0])
+
+
+def test_a_sound_version_has_no_fault_and_any_change_of_it_has() -> None:
+    hash_ = content_hash(version()["payload"].encode())
+    sound = version(content_hash=hash_)
+    assert fault_of(RAW, sound, 8) is None
+    assert fault_of(RAW, version(content_hash=hash_, redacted="ids"), 8) is None
+    tombstone = {"content_hash": None, "payload": None, "acus": None, "is_listed": False}
+    assert fault_of(RAW, version(**tombstone), 8) is None
+    for name in RAW.column_names:
+        changed = sound | {name: "x" if isinstance(sound[name], str) else None}
+        if name == "redacted":
+            changed = sound | {name: "text"}
+        if name not in ("day", "created_at"):
+            assert fault_of(RAW, changed, 8) == "its values do not give its row_hash"
+
+
+@pytest.mark.parametrize(
+    ("told", "fault"),
+    [
+        ({}, "its payload does not give its content_hash"),
+        ({"content_hash": None}, "a version without content"),
+        ({"payload": None}, "a version without content"),
+        ({"day": DAY + timedelta(days=1)}, "its created_at lies outside its day"),
+        ({"is_listed": False}, "a tombstone with content"),
+        ({"redacted": "text", "payload": "{"}, "its payload is no JSON"),
+        ({"redacted": "ids", "session_id": "b"}, "its payload tells another session_id"),
+        ({"redacted": "ids", "created_at": after(1)}, "its payload tells another created_at"),
+        ({"redacted": "ids", "updated_at": None}, "its payload tells another updated_at"),
+        ({"redacted": "ids", "acus": acus("1.6")}, "its payload tells another acus"),
+    ],
+)
+def test_a_sealed_row_that_contradicts_its_payload_is_faulty(told: Row, fault: str) -> None:
+    assert fault_of(RAW, version(**told), 8) == fault
+    unsealed = version(**told) | {"row_hash": None}
+    assert fault_of(RAW, unsealed, 8) == fault
+
+
+# Damaged raw days: an ordinary run leaves them alone, --repair saves what can be saved
+
+
+def backfill(stage: Stage, *words: str) -> Result:
+    return run("backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1]), *words)
+
+
+def test_an_ordinary_run_leaves_an_unreadable_raw_day_alone_and_makes_the_days_beside_it(stage: Stage) -> None:
+    # The last day, so that those beside it are neighbours.
+    day = stage.days[-1]
+    file = file_of(stage, RAW, day)
+    truncate(file, file)
+    broken = file.read_bytes()
+    stage.enterprise.grow_acus(60)
+    result = backfill(stage)
+    assert result.exit_code == 1
+    assert "1 of 3 days were not made" in result.stderr, result.stderr
+    assert "devin-pipeline verify" in result.stderr
+    assert SECRET not in result.output
+    assert file_of(stage, RAW, day) == file
+    assert file.read_bytes() == broken
+    assert named(looked_at(stage)) == {(RAW.name, day)}
+
+
+def test_repair_keeps_sound_rows_and_brings_back_the_damaged_one_from_an_older_file(stage: Stage) -> None:
+    before = stage.everything()
+    write_again(stage, RAW, stage.days[0], lambda row: row | {"payload": "{}"})
+    result = run("verify")
+    assert "--repair" in result.output
+    rows = stage.lake.snapshot(RAW).rows([stage.days[0]]).num_rows
+    (saved,) = salvage(stage.lake, stage.days, 8, keeps_text=True)
+    assert (saved.table, saved.day, saved.kept, saved.brought_back, saved.lost) == (RAW, stage.days[0], rows - 1, 1, 0)
+    assert looked_at(stage).is_clean
+    assert stage.everything() == before
+
+
+def test_repair_of_a_raw_day_keeps_what_only_older_files_tell_and_says_what_is_lost(stage: Stage) -> None:
+    deleted = next(row for row in stage.rows("sessions") if not row["is_listed"])
+    day = deleted["day"]
+    spent = sum(s.acus or 0 for s in stage.enterprise.sessions if day_of(s.created_at, 8) == day) + deleted["acus"]
+    stored = stage.lake.snapshot(RAW).rows([day]).num_rows
+    delete(file_of(stage, RAW, day), Path())
+    result = run("verify")
+    assert f"backfill --from {day} --to {day} --repair" in result.output
+    done = run("backfill", "--from", str(day), "--to", str(day), "--repair")
+    assert done.exit_code == 0, done.output
+    told = re.search(rf"{RAW.name} {day}: 0 rows kept, (\d+) brought back from older files, (\d+) lost", done.stderr)
+    assert told is not None
+    assert int(told[1]) > 0 < int(told[2])
+    assert int(told[1]) + int(told[2]) == stored
+    assert run("verify").exit_code == 0
+    assert deleted["session_id"] in {row["session_id"] for row in stage.rows("sessions")}
+    assert sum(row["acus"] or 0 for row in stage.rows("acu_daily") if row["day"] == day) == spent
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_salvaged_day_is_sound_and_its_rows_are_those_that_were(
+    stage: Stage, damage: Callable[[Path, Path], None]
+) -> None:
+    day = stage.days[0]
+    before = stage.lake.snapshot(RAW).rows([day]).to_pylist()
+    damage(file_of(stage, RAW, day), file_of(stage, RAW, stage.days[1]))
+    (saved,) = salvage(stage.lake, stage.days, 8, keeps_text=True)
+    rows = stage.lake.snapshot(RAW).rows([day]).to_pylist()
+    assert all(row in before for row in rows)
+    assert saved.kept == (len(before) if damage == lie_in_the_footer else 0)
+    assert (saved.kept + saved.brought_back, saved.lost) == (len(rows), len(before) - len(rows))
+    assert looked_at(stage, tables=[RAW]).is_clean
+    assert salvage(stage.lake, stage.days, 8, keeps_text=True) == []
+
+
+def test_text_that_is_to_be_gone_is_not_brought_back(stage: Stage) -> None:
+    write_again(stage, RAW, stage.days[0], lambda row: row | {"payload": "{}"})
+    salvage(stage.lake, stage.days, 8, keeps_text=False)
+    payloads = stage.lake.snapshot(RAW).rows([stage.days[0]]).column("payload").to_pylist()
+    assert len(payloads) > 10
+    assert not any(SECRET in payload for payload in payloads if payload)
+
+
+# Damaged logs
+
+
+def last_entry(stage: Stage, table: Table) -> Path:
+    return max(Path(stage.lake.location(table), "_delta_log").glob("*.json"))
+
+
+def garble_entry(stage: Stage, table: Table) -> None:
+    last_entry(stage, table).write_text('{"add":{"path":')
+
+
+def empty_entry(stage: Stage, table: Table) -> None:
+    last_entry(stage, table).write_text("")
+
+
+def lose_entry(stage: Stage, table: Table) -> None:
+    min(Path(stage.lake.location(table), "_delta_log").glob("*.json")).unlink()
+
+
+def lose_log(stage: Stage, table: Table) -> None:
+    shutil.rmtree(Path(stage.lake.location(table), "_delta_log"))
+
+
+@pytest.mark.parametrize("damage", [garble_entry, empty_entry, lose_entry, lose_log])
+def test_a_broken_log_is_named_with_what_heals_it(stage: Stage, damage: Callable[[Stage, Table], None]) -> None:
+    before = stage.everything()
+    damage(stage, SESSIONS)
+    result = run("verify")
+    assert result.exit_code == 1
+    assert ("sessions", None) in named(looked_at(stage))
+    assert f"  rm -r {stage.lake.location(SESSIONS)}\n" in result.output
+    assert f"  uv run devin-pipeline backfill --from {stage.days[0]} --to {stage.days[-1]}\n" in result.output
+    shutil.rmtree(stage.lake.location(SESSIONS))
+    make_again(stage.lake, SESSIONS, stage.days)
+    assert looked_at(stage).is_clean
+    assert stage.everything() == before
+
+
+@pytest.mark.parametrize("damage", [garble_entry, lose_entry, lose_log])
+def test_a_table_whose_log_is_broken_cannot_be_opened(stage: Stage, damage: Callable[[Stage, Table], None]) -> None:
+    damage(stage, RAW)
+    with pytest.raises(Damaged, match="backup"):
+        stage.lake.snapshot(RAW)
+    assert named(looked_at(stage)) == {(RAW.name, None)}
+
+
+def test_a_run_writes_nothing_to_a_raw_table_whose_log_is_broken(stage: Stage) -> None:
+    lose_log(stage, RAW)
+    files = sorted(Path(stage.lake.location(RAW)).rglob("*"))
+    assert backfill(stage).exit_code == 1
+    assert sorted(Path(stage.lake.location(RAW)).rglob("*")) == files
+    result = run("verify")
+    assert result.exit_code == 1
+    assert f"  put {stage.lake.location(RAW)} back from a backup" in result.output
+
+
+# Lakes that are sound
+
+
+def test_a_lake_is_sound_after_every_command_that_changes_it(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run("verify")
+    assert result.exit_code == 0
+    assert result.output.startswith("All is sound: ")
+    session = stage.enterprise.sessions[3]
+    assert run("forget", "--user", str(session.user_id)).exit_code == 0
+    assert looked_at(stage).is_clean
+    monkeypatch.setenv("DEVIN_TEXT", "none")
+    stage.enterprise.grow_acus(5)
+    assert backfill(stage).exit_code == 0
+    assert run("verify").exit_code == 0
+    assert run("forget", "--text").exit_code == 0
+    assert run("verify").exit_code == 0
+
+
+def test_a_lake_from_before_row_hash_is_sound_and_is_sealed_where_it_is_written_again(stage: Stage) -> None:
+    for table in RAW_SESSION_TABLES:
+        rows = stage.lake.snapshot(table).rows().drop_columns(["row_hash", "redacted"])
+        shutil.rmtree(stage.lake.location(table))
+        write_deltalake(stage.lake.location(table), rows, partition_by=["day"])
+    assert looked_at(stage).is_clean
+    garble(file_of(stage, RAW, stage.days[0]), Path())
+    assert named(looked_at(stage)) == {(RAW.name, stage.days[0])}
+    garble(file_of(stage, RAW, stage.days[0]), Path())
+    stage.enterprise.grow_acus(60)
+    done = backfill(stage, "--repair")
+    assert done.exit_code == 0
+    assert "No raw day is damaged" in done.stderr
+    assert looked_at(stage).is_clean
+    assert all(row["row_hash"] for row in stage.rows(RAW.name))
+
+
+def test_an_empty_lake_is_sound(tmp_path: Path) -> None:
+    assert verify(Lake(str(tmp_path / "lake")), 8).is_clean
+    assert not (tmp_path / "lake").exists()
+
+
+# The command
+
+
+def test_verify_tells_json_and_looks_at_the_days_asked_for(stage: Stage) -> None:
+    delete(file_of(stage, SESSIONS, stage.days[0]), Path())
+    delete(file_of(stage, SESSIONS, stage.days[2]), Path())
+    told = json.loads(run("verify", "--json", "--to", str(stage.days[1])).stdout)
+    file = file_of(stage, SESSIONS, stage.days[0]).relative_to(stage.lake.uri)
+    assert told["findings"] == [
+        {"table": "sessions", "day": str(stage.days[0]), "what": "it is missing", "file": str(file)}
+    ]
+    assert told["heal"] == [f"uv run devin-pipeline backfill --from {stage.days[0]} --to {stage.days[0]}"]
+    assert told["unjudged"].keys() >= {"acu_daily"}
+    assert run("verify", "--from", str(stage.days[1]), "--to", str(stage.days[1])).exit_code == 0
+    both = run("verify").output
+    assert both.count("uv run devin-pipeline backfill") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["verify", "--from", "today"], "no date"),
+        (["verify", "--from", "2026-01-02", "--to", "2026-01-01"], "comes after"),
+        (["backfill", "--from", "2026-01-01", "--to", "2026-01-02", "--repair", "--dry-run"], "--repair"),
+    ],
+)
+def test_a_wrong_call_gets_three_lines_and_exit_2(stage: Stage, words: Sequence[str], says: str) -> None:
+    result = run(*words)
+    assert (result.exit_code, len(result.stderr.strip().splitlines())) == (2, 3)
+    assert says in result.stderr
+
+
+def test_what_another_run_writes_meanwhile_is_told(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied = stage.lake.snapshot(SESSIONS).rows([stage.days[0]]).slice(0, 0)
+    read = Reader.rows
+
+    def write_first(reader: Reader, query: str, params: Params | None = None) -> pa.Table:
+        monkeypatch.setattr(Reader, "rows", read)
+        stage.lake.replace_days(SESSIONS, stage.days[:1], emptied)
+        return reader.rows(query, params)
+
+    monkeypatch.setattr(Reader, "rows", write_first)
+    verdict = looked_at(stage)
+    assert verdict.is_clean
+    assert verdict.written_meanwhile == [SESSIONS]
+    assert named(looked_at(stage)) == {("sessions", stage.days[0])}
