@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 from pyarrow import fs
 
-from devin_pipeline.lake.errors import WrongLake, written
+from devin_pipeline.lake.errors import Damaged, WrongLake, written
 
 _FILE = "lake.json"
 
@@ -40,13 +40,24 @@ class LakeIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_identity(uri: str) -> LakeIdentity | None:
-    """The identity stored in the lake at `uri`; None for a lake nobody has written yet."""
+    """The identity stored in the lake at `uri`; None for a lake nobody has written yet.
+
+    Raises:
+        Damaged: What is stored there is no identity.
+    """
     filesystem, path = fs.FileSystem.from_uri(uri)
     file = f"{path}/{_FILE}"
     if filesystem.get_file_info(file).type == fs.FileType.NotFound:
         return None
     with filesystem.open_input_stream(file) as stream:
-        return msgspec.json.decode(stream.read(), type=LakeIdentity)
+        try:
+            return msgspec.json.decode(stream.read(), type=LakeIdentity)
+        except msgspec.DecodeError:
+            raise Damaged(
+                f"Whose lake it is cannot be read ({file})",
+                "the file is damaged",
+                "Put it back from a backup, or remove it if you know whose lake it is: the next run writes it anew",
+            ) from None
 
 
 def require_identity(uri: str, identity: LakeIdentity) -> None:

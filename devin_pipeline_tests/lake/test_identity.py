@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from devin_pipeline.lake import Lake, LakeIdentity, UnusableLocation, WrongLake
+from devin_pipeline.lake import Damaged, Lake, LakeIdentity, UnusableLocation, WrongLake
 
 OURS = LakeIdentity(kind="live", host="api.devin.ai", scope="enterprise", day_starts_at_utc_hour=8)
 
@@ -28,6 +28,14 @@ def test_a_claimed_lake_says_whose_it_is_and_may_be_claimed_again(lake: Lake) ->
     lake.require_identity(OURS)
     assert Lake(lake.uri).identity == OURS
     assert [file.name for file in Path(lake.uri).iterdir()] == ["lake.json"]
+
+
+@pytest.mark.parametrize("left", [b"", b"\xff\x00", b'{"kind": "life"}'])
+def test_an_identity_that_cannot_be_read_fits_nobody(lake: Lake, left: bytes) -> None:
+    lake.claim(OURS)
+    Path(lake.uri, "lake.json").write_bytes(left)
+    with pytest.raises(Damaged, match="backup"):
+        lake.require_identity(OURS)
 
 
 @pytest.mark.parametrize(
