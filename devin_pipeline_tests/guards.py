@@ -43,6 +43,7 @@ class Guard:
         return project / "devin_pipeline" / self.file
 
 
+_VERIFY = "test_verification.py::test_"
 _CLIENT, _PAGING, _LANDING = "devin_api/test_client.py", "devin_api/test_paging.py", "raw/test_landing.py"
 
 GUARDS = (
@@ -591,6 +592,127 @@ GUARDS = (
         "test_cli.py",
     ),
     Guard("tables others may read", "lake/lake.py", "mode=0o700", "mode=0o777", "lake/test_lake.py"),
+    # Damage
+    Guard(
+        "damage: a file of another size",
+        "lake/soundness.py",
+        "if found.size != file.size:",
+        "if False:",
+        _VERIFY + "a_file_with_the_same_rows_that_is_not_the_one_written_is_named",
+    ),
+    Guard(
+        "damage: another number of rows",
+        "lake/soundness.py",
+        "if stored.num_rows != file.rows:",
+        "if False:",
+        _VERIFY + "a_log_that_tells_another_number_of_rows_is_named",
+    ),
+    Guard(
+        "damage: a renamed column",
+        "lake/soundness.py",
+        "if wrong := _wrong_columns(table, stored.schema):",
+        "if wrong := []:",
+        _VERIFY + "a_column_whose_name_changed_is_named_though_every_value_is_there",
+    ),
+    Guard(
+        "damage: a footer that lies",
+        "lake/soundness.py",
+        "if untrue := _untrue_statistics(parquet.metadata, stored):",
+        "if untrue := []:",
+        _VERIFY + "making_a_table_again_replaces_a_damaged_file",
+    ),
+    Guard(
+        "damage: a file no reader takes, when made again",
+        "lake/lake.py",
+        "{file.day for file in files if file.day and not self._holds(_of_day(rows, file.day), file.day)}",
+        "set()",
+        _VERIFY + "making_a_table_again_replaces_a_damaged_file",
+    ),
+    Guard(
+        "damage: files without their log",
+        "lake/lake.py",
+        "if not _holds_files(location):",
+        "if True:",
+        _VERIFY + "a_table_whose_log_is_broken_cannot_be_opened",
+    ),
+    Guard(
+        "damage: an emptied log entry",
+        "lake/log.py",
+        "and entry.size == 0)",
+        "and False)",
+        _VERIFY + "a_broken_log_is_named_with_what_heals_it",
+    ),
+    Guard(
+        "damage: a raw row's seal",
+        "raw/soundness.py",
+        "if row[ROW_HASH] is not None and row[ROW_HASH] != row_hash(table, row):",
+        "if False:",
+        _VERIFY + "a_sound_version_has_no_fault_and_any_change_of_it_has",
+    ),
+    Guard(
+        "damage: a payload unlike its content hash",
+        "raw/soundness.py",
+        'content_hash(row["payload"].encode()) == row["content_hash"]',
+        "True",
+        _VERIFY + "a_sealed_row_that_contradicts_its_payload_is_faulty",
+    ),
+    Guard(
+        "damage: key columns unlike the payload",
+        "raw/soundness.py",
+        "return _fault_of_content(row) or _fault_of_key(row)",
+        "return _fault_of_content(row)",
+        _VERIFY + "a_sealed_row_that_contradicts_its_payload_is_faulty",
+    ),
+    Guard(
+        "damage: a raw row twice",
+        "raw/soundness.py",
+        "table.key)] > 1 for row in rows)",
+        "table.key)] > 2 for row in rows)",
+        _VERIFY + "a_raw_row_that_stands_twice_is_named",
+    ),
+    Guard("damage: a changed raw row written again", "raw/row_hashes.py", "    if broken:", "    if False:", _LANDING),
+    Guard(
+        "damage: a derived row unlike its inputs",
+        "verification.py",
+        "in sorted(self._snapshots[table.name].days_other_than(of_sound, sound)):",
+        "in ():",
+        _VERIFY + "a_derived_row_that_is_not_what_its_inputs_give_is_named_and_heals",
+    ),
+    Guard(
+        "damage: a report unlike its inputs",
+        "verification.py",
+        "or snapshot.holds(made):",
+        "or True:",
+        _VERIFY + "a_report_that_is_not_what_its_inputs_give_is_named",
+    ),
+    Guard(
+        "damage: what follows from it is not blamed",
+        "verification.py",
+        "bad = {day for table in inputs for day in days if self._is_damaged(table, day)}",
+        "bad: set[date] = set()",
+        _VERIFY + "a_raw_row_that_changed_is_named_and_what_follows_from_it_is_not_blamed",
+    ),
+    Guard(
+        "damage: rows that are not sound, salvaged",
+        "salvaging.py",
+        "if fault_of(table, row, hour) is None]",
+        "]",
+        _VERIFY + "repair_keeps_sound_rows_and_brings_back_the_damaged_one_from_an_older_file",
+    ),
+    Guard(
+        "damage: rows of older files, salvaged",
+        "salvaging.py",
+        "(*newest, *files_ever(snapshot.location, day))",
+        "newest",
+        _VERIFY + "repair_keeps_sound_rows_and_brings_back_the_damaged_one_from_an_older_file",
+    ),
+    Guard(
+        "damage: text that is to be gone, salvaged",
+        "salvaging.py",
+        "yield from redaction.rows(table, pa.Table.from_pylist(sound, table.schema)).to_pylist()",
+        "yield from sound",
+        _VERIFY + "text_that_is_to_be_gone_is_not_brought_back",
+    ),
     # Derived
     Guard(
         "the gate: a rollup that does not add up",

@@ -20,7 +20,7 @@ from deltalake import write_deltalake
 
 from devin_pipeline.cli import main
 from devin_pipeline.emulator import EmulatorServer, Enterprise
-from devin_pipeline.lake import Damaged, Lake, Reader
+from devin_pipeline.lake import Damaged, Lake, Reader, sound_rows
 from devin_pipeline.lake.reader import Params
 from devin_pipeline.partitions import day_of
 from devin_pipeline.raw.landing import content_hash
@@ -202,6 +202,30 @@ def test_a_damaged_raw_file_is_named_by_table_and_day(
     assert {finding.path for finding in verdict.findings} == {str(file_of(stage, table, day))}
 
 
+def test_a_file_with_the_same_rows_that_is_not_the_one_written_is_named(stage: Stage) -> None:
+    file = file_of(stage, RAW, stage.days[0])
+    pq.write_table(pq.ParquetFile(file).read(), file)
+    (finding,) = looked_at(stage, tables=[RAW]).findings
+    assert "bytes, where the log says" in finding.what
+
+
+def test_a_log_that_tells_another_number_of_rows_is_named(stage: Stage) -> None:
+    rows = stage.lake.snapshot(REPORT).stored_files()[0].rows
+    entry = last_entry(stage, REPORT)
+    entry.write_text(entry.read_text().replace(f'\\"numRecords\\":{rows}', f'\\"numRecords\\":{rows + 1}'))
+    (finding,) = looked_at(stage, tables=[REPORT]).findings
+    assert finding.what == f"it has {rows} rows, where the log says {rows + 1}"
+
+
+def test_a_column_whose_name_changed_is_named_though_every_value_is_there(stage: Stage) -> None:
+    # To a reader it would be a file from before the column.
+    file = file_of(stage, RAW, stage.days[0])
+    pq.write_table(pq.ParquetFile(file).read().rename_columns({"row_hash": "rov_hash"}), file)
+    stored = next(f for f in stage.lake.snapshot(RAW).stored_files() if f.day == stage.days[0])
+    with pytest.raises(Damaged, match="its columns are not the table's: rov_hash"):
+        sound_rows(RAW, stored._replace(size=file.stat().st_size))
+
+
 HASH_OF_NOTHING = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 
 
@@ -242,6 +266,13 @@ def test_a_raw_row_that_changed_is_named_and_what_follows_from_it_is_not_blamed(
     assert {day for _, day in verdict.unjudged} == {stage.days[0]}
     assert {table.name for table, _ in verdict.unjudged} >= {"sessions", "prompt_feedback"}
     assert "Not judged, because what they are made of is damaged: sessions, " in run("verify").output
+
+
+def test_a_raw_row_that_stands_twice_is_named(stage: Stage) -> None:
+    rows = stage.lake.snapshot(RAW).rows([stage.days[0]])
+    stage.lake.replace_days(RAW, stage.days[:1], pa.concat_tables([rows, rows.slice(0, 1)]))
+    (finding,) = looked_at(stage, tables=[RAW]).findings
+    assert finding.what.endswith("rows: a row with the key of another")
 
 
 def version(**told: object) -> Row:
