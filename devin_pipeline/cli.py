@@ -668,12 +668,12 @@ def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> No
         }
         click.echo(_json(told))
     else:
-        _tell(verdict, findings, unjudged, heal)
+        _tell_verdict(verdict, findings, unjudged, heal)
     if not verdict.is_clean:
         sys.exit(1)
 
 
-def _tell(
+def _tell_verdict(
     verdict: "verification.Verdict", findings: pa.Table, unjudged: Mapping[str, str], heal: Sequence[str]
 ) -> None:
     if findings.num_rows:

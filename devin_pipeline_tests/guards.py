@@ -519,15 +519,15 @@ GUARDS = (
     Guard(
         "a day that could not be read, taken for an empty one",
         "raw/assets.py",
-        "if window not in listing.failures]",
+        "if day not in not_read]",
         "]",
         "test_cli.py::test_a_day_the_api_cannot_tell_costs_the_others_nothing",
     ),
     Guard(
         "prompts in a log",
         "raw/assets.py",
-        "        read_whole = [",
-        "        context.log.info(str(listing.items))\n        read_whole = [",
+        "        not_read = {",
+        "        context.log.info(str(listing.items))\n        not_read = {",
         "test_pipeline.py::test_texts_of_any_kind_and_size_are_stored_as_sent_and_told_in_no_event_or_log",
     ),
     # The lake

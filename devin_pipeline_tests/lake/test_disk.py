@@ -85,15 +85,15 @@ def test_the_log_entry_of_a_commit_that_does_not_fit_changes_nothing(lake: Lake)
 def test_on_a_disk_that_fills_up_half_way_devin_duckdb_stays_as_it_was_and_nothing_is_left_beside_it(
     lake: Lake,
 ) -> None:
-    file = write_catalog(lake)
-    assert file is not None
-    before = file.read_bytes()
+    made = write_catalog(lake)
+    assert made is not None
+    before = made.file.read_bytes()
     # DuckDB fails while it collects the views, or only at the end, when it writes them to their place.
     for share in (0.1, 0.2, 0.4, 0.8, 0.999):
         with no_file_beyond(int(len(before) * share)), pytest.raises(NotWritten, match="File too large"):
             write_catalog(lake)
         assert files(lake) == ["devin.duckdb"]
-    assert file.read_bytes() == before
+    assert made.file.read_bytes() == before
 
 
 def test_on_a_full_disk_a_lake_is_claimed_by_nobody(lake: Lake) -> None:
@@ -133,9 +133,10 @@ def test_a_link_in_place_of_the_duckdb_file_is_replaced_and_not_written_through(
 
 def test_a_duckdb_file_that_another_process_has_locked_is_replaced_all_the_same(lake: Lake) -> None:
     fill(lake, "a")
-    file = write_catalog(lake)
+    made = write_catalog(lake)
+    assert made is not None
     hold = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
-    words = [sys.executable, "-c", hold, str(file)]
+    words = [sys.executable, "-c", hold, str(made.file)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
