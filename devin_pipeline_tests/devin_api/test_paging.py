@@ -48,7 +48,7 @@ def test_v2_reads_every_page_once_when_nothing_moves() -> None:
     listing, asked = read("session_insights_v2", over, lambda asked: honest_v2(every, asked))
     assert ids(listing) == names(every)
     assert listing.failures == {}
-    assert sorted(int(one.one("skip")) for one in asked) == [0, 200, 400, 600, 800]
+    assert sorted(int(one.one("skip")) for one in asked) == [0, 199, 398, 597, 796]
     assert {one.path for one in asked} == {"/v2/enterprise/sessions/insights"}
     assert {(one.one("created_date_from"), one.one("created_date_to"), one.one("limit")) for one in asked} == {
         ("2025-03-01T08:00:00Z", "2025-03-04T08:00:00Z", "200")
@@ -66,7 +66,42 @@ def test_v2_steps_by_the_limit_the_server_returns() -> None:
 
     listing, asked = read("session_insights_v2", DAY, clamps)
     assert ids(listing) == names(every)
-    assert sorted(int(one.one("skip")) for one in asked) == [0, 100, 200, 300, 400]
+    assert sorted(int(one.one("skip")) for one in asked) == [0, 99, 198, 297, 396]
+
+
+@pytest.mark.parametrize(
+    ("count", "skips"), [(199, [0]), (200, [0]), (201, [0, 199]), (399, [0, 199]), (400, [0, 199, 398])]
+)
+def test_v2_asks_for_the_last_session_of_a_page_again_and_for_no_page_without_a_new_one(
+    count: int, skips: list[int]
+) -> None:
+    every = sessions(count, DAY, "v2")
+    listing, asked = read("session_insights_v2", DAY, lambda asked: honest_v2(every, asked))
+    assert ids(listing) == names(every)
+    assert listing.duplicates == 0
+    assert sorted(int(one.one("skip")) for one in asked) == skips
+
+
+def test_v2_pages_of_one_session_follow_one_another() -> None:
+    every = sessions(3, DAY, "v2")
+
+    def one_by_one(asked: Asked) -> Reply:
+        skip = int(asked.one("skip"))
+        return page_v2(every[skip : skip + 1], skip=skip, limit=1, total=len(every))
+
+    listing, asked = read("session_insights_v2", DAY, one_by_one)
+    assert ids(listing) == names(every)
+    assert len(asked) == 3
+
+
+def test_v2_an_item_without_an_id_where_two_pages_meet_counts_once() -> None:
+    nameless = {"created_at": "2025-03-01T12:00:00Z", "acus_consumed": 1}
+    every = [*sessions(199, DAY, "v2"), nameless, *sessions(50, DAY, "v2")[::-1]]
+    for number, session in enumerate(every[200:]):
+        session["session_id"] = f"t{number}"
+    listing, _ = read("session_insights_v2", DAY, lambda asked: page_of(every, asked))
+    assert listing.failures == {}
+    assert len(listing.items) == 250
 
 
 def test_v2_an_empty_day_is_read_and_empty() -> None:
@@ -168,6 +203,38 @@ def test_a_page_of_50_megabytes_is_read() -> None:
     assert listing.bytes_read > 50 * 10**6
 
 
+def test_v2_a_deletion_and_a_creation_that_cancel_out_in_the_total_cost_a_pass_and_no_session() -> None:
+    every = sessions(450, DAY, "v2")
+
+    def cancels_out(asked: Asked) -> Reply:
+        reply = honest_v2(every, asked)
+        if asked.number == 1:
+            del every[0]
+            every.insert(300, {**every[300], "session_id": "new"})
+        return reply
+
+    listing, _ = read("session_insights_v2", DAY, cancels_out)
+    assert ids(listing) == names(every)
+    assert listing.pages == 6
+
+
+def test_v2_shifts_that_cancel_out_in_total_and_distinct_sessions_cost_a_pass_and_no_session() -> None:
+    every = sessions(450, DAY, "v2")
+    new = [{**every[300], "session_id": f"new{number}"} for number in range(3)]
+    # Two go and two come later: the second page begins two further. Then one comes early and one goes late: the third
+    # page begins one earlier, and tells again what makes up for the session lost between the first and the second.
+    moved = [*every[2:300], *new[:2], *every[300:]]
+    moved_again = [new[2], *moved[:-1]]
+
+    def moves(asked: Asked) -> Reply:
+        at_first = {"0": every, "199": moved} if asked.number <= 3 else {}
+        return honest_v2(at_first.get(asked.one("skip"), moved_again), asked)
+
+    listing, _ = read("session_insights_v2", DAY, moves)
+    assert ids(listing) == names(moved_again)
+    assert listing.pages == 6
+
+
 def page_of(every: list[Session], asked: Asked, **changes: object) -> Reply:
     skip = int(asked.one("skip"))
     told: dict[str, object] = {"items": every[skip : skip + 200], "total": len(every), "skip": skip, "limit": 200}
@@ -180,7 +247,7 @@ NEVER_WHOLE: dict[str, Callable[[list[Session], Asked], Reply]] = {
     "the last page says more": lambda every, asked: page_of(every, asked, has_more=True),
     "skip is ignored": lambda every, asked: page_of(every, asked, skip=0, items=every[:200]),
     "skip is echoed but ignored": lambda every, asked: page_of(every, asked, items=every[:200]),
-    "one page is empty": lambda every, asked: page_of([] if asked.one("skip") == "200" else every, asked, total=450),
+    "one page is empty": lambda every, asked: page_of([] if asked.one("skip") == "199" else every, asked, total=450),
 }
 
 
@@ -190,7 +257,7 @@ def test_v2_a_page_at_odds_with_the_first_costs_a_pass_even_if_no_session_is_mis
     odd: list[Asked] = []
 
     def contradicts_once(asked: Asked) -> Reply:
-        if asked.one("skip") == "400" and not odd:
+        if asked.one("skip") == "398" and not odd:
             odd.append(asked)
             return page_of(every, asked, **oddity)
         return page_of(every, asked)
@@ -208,6 +275,7 @@ def test_v2_pages_that_never_agree_fail_after_eight_passes(fault: str) -> None:
     assert list(listing.failures) == DAY
     assert isinstance(listing.failures[DAY[0]], BrokenPromise)
     assert "never agreed" in str(listing.failures[DAY[0]])
+    assert ("starts elsewhere" in str(listing.failures[DAY[0]])) == (fault == "skip is ignored")
     assert sum(one.one("skip") == "0" for one in asked) == 8
 
 
