@@ -1,18 +1,18 @@
 """One run of the pipeline without Dagster, for tests that need hundreds: read, land, derive, report, catalogue."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 from devin_pipeline.derived.publishing import publish_rollup, publish_session_tables
-from devin_pipeline.devin_api import DevinClient, Window
+from devin_pipeline.devin_api import DevinClient, Listing, Window
 from devin_pipeline.lake import Lake, LakeIdentity, write_catalog
 from devin_pipeline.partitions import starts_at
 from devin_pipeline.raw.landing import land
 from devin_pipeline.reports.publishing import publish_report
 from devin_pipeline.resources import ASKED_OF
-from devin_pipeline.tables import REPORT_TABLES, ROLLUP_TABLES, TABLES
+from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, REPORT_TABLES, ROLLUP_TABLES, TABLES
 
 HOUR = 8
 
@@ -59,8 +59,14 @@ class Run:
         )
 
 
-def read_feed(client: DevinClient, lake: Lake, feed: str, days: Sequence[date]) -> None:
-    """Land what a feed tells of some days.
+Stored = Callable[[list[date], Listing, datetime], None]
+"""Told which days now lie in the lake, how they were read, and when the read began."""
+
+
+def read_feed(
+    client: DevinClient, lake: Lake, feed: str, days: Sequence[date], stored: Stored = lambda *_: None
+) -> None:
+    """Land what a feed tells of some days, and say so.
 
     Raises:
         DevinError: A day could not be read; the others have landed.
@@ -70,6 +76,7 @@ def read_feed(client: DevinClient, lake: Lake, feed: str, days: Sequence[date]) 
     listing = client.read(ASKED_OF[feed], list(windows))
     if whole := [day for window, day in windows.items() if window not in listing.failures]:
         land(lake, TABLES[feed], listing, whole, read_at, HOUR)
+        stored(whole, listing, read_at)
     for failure in listing.failures.values():
         raise failure
 
@@ -82,3 +89,17 @@ def publish(lake: Lake, days: Sequence[date]) -> None:
     for table in REPORT_TABLES:
         publish_report(lake, table)
     write_catalog(lake)
+
+
+def counted_twice(lake: Lake) -> list[str]:
+    """Keys that stand twice in a table, and sessions that stand in two days; every reader sees one whole version."""
+    found: list[str] = []
+    with lake.connect() as reader:
+        for table in ALL_TABLES:
+            key = ", ".join(f'"{name}"' for name in table.key)
+            rows = reader.rows(f'select {key} from "{table.name}" group by all having count(*) > 1')
+            found += [f"{table.name}: {row}" for row in rows.to_pylist()]
+        for table in (*RAW_SESSION_TABLES, TABLES["sessions"]):
+            twice = f'select session_id from "{table.name}" group by all having count(distinct day) > 1'
+            found += [f"{table.name}: {row} in two days" for row in reader.rows(twice).to_pylist()]
+    return found

@@ -28,7 +28,7 @@ from devin_pipeline.raw.landing import land
 from devin_pipeline.resources import ASKED_OF, feeds_turned_on
 from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, TABLES
 from devin_pipeline_tests.conftest import Dose, Figure
-from devin_pipeline_tests.runs import publish
+from devin_pipeline_tests.runs import counted_twice, publish
 from devin_pipeline_tests.stage import Stage, differences, set_environment, the_last_days
 
 DAYS = the_last_days(3)
@@ -173,13 +173,7 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def no_session_is_counted_twice_and_every_reader_sees_one_whole_version(self) -> None:
         type(self).steps += 1
-        with self.stage.lake.connect() as reader:
-            for table in ALL_TABLES:
-                key = ", ".join(f'"{name}"' for name in table.key)
-                assert not reader.rows(f'select {key} from "{table.name}" group by all having count(*) > 1').num_rows
-            for table in (*RAW_SESSION_TABLES, TABLES["sessions"]):
-                twice = f'select session_id from "{table.name}" group by all having count(distinct day) > 1'
-                assert not reader.rows(twice).num_rows
+        assert counted_twice(self.stage.lake) == []
 
     def teardown(self) -> None:
         try:
