@@ -407,7 +407,7 @@ GUARDS = (
     Guard(
         "users in httpx's log",
         "devin_api/wire.py",
-        "logging.getLogger(name).setLevel(logging.WARNING)",
+        "logging.getLogger(name).addFilter(_is_a_warning)",
         "pass",
         "devin_api",
     ),

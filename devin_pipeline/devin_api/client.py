@@ -196,11 +196,13 @@ class DevinClient:
         random: Callable[[], float] = jitter,
         now: Callable[[], datetime] | None = None,
     ) -> None:
-        self._keys: dict[KeyKind, Secret] = {}
-        if v2_key is not None:
-            self._keys["v2"] = Secret(check_key("v2", v2_key))
-        if v3_key is not None:
-            self._keys["v3"] = Secret(check_key("v3", v3_key))
+        named: dict[KeyKind, Secret | None] = {
+            "v2": None if v2_key is None else Secret(v2_key),
+            "v3": None if v3_key is None else Secret(v3_key),
+        }
+        # Reporters of errors show the locals of every frame, and the next line may fail.
+        del v2_key, v3_key
+        self._keys = {kind: Secret(check_key(kind, key.reveal())) for kind, key in named.items() if key is not None}
         self.base_url = check_url(base_url)
         self.org_id = None if org_id is None else check_organization(org_id)
         self._budget_seconds = budget_seconds
@@ -532,7 +534,9 @@ class _Read:
                 self._failures.update(dict.fromkeys(others, error))
 
     def _located(self, error: DevinError, when: str) -> DevinError:
-        return error.located(when if self._feed in error.what else f"{self._feed}, {when}")
+        """Say which question failed. How it came about is cut off: those frames hold pages, and pages hold prompts."""
+        located = error.located(when if self._feed in error.what else f"{self._feed}, {when}")
+        return located.with_traceback(None)
 
     def _deadline(self) -> Deadline:
         return Deadline.after(self._client._budget_seconds, self._client._patience.clock)

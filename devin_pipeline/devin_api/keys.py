@@ -79,6 +79,8 @@ def check_key(kind: KeyKind, value: str) -> str:
         why = "it is an organization's service key (apk_…), which only the old v1 API accepts"
     else:
         why = "it does not have the shape of a key"
+    # Reporters of errors show the locals of every frame.
+    del value, key
     raise Misconfigured(f"{variable} cannot be used", why, todo)
 
 

@@ -5,6 +5,7 @@ The only module that imports httpx. Whether to ask again lives in `retry`; what 
 
 import json
 import logging
+import re
 import socket
 import ssl
 import threading
@@ -35,8 +36,16 @@ LARGEST_BODY = 64 * 1024 * 1024
 """Decoded. 200 sessions of 300 kB each fit; 200 kB of gzip that unfold to 200 MB do not."""
 
 _LARGEST_ERROR_BODY = 64 * 1024
-_LONGEST_DETAIL = 300
+# The beginnings of the sentences of FastAPI, with which the API says what is wrong with a query.
+_VALIDATION_MESSAGE = re.compile(
+    r"Field required"
+    r"|Input should be (?:greater|less) than (?:or equal to )?-?[0-9]{1,19}"
+    r"|Input should be a valid (?:integer|number|boolean|string|list|datetime|date)"
+)
 _GZIP_STEP = 1024 * 1024
+
+# At INFO httpx prints whole URLs, user ids in the query included; httpcore prints the answer's headers at DEBUG.
+_TALKATIVE = ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")))
 
 _NEEDS: dict[KeyKind, str] = {
     "v2": "a personal API key (apk_user_…) whose owner is an Enterprise Admin",
@@ -70,9 +79,8 @@ class Wire:
     """
 
     def __init__(self, base_url: str, *, timeout_seconds: float) -> None:
-        # At INFO httpx prints whole URLs, user ids in the query included; httpcore prints headers at DEBUG.
-        for name in ("httpx", "httpcore"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+        for name in _TALKATIVE:
+            logging.getLogger(name).addFilter(_is_a_warning)
         self._base_url = base_url
         self._timeout_seconds = timeout_seconds
         is_plain = urlsplit(base_url).scheme == "http"
@@ -208,6 +216,11 @@ def _new_http(tls: ssl.SSLContext, *, trust_env: bool) -> httpx.Client:
     )
 
 
+def _is_a_warning(record: logging.LogRecord) -> bool:
+    # A filter and no level: whoever turns every logger to DEBUG, before or after us, does not undo it.
+    return record.levelno >= logging.WARNING
+
+
 def _own_version() -> str:
     try:
         return version("devin-pipeline")
@@ -323,7 +336,7 @@ def _error_of(response: httpx.Response, question: Question) -> DevinError:
             "Check DEVIN_API_URL and DEVIN_ORG_ID; or leave this feed out of DEVIN_FEEDS",
         )
     if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY):
-        detail = _validation_detail(response, question)
+        detail = _validation_detail(response)
         return Refused(
             f"{name} was refused ({status})",
             f"Devin does not accept the request{f': {detail}' if detail else ''}",
@@ -382,8 +395,8 @@ def _transient(response: httpx.Response, question: Question) -> DevinError:
     )
 
 
-def _validation_detail(response: httpx.Response, question: Question) -> str:
-    """Give where and what of a validation error; never the `input`, which may be anything."""
+def _validation_detail(response: httpx.Response) -> str:
+    """Give where and what of a validation error, in words that are ours or the framework's; never what it quotes."""
     try:
         body = bytearray()
         for piece in response.iter_bytes():
@@ -396,12 +409,16 @@ def _validation_detail(response: httpx.Response, question: Question) -> str:
     details = told.get("detail") if isinstance(told, dict) else None
     if not isinstance(details, list):
         return ""
+    asked = {"query", *response.request.url.params.keys()}
     lines = []
     for detail in details[:5]:
         if isinstance(detail, dict) and isinstance(detail.get("msg"), str):
             loc = detail.get("loc")
-            where = ".".join(str(step) for step in loc if isinstance(step, str | int)) if isinstance(loc, list) else ""
-            lines.append(f"{where} {detail['msg']}".strip())
-    text = "; ".join(lines).replace(question.key.reveal(), "…")
-    # Someone else's text must not move a terminal's cursor or start a new log line.
-    return "".join(character if character.isprintable() else "?" for character in text)[:_LONGEST_DETAIL]
+            where = (
+                ".".join(step for step in loc if isinstance(step, str) and step in asked)
+                if isinstance(loc, list)
+                else ""
+            )
+            what = _VALIDATION_MESSAGE.match(detail["msg"])
+            lines.append(f"{where} {what.group() if what else ''}".strip())
+    return "; ".join(line for line in lines if line)
