@@ -440,6 +440,30 @@ GUARDS = (
         "v3_key: str | None = None",
         "test_resources.py",
     ),
+    Guard("a bad key in a traceback", "devin_api/keys.py", "    del value, key\n", "", _CLIENT),
+    Guard("a bad key in the client's frame", "devin_api/client.py", "        del v2_key, v3_key\n", "", _CLIENT),
+    # Prompts
+    Guard(
+        "pages in a traceback",
+        "devin_api/errors.py",
+        "return self.with_traceback(None)",
+        "return self",
+        _CLIENT,
+    ),
+    Guard(
+        "a payload in a repr",
+        "devin_api/payloads.py",
+        'return f"<Item {self.session_id!r}, {len(self.payload)} bytes>"',
+        "return repr(self.payload)",
+        "devin_api/test_payloads.py",
+    ),
+    Guard(
+        "what an error's body says",
+        "devin_api/wire.py",
+        "{what.group() if what else ''}",
+        "{detail['msg']}",
+        _CLIENT,
+    ),
     # Landing
     Guard(
         "the gate: a session twice",

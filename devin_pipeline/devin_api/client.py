@@ -196,13 +196,17 @@ class DevinClient:
         random: Callable[[], float] = jitter,
         now: Callable[[], datetime] | None = None,
     ) -> None:
+        # Before anything can fail: who reports an error asks for reprs, and shows the locals of every frame.
+        self.base_url, self.org_id = "", org_id
+        self._keys: dict[KeyKind, Secret] = {}
         named: dict[KeyKind, Secret | None] = {
             "v2": None if v2_key is None else Secret(v2_key),
             "v3": None if v3_key is None else Secret(v3_key),
         }
-        # Reporters of errors show the locals of every frame, and the next line may fail.
         del v2_key, v3_key
-        self._keys = {kind: Secret(check_key(kind, key.reveal())) for kind, key in named.items() if key is not None}
+        for kind, key in named.items():
+            if key is not None:
+                self._keys[kind] = Secret(check_key(kind, key.reveal()))
         self.base_url = check_url(base_url)
         self.org_id = None if org_id is None else check_organization(org_id)
         self._budget_seconds = budget_seconds
@@ -281,8 +285,13 @@ class DevinClient:
         Raises:
             DevinError: whatever went wrong, at once.
         """
-        question = self._question(feed)
         deadline = Deadline.after(deadline_seconds, self._patience.clock)
+        try:
+            return self._first_page(self._question(feed), window, by, size, deadline)
+        except DevinError as error:
+            raise error.without_frames() from None
+
+    def _first_page(self, question: Question, window: Window, by: Clock, size: int, deadline: Deadline) -> FirstPage:
         page: OffsetPage | CursorPage
         if question.kind == "v2":
             params = [("skip", "0"), ("limit", str(size)), *(_created_v2 if by == "created" else _updated_v2)(window)]
@@ -306,7 +315,10 @@ class DevinClient:
         """
         question = Question("the owner of the key", "v3", "/v3/self", self._key("the owner of the key", "v3"))
         deadline = Deadline.after(deadline_seconds, self._patience.clock)
-        return payloads.principal(self._wire.get(question, [], deadline).body)
+        try:
+            return payloads.principal(self._wire.get(question, [], deadline).body)
+        except DevinError as error:
+            raise error.without_frames() from None
 
     def _question(self, feed: Feed) -> Question:
         kind, enterprise, organization = _PATHS[feed]
@@ -534,9 +546,7 @@ class _Read:
                 self._failures.update(dict.fromkeys(others, error))
 
     def _located(self, error: DevinError, when: str) -> DevinError:
-        """Say which question failed. How it came about is cut off: those frames hold pages, and pages hold prompts."""
-        located = error.located(when if self._feed in error.what else f"{self._feed}, {when}")
-        return located.with_traceback(None)
+        return error.located(when if self._feed in error.what else f"{self._feed}, {when}").without_frames()
 
     def _deadline(self) -> Deadline:
         return Deadline.after(self._client._budget_seconds, self._client._patience.clock)

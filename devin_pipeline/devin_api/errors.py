@@ -40,6 +40,11 @@ class DevinError(Exception):
         self.what = f"{self.what} ({where})"
         return self
 
+    def without_frames(self) -> Self:
+        """Forget how it came about: those frames hold pages, pages hold prompts, and reporters of errors show both."""
+        self.__context__ = None
+        return self.with_traceback(None)
+
     def __str__(self) -> str:
         return f"{self.what}: {self.why}. {self.todo}."
 

@@ -67,6 +67,10 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     acus: Decimal | None
     unplaced_because: str | None
 
+    def __repr__(self) -> str:
+        """Without the payload: reprs end up in reports of errors, and payloads hold prompts."""
+        return f"<Item {self.session_id!r}, {len(self.payload)} bytes>"
+
 
 class OffsetPage(msgspec.Struct, frozen=True):
     """A v2 page: where it starts, and how many sessions the whole answer has."""

@@ -11,6 +11,7 @@ import traceback
 import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import quote
@@ -575,6 +576,60 @@ def test_the_key_is_in_no_message_repr_traceback_or_log(caplog: pytest.LogCaptur
     for form in (V3_KEY, quote(V3_KEY), base64.b64encode(V3_KEY.encode()).decode(), V3_KEY[5:]):
         assert form not in text
     assert "created_after" not in caplog.text
+
+
+def with_locals(error: BaseException) -> str:
+    """As reporters of errors show it: every frame but the test's own, with its locals."""
+    assert error.__traceback__ is not None
+    frames = error.__traceback__.tb_next
+    return "".join(traceback.TracebackException(type(error), error, frames, capture_locals=True).format())
+
+
+def test_a_page_is_in_no_traceback_even_with_locals() -> None:
+    told = [*ONE, {**ONE[0], "session_id": "b", "title": "a prompt"}]
+    bodies = [
+        Reply(b'{"items": [], "has_next_page": "a prompt"}'),
+        page_v3(told, cursor="x", more=True),  # the same cursor again and again
+        page_v3(told, total=9),
+        Reply(b'{"detail": "a prompt"}', 422),
+    ]
+    for body in bodies:
+        with serving(lambda asked, body=body: body) as served, client_of(served) as client:  # type: ignore[misc]
+            with pytest.raises(DevinError) as caught:
+                raise next(iter(client.read("sessions_v3", DAY).failures.values()))
+            shown = [with_locals(caught.value)]
+            assert caught.value.__context__ is None
+            for ask in (
+                partial(client.updated_in, "sessions_v3", DAY[0], max_pages=3),
+                partial(client.first_page, "sessions_v3", DAY[0], size=10),
+                client.owner_of_v3_key,
+            ):
+                try:
+                    shown.append(repr(ask(deadline_seconds=5)))
+                except DevinError as error:
+                    shown.append(with_locals(error))
+        assert "a prompt" not in "".join(shown)
+
+
+def test_a_read_that_is_refused_half_way_shows_no_page_it_has_read() -> None:
+    every = [{**session, "title": "a prompt"} for session in sessions(600, days(3), "v3")]
+    with (
+        serving(lambda asked: honest_v3(every, asked) if asked.number < 3 else Reply(status=401)) as served,
+        client_of(served) as client,
+        pytest.raises(Refused) as caught,
+    ):
+        client.read("sessions_v3", [days(5)[0], days(5)[2], days(5)[4]])
+    assert "a prompt" not in with_locals(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "key"), [("v2", "cog_livelivelive"), ("v3", "cog_live live live")])
+def test_a_bad_key_is_in_no_traceback_even_with_locals(kind: str, key: str) -> None:
+    keys = {f"{kind}_key": key}
+    with pytest.raises(Misconfigured) as caught:
+        DevinClient(v2_key=keys.get("v2_key"), v3_key=keys.get("v3_key"))
+    shown = with_locals(caught.value)
+    assert "<DevinClient" in shown
+    assert key not in shown
 
 
 def test_httpx_is_imported_in_one_module_only() -> None:

@@ -311,3 +311,10 @@ def test_absurd_nesting_and_numbers_fail_cleanly(body: str) -> None:
     with pytest.raises(BrokenPromise, match="nested too deeply or holds an absurd number") as caught:
         cursor_page(body.encode(), NOW)
     assert caught.value.more_tries == 0
+
+
+def test_the_repr_of_a_page_tells_ids_and_no_payload() -> None:
+    body = b'{"items": [{"session_id": "a", "created_at": 1740830400, "title": "a prompt"}]}'
+    told = repr(cursor_page(body, NOW))
+    assert "'a'" in told
+    assert "a prompt" not in told
