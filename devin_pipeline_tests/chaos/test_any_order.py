@@ -26,7 +26,7 @@ from devin_pipeline.lake import Lake
 from devin_pipeline.partitions import starts_at
 from devin_pipeline.raw.landing import land
 from devin_pipeline.resources import ASKED_OF, feeds_turned_on
-from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, TABLES
+from devin_pipeline.tables import ALL_TABLES, TABLES
 from devin_pipeline_tests.conftest import Dose, Figure
 from devin_pipeline_tests.runs import counted_twice, publish
 from devin_pipeline_tests.stage import Stage, differences, set_environment, the_last_days

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,9 +24,9 @@ from devin_pipeline.emulator.faults import EVENTS, LIES, REFUSALS, TRANSIENT, Ev
 from devin_pipeline.lake import Lake
 from devin_pipeline.resources import ASKED_OF
 from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, TABLES
-from devin_pipeline_tests.chaos.runs import counted_twice, run
 from devin_pipeline_tests.conftest import Dose, Figure
 from devin_pipeline_tests.oracle import an_object, canonical_id, content_hash, instant, read_json, text
+from devin_pipeline_tests.runs import counted_twice, publish, read_feed
 from devin_pipeline_tests.stage import Row, Stage, comparable, differences, the_last_days
 
 DAYS = the_last_days(4)
@@ -61,7 +62,10 @@ class World:
         self.counts = counts
         self.folder = folder
         enterprise = Enterprise.synthetic(seed=seed, sessions=SESSIONS, days=len(DAYS))
-        server = EmulatorServer(enterprise, largest_page=self.random.choice((12, 20, 40)))
+        # A run at a tenth asks a few dozen times, as for a month of 200 to a page: five pages or so of each feed.
+        at_a_tenth = seed % 2 == 0
+        self.rates = (TENTH, *HIGHER) if at_a_tenth else HIGHER
+        server = EmulatorServer(enterprise, largest_page=self.random.choice((40, 60) if at_a_tenth else (12, 20)))
         feeds = self.random.choice((FEEDS[:1], FEEDS[1:], FEEDS, FEEDS))
         self.stage = Stage(server, enterprise, Lake(str(folder / "lake")), instance, DAYS, list(feeds))
 
@@ -103,7 +107,10 @@ class World:
 
         stage.server.script(script)
         try:
-            is_published = run(stage.lake, client, stage.feeds, days, check)
+            for feed in stage.feeds:
+                read_feed(client, stage.lake, feed, days, partial(check, feed))
+            publish(stage.lake, days)
+            is_published = True
         except DevinError:
             is_published = False
         finally:
@@ -157,7 +164,9 @@ class World:
             DAYS,
             self.stage.feeds,
         )
-        assert run(clean.lake, client, clean.feeds, DAYS, lambda *_: None)
+        for feed in clean.feeds:
+            read_feed(client, clean.lake, feed, DAYS)
+        publish(clean.lake, DAYS)
         clean_rows = {row["session_id"]: row for row in clean.rows("sessions")}
         rows = [row for row in self.stage.rows("sessions") if row["session_id"] in clean_rows]
         assert {row["session_id"]: row["acus"] for row in rows} == {n: row["acus"] for n, row in clean_rows.items()}
@@ -172,19 +181,16 @@ def total(rows: Sequence[Row]) -> Decimal:
     return sum((row["acus"] for row in rows if row["acus"] is not None), Decimal(0))
 
 
-def scripts(chance: random.Random) -> Iterator[tuple[str, FaultScript]]:
-    """The runs of a world: a third at exactly a tenth, one of refusals only, the rest at higher rates."""
+def scripts(chance: random.Random, rates: Sequence[float]) -> Iterator[tuple[str, FaultScript]]:
+    """The runs of a world: every other one at its first rate, the last one of refusals only, the rest at any."""
     events: tuple[Event, ...] = (*EVENTS * 5, organization_deleted)
     for number in range(RUNS_IN_A_WORLD):
         seed = chance.randrange(2**32)
+        rate, kinds = chance.choice(rates[1:]) if number % 2 else rates[0], (*TRANSIENT, *LIES)
+        how = f"{rate:.0%}"
         if number == RUNS_IN_A_WORLD - 1:
-            yield "refusals only", FaultScript.seeded(seed, rate=TENTH, kinds=REFUSALS, event_rate=0.15, events=events)
-            continue
-        rate = chance.choice(HIGHER) if number % 3 else TENTH
-        yield (
-            f"{rate:.0%}",
-            FaultScript.seeded(seed, rate=rate, kinds=(*TRANSIENT, *LIES), event_rate=0.15, events=events),
-        )
+            how, rate, kinds = "refusals only", TENTH, REFUSALS
+        yield how, FaultScript.seeded(seed, rate=rate, kinds=kinds, event_rate=0.15, events=events)
 
 
 def test_no_session_is_lost_or_doubled_and_no_acu_is_off_whatever_the_api_does(dose: Dose, figure: Figure) -> None:
@@ -196,7 +202,7 @@ def test_no_session_is_lost_or_doubled_and_no_acu_is_off_whatever_the_api_does(d
                 world = World(seed, counts, Path(folder), instance)
                 with world.stage.server, world.client() as client:
                     assert world.run(client, "quiet", None)
-                    for how, script in scripts(world.random):
+                    for how, script in scripts(world.random, world.rates):
                         world.run(client, how, script)
                         if counts.faults.total() >= wanted:
                             break
