@@ -88,7 +88,7 @@ def found(sinks: Sinks, secrets: Iterable[str]) -> list[str]:
     return [
         f"{secret[:12]}… as {form} in {name}"
         for secret in secrets
-        for form, spelling in forms(secret).items()
+        for spelling, form in {spelling: form for form, spelling in forms(secret).items()}.items()  # each once
         for name, content in sinks.items()
         if spelling in content
     ]
