@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 import dagster as dg
 import deltalake
@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from devin_pipeline.devin_api import DevinClient, Window
-from devin_pipeline.emulator import EmulatorServer, Enterprise
+from devin_pipeline.emulator import EmulatorServer, Enterprise, FaultScript
 from devin_pipeline.lake import Lake
 from devin_pipeline.partitions import starts_at
 from devin_pipeline.raw.landing import land
 from devin_pipeline.resources import ASKED_OF, feeds_turned_on
 from devin_pipeline.tables import ALL_TABLES, TABLES
+from devin_pipeline.verification import verify
 from devin_pipeline_tests.conftest import Dose, Figure
 from devin_pipeline_tests.runs import counted_twice, publish
 from devin_pipeline_tests.stage import Stage, differences, set_environment, the_last_days
@@ -64,7 +65,8 @@ def killed_at(commit: int, *, before: bool) -> Iterator[None]:
 class AnyOrder(RuleBasedStateMachine):
     """An enterprise that changes, a lake that follows it, and everything that may come between."""
 
-    steps = 0
+    steps = damaged = 0
+    scripts: ClassVar[list[FaultScript]] = []
 
     @initialize(seed=SEEDS, keys=st.sampled_from(["v2", "v3", "both"]))
     def begin(self, seed: int, keys: str) -> None:
@@ -88,27 +90,24 @@ class AnyOrder(RuleBasedStateMachine):
 
     # What the enterprise does
 
-    @rule(day=st.sampled_from(DAYS[:-1]), second=st.integers(0, 86_399))
-    def create(self, day: date, second: int) -> None:
-        self.stage.enterprise.add_session(created_at=starts_at(day, 8) + timedelta(seconds=second))
-
-    @rule(count=st.integers(1, 5))
-    def update(self, count: int) -> None:
-        self.stage.enterprise.grow_acus(count)
-        self.stage.enterprise.merge_pull_requests(count)
-
-    @rule(count=st.integers(1, 5))
-    def analyse(self, count: int) -> None:
-        self.stage.enterprise.add_analyses(count)
-
-    @rule()
-    def delete_a_session(self) -> None:
-        if sessions := self.stage.enterprise.sessions:
-            self.stage.enterprise.delete_session(self.random.choice(sessions).session_id)
-
-    @rule()
-    def delete_an_organization(self) -> None:
-        self.stage.enterprise.delete_organization(self.random.choice(self.stage.enterprise.organizations).org_id)
+    # One rule for all: with a rule for each, most orders would hardly ever let the pipeline run.
+    @rule(what=st.sampled_from(["create", "update", "analyse", "delete_a_session", "delete_an_organization"]))
+    def edit(self, what: str) -> None:
+        enterprise, chosen = self.stage.enterprise, self.random
+        match what:
+            case "create":
+                at = starts_at(chosen.choice(DAYS[:-1]), 8) + timedelta(seconds=chosen.randrange(86_400))
+                enterprise.add_session(created_at=at)
+            case "update":
+                enterprise.grow_acus(chosen.randint(1, 5))
+                enterprise.merge_pull_requests(chosen.randint(1, 5))
+            case "analyse":
+                enterprise.add_analyses(chosen.randint(1, 5))
+            case "delete_a_session":
+                if sessions := enterprise.sessions:
+                    enterprise.delete_session(chosen.choice(sessions).session_id)
+            case "delete_an_organization":
+                enterprise.delete_organization(chosen.choice(enterprise.organizations).org_id)
 
     # What the pipeline does, and what is done to it
 
@@ -142,6 +141,41 @@ class AnyOrder(RuleBasedStateMachine):
     def vacuum(self) -> None:
         for table in ALL_TABLES:
             self.stage.lake.purge(table)
+
+    @rule(seed=SEEDS, rate=st.sampled_from([0.1, 0.3, 0.6]))
+    def arm_faults(self, seed: int, rate: float) -> None:
+        """From now on some answers are wrong; days that cannot be read stay as they are."""
+        script = FaultScript.seeded(seed, rate=rate)
+        self.stage.server.script(script)
+        type(self).scripts.append(script)
+
+    @rule(how=st.sampled_from(["flip", "truncate", "delete"]))
+    def damage_a_data_file(self, how: str) -> None:
+        lake = self.stage.lake
+        files = [(table, file) for table in ALL_TABLES for file in lake.snapshot(table).stored_files()]
+        if not files:
+            return
+        table, file = self.random.choice(files)
+        path = Path(file.path)
+        content = path.read_bytes()
+        if how == "delete":
+            path.unlink()
+        elif how == "truncate":
+            path.write_bytes(content[: self.random.randrange(len(content))])
+        else:
+            place = self.random.randrange(len(content))
+            path.write_bytes(
+                content[:place] + bytes([content[place] ^ 1 << self.random.randrange(8)]) + content[place + 1 :]
+            )
+        named = [(finding.table, finding.day) for finding in verify(lake, 8).findings]
+        # A flipped bit may change nothing that is read; which ones do is judged in `test_flips.py`.
+        assert how == "flip" or (table, file.day) in named
+        if table.layer == "raw":
+            # Only this file may hold some of it, so here it comes back from a backup; salvaging has tests of its own.
+            path.write_bytes(content)
+        publish(lake, DAYS)
+        assert verify(lake, 8).findings == []
+        type(self).damaged += 1
 
     def read(self, days: Sequence[date]) -> None:
         """Do what a run does, and tell the oracle what was read as soon as it is stored."""
@@ -177,6 +211,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
+            self.stage.server.script(None)
             self.stage.refresh()
             assert differences(self.stage) == {}
         finally:
@@ -184,13 +219,14 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 def test_any_order_of_everything_ends_with_the_tables_of_a_clean_run(dose: Dose, figure: Figure) -> None:
-    AnyOrder.steps = 0
-    examples = dose(50)
+    AnyOrder.steps = AnyOrder.damaged = 0
+    AnyOrder.scripts = []
+    examples = max(dose(50), 3)  # the first is hypothesis's simplest: one step over and over
     run_state_machine_as_test(
         AnyOrder,
         settings=settings(
             max_examples=examples,
-            stateful_step_count=8 if examples == 1 else 20,
+            stateful_step_count=8 if examples == 3 else 20,
             deadline=None,
             derandomize=True,
             database=None,
@@ -198,4 +234,8 @@ def test_any_order_of_everything_ends_with_the_tables_of_a_clean_run(dose: Dose,
             suppress_health_check=list(HealthCheck),
         ),
     )
-    figure(f"{AnyOrder.steps} steps in {examples} orders of edits, reads, kills and races: every table as expected")
+    faults = sum(script.sent.total() for script in AnyOrder.scripts)
+    figure(
+        f"{AnyOrder.steps} steps in {examples} orders of edits, reads, kills, races, vacuums, {faults} HTTP faults and "
+        f"{AnyOrder.damaged} damaged files: every table as expected"
+    )
