@@ -608,7 +608,7 @@ GUARDS = (
     ),
     Guard(
         "a formula in a CSV",
-        "cli.py",
+        "cli/rows.py",
         "if isinstance(value, str | bytes) and _FORMULA.match(text)",
         "if False",
         "test_cli.py",

@@ -293,10 +293,10 @@ def test_a_backfill_that_is_told_to_stop_before_it_has_begun_asks_nothing(stage:
 def test_what_heeds_no_interrupt_is_cut_off() -> None:
     stubborn = """if True:
         import os, signal, time
-        from devin_pipeline import cli
+        from devin_pipeline.cli import job
         signal.signal(signal.SIGINT, lambda *_: os.write(1, b"interrupted "))
-        cli._SECONDS_TO_STOP = 0.5
-        with cli._stoppable():
+        job._SECONDS_TO_STOP = 0.5
+        with job.stoppable():
             os.write(1, b"begun\\n")
             while True:
                 time.sleep(60)

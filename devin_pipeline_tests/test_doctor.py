@@ -593,7 +593,7 @@ def test_a_hole_between_days_fails_and_history_that_was_never_asked_for_does_not
         for table in ROLLUP_TABLES:
             for n in range(start, end):
                 day = (first + timedelta(days=n)).isoformat()
-                metadata = {"dagster/uri": of.location(table), "dagster/partition_row_count": 0}
+                metadata: dict[str, str | int] = {"dagster/uri": of.location(table), "dagster/partition_row_count": 0}
                 home.report_runless_asset_event(dg.AssetMaterialization(table.name, partition=day, metadata=metadata))
 
     make(0, 31, of=Lake(str(tmp_path / "another")))

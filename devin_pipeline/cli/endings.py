@@ -1,0 +1,69 @@
+"""How a command ends: expected errors as three lines, exit codes, and stopping at once."""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from devin_pipeline.devin_api import DevinError, Misconfigured
+from devin_pipeline.lake import LakeError, NotReadOnly, UnusableLocation, WrongLake
+
+
+class Failed(Exception):
+    """The work failed, or the call was wrong.
+
+    Attributes:
+        lines: What, why, what to do.
+        exit_code: 1 for the work, 2 for the call or the configuration.
+    """
+
+    def __init__(self, what: str, why: str, todo: str, exit_code: int = 1) -> None:
+        super().__init__(what)
+        self.lines = (what, why, todo)
+        self.exit_code = exit_code
+
+
+class Commands(click.Group):
+    """Shows every expected error as three lines, and exits as the module says."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run the command of this process and exit."""
+        from devin_pipeline.partitions import BadSetting
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+        try:
+            super().main(*args, **kwargs | {"standalone_mode": False})
+        except Failed as error:
+            _exit(error.lines, error.exit_code)
+        except (Misconfigured, WrongLake, UnusableLocation, NotReadOnly, BadSetting) as error:
+            _exit((error.what, error.why, error.todo), 2)
+        except (DevinError, LakeError) as error:
+            _exit((error.what, error.why, error.todo), 1)
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx else "devin-pipeline"
+            _exit(("This call cannot be run", error.format_message(), f"See `{command} --help`"), 2)
+        except (click.Abort, KeyboardInterrupt):
+            stop_now()
+        sys.exit(0)
+
+
+def _exit(lines: Sequence[str], code: int) -> NoReturn:
+    tell(lines)
+    sys.exit(code)
+
+
+def tell(lines: Sequence[str]) -> None:
+    """Write the lines of an error to stderr, each as a sentence."""
+    for line in lines:
+        click.echo(line[:1].upper() + line[1:] + ("" if line.endswith((".", "!", "?")) else "."), err=True)
+
+
+def stop_now() -> NoReturn:
+    """End this process at once, saying so; whatever hangs is left behind."""
+    tell(("Stopped", "you asked for it", "Run the same command again to go on"))
+    # Not `sys.exit`: Python would wait for the threads of requests that hang.
+    os._exit(1)

@@ -1,0 +1,168 @@
+"""Runs the job `refresh` in this process, stoppable at any moment, and says what it came to."""
+
+import os
+import select
+import shlex
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from devin_pipeline.cli.endings import stop_now
+from devin_pipeline.tables import ALL_TABLES
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+_SECONDS_TO_STOP = 8.0
+_REMINDERS = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of the job over some days came to.
+
+    Attributes:
+        succeeded: Everything was made.
+        days_not_read: Why each day that the API did not tell could not be read, by day.
+        reason: Why the run failed, when not for single days.
+        is_final: True when asking for other days would fail alike.
+        warnings: Checks that found something without stopping the run.
+        checks: Checks that ran.
+    """
+
+    succeeded: bool
+    days_not_read: dict[str, str]
+    reason: str
+    is_final: bool
+    warnings: list[str]
+    checks: int
+
+
+def run_job(days: Sequence[date], trigger: str, *, without_raw: bool = False) -> Outcome:
+    """Run `refresh`, or what of it follows from raw, over neighbouring days in this process, with DAGSTER_HOME."""
+    import dagster as dg
+
+    from devin_pipeline.asset_facts import TRIGGER
+    from devin_pipeline.definitions import pipeline
+    from devin_pipeline.partitions import range_tags
+    from devin_pipeline.reports import DUCKDB_CATALOG
+    from devin_pipeline.schedules import REFRESH
+
+    made_of_raw = [*(table.name for table in ALL_TABLES if table.layer != "raw"), DUCKDB_CATALOG]
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    with dg.DagsterInstance.get() as instance, stoppable():
+        result = (
+            pipeline()
+            .resolve_job_def(REFRESH)
+            .execute_in_process(
+                run_config=quiet,
+                instance=instance,
+                tags=range_tags(days[0], days[-1]) | {TRIGGER: trigger},
+                raise_on_error=False,
+                asset_selection=[dg.AssetKey(name) for name in made_of_raw] if without_raw else None,
+            )
+        )
+    return _outcome(result)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM stop what runs inside, and cut off what does not stop by itself.
+
+    Dagster takes an interrupt for a failure of the run, and goes on. While DuckDB or Delta works, none gets through.
+    Cutting off is safe: what is published is published in one commit each, and a killed run in the middle of one.
+    """
+    asked, ask = socket.socketpair()
+    ask.setblocking(False)
+    ended = threading.Event()
+    main_thread = threading.get_ident()
+
+    def stop_is_asked(seconds: float = 0) -> bool:
+        return bool(select.select([asked], [], [], seconds)[0])
+
+    def see_to_it() -> None:
+        with asked, ask:
+            while not stop_is_asked(0.5):
+                if ended.is_set():
+                    return
+            for _ in range(_REMINDERS):
+                if ended.wait(_SECONDS_TO_STOP / _REMINDERS):
+                    return
+                # Again: Python drops an interrupt that arrives while it collects garbage.
+                signal.pthread_kill(main_thread, signal.SIGINT)
+            stop_now()
+
+    # Written to by the signal itself, whoever handles it and whatever keeps Python busy.
+    before = signal.set_wakeup_fd(ask.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=see_to_it, daemon=True).start()
+    try:
+        yield
+        if stop_is_asked():
+            raise KeyboardInterrupt
+    finally:
+        ended.set()
+        signal.set_wakeup_fd(before)
+
+
+def _outcome(result: "dg.ExecuteInProcessResult") -> Outcome:
+    import dagster as dg
+
+    from devin_pipeline.asset_facts import ASK_NO_MORE, days_not_read
+
+    bad_days: dict[str, str] = {}
+    reasons: list[str] = []
+    is_final = False
+    for event in result.all_events:
+        if event.is_step_failure:
+            told = event.step_failure_data.user_failure_data
+            if told and (days := days_not_read(told.metadata)):
+                bad_days |= days
+            elif told:
+                reasons.append(told.description or event.step_key or "")
+                is_final = is_final or ASK_NO_MORE in told.metadata
+            else:
+                error = event.step_failure_data.error
+                cause = error.cause if error and error.cause else error
+                reasons.append(f"{event.step_key}: {(cause.message if cause else 'no reason told').strip()}")
+    evaluations = result.get_asset_check_evaluations()
+    failed = {
+        f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}": evaluation.severity
+        for evaluation in evaluations
+        if not evaluation.passed
+    }
+    reasons += [f"this check failed: {name}" for name, how in failed.items() if how == dg.AssetCheckSeverity.ERROR]
+    return Outcome(
+        succeeded=result.success,
+        days_not_read=bad_days,
+        reason=reasons[0] if reasons else "",
+        is_final=is_final,
+        warnings=[name for name, how in failed.items() if how == dg.AssetCheckSeverity.WARN],
+        checks=len(evaluations),
+    )
+
+
+def dg_command(first: date, last: date) -> str:
+    """Dagster's own command for a run over a range."""
+    return f"{settings_shown()} uv run dg launch --job refresh --partition-range {first}...{last}"
+
+
+def settings_shown() -> str:
+    """The settings a command of Dagster's needs; all of the demo's, whose keys are no secrets."""
+    from devin_pipeline.resources import is_demo
+
+    names = [name for name in sorted(os.environ) if name.startswith("DEVIN_")] if is_demo() else []
+    return " ".join(f"{name}={shlex.quote(os.environ[name])}" for name in [*names, "DAGSTER_HOME"])
+
+
+def warn_of_dotenv() -> None:
+    """Say that a .env here would override the settings of Dagster's own command."""
+    if Path(".env").exists():
+        click.echo("  (Move .env away before you run it: dg lets what stands there override these settings.)")

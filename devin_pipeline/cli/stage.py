@@ -1,0 +1,129 @@
+"""Where a command works: settings, DAGSTER_HOME, the lake, and the demo's emulator."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from devin_pipeline.cli.endings import Failed
+from devin_pipeline.lake import Lake
+
+if TYPE_CHECKING:
+    from devin_pipeline.emulator import EmulatorServer
+
+_PACKAGE = Path(__file__).parent.parent
+_DEMO_LAKE = Path("data/demo")
+_DEMO_HOME = Path(".dagster_home_demo")
+DEMO_DAYS = 14
+DEMO_SESSIONS_PER_DAY = 20
+DEMO_NOTICE = "DEMO DATA: synthetic sessions of the bundled emulator, not your organization's usage."
+
+
+def demo_stage() -> None:
+    """Point every setting at the demo's own lake and DAGSTER_HOME; nothing of the live settings is left."""
+    for name in [name for name in os.environ if name.startswith("DEVIN_")]:
+        del os.environ[name]
+    os.environ |= {"DEVIN_PIPELINE_DEMO": "1", "DEVIN_LAKE": str(_DEMO_LAKE.absolute())}
+    use_dagster_home(_DEMO_HOME)
+
+
+def live_stage() -> None:
+    """Point DAGSTER_HOME and DEVIN_LAKE at where the settings say, as absolute paths."""
+    os.environ["DEVIN_LAKE"] = Lake(os.environ.get("DEVIN_LAKE") or "data").uri
+    use_dagster_home(Path(os.environ.get("DAGSTER_HOME") or ".dagster_home"))
+
+
+def use_dagster_home(home: Path) -> None:
+    """Set DAGSTER_HOME to a folder, as an absolute path."""
+    os.environ["DAGSTER_HOME"] = str(home.expanduser().absolute())
+
+
+def prepare_dagster_home() -> None:
+    """Make DAGSTER_HOME with the shipped dagster.yaml, if it is new. The first thing a command writes."""
+    home = Path(os.environ["DAGSTER_HOME"])
+    settings = home / "dagster.yaml"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not settings.exists():
+            # Copied aside and moved: with half of it, Dagster would not start in this home again.
+            new = home / f".dagster.yaml.{os.getpid()}"
+            shutil.copyfile(shipped("dagster.yaml"), new)
+            new.replace(settings)
+    except OSError as error:
+        raise Failed(
+            f"DAGSTER_HOME cannot be made in {home}",
+            os.strerror(error.errno or 0),
+            "Make room there, or set DAGSTER_HOME to a folder of yours",
+        ) from None
+
+
+def shipped(name: str) -> Path:
+    """A file that lies beside the package in a clone, and inside it when it was installed as a wheel."""
+    return next(folder / name for folder in (_PACKAGE, _PACKAGE.parent) if (folder / name).exists())
+
+
+def lake_of(demo: bool) -> Lake:
+    """The demo's lake, or the one of the settings."""
+    return Lake(str(_DEMO_LAKE) if demo else os.environ.get("DEVIN_LAKE") or "data")
+
+
+def say_demo(demo: bool) -> None:
+    """Say on stderr that what follows is made up, if it is."""
+    if demo:
+        click.echo(DEMO_NOTICE, err=True)
+
+
+class DemoEnterprise(msgspec.Struct, frozen=True):
+    """What makes the demo's enterprise the same again, for `ui --demo` after `demo`."""
+
+    sessions: int
+    days: int
+    seed: int
+    ends_at: datetime
+
+    @staticmethod
+    def file() -> Path:
+        """Where `demo` keeps it."""
+        return _DEMO_HOME / "enterprise.json"
+
+    @contextmanager
+    def served(self) -> Iterator["EmulatorServer"]:
+        """The emulator over this enterprise, with the environment pointing at it."""
+        from devin_pipeline.emulator import EmulatorServer, Enterprise
+
+        enterprise = Enterprise.synthetic(seed=self.seed, sessions=self.sessions, days=self.days, ends_at=self.ends_at)
+        with EmulatorServer(enterprise) as server:
+            os.environ |= {
+                "DEVIN_API_URL": server.url,
+                "DEVIN_V2_API_KEY": server.v2_key,
+                "DEVIN_V3_API_KEY": server.v3_key,
+                "DEVIN_START_DATE": self.first_day.isoformat(),
+            }
+            yield server
+
+    @property
+    def first_day(self) -> date:
+        """The first billing day with sessions."""
+        return self.last_day - timedelta(days=self.days - 1)
+
+    @property
+    def last_day(self) -> date:
+        """The billing day that had begun when the enterprise was made."""
+        from devin_pipeline.partitions import day_of
+
+        return day_of(self.ends_at, 8)
+
+
+def demo_enterprise() -> DemoEnterprise:
+    """The enterprise of the last `demo`, or a new one."""
+    if DemoEnterprise.file().exists():
+        return msgspec.json.decode(DemoEnterprise.file().read_bytes(), type=DemoEnterprise)
+    enterprise = DemoEnterprise(DEMO_DAYS * DEMO_SESSIONS_PER_DAY, DEMO_DAYS, 7, datetime.now(UTC))
+    enterprise.file().write_bytes(msgspec.json.encode(enterprise))
+    return enterprise
