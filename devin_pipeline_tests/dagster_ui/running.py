@@ -4,6 +4,7 @@ Nothing here knows what the pipeline should do.
 """
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import dagster
 import httpx
 
 from devin_pipeline.emulator import EmulatorServer
@@ -84,8 +86,9 @@ def live_settings(server: EmulatorServer, folder: Path, first_day: date) -> dict
 def environment(settings: dict[str, str], bytecode: Path) -> dict[str, str]:
     """The environment of a command: ours without settings of whoever runs the tests, and the given ones."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DEVIN_", "DAGSTER_"))}
-    if sys.dont_write_bytecode:
-        # Dagster without bytecode costs each process three seconds of compiling.
+    if sys.dont_write_bytecode and not Path(importlib.util.cache_from_source(dagster.__file__)).exists():
+        # Dagster without bytecode costs each process three seconds of compiling; with it beside the packages already
+        # (`UV_COMPILE_BYTECODE`), a folder of our own would be the one that lacks it.
         del inherited["PYTHONDONTWRITEBYTECODE"]
         inherited["PYTHONPYCACHEPREFIX"] = str(bytecode)
     commands = str(Path(sys.executable).parent)
