@@ -290,6 +290,21 @@ def test_a_backfill_that_is_told_to_stop_before_it_has_begun_asks_nothing(stage:
     assert stage.server.requests == []
 
 
+def test_a_stop_that_what_runs_takes_for_its_own_failure_stops_all_the_same() -> None:
+    mistaken = """if True:
+        import contextlib, signal
+        from devin_pipeline.cli import job
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with job.stoppable(), contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            print("stopped")
+    """
+    done = subprocess.run([sys.executable, "-c", mistaken], capture_output=True, text=True, check=True)
+    assert done.stdout == "stopped\n"
+
+
 def test_what_heeds_no_interrupt_is_cut_off() -> None:
     stubborn = """if True:
         import os, signal, time
