@@ -194,7 +194,7 @@ def test_a_backfill_makes_every_table_and_a_dry_run_and_only_missing_know_it(
 
 
 def test_a_day_the_api_cannot_tell_costs_the_others_nothing(stage: Stage) -> None:
-    assert backfill(stage).exit_code == 0
+    stage.make()
     bad = stage.days[2]
     kept = [row for row in stage.rows("sessions") if row["day"] == bad]
     stage.enterprise.grow_acus(40)
@@ -266,8 +266,12 @@ def test_a_backfill_that_is_told_to_stop_does_so_at_once_publishes_nothing_half_
     moment.require_whole_versions()
     moment.tell_what_landed()
     monkeypatch.setenv("DEVIN_API_URL", stage.server.url)
-    assert backfill(stage).exit_code == 0
-    stage.observe()
+    # The same command again, once; what it does is the same after either signal.
+    if number == signal.SIGTERM:
+        assert backfill(stage).exit_code == 0
+        stage.observe()
+    else:
+        stage.make()
     assert differences(stage) == {}
 
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from devin_pipeline.cli import main
 from devin_pipeline.emulator import Session
 from devin_pipeline.tables import ALL_TABLES
+from devin_pipeline.verification import verify
 from devin_pipeline_tests.stage import Stage, differences
 
 MakeStage = Callable[..., Stage]
@@ -61,12 +62,12 @@ def stage(make_stage: MakeStage) -> Stage:
     for number, session in enumerate(stage.enterprise.sessions):
         session.title = f"canarytitle{number}x"
         session.initial_user_message = f"canaryprompt{number}x"
-    stage.refresh()
+    stage.make()
     # A second version of each, so that there are older ones, and older files, to be rid of.
     for number, session in enumerate(stage.enterprise.sessions):
         session.title = f"canarysecond{number}x"
         session.acus = (session.acus or Decimal(0)) + 1
-    stage.refresh()
+    stage.make()
     return stage
 
 
@@ -90,12 +91,13 @@ def test_a_forgotten_session_and_then_a_forgotten_user_are_nowhere_and_their_spe
     forget("--user", user)
     assert places_that_tell(stage, *of_user) == []
     assert spend(stage) == before
+    assert verify(stage.lake, 8).is_clean
 
     # It stays in force: what changes is told, and what is forgotten is not.
     for n in (*theirs, number):
         stage.enterprise.sessions[n].acus = Decimal(1)
     stage.enterprise.add_analyses(5)
-    assert stage.run().success
+    stage.make()
     assert places_that_tell(stage, *words, *of_user) == []
     pseudonyms = {row["user_id"] for row in stage.rows("sessions") if row["user_id"]}
     assert sum(name.startswith("forgotten-") for name in pseudonyms) == 2
@@ -114,12 +116,13 @@ def test_without_text_every_figure_is_as_with_it_and_no_file_holds_any(
     assert "from 60 stored sessions" in forget("--text")
     assert places_that_tell(stage, "canary") == []
     assert spend(stage) == before
+    assert verify(stage.lake, 8).is_clean
     assert {name: len(stage.rows(name)) for name in figures} == figures
     assert [len(row["title"] or "") for row in stage.rows("sessions")] == lengths
 
     # With `full` the newest text comes back, and no version with it.
     monkeypatch.setenv("DEVIN_TEXT", "full")
-    assert stage.run().success
+    stage.make()
     assert {name: len(stage.rows(name)) for name in figures} == figures
     assert differences(stage).keys() <= {"raw_session_insights_v2", "raw_sessions_v3", "raw_session_insights_v3"}
 

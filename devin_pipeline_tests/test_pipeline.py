@@ -27,15 +27,17 @@ MakeStage = Callable[..., Stage]
 def test_every_table_equals_the_independent_computation_whatever_the_server_does(
     make_stage: MakeStage, keys: str
 ) -> None:
-    stage = make_stage(keys, sessions=150, days=6 if keys == "both" else 3)
-    stage.refresh()
+    stage = make_stage(keys, sessions=120, days=4 if keys == "both" else 3)
+    # Once through Dagster is enough for what each of these does.
+    run = stage.refresh if keys == "both" else stage.make
+    run()
     assert differences(stage) == {}
     told = [row["session_id"] for row in stage.rows("sessions")]
     assert len(told) == len(set(told)) > 50
 
     # The same again appends no version and changes no row.
     versions, rows = stage.versions(), stage.everything()
-    stage.refresh()
+    run()
     assert stage.versions() == versions
     assert stage.everything() == rows
 
@@ -43,7 +45,7 @@ def test_every_table_equals_the_independent_computation_whatever_the_server_does
     stage.enterprise.grow_acus(12)
     stage.enterprise.merge_pull_requests(5)
     stage.enterprise.add_analyses(6)
-    stage.refresh()
+    run()
     assert differences(stage) == {}
     for table in RAW_SESSION_TABLES:
         after = stage.rows(table.name)
@@ -71,7 +73,7 @@ def test_every_table_equals_the_independent_computation_whatever_the_server_does
 
 def test_a_day_that_lost_its_sessions_keeps_them_as_unlisted_until_they_come_back(make_stage: MakeStage) -> None:
     stage = make_stage("v3")
-    stage.refresh()
+    stage.make()
     day = stage.days[1]
     lost = [session for session in stage.enterprise.sessions if (session.created_at - timedelta(hours=8)).date() == day]
     for session in lost:
@@ -130,7 +132,7 @@ def test_items_that_cannot_be_placed_are_kept_aside_and_warned_of(make_stage: Ma
     assert kept["title"] == "\N{REPLACEMENT CHARACTER}"
     assert {"nothing_is_quarantined", "acus_are_numbers"} <= warnings(result)
 
-    stage.refresh()
+    stage.make()
     assert len(stage.rows("raw_quarantine")) == 5
 
 
@@ -138,7 +140,7 @@ def test_a_refused_key_fails_the_run_names_the_permission_and_changes_nothing(
     make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = make_stage("v3")
-    stage.refresh()
+    stage.make()
     rows = stage.everything()
     monkeypatch.setenv("DEVIN_V3_API_KEY", stage.server.limited_v3_key)
     result = stage.run()
@@ -154,7 +156,7 @@ def test_a_run_on_a_full_disk_fails_saying_so_publishes_nothing_half_and_the_nex
     make_stage: MakeStage,
 ) -> None:
     stage = make_stage("both")
-    for size in (0, 9_000, 14_000, 40_000):
+    for size in (0, 14_000):
         moment = Moment(stage)
         with no_file_beyond(size):
             result = stage.run()
@@ -183,7 +185,7 @@ def test_a_lake_on_a_volume_that_is_not_mounted_fails_the_run_before_the_api_is_
 
 def test_an_item_that_lost_its_creation_time_stays_listed_and_stops_nothing(make_stage: MakeStage) -> None:
     stage = make_stage("v3", sessions=20)
-    stage.refresh()
+    stage.make()
     session = stage.enterprise.sessions[2]
     stage.enterprise.delete_session(session.session_id)
     for feed in ("sessions_v3", "session_insights_v3"):

@@ -24,12 +24,12 @@ MakeStage = Callable[..., Stage]
 @pytest.fixture
 def stage(make_stage: MakeStage) -> Stage:
     stage = make_stage("both", sessions=60, days=3)
-    stage.refresh()
+    stage.make()
     # Newer versions, a tombstone, and older files of the same days.
     stage.enterprise.grow_acus(30)
     stage.enterprise.add_analyses(10)
     stage.enterprise.delete_session(stage.enterprise.sessions[0].session_id)
-    stage.refresh()
+    stage.make()
     return stage
 
 
