@@ -6,7 +6,7 @@ select
     analysis.suggested_prompt.suggested_prompt,
     coalesce(len([item for item in analysis.suggested_prompt.feedback_items if item is not null]), 0)::integer
         as feedback_items
-from told_sessions
+from told_analyses
 where
     coalesce(
         analysis.suggested_prompt.original_prompt,

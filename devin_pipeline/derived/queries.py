@@ -37,7 +37,7 @@ def select(reader: Reader, table: Table, days: Sequence[date]) -> pa.Table:
 
 
 def tell_sessions(reader: Reader, days: Sequence[date]) -> None:
-    """Parse each session's payloads once and keep, as `told_sessions`, which feed tells which field.
+    """Parse each session's payloads once and keep, as `told_sessions` and `told_analyses`, which feed tells what.
 
     Args:
         reader: Holds the three raw tables under their names.
@@ -47,6 +47,7 @@ def tell_sessions(reader: Reader, days: Sequence[date]) -> None:
     reader.give("mended_payloads", _mended_payloads(reader))
     reader.keep("tellings", _sql("tellings"))
     reader.keep("told_sessions", _sql("told_sessions"))
+    reader.view("told_analyses", _sql("told_analyses"))
 
 
 def _mended_payloads(reader: Reader) -> pa.Table:

@@ -5,7 +5,8 @@
 with
 ordered as (
     select
-        *,
+        -- Structs of it are made thrice below; an analysis is most of a telling.
+        * exclude (analysis),
         row_number() over (
             partition by day, session_id
             order by updated_at desc nulls last, precedence asc
@@ -22,7 +23,7 @@ select
     sum(versions)::integer as versions,
     list(feed order by feed) as feeds,
     bool_or(has_analysis) as has_analysis,
-    first(analysis order by place) filter (where has_analysis) as analysis,
+    first(feed order by place) filter (where has_analysis) as analysed_by,
     first(initial_user_message) filter (where feed = 'raw_session_insights_v2') as initial_user_message,
     first(ordered order by place) as newest,
     first(ordered order by place) filter (where feed <> 'raw_session_insights_v2') as newest_v3,
