@@ -26,7 +26,7 @@ from devin_pipeline.lake import (
 )
 from devin_pipeline.raw.redaction import Redaction
 from devin_pipeline.raw.row_hashes import extended
-from devin_pipeline.raw.soundness import damaged_days, fault_of
+from devin_pipeline.raw.soundness import damaged_days, faults_of
 from devin_pipeline.tables import RAW_QUARANTINE, RAW_SESSION_TABLES, Table
 
 _READERS: tuple[Callable[[Table, StoredFile], pa.Table], ...] = (rows_by_duckdb, rows_by_arrow)
@@ -93,8 +93,8 @@ def _salvage(lake: Lake, table: Table, day: date, hour: int, keeps_text: bool) -
 def _sound_rows(table: Table, file: StoredFile, hour: int, redaction: Redaction) -> Iterator[dict[str, Any]]:
     for read in _READERS:
         try:
-            rows = read(table, file).to_pylist()
+            rows = read(table, file)
         except Damaged:
             continue
-        sound = [row for row in rows if fault_of(table, row, hour) is None]
-        yield from redaction.rows(table, pa.Table.from_pylist(sound, table.schema)).to_pylist()
+        sound = rows.filter(pa.array([fault is None for fault in faults_of(table, rows, hour)], pa.bool_()))
+        yield from redaction.rows(table, sound).to_pylist()

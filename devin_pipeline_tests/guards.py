@@ -660,7 +660,7 @@ GUARDS = (
     Guard(
         "damage: a raw row's seal",
         "raw/soundness.py",
-        "if row[ROW_HASH] is not None and row[ROW_HASH] != row_hash(table, row):",
+        "if row[ROW_HASH] is not None and row[ROW_HASH] != seal:",
         "if False:",
         _VERIFY + "a_sound_version_has_no_fault_and_any_change_of_it_has",
     ),
@@ -685,7 +685,13 @@ GUARDS = (
         "table.key)] > 2 for row in rows)",
         _VERIFY + "a_raw_row_that_stands_twice_is_named",
     ),
-    Guard("damage: a changed raw row written again", "raw/row_hashes.py", "    if broken:", "    if False:", _LANDING),
+    Guard(
+        "damage: a changed raw row written again",
+        "raw/row_hashes.py",
+        "    if broken.num_rows:",
+        "    if False:",
+        _LANDING,
+    ),
     Guard(
         "damage: a derived row unlike its inputs",
         "verification.py",
@@ -710,8 +716,8 @@ GUARDS = (
     Guard(
         "damage: rows that are not sound, salvaged",
         "salvaging.py",
-        "if fault_of(table, row, hour) is None]",
-        "]",
+        "[fault is None for fault in faults_of(table, rows, hour)]",
+        "[True] * rows.num_rows",
         _VERIFY + "repair_keeps_sound_rows_and_brings_back_the_damaged_one_from_an_older_file",
     ),
     Guard(

@@ -25,7 +25,7 @@ from devin_pipeline.lake.reader import Params
 from devin_pipeline.partitions import day_of
 from devin_pipeline.raw.landing import content_hash
 from devin_pipeline.raw.row_hashes import sealed
-from devin_pipeline.raw.soundness import fault_of
+from devin_pipeline.raw.soundness import faults_of
 from devin_pipeline.resources import feeds_turned_on
 from devin_pipeline.salvaging import salvage
 from devin_pipeline.tables import (
@@ -299,19 +299,23 @@ def version(**told: object) -> Row:
     return dict(sealed(RAW, pa.Table.from_pylist([found], RAW.schema)).to_pylist()[0])
 
 
+def fault_of(row: Row) -> str | None:
+    return faults_of(RAW, pa.Table.from_pylist([row], RAW.schema), 8)[0]
+
+
 def test_a_sound_version_has_no_fault_and_any_change_of_it_has() -> None:
     hash_ = content_hash(version()["payload"].encode())
     sound = version(content_hash=hash_)
-    assert fault_of(RAW, sound, 8) is None
-    assert fault_of(RAW, version(content_hash=hash_, redacted="ids"), 8) is None
+    assert fault_of(sound) is None
+    assert fault_of(version(content_hash=hash_, redacted="ids")) is None
     tombstone = {"content_hash": None, "payload": None, "acus": None, "is_listed": False}
-    assert fault_of(RAW, version(**tombstone), 8) is None
+    assert fault_of(version(**tombstone)) is None
     for name in RAW.column_names:
         changed = sound | {name: "x" if isinstance(sound[name], str) else None}
         if name == "redacted":
             changed = sound | {name: "text"}
         if name not in ("day", "created_at"):
-            assert fault_of(RAW, changed, 8) == "its values do not give its row_hash"
+            assert fault_of(changed) == "its values do not give its row_hash"
 
 
 @pytest.mark.parametrize(
@@ -330,9 +334,9 @@ def test_a_sound_version_has_no_fault_and_any_change_of_it_has() -> None:
     ],
 )
 def test_a_sealed_row_that_contradicts_its_payload_is_faulty(told: Row, fault: str) -> None:
-    assert fault_of(RAW, version(**told), 8) == fault
+    assert fault_of(version(**told)) == fault
     unsealed = version(**told) | {"row_hash": None}
-    assert fault_of(RAW, unsealed, 8) == fault
+    assert fault_of(unsealed) == fault
 
 
 # Damaged raw days: an ordinary run leaves them alone, --repair saves what can be saved

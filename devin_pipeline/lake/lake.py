@@ -33,8 +33,10 @@ _CHANGED_DAYS = """
         (from new except all from stored) union all (from stored except all from new)
     )
 """
-# No index of pages: a flipped bit in it would mislead the readers that use it, and nothing here could tell.
-_ZSTD = WriterProperties(compression="ZSTD", default_column_properties=ColumnProperties(statistics_enabled="CHUNK"))
+# Below this many bytes per column and file, zstd's start (60 µs each time) costs more than its better ratio is worth.
+_LEAST_FOR_ZSTD = 8_192
+# Values this long are rarely equal, and a dictionary of them is thrown away once it is full.
+_TOO_LONG_FOR_A_DICTIONARY = 256
 # Least and greatest values of a text column would leave pieces of prompts in the log, where no vacuum reaches.
 _CONFIGURATION: dict[str, str] = {"delta.dataSkippingNumIndexedCols": "0"}
 
@@ -398,7 +400,12 @@ class Lake:
                     raise CommitFailedError("another writer was the first one")
             # Writing to the DeltaTable that was read, not to its path, is what lets Delta notice another writer.
             write_deltalake(
-                delta, rows, mode="overwrite", predicate=predicate, schema_mode="merge", writer_properties=_ZSTD
+                delta,
+                rows,
+                mode="overwrite",
+                predicate=predicate,
+                schema_mode="merge",
+                writer_properties=_written_as(snapshot.table, rows),
             )
             return delta.version()
 
@@ -419,6 +426,24 @@ class Lake:
                 configuration=dict(_CONFIGURATION),
             )
         return DeltaTable(location)
+
+
+def _written_as(table: Table, rows: pa.Table) -> WriterProperties:
+    files = len(pc.unique(rows.column("day"))) if table.by_day else 1
+    long = [
+        column.name
+        for column in table.columns
+        if column.type == pa.string()
+        and (pc.mean(pc.binary_length(rows.column(column.name))).as_py() or 0) >= _TOO_LONG_FOR_A_DICTIONARY
+    ]
+    # No index of pages: a flipped bit in it would mislead the readers that use it, and nothing here could tell.
+    return WriterProperties(
+        compression="ZSTD" if rows.nbytes >= _LEAST_FOR_ZSTD * files * len(table.columns) else "SNAPPY",
+        default_column_properties=ColumnProperties(statistics_enabled="CHUNK"),
+        column_properties={
+            name: ColumnProperties(statistics_enabled="CHUNK", dictionary_enabled=False) for name in long
+        },
+    )
 
 
 def _has_scheme(uri: str) -> bool:

@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from devin_pipeline.lake import Lake, Reader, Rewrite, Snapshot
 from devin_pipeline.partitions import day_of
 from devin_pipeline.raw.redaction import Redaction
 from devin_pipeline.raw.row_hashes import extended, sealed
-from devin_pipeline.tables import RAW_QUARANTINE, Table
+from devin_pipeline.tables import ACUS, INSTANT, RAW_QUARANTINE, Table
 
 _NEW_VERSIONS = (Path(__file__).parent / "new_versions.sql").read_text()
 _UNKNOWN_ITEMS = (Path(__file__).parent / "unknown_items.sql").read_text()
@@ -31,7 +31,8 @@ _BLANKED = """
     qualify row_number() over (partition by known.day, known.session_id order by known.fetched_at desc) = 1
 """
 _DAYS_AT_ONCE = 31
-_COMPARED = ("day", "session_id", "created_at", "updated_at", "fetched_at", "content_hash", "is_listed")
+# What is looked at of every stored row; payloads are most of what there is to read.
+_COMPARED = ("day", "session_id", "created_at", "updated_at", "fetched_at", "content_hash", "is_listed", "redacted")
 
 
 class GateClosed(Exception):
@@ -100,13 +101,16 @@ def land(
     quarantine = _quarantined(listing.items, table, days[0], read_at, hour, redaction)
     _pass_gate(items, quarantine, listing, days)
 
-    lake.rewrite(RAW_QUARANTINE, lambda snapshot: _with_unknown(snapshot, quarantine, days, redaction))
+    if quarantine.num_rows or not keeps_text:
+        lake.rewrite(RAW_QUARANTINE, lambda snapshot: _with_unknown(snapshot, quarantine, days, redaction))
     added = pa.table({})
 
     def with_new_versions(snapshot: Snapshot) -> Rewrite | None:
         nonlocal added
-        added = redaction.rows(table, _new_versions(snapshot, items, quarantine, days, read_at))
-        return _extended(snapshot, sealed(table, added), _retold(snapshot, days, redaction, items))
+        added, is_redacted = _new_versions(snapshot, items, quarantine, days, read_at)
+        added = redaction.rows(table, added)
+        retold = _retold(snapshot, days, redaction, items) if is_redacted or not keeps_text else added.slice(0, 0)
+        return _extended(snapshot, sealed(table, added), sealed(table, retold))
 
     lake.rewrite(table, with_new_versions)
     if lake.forgotten() != redaction.forgotten:
@@ -114,7 +118,9 @@ def land(
         for written in (table, RAW_QUARANTINE):
             redact(lake, written, Redaction(keeps_text, lake.forgotten()), days)
     landed = _landed(items, quarantine, added)
-    landed.items_read = Counter(day_of(i.created_at, hour) if i.created_at else days[0] for i in listing.items)
+    # Counted anew from what was read, not from what became of it: a check compares the two.
+    read_of = _days_of(pa.array([item.created_at for item in listing.items], INSTANT), hour).fill_null(days[0])
+    landed.items_read = Counter({row["values"].as_py(): row["counts"].as_py() for row in pc.value_counts(read_of)})
     return landed
 
 
@@ -177,19 +183,29 @@ _DECODER = msgspec.json.Decoder(float_hook=_number)
 _ENCODER = msgspec.json.Encoder(order="sorted", decimal_format="number")
 
 
+def _days_of(instants: pa.Array, hour: int) -> pa.Array:
+    """The billing day of each instant, as `day_of` tells it of one."""
+    return pc.subtract(instants, timedelta(hours=hour)).cast(pa.date32())
+
+
 def _placed(items: Sequence[Item], hour: int, redaction: Redaction) -> pa.Table:
     placed = [item for item in items if item.unplaced_because is None]
-    return pa.table(
+    created_at = pa.array([item.created_at for item in placed], INSTANT)
+    keys = pa.table(
         {
-            "day": pa.array([day_of(item.created_at, hour) for item in placed if item.created_at], pa.date32()),
+            "day": _days_of(created_at, hour),
             "session_id": pa.array([redaction.session_id(item.session_id) for item in placed], pa.string()),
-            "created_at": pa.array([item.created_at for item in placed], pa.timestamp("us", "UTC")),
-            "updated_at": pa.array([item.updated_at for item in placed], pa.timestamp("us", "UTC")),
-            "content_hash": pa.array([content_hash(item.payload) for item in placed], pa.string()),
-            "acus": pa.array([item.acus for item in placed], pa.decimal128(18, 6)),
-            "payload": pa.array([item.payload for item in placed], pa.string()),
+            "created_at": created_at,
+            "updated_at": pa.array([item.updated_at for item in placed], INSTANT),
+            "acus": pa.array([item.acus for item in placed], ACUS),
         }
     )
+    # In key order from here on: payloads are most of the bytes, and sorting rows later would copy them.
+    order = pc.sort_indices(keys, [("day", "ascending"), ("session_id", "ascending")])
+    payloads = [placed[place].payload for place in order.to_pylist()]
+    hashes = pa.array([content_hash(payload) for payload in payloads], pa.string())
+    told = keys.take(order).append_column("content_hash", hashes)
+    return told.append_column("payload", pa.array(payloads, pa.string()))
 
 
 def _quarantined(
@@ -217,7 +233,7 @@ def _pass_gate(items: pa.Table, quarantine: pa.Table, listing: Listing, days: Se
         raise GateClosed(f"{len(listing.items)} items read, {items.num_rows} placed, {quarantine.num_rows} quarantined")
     if pc.count_distinct(items.column("session_id")).as_py() != items.num_rows:
         raise GateClosed("A session stands twice among the items read")
-    if strays := set(items.column("day").to_pylist()) - set(days):
+    if strays := set(pc.unique(items.column("day")).to_pylist()) - set(days):
         raise GateClosed(f"Items of days that were not asked for: {', '.join(map(str, sorted(strays)))}")
 
 
@@ -228,17 +244,25 @@ def _with_unknown(
         reader.give("quarantine", quarantine)
         reader.view("known", snapshot.query())
         unknown = redaction.rows(RAW_QUARANTINE, reader.rows(_UNKNOWN_ITEMS).cast(RAW_QUARANTINE.schema))
-    return _extended(snapshot, sealed(RAW_QUARANTINE, unknown), _retold(snapshot, days, redaction))
+    retold = _retold(snapshot, days, redaction)
+    return _extended(snapshot, sealed(RAW_QUARANTINE, unknown), sealed(RAW_QUARANTINE, retold))
 
 
 def _new_versions(
     snapshot: Snapshot, items: pa.Table, quarantine: pa.Table, days: Sequence[date], read_at: datetime
-) -> pa.Table:
+) -> tuple[pa.Table, bool]:
+    """The versions and tombstones to add, and whether anything that is stored of these days was redacted."""
+    keys = items.drop_columns(["payload"]).append_column("place", pa.array(range(items.num_rows), pa.int64()))
     with Reader() as reader:
-        reader.view("known", f"select {', '.join(_COMPARED)} from ({snapshot.query(days)})")  # noqa: S608 - our own names
-        reader.give("items", items)
+        reader.keep("known", f"select {', '.join(_COMPARED)} from ({snapshot.query(days)})")  # noqa: S608 - our own names
+        reader.give("items", keys)
         reader.give("quarantined", quarantine)
-        return reader.rows(_NEW_VERSIONS, {"read_at": read_at, "now": datetime.now(UTC)}).cast(snapshot.table.schema)
+        added = reader.rows(_NEW_VERSIONS, {"read_at": read_at, "now": datetime.now(UTC)})
+        redacted = reader.rows("from known where redacted is not null limit 1").num_rows
+    is_all = added.column("place").equals(keys.column("place"))
+    payloads = items.column("payload") if is_all else items.column("payload").take(added.column("place"))
+    columns = {name: payloads if name == "payload" else added.column(name) for name in snapshot.table.column_names}
+    return pa.table(columns).cast(snapshot.table.schema), redacted > 0
 
 
 def _retold(snapshot: Snapshot, days: Sequence[date], redaction: Redaction, items: pa.Table | None = None) -> pa.Table:
@@ -259,18 +283,18 @@ def _retold(snapshot: Snapshot, days: Sequence[date], redaction: Redaction, item
             rows = redaction.rows(table, reader.rows(_BLANKED).cast(table.schema))
             # Blanked again: of somebody forgotten.
             rows = rows.filter(pc.not_equal(pc.fill_null(rows.column("redacted"), ""), "text"))
-    return sealed(table, rows)
+    return rows
 
 
 def _extended(snapshot: Snapshot, added: pa.Table, retold: pa.Table) -> Rewrite | None:
     """The days of `added` and `retold` with what they hold and what is new; None when nothing is."""
-    news = pa.concat_tables([added, retold])
-    if not news.num_rows:
+    if not added.num_rows and not retold.num_rows:
         return None
+    news = pa.concat_tables([added, retold]).sort_by(_in_key_order(snapshot.table)) if retold.num_rows else added
     days = pc.unique(news.column("day")).to_pylist()
     key = ", ".join(snapshot.table.key)
     with Reader() as reader:
-        reader.give("news", news)
+        reader.give("news", news.select(list(snapshot.table.key)))
         reader.view("stored", snapshot.query(days))
         kept = reader.rows(f"from stored anti join news using ({key})").cast(snapshot.table.schema)
     return Rewrite(days, extended(snapshot.table, kept, news))

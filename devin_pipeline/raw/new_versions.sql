@@ -1,4 +1,5 @@
--- One row per session whose telling differs from what is known: a new version, or a tombstone.
+-- One row per session whose telling differs from what is known: a new version, or a tombstone. `place` is where the
+-- item stands among those read.
 --
 -- A tombstone keeps the instants of the last version. A version that another run fetched after this read began wins
 -- over it; one from our own future was stamped by a clock that ran ahead, and is followed by the next microsecond.
@@ -26,7 +27,7 @@ select
     items.content_hash,
     true as is_listed,
     items.acus,
-    items.payload,
+    items.place,
     null::varchar as redacted,
     null::varchar as row_hash
 from items
@@ -44,7 +45,7 @@ select
     null as content_hash,
     false as is_listed,
     null as acus,
-    null as payload,
+    null as place,
     null as redacted,
     null as row_hash
 from latest
@@ -59,3 +60,4 @@ where
         select 1 from quarantined
         where quarantined.session_id = latest.session_id
     )
+order by day, session_id

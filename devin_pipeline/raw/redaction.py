@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from devin_pipeline.devin_api import canonical_id
 from devin_pipeline.lake import Forgotten
-from devin_pipeline.raw.row_hashes import ROW_HASH, row_hash
+from devin_pipeline.raw.row_hashes import ROW_HASH, row_hashes
 from devin_pipeline.tables import Table
 
 Redacted = Literal["text", "ids"]
@@ -61,7 +61,9 @@ class Redaction:
 
     def session_id(self, session_id: str | None) -> str | None:
         """The id a session is stored under: its own, or a pseudonym."""
-        return session_id if session_id is None else self.forgotten.pseudonym("session", session_id) or session_id
+        if session_id is None or not self.forgotten:
+            return session_id
+        return self.forgotten.pseudonym("session", session_id) or session_id
 
     def payload(self, payload: bytes) -> tuple[bytes, Redacted | None]:
         """An item's JSON as it may be stored, and what of it is not as sent."""
@@ -94,9 +96,16 @@ class Redaction:
         """
         if not self or not rows.num_rows:
             return rows
-        return pa.Table.from_pylist([self._row(table, row) for row in rows.to_pylist()], table.schema)
+        stored = rows.to_pylist()
+        told = [self._row(row) for row in stored]
+        redacted = pa.Table.from_pylist(told, table.schema)
+        seals = [
+            old[ROW_HASH] if new == old else seal
+            for old, new, seal in zip(stored, told, row_hashes(table, redacted), strict=True)
+        ]
+        return redacted.set_column(table.column_names.index(ROW_HASH), ROW_HASH, pa.array(seals, pa.string()))
 
-    def _row(self, table: Table, row: dict[str, object]) -> dict[str, object]:
+    def _row(self, row: dict[str, object]) -> dict[str, object]:
         told = dict(row)
         if isinstance(session_id := row.get("session_id"), str):
             told["session_id"] = self.session_id(session_id)
@@ -107,7 +116,7 @@ class Redaction:
         elif isinstance(payload, str) and self.forgotten:
             text, _ = Redaction(True, self.forgotten).payload(payload.encode())
             told["payload"] = text.decode()
-        return told if told == row else told | {ROW_HASH: row_hash(table, told)}
+        return told
 
     def _aliases(self, members: _Members) -> _Members:
         """The members that name somebody forgotten, with pseudonyms in place of ids."""

@@ -5,11 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+
 from devin_pipeline.devin_api import read_item
 from devin_pipeline.lake import Damaged, Snapshot, sound_rows
 from devin_pipeline.partitions import day_of
 from devin_pipeline.raw.landing import content_hash
-from devin_pipeline.raw.row_hashes import ROW_HASH, row_hash
+from devin_pipeline.raw.row_hashes import ROW_HASH, row_hashes
 from devin_pipeline.tables import RAW_QUARANTINE, RAW_SESSION_TABLES, Table
 
 # Instants later than the clock of the read count as unusable in landing; when that was is no longer known.
@@ -40,11 +42,12 @@ def faults(snapshot: Snapshot, days: Iterable[date], hour: int) -> Iterator[Faul
         if file.day is None or file.day not in wanted:
             continue
         try:
-            rows = sound_rows(table, file).to_pylist()
+            stored = sound_rows(table, file)
         except Damaged as error:
             yield Fault(file.day, error.why, file.path)
             continue
-        found = Counter(fault for row in rows if (fault := fault_of(table, row, hour)))
+        rows = stored.to_pylist()
+        found = Counter(fault for fault in faults_of(table, stored, hour) if fault)
         keys.update(tuple(row[name] for name in table.key) for row in rows)
         found["a row with the key of another"] = sum(keys[tuple(row[name] for name in table.key)] > 1 for row in rows)
         for what, count in sorted((+found).items()):
@@ -56,15 +59,20 @@ def damaged_days(snapshot: Snapshot, days: Iterable[date], hour: int) -> dict[da
     return {fault.day: fault.what for fault in faults(snapshot, days, hour)}
 
 
-def fault_of(table: Table, row: Mapping[str, Any], hour: int) -> str | None:
-    """What shows that a row is not what was landed; None when nothing does.
+def faults_of(table: Table, rows: pa.Table, hour: int) -> list[str | None]:
+    """What shows of each row that it is not what was landed; None when nothing does.
 
     Args:
         table: A raw session table or the quarantine.
-        row: Its values by column.
+        rows: Rows of it.
         hour: Hour of the UTC day at which a billing day starts.
     """
-    if row[ROW_HASH] is not None and row[ROW_HASH] != row_hash(table, row):
+    sealed = zip(rows.to_pylist(), row_hashes(table, rows), strict=True)
+    return [_fault_of(table, row, seal, hour) for row, seal in sealed]
+
+
+def _fault_of(table: Table, row: Mapping[str, Any], seal: str, hour: int) -> str | None:
+    if row[ROW_HASH] is not None and row[ROW_HASH] != seal:
         return "its values do not give its row_hash"
     if table == RAW_QUARANTINE:
         is_of_a_feed = row["feed"] in [feed.name for feed in RAW_SESSION_TABLES]

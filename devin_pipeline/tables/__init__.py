@@ -10,13 +10,15 @@ from devin_pipeline.tables.derived import (
 )
 from devin_pipeline.tables.raw import RAW_QUARANTINE, RAW_SESSION_TABLES
 from devin_pipeline.tables.reports import REPORT_TABLES
-from devin_pipeline.tables.table import Column, Table, by_name
+from devin_pipeline.tables.table import ACUS, INSTANT, Column, Table, by_name
 
 ALL_TABLES: tuple[Table, ...] = (*RAW_SESSION_TABLES, RAW_QUARANTINE, *SESSION_TABLES, *ROLLUP_TABLES, *REPORT_TABLES)
 TABLES: dict[str, Table] = by_name(ALL_TABLES)
 
 __all__ = [
+    "ACUS",
     "ALL_TABLES",
+    "INSTANT",
     "RAW_QUARANTINE",
     "RAW_SESSION_TABLES",
     "REPORT_TABLES",

@@ -1,9 +1,10 @@
 """Landing: items as the API sends them in, versions, tombstones and quarantine on disk out."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from devin_pipeline.devin_api import Listing
 from devin_pipeline.devin_api.payloads import cursor_page
 from devin_pipeline.lake import Commit, Damaged, Lake
 from devin_pipeline.raw.landing import GateClosed, Landed, content_hash, land
-from devin_pipeline.raw.row_hashes import row_hash
-from devin_pipeline.tables import RAW_QUARANTINE, TABLES
+from devin_pipeline.raw.row_hashes import row_hashes
+from devin_pipeline.tables import RAW_QUARANTINE, TABLES, Table
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, acus, after
 
 V3 = TABLES["raw_sessions_v3"]
@@ -427,6 +428,39 @@ def test_who_is_forgotten_while_a_read_lands_is_forgotten_in_it(feed: Feed, monk
     monkeypatch.setattr(Lake, "rewrite", and_meanwhile)
     feed.read(item("a", title="Secret", user_id="jo"), item("b", title="Kept", user_id="jim"))
     assert [json.loads(row["payload"])["title"] for row in feed.rows()] == ["xxxxxx", "Kept"]
+
+
+def row_hash(table: Table, row: Row) -> str:
+    [hash_] = row_hashes(table, pa.Table.from_pylist([row], table.schema))
+    return hash_
+
+
+def as_hashed(value: object) -> bytes:
+    if value is None:
+        return b"-"
+    if isinstance(value, datetime):
+        value = (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    text = str(value).encode()
+    return b"%d:%b" % (len(text), text)
+
+
+@pytest.mark.parametrize("value", ["0", "0.000001", "-0.000001", "10", "123456789012.000001"])
+@pytest.mark.parametrize("text", [None, "", "a", "é\U0001f600"])
+def test_a_row_is_hashed_as_earlier_versions_did(text: str | None, value: str) -> None:
+    row: Row = {
+        "day": DAY,
+        "session_id": "a",
+        "created_at": NOON,
+        "updated_at": None,
+        "fetched_at": NOON + timedelta(microseconds=1),
+        "content_hash": text,
+        "is_listed": text is None,
+        "acus": acus(value),
+        "payload": text,
+        "redacted": None,
+    }
+    expected = hashlib.sha256(b"".join(as_hashed(row[name]) for name in V3.column_names if name in row)).hexdigest()
+    assert row_hash(V3, row) == expected
 
 
 def test_the_hash_of_a_row_tells_any_change_of_it(feed: Feed) -> None:
