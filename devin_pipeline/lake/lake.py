@@ -39,6 +39,8 @@ _LEAST_FOR_ZSTD = 8_192
 _TOO_LONG_FOR_A_DICTIONARY = 256
 # Least and greatest values of a text column would leave pieces of prompts in the log, where no vacuum reaches.
 _CONFIGURATION: dict[str, str] = {"delta.dataSkippingNumIndexedCols": "0"}
+# The columns a table was made with, which every file of it has.
+_MADE_WITH = "devin.columns"
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,11 @@ class Snapshot:
 
     def query(self, days: Iterable[date] | None = None) -> str:
         """A SELECT of this version's rows, all of them or those of some days."""
-        return rows_of_files(self.table, self.files(days))
+        return rows_of_files(self.table, self.files(days), some_lack_columns=not self._was_made_with_all_columns())
+
+    def _was_made_with_all_columns(self) -> bool:
+        made_with = "" if self.delta is None else self.delta.metadata().configuration.get(_MADE_WITH, "")
+        return set(self.table.column_names) <= set(made_with.split(","))
 
     def rows(self, days: Iterable[date] | None = None) -> pa.Table:
         """This version's rows in the table's schema and key order, all of them or those of some days.
@@ -423,7 +429,9 @@ class Lake:
                 name=table.name,
                 description=table.grain,
                 mode="ignore",
-                configuration=dict(_CONFIGURATION),
+                configuration=_CONFIGURATION | {_MADE_WITH: ",".join(table.column_names)},
+                # Or Delta takes no property but its own.
+                raise_if_key_not_exists=False,
             )
         return DeltaTable(location)
 

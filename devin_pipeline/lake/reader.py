@@ -21,11 +21,16 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def rows_of_files(table: Table, files: Iterable[str]) -> str:
+def rows_of_files(table: Table, files: Iterable[str], *, some_lack_columns: bool = True) -> str:
     """A SELECT of the table's columns over Parquet files, or of no rows when there are none.
 
     The typed SELECT of no rows comes first: it gives older files the columns they lack, as nulls, and an
     empty table its columns. The day is read from the folder, where Delta keeps partition values.
+
+    Args:
+        table: The table.
+        files: Its files.
+        some_lack_columns: False when every file has all columns: comparing their footers costs more than most queries.
     """
     columns = ", ".join(f'"{c.name}"' for c in table.columns)
     typed = ", ".join(f'null::{c.sql_type} as "{c.name}"' for c in table.columns)
@@ -35,7 +40,7 @@ def rows_of_files(table: Table, files: Iterable[str]) -> str:
     by_day = ", hive_partitioning = true, hive_types = {'day': DATE}" if table.by_day else ", hive_partitioning = false"
     return (
         f"select {columns} from (select {typed} where false "  # noqa: S608 - as above; paths are quoted
-        f"union all by name select * from read_parquet([{paths}], union_by_name = true{by_day}))"
+        f"union all by name select * from read_parquet([{paths}], union_by_name = {some_lack_columns}{by_day}))"
     )
 
 
