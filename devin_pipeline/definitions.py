@@ -13,8 +13,10 @@ from devin_pipeline.schedules import (
     daily_refresh,
     days_beside_a_bad_one,
     late_updates,
+    maintain_job,
     refresh_job,
     reports_after_backfill,
+    weekly_maintenance,
 )
 
 
@@ -29,8 +31,8 @@ def pipeline() -> dg.Definitions:
     return dg.Definitions(
         assets=assets,
         asset_checks=[*raw_checks(feeds), *derived_checks()],
-        jobs=[refresh_job],
-        schedules=[daily_refresh()],
+        jobs=[refresh_job, maintain_job],
+        schedules=[daily_refresh(), weekly_maintenance()],
         sensors=[late_updates(), days_beside_a_bad_one(), reports_after_backfill()],
         resources={"devin_api": devin_api_resource(), "lake": lake_resource(day_starts_at_utc_hour())},
         # A process per step costs seconds each, and backfills from the page take this executor too.

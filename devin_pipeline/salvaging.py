@@ -3,8 +3,8 @@
 Raw is history that the API may no longer tell, so a damaged day is never simply read anew. What is kept: every stored
 row that is sound by either reader, and whatever sound rows older versions' files of that day still hold. What is lost:
 rows that only a damaged part held and no older file has; that is, versions and tombstones added by the day's last
-commit, or all of them once the table was vacuumed. A session that is lost so and that the API no longer tells leaves
-the derived tables too. Finding damage does not belong here.
+commit, or all of them once older files were deleted: `maintain` does so after a week, `forget` at once. A session that
+is lost so and that the API no longer tells leaves the derived tables too. Finding damage does not belong here.
 """
 
 from collections.abc import Callable, Iterator, Sequence

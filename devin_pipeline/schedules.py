@@ -1,7 +1,8 @@
-"""When the pipeline runs: one job for everything, the daily schedule, the sensor for late updates.
+"""When the pipeline runs: one job for everything, the daily schedule, the sensor for late updates; and its upkeep.
 
 Two mechanisms keep days fresh, and no third: the schedule reads the newest closed days again every day, the sensor
-finds the older days that changed. Both are on by default for a live lake and off for the demo's.
+finds the older days that changed. A job of its own takes care of the lake's files once a week. All three are on by
+default for a live lake and off for the demo's.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import msgspec
 
 from devin_pipeline.asset_facts import BACKFILL, DEMO, MAKES_REPORTS, TRIGGER, days_not_read
 from devin_pipeline.devin_api import DevinClient, Item, Window
+from devin_pipeline.maintaining import maintain
 from devin_pipeline.partitions import (
     FIRST_TAG,
     LAST_TAG,
@@ -24,11 +26,13 @@ from devin_pipeline.partitions import (
     range_tags,
     start_date,
 )
-from devin_pipeline.resources import ASKED_OF, DevinApiResource, feeds_turned_on, is_demo
+from devin_pipeline.resources import ASKED_OF, DevinApiResource, LakeResource, feeds_turned_on, is_demo
 
 REFRESH = "refresh"
 DAILY_REFRESH = "daily_refresh"
 LATE_UPDATES = "late_updates"
+MAINTAIN = "maintain"
+WEEKLY_MAINTENANCE = "weekly_maintenance"
 
 # Long enough for late analyses, and for the month that finance is closing.
 CLOSED_DAYS_READ_AGAIN = 35
@@ -265,4 +269,39 @@ def reports_after_backfill() -> dg.SensorDefinition:
         target=dg.AssetSelection.groups("reports"),
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=30,
+    )
+
+
+@dg.op(
+    out=dg.Out(dg.Nothing),
+    description="Joins small files, deletes those that no version of the last week names, shortens logs.",
+)
+def tables_and_logs(context: dg.OpExecutionContext, lake: LakeResource) -> None:
+    """What `devin-pipeline maintain` does."""
+    done = maintain(lake.open(), lake.day_starts_at_utc_hour)
+    for each in done.tables:
+        context.log.info(
+            f"{each.table.name}: {each.files_before} files became {each.files}, {each.deleted.files} old ones deleted "
+            f"({each.deleted.bytes} bytes), {each.log_entries} log entries deleted"
+        )
+    if done.left:
+        # Another try would find the same damage.
+        raise dg.Failure("Something was left as it is. " + ". ".join(done.left), allow_retries=False)
+
+
+@dg.job(name=MAINTAIN, description="Keeps the lake's files few and its logs short; changes no row.")
+def maintain_job() -> None:
+    """Not an asset: it makes no table, and a refresh has no use for it."""
+    tables_and_logs()
+
+
+def weekly_maintenance() -> dg.ScheduleDefinition:
+    """On Sundays, half a day away from the daily refresh."""
+    return dg.ScheduleDefinition(
+        name=WEEKLY_MAINTENANCE,
+        job=maintain_job,
+        cron_schedule=f"30 {(day_starts_at_utc_hour() + 12) % 24} * * 0",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING if _on_by_default() else dg.DefaultScheduleStatus.STOPPED,
+        description="Takes care of the lake's files and logs.",
     )

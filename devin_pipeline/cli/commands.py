@@ -431,6 +431,43 @@ def _healing(lake: Lake, verdict: "verification.Verdict", demo: bool) -> list[st
 
 
 @main.command()
+@click.option("--demo", is_flag=True, help="Of the demo's lake.")
+def maintain(demo: bool) -> None:
+    """Join small files, delete those that no version of the last week names, shorten the tables' logs.
+
+    Changes no row, and may run beside anything else. Dagster does the same every Sunday.
+    """
+    from devin_pipeline import maintaining
+    from devin_pipeline.partitions import day_starts_at_utc_hour
+
+    lake = lake_of(demo)
+    say_demo(demo)
+    identity = lake.identity
+    done = maintaining.maintain(lake, identity.day_starts_at_utc_hour if identity else day_starts_at_utc_hour())
+    rows = [
+        {
+            "table": each.table.name,
+            "files_before": each.files_before,
+            "files": each.files,
+            "deleted_files": each.deleted.files,
+            "freed_bytes": each.deleted.bytes,
+            "deleted_log_entries": each.log_entries,
+        }
+        for each in done.tables
+    ]
+    if rows:
+        show(pa.Table.from_pylist(rows), "table")
+    elif not done.left:
+        click.echo(f"No run has written to {lake.uri} yet.", err=True)
+    if done.left:
+        raise Failed(
+            "Something was left as it is",
+            "; ".join(done.left),
+            "`uv run devin-pipeline verify` says what is damaged and what heals it; then run this again",
+        )
+
+
+@main.command()
 @click.option("--user", metavar="ID", help="A user, by the id the API tells.")
 @click.option("--session", metavar="ID", help="A session, and for this session its user.")
 @click.option("--text", is_flag=True, help="All free text of everybody; needs DEVIN_TEXT=none.")

@@ -18,17 +18,21 @@ from devin_pipeline.lake.forgotten import Forgotten, Kind
 from devin_pipeline.lake.identity import LakeIdentity
 from devin_pipeline.lake.lake import Commit, Lake, Rewrite, Snapshot
 from devin_pipeline.lake.log import emptied_entries, files_ever
+from devin_pipeline.lake.maintenance import DamagedDays, Deleted, Left, compact, delete_old_files, shorten_log
 from devin_pipeline.lake.reader import Reader
 from devin_pipeline.lake.soundness import StoredFile, rows_by_arrow, rows_by_duckdb, sound_rows
 
 __all__ = [
     "Commit",
     "Damaged",
+    "DamagedDays",
+    "Deleted",
     "Forgotten",
     "Kind",
     "Lake",
     "LakeError",
     "LakeIdentity",
+    "Left",
     "NotReadOnly",
     "NotWritten",
     "QueryFailed",
@@ -39,10 +43,13 @@ __all__ = [
     "TooManyConflicts",
     "UnusableLocation",
     "WrongLake",
+    "compact",
+    "delete_old_files",
     "emptied_entries",
     "files_ever",
     "rows_by_arrow",
     "rows_by_duckdb",
+    "shorten_log",
     "sound_rows",
     "write_catalog",
 ]

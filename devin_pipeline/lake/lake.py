@@ -381,6 +381,12 @@ class Lake:
             delta.cleanup_metadata()
             delta.alter.set_table_properties({"delta.logRetentionDuration": "interval 30 days"})
 
+    def write_whole(self, snapshot: Snapshot, rows: pa.Table) -> Commit:
+        """Make `rows` all there is of an unpartitioned table, unless another writer was faster since the snapshot."""
+        with suppress(CommitFailedError):
+            return Commit(snapshot.table, self._overwrite(snapshot, rows, None), [])
+        return Commit(snapshot.table, None, [], 1)
+
     def _require_folders(self, lake: Path) -> None:
         # Now, not after everything was read from the API and cannot be stored.
         nearest = next(folder for folder in (lake, *lake.parents) if folder.exists() or folder.is_symlink())

@@ -17,15 +17,16 @@ from devin_pipeline.tables import Table
 _ENTRY = re.compile(r"\d{20}\.json")
 
 
-class _Add(msgspec.Struct, rename="camel"):
+class _File(msgspec.Struct, rename="camel"):
     path: str
-    size: int
-    partition_values: dict[str, str | None]
+    size: int = 0
+    partition_values: dict[str, str | None] = {}
     stats: str | None = None
 
 
 class _Action(msgspec.Struct):
-    add: _Add | None = None
+    add: _File | None = None
+    remove: _File | None = None
 
 
 class _Stats(msgspec.Struct, rename="camel"):
@@ -50,16 +51,24 @@ def emptied_entries(location: str) -> list[str]:
 
 
 def files_ever(location: str, day: date) -> Iterator[StoredFile]:
-    """Every file of a day that some version named and that still lies there, newest version first."""
+    """Every file of a day that some version named and that still lies there, newest version first.
+
+    Of a file whose own entry was cleaned away, only the entry that removed it tells; its number of rows is then 0.
+    """
     filesystem, path = fs.FileSystem.from_uri(location)
     found = filesystem.get_file_info(fs.FileSelector(f"{path}/_delta_log", allow_not_found=True))
+    files: dict[str, StoredFile] = {}
     for entry in sorted((e for e in found if _ENTRY.fullmatch(e.base_name)), key=lambda e: e.base_name, reverse=True):
         with filesystem.open_input_stream(entry.path) as stream:
-            lines = stream.read().splitlines()
-        for line in lines:
-            add = msgspec.json.decode(line, type=_Action).add
-            if add is None or add.partition_values.get("day") != day.isoformat():
-                continue
-            if filesystem.get_file_info(f"{path}/{add.path}").type == fs.FileType.File:
-                rows = msgspec.json.decode(add.stats, type=_Stats).num_records if add.stats else 0
-                yield StoredFile(f"{location}/{add.path}", day, rows, add.size)
+            actions = [msgspec.json.decode(line, type=_Action) for line in stream.read().splitlines()]
+        added = [action.add for action in actions if action.add is not None]
+        removed = [action.remove for action in actions if action.remove is not None]
+        of_day = [file for file in (*added, *removed) if file.partition_values.get("day") == day.isoformat()]
+        for file in of_day:
+            rows = msgspec.json.decode(file.stats, type=_Stats).num_records if file.stats else 0
+            told = StoredFile(f"{location}/{file.path}", day, rows, file.size)
+            if rows or file.path not in files:
+                files[file.path] = told
+    for name, stored in files.items():
+        if filesystem.get_file_info(f"{path}/{name}").type == fs.FileType.File:
+            yield stored

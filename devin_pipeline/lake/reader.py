@@ -128,10 +128,26 @@ class Reader:
 
     @classmethod
     def into_new(cls, file: str) -> Self:
-        """A reader whose `publish` stores views in `file`, a new database that DuckDB 1.0 and later open."""
+        """A reader whose `define` stores views in `file`, a new database that DuckDB 1.0 and later open."""
         reader = cls._apart()
         reader._connection.execute(f"attach {quoted(file)} as catalog (STORAGE_VERSION 'v1.0.0')")
         reader._connection.execute("use catalog")
+        return reader
+
+    @classmethod
+    def of_stored(cls, file: str) -> Self:
+        """A reader of a database that `into_new` made. While it is open, nobody can open `file` to write.
+
+        Raises:
+            duckdb.Error: It is none, is damaged, or is open for writing elsewhere.
+        """
+        reader = cls._apart()
+        try:
+            reader._connection.execute(f"attach {quoted(file)} as catalog (read_only)")
+            reader._connection.execute("use catalog")
+        except duckdb.Error:
+            reader.close()
+            raise
         return reader
 
     @classmethod
@@ -164,17 +180,20 @@ class Reader:
         with _readable():
             return self._connection.sql(query, params=params or {}).to_arrow_table()
 
-    def describe(self, table: Table, notice: str = "") -> None:
-        """Put the table's grain, after a notice, and its columns' descriptions on its view as comments."""
-        self._connection.execute(f'comment on view "{table.name}" is {quoted(notice + table.grain)}')
-        for column in table.columns:
-            self._connection.execute(
-                f'comment on column "{table.name}"."{column.name}" is {quoted(column.description)}'
-            )
+    def define(self, statements: Iterable[str]) -> None:
+        """Run statements that make and describe something in the database of `into_new`, all of them or none.
 
-    def publish(self, name: str, query: str) -> None:
-        """Store a view in the database of `into_new`."""
-        self._connection.execute(f'create view "{name}" as {query}')
+        Raises:
+            duckdb.Error: What a view reads cannot be read, or the disk is full or broken.
+        """
+        self._connection.begin()
+        try:
+            for statement in statements:
+                self._connection.execute(statement)
+        except duckdb.Error:
+            self._connection.rollback()
+            raise
+        self._connection.commit()
 
     def store(self) -> None:
         """Write to its end the database of `into_new`. Left to `close`, an error of the disk would go unnoticed.

@@ -70,6 +70,8 @@ def _duckdb_catalog() -> dg.AssetsDefinition:
                     "Run `devin-pipeline verify`"
                 )
             views = len(ALL_TABLES) - len(left_out)
-            context.add_asset_metadata({"views": views, "left_out": left_out, "dagster/uri": str(made.file)})
+            context.add_asset_metadata(
+                {"views": views, "left_out": left_out, "changed": made.changed, "dagster/uri": str(made.file)}
+            )
 
     return duckdb_catalog

@@ -23,6 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from devin_pipeline.devin_api import DevinClient, Window
 from devin_pipeline.emulator import EmulatorServer, Enterprise, FaultScript
 from devin_pipeline.lake import Lake
+from devin_pipeline.maintaining import maintain
 from devin_pipeline.partitions import starts_at
 from devin_pipeline.raw.landing import land
 from devin_pipeline.resources import ASKED_OF, feeds_turned_on
@@ -141,6 +142,10 @@ class AnyOrder(RuleBasedStateMachine):
     def vacuum(self) -> None:
         for table in ALL_TABLES:
             self.stage.lake.purge(table)
+
+    @rule()
+    def maintain(self) -> None:
+        maintain(self.stage.lake, 8)
 
     @rule(seed=SEEDS, rate=st.sampled_from([0.1, 0.3, 0.6]))
     def arm_faults(self, seed: int, rate: float) -> None:

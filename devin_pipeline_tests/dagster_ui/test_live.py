@@ -32,7 +32,8 @@ def test_the_daemon_finds_the_one_code_location_with_everything_switched_on(live
     states = {each["name"]: each["sensorState"]["status"] for each in repository["sensors"]}
     states |= {each["name"]: each["scheduleState"]["status"] for each in repository["schedules"]}
     assert states == dict.fromkeys(
-        ("late_updates", "days_beside_a_bad_one", "reports_after_backfill", "daily_refresh"), "RUNNING"
+        ("late_updates", "days_beside_a_bad_one", "reports_after_backfill", "daily_refresh", "weekly_maintenance"),
+        "RUNNING",
     )
 
 
@@ -53,7 +54,8 @@ def test_the_doctor_finds_the_daemon_alive_and_everything_switched_on(live: Live
     checks = {(each["name"], each["subject"]): each for each in json.loads(told.stdout.splitlines()[-1])["checks"]}
     on = {subject: each["found"] for (name, subject), each in checks.items() if name in ("schedule", "sensor")}
     assert on == dict.fromkeys(
-        ("late_updates", "days_beside_a_bad_one", "reports_after_backfill", "daily_refresh"), "it is on"
+        ("late_updates", "days_beside_a_bad_one", "reports_after_backfill", "daily_refresh", "weekly_maintenance"),
+        "it is on",
     )
     assert checks["daemon", ""]["outcome"] == "ok"
     assert checks["last run", ""]["outcome"] == "ok"

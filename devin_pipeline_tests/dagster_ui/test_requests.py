@@ -12,7 +12,7 @@ import pytest
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.resources import devin_api_resource
-from devin_pipeline.schedules import daily_refresh, late_updates
+from devin_pipeline.schedules import daily_refresh, late_updates, weekly_maintenance
 from devin_pipeline_tests.dagster_ui.running import FIRST, HOUR, LAST, REPORTS, days_ago, span
 from devin_pipeline_tests.devin_api.scripted import Session, honest_v3, serving
 
@@ -197,12 +197,24 @@ def test_without_a_key_schedule_and_sensor_skip_and_say_why(
 
 @pytest.mark.usefixtures("settings")
 @pytest.mark.parametrize(("demo", "expected"), [("0", "RUNNING"), ("1", "STOPPED")])
-def test_schedule_and_sensor_are_on_by_default_for_a_live_lake_and_off_for_the_demos(
+def test_schedules_and_sensor_are_on_by_default_for_a_live_lake_and_off_for_the_demos(
     demo: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEVIN_PIPELINE_DEMO", demo)
     assert daily_refresh().default_status.value == expected
     assert late_updates().default_status.value == expected
+    assert weekly_maintenance().default_status.value == expected
+
+
+@pytest.mark.usefixtures("settings")
+@pytest.mark.parametrize(("hour", "cron"), [("8", "30 20 * * 0"), ("13", "30 1 * * 0")])
+def test_the_lake_is_maintained_every_sunday_half_a_day_away_from_the_refresh(
+    hour: str, cron: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEVIN_DAY_STARTS_AT_UTC_HOUR", hour)
+    (schedule,) = [each for each in pipeline().schedules or () if each.name == "weekly_maintenance"]
+    assert isinstance(schedule, dg.ScheduleDefinition)
+    assert (schedule.cron_schedule, schedule.execution_timezone, schedule.job_name) == (cron, "UTC", "maintain")
 
 
 @pytest.mark.usefixtures("settings")

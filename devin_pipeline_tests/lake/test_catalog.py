@@ -1,7 +1,9 @@
 """`devin.duckdb`, opened as the duckdb CLI or a BI tool would."""
 
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,7 +44,7 @@ def test_every_table_is_a_view_with_its_grain_and_columns_described(lake: Lake) 
     lake.claim(LakeIdentity("live", "api.devin.ai", "enterprise", 8))
     fill(lake, "a")
     file = Path(lake.uri) / "devin.duckdb"
-    assert write_catalog(lake) == (file, [])
+    assert write_catalog(lake) == (file, [], True)
     with duckdb.connect(str(file), read_only=True) as connection:
         assert ids(connection) == ["a"]
     with opened(lake) as connection:
@@ -83,7 +85,8 @@ def test_a_slow_run_does_not_put_older_views_over_those_of_a_faster_one(lake: La
         def snapshot(self, table: Table) -> Snapshot:
             read = super().snapshot(table)
             self.looks += table == SESSIONS
-            if table == SESSIONS and self.looks == 2:
+            # The first look finds that the file is to be written, the second is the one that it is made of.
+            if table == SESSIONS and self.looks == 3:
                 fill(lake, "new")
                 write_catalog(lake)
             return read
@@ -104,6 +107,98 @@ def test_a_damaged_table_is_left_out_and_holds_no_other_back(lake: Lake) -> None
         assert connection.sql("select count(*) from acu_weekly").fetchall() == [(1,)]
         with pytest.raises(duckdb.CatalogException):
             ids(connection)
+
+
+def test_a_table_that_was_left_out_gets_its_view_once_its_file_is_back(lake: Lake) -> None:
+    fill(lake, "a")
+    file = Path(lake.snapshot(SESSIONS).files()[0])
+    whole = file.read_bytes()
+    file.unlink()
+    catalog = Path(lake.uri) / "devin.duckdb"
+    for _ in range(2):
+        assert write_catalog(lake) == (catalog, [SESSIONS], True)
+    file.write_bytes(whole)
+    assert write_catalog(lake) == (catalog, [], True)
+    with opened(lake) as connection:
+        assert ids(connection) == ["a"]
+
+
+def test_nothing_is_written_when_no_table_changed(lake: Lake) -> None:
+    fill(lake, "a")
+    made = write_catalog(lake)
+    assert made is not None
+
+    def stored() -> list[tuple[str, int, int]]:
+        found = [(path, path.stat()) for path in [Path(lake.uri), *Path(lake.uri).rglob("*")]]
+        return sorted((str(path), told.st_ino, told.st_mtime_ns) for path, told in found)
+
+    before = stored()
+    assert write_catalog(lake) == (made.file, [], False)
+    assert stored() == before
+    fill(lake, "b")
+    assert write_catalog(lake) == (made.file, [], True)
+    # As much changes when the lake turns out to be a demo's.
+    lake.claim(LakeIdentity("demo", "localhost", "enterprise", 8))
+    assert write_catalog(lake) == (made.file, [], True)
+
+
+def foreign(file: Path) -> None:
+    file.unlink()
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("create table sessions as select 'somebody' as session_id")
+
+
+def older(file: Path) -> None:
+    """As made before the file told what it was made of: the same views, no digest."""
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("drop macro made_of")
+
+
+def flipped(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[content.index(b"sessions")] ^= 1
+    file.write_bytes(content)
+
+
+def linked(file: Path) -> None:
+    file.symlink_to(file.rename(file.with_name("elsewhere.duckdb")))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        Path.unlink,
+        lambda file: file.write_bytes(b""),
+        lambda file: os.truncate(file, 100_000),
+        flipped,
+        foreign,
+        older,
+        linked,
+    ],
+    ids=["gone", "empty", "cut short", "flipped", "foreign", "older", "a link"],
+)
+def test_a_file_that_is_not_what_was_written_is_written_anew_though_no_table_changed(
+    lake: Lake, spoil: Callable[[Path], object]
+) -> None:
+    fill(lake, "a")
+    made = write_catalog(lake)
+    assert made is not None
+    spoil(made.file)
+    assert write_catalog(lake) == (made.file, [], True)
+    assert write_catalog(lake) == (made.file, [], False)
+    assert not made.file.is_symlink()
+    with opened(lake) as connection:
+        assert ids(connection) == ["a"]
+
+
+def test_the_look_at_the_file_leaves_no_lock_on_it(lake: Lake) -> None:
+    write_catalog(lake)
+    made = write_catalog(lake)
+    assert made is not None
+    assert not made.changed
+    # In another process: locks do not hold against one's own.
+    writing = "import duckdb, sys; duckdb.connect(sys.argv[1]).execute('create table t as select 1')"
+    subprocess.run([sys.executable, "-c", writing, str(made.file)], check=True)
 
 
 def test_a_demo_lake_says_so_on_every_view(lake: Lake) -> None:

@@ -1,0 +1,174 @@
+"""Keeps a table as quick to read as when it was new: its files joined, old ones deleted, its log short.
+
+Nothing here changes a row of the newest version. When it is done, and for which tables, does not belong here.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
+from typing import NamedTuple
+
+import pyarrow as pa
+from pyarrow import fs
+
+from devin_pipeline.lake.errors import Damaged, written
+from devin_pipeline.lake.lake import Lake, Rewrite, Snapshot
+from devin_pipeline.lake.soundness import StoredFile, sound_rows
+from devin_pipeline.tables import Table
+
+DamagedDays = Callable[[Snapshot, Sequence[date]], Mapping[date, str]]
+"""Which of some days are not sound, and why; of a raw table, by its rows too."""
+
+# Delta cuts what it writes at 100 MB, so a large day has several files. It never leaves two of less than half of that.
+_SMALL_BYTES = 50_000_000
+_BYTES_OF_A_COMMIT = 64_000_000
+
+
+class Left(NamedTuple):
+    """What was left as it is: a day, or a whole table (None), and why."""
+
+    day: date | None
+    why: str
+
+
+class Deleted(NamedTuple):
+    """Files that were deleted, and their bytes."""
+
+    files: int
+    bytes: int
+
+
+def compact(lake: Lake, table: Table, damaged_days: DamagedDays) -> list[Left]:
+    """Join the small files of each day, or of an unpartitioned table, to one with its rows in key order.
+
+    What is one file, or large files, is not touched: without others there is no commit. What is damaged is not
+    rewritten, since a file that was damaged would become one that looks sound.
+
+    Args:
+        lake: The lake.
+        table: The table.
+        damaged_days: Says what is wrong beyond what its files show.
+
+    Returns:
+        What was left in several files because it is damaged.
+
+    Raises:
+        Damaged: The table's log cannot be read.
+        TooManyConflicts: Other runs wrote the same days six times in a row.
+        NotWritten: The disk is full, read-only or broken.
+    """
+    if not table.by_day:
+        return _compact_whole(lake, lake.snapshot(table))
+    left: list[Left] = []
+    for days in _in_commits(_in_small_files(lake.snapshot(table))):
+        told: list[Left] = []
+
+        def joined(snapshot: Snapshot, days: Sequence[date] = days, told: list[Left] = told) -> Rewrite | None:
+            told.clear()
+            split = [day for day in days if day in _in_small_files(snapshot)]
+            damaged = damaged_days(snapshot, split) if split else {}
+            rows: dict[date, pa.Table] = {}
+            for day in split:
+                if day in damaged:
+                    told.append(Left(day, damaged[day]))
+                    continue
+                try:
+                    rows[day] = _rows_in_order(table, [file for file in snapshot.stored_files() if file.day == day])
+                except Damaged as error:
+                    told.append(Left(day, error.why))
+            return Rewrite(list(rows), pa.concat_tables(rows.values())) if rows else None
+
+        lake.rewrite(table, joined)
+        left += told
+    return left
+
+
+def delete_old_files(lake: Lake, table: Table) -> Deleted:
+    """Delete the files that no version of the last seven days names, and what killed writers left that long ago.
+
+    Raises:
+        Damaged: The table's log cannot be read.
+        NotWritten: The disk is full, read-only or broken.
+    """
+    delta = lake.snapshot(table).delta
+    if delta is None:
+        return Deleted(0, 0)
+    with written(table.name):
+        # Asked first: Delta names files it has deleted until its log forgets them, and would log that each time.
+        filesystem, path = fs.FileSystem.from_uri(lake.location(table))
+        old = filesystem.get_file_info([f"{path}/{name}" for name in delta.vacuum(full=True)])
+        there = [file for file in old if file.type == fs.FileType.File]
+        if there:
+            delta.vacuum(full=True, dry_run=False)
+    return Deleted(len(there), sum(file.size for file in there))
+
+
+def shorten_log(lake: Lake, table: Table) -> int:
+    """Sum up a table's log in a checkpoint, and delete the entries that are older than thirty days and in one.
+
+    Returns:
+        How many entries were deleted.
+
+    Raises:
+        Damaged: The table's log cannot be read.
+        NotWritten: The disk is full, read-only or broken.
+    """
+    delta = lake.snapshot(table).delta
+    if delta is None:
+        return 0
+    before = _entries(lake, table)
+    with written(table.name):
+        # Writes nothing when there is one of this version.
+        delta.create_checkpoint()
+        delta.cleanup_metadata()
+    return len(before - _entries(lake, table))
+
+
+def _compact_whole(lake: Lake, snapshot: Snapshot) -> list[Left]:
+    if not _in_small_files(snapshot):
+        return []
+    try:
+        rows = _rows_in_order(snapshot.table, snapshot.stored_files())
+    except Damaged as error:
+        return [Left(None, error.why)]
+    # Who was faster has written it whole.
+    lake.write_whole(snapshot, rows)
+    return []
+
+
+def _in_small_files(snapshot: Snapshot) -> dict[date | None, int]:
+    """The days (None: an unpartitioned table) with more than one small file, and the bytes of all their files."""
+    files: dict[date | None, list[StoredFile]] = {}
+    for file in snapshot.stored_files():
+        files.setdefault(file.day, []).append(file)
+    return {
+        day: sum(file.size for file in of_day)
+        for day, of_day in files.items()
+        if sum(file.size < _SMALL_BYTES for file in of_day) > 1
+    }
+
+
+def _in_commits(sizes: Mapping[date | None, int]) -> Iterator[list[date]]:
+    """The days in groups of so many bytes that memory holds their rows."""
+    days: list[date] = []
+    size = 0
+    for day in sizes:
+        if day is None:
+            continue
+        if days and size + sizes[day] > _BYTES_OF_A_COMMIT:
+            yield days
+            days, size = [], 0
+        days.append(day)
+        size += sizes[day]
+    if days:
+        yield days
+
+
+def _rows_in_order(table: Table, files: Sequence[StoredFile]) -> pa.Table:
+    rows = pa.concat_tables(sound_rows(table, file) for file in files)
+    return rows.sort_by([(name, "ascending") for name in table.key])
+
+
+def _entries(lake: Lake, table: Table) -> set[str]:
+    filesystem, path = fs.FileSystem.from_uri(lake.location(table))
+    found = filesystem.get_file_info(fs.FileSelector(f"{path}/_delta_log"))
+    return {file.base_name for file in found if file.base_name.endswith(".json")}

@@ -1,0 +1,98 @@
+"""The weekly care for a lake: small files joined, old ones deleted, logs shortened; no row changes.
+
+What each of these does to a table is known to `lake.maintenance`. This knows for which tables, in which order, and
+what else must hold: a raw row is looked at as `verify` does before it is written again, and `devin.duckdb` names the
+newest files before older ones go.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from devin_pipeline.lake import (
+    DamagedDays,
+    Deleted,
+    Lake,
+    LakeError,
+    Snapshot,
+    compact,
+    delete_old_files,
+    shorten_log,
+    write_catalog,
+)
+from devin_pipeline.raw.soundness import damaged_days
+from devin_pipeline.tables import ALL_TABLES, Table
+
+
+@dataclass(frozen=True)
+class Maintained:
+    """What was done to a table.
+
+    Attributes:
+        table: The table.
+        files_before: How many files its newest version had.
+        files: How many it has now.
+        deleted: The old files that are gone.
+        log_entries: How many entries of its log are gone.
+    """
+
+    table: Table
+    files_before: int
+    files: int
+    deleted: Deleted
+    log_entries: int
+
+
+@dataclass(frozen=True)
+class Maintenance:
+    """What was done to each table that has been written, and what was left as it is, in words."""
+
+    tables: Sequence[Maintained]
+    left: Sequence[str]
+
+
+def maintain(lake: Lake, hour: int) -> Maintenance:
+    """Join small files, delete those that no version of the last week names, shorten logs.
+
+    A run may write meanwhile: who is slower plans again, and a table that is never at rest is left for the next time.
+
+    Args:
+        lake: The lake.
+        hour: Hour of the UTC day at which a billing day starts.
+    """
+    left: list[str] = []
+    files_before: dict[Table, int] = {}
+    for table in ALL_TABLES:
+        try:
+            snapshot = lake.snapshot(table)
+            if snapshot.version is not None:
+                files_before[table] = len(snapshot.files())
+                left += [_words(table, day, why) for day, why in compact(lake, table, _damaged_days(table, hour))]
+        except LakeError as error:
+            left.append(f"{error.what}: {error.why}")
+    if not files_before:
+        return Maintenance([], left)
+    try:
+        write_catalog(lake)
+    except LakeError as error:
+        left.append(f"{error.what}: {error.why}; old files stay, since devin.duckdb may read them")
+        return Maintenance([], left)
+    done = []
+    for table, before in files_before.items():
+        try:
+            deleted, entries = delete_old_files(lake, table), shorten_log(lake, table)
+            done.append(Maintained(table, before, len(lake.snapshot(table).files()), deleted, entries))
+        except LakeError as error:
+            left.append(f"{error.what}: {error.why}")
+    return Maintenance(done, left)
+
+
+def _damaged_days(table: Table, hour: int) -> DamagedDays:
+    def found(snapshot: Snapshot, days: Sequence[date]) -> Mapping[date, str]:
+        return damaged_days(snapshot, days, hour) if table.layer == "raw" else {}
+
+    return found
+
+
+def _words(table: Table, day: date | None, why: str) -> str:
+    return f"{table.name}{f' {day}' if day else ''} stays in several files, because it is damaged: {why}"
