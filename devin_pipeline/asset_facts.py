@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 
 from devin_pipeline.lake import Commit, Lake
 from devin_pipeline.partitions import starts_at
@@ -97,13 +96,14 @@ def report_days(
         )
 
 
-def acus_of_days(days: Iterable[date], rows: pa.Table) -> dict[date, dict[str, Decimal]]:
-    """The ACUs in a table's rows per day, for a table that has them; nothing per day for others."""
-    column = next((name for name in ("acus", "acus_split", "acus_share") if name in rows.column_names), None)
+def acus_of_days(lake: Lake, table: Table, days: Sequence[date]) -> dict[date, dict[str, Decimal]]:
+    """The ACUs a table holds per day, if it has them; nothing per day otherwise."""
+    column = next((name for name in ("acus", "acus_split", "acus_share") if name in table.column_names), None)
     if column is None:
         return {day: {} for day in days}
-    sums = rows.group_by("day").aggregate([(column, "sum")]).to_pylist()
-    acus = {row["day"]: row[f"{column}_sum"] or Decimal(0) for row in sums}
+    with lake.connect([table], days=days) as reader:
+        sums = reader.rows(f'select day, sum({column}) as acus from "{table.name}" group by day').to_pylist()  # noqa: S608 - our own names
+    acus = {row["day"]: row["acus"] or Decimal(0) for row in sums}
     return {day: {"acus": acus.get(day, Decimal(0))} for day in days}
 
 

@@ -77,11 +77,12 @@ class Verdict:
         return not self.findings and not self.unjudged
 
     def damaged_days(self) -> dict[date, bool]:
-        """The days that a backfill heals, each with whether raw is damaged, so that it must be salvaged first."""
+        """The days that a backfill heals, each with whether it must repair: raw is damaged, or what seems made is wrong."""
         days: dict[date, bool] = {}
         for finding in self.findings:
             if finding.day is not None:
-                days[finding.day] = days.get(finding.day, False) or finding.table.layer == "raw"
+                must_repair = finding.table.layer == "raw" or finding.path is None
+                days[finding.day] = days.get(finding.day, False) or must_repair
         return days
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from devin_pipeline import verification
     from devin_pipeline.doctor import Finding, Outcome
 
-_DAYS_PER_RUN = 31
+_DAYS_PER_RUN = 366
 
 
 @click.group(cls=Commands)
@@ -178,7 +178,9 @@ def _salvage(days: Sequence[date]) -> None:
     from devin_pipeline.salvaging import salvage
 
     hour = day_starts_at_utc_hour()
-    salvaged = salvage(lake_resource(hour).open(), days, hour, keeps_text=keeps_text())
+    lake = lake_resource(hour).open()
+    lake.forget_made()
+    salvaged = salvage(lake, days, hour, keeps_text=keeps_text())
     for each in salvaged:
         click.echo(
             f"{each.table.name} {each.day}: {each.kept} rows kept, {each.brought_back} brought back from older files, "
@@ -425,7 +427,7 @@ def _healing(lake: Lake, verdict: "verification.Verdict", demo: bool) -> list[st
     commands = [
         f"uv run devin-pipeline backfill --from {some[0]} --to {some[-1]}" + (" --repair" if repair else "")
         for repair in (True, False)
-        for some in contiguous(day for day, is_raw in days.items() if is_raw == repair)
+        for some in contiguous(day for day, must_repair in days.items() if must_repair == repair)
     ]
     return [*dict.fromkeys(by_hand), *commands]
 

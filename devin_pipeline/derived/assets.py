@@ -34,8 +34,9 @@ def _session_tables(billing_days: dg.PartitionsDefinition[str]) -> dg.AssetsDefi
         days = days_of(context)
         selected = [table for table in SESSION_TABLES if dg.AssetKey(table.name) in context.selected_asset_keys]
 
-        for table, rows in publish_session_tables(opened, days, lake.day_starts_at_utc_hour, selected).items():
-            report_days(context, opened, table, acus_of_days(days, rows))
+        publish_session_tables(opened, days, lake.day_starts_at_utc_hour, selected)
+        for table in selected:
+            report_days(context, opened, table, acus_of_days(opened, table, days))
             yield dg.MaterializeResult(asset_key=table.name)
 
     return session_tables
@@ -52,7 +53,7 @@ def _rollup(table: Table, billing_days: dg.PartitionsDefinition[str]) -> dg.Asse
         opened = lake.open()
         days = days_of(context)
 
-        rows = publish_rollup(opened, table, days, lake.day_starts_at_utc_hour)
-        report_days(context, opened, table, acus_of_days(days, rows))
+        publish_rollup(opened, table, days, lake.day_starts_at_utc_hour)
+        report_days(context, opened, table, acus_of_days(opened, table, days))
 
     return rollup

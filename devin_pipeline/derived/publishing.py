@@ -1,19 +1,25 @@
-"""Makes the tables of this room for some days and commits them, again if their inputs move meanwhile. No Dagster."""
+"""Makes the tables of this room for some days and commits them, again if their inputs move meanwhile. No Dagster.
 
-from collections.abc import Sequence
+Days whose inputs are as they were when they were made are left alone.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 
 import pyarrow as pa
 
-from devin_pipeline.derived.queries import INPUTS, pass_gate, select, tell_sessions
-from devin_pipeline.lake import Lake
+from devin_pipeline.derived.queries import INPUTS, pass_gate, recipe, select, tell_sessions
+from devin_pipeline.lake import Lake, Reader
 from devin_pipeline.tables import RAW_SESSION_TABLES, SESSION_TABLES, SESSIONS, TABLES, Table
+
+# What is read at once, in bytes as stored: a range is made in parts of this size, so that memory does not grow with it.
+_BYTES_AT_ONCE = 48 * 2**20
 
 
 def publish_session_tables(
     lake: Lake, days: Sequence[date], hour: int, tables: Sequence[Table] = SESSION_TABLES
-) -> dict[Table, pa.Table]:
-    """Make session tables anew from what raw holds of `days`, and give their rows.
+) -> list[date]:
+    """Make session tables anew from what raw holds of `days`, and give the days that were made.
 
     Args:
         lake: Where.
@@ -22,24 +28,21 @@ def publish_session_tables(
         tables: The session tables to make; their payloads are parsed once for all of them.
 
     Raises:
-        GateClosed: What was made contradicts raw; no table was written.
+        GateClosed: What was made contradicts raw; none of these days was written.
     """
 
-    def make() -> dict[Table, pa.Table]:
-        with lake.connect(RAW_SESSION_TABLES, days=days) as reader:
-            tell_sessions(reader, days)
-            made = {table: select(reader, table, days) for table in tables}
-            if SESSIONS in made:
-                pass_gate(reader, SESSIONS, made[SESSIONS], hour)
-        for table, rows in made.items():
-            lake.replace_days(table, days, rows)
+    def make(reader: Reader, some: Sequence[date]) -> dict[Table, pa.Table]:
+        tell_sessions(reader, some)
+        made = {table: select(reader, table, some) for table in tables}
+        if SESSIONS in made:
+            pass_gate(reader, SESSIONS, made[SESSIONS], hour)
         return made
 
-    return lake.while_inputs_move(RAW_SESSION_TABLES, days, make)
+    return _publish(lake, tables, RAW_SESSION_TABLES, days, hour, make)
 
 
-def publish_rollup(lake: Lake, table: Table, days: Sequence[date], hour: int) -> pa.Table:
-    """Make a rollup anew from what the session tables hold of `days`, and give its rows.
+def publish_rollup(lake: Lake, table: Table, days: Sequence[date], hour: int) -> list[date]:
+    """Make a rollup anew from what the session tables hold of `days`, and give the days that were made.
 
     Args:
         lake: Where.
@@ -48,15 +51,55 @@ def publish_rollup(lake: Lake, table: Table, days: Sequence[date], hour: int) ->
         hour: Hour of the UTC day at which a billing day starts.
 
     Raises:
-        GateClosed: It does not add up to its sessions; it was not written.
+        GateClosed: It does not add up to its sessions; none of these days was written.
     """
-    inputs = [TABLES[name] for name in INPUTS[table.name]]
 
-    def make() -> pa.Table:
-        with lake.connect(inputs, days=days) as reader:
-            made = select(reader, table, days)
-            pass_gate(reader, table, made, hour)
-        lake.replace_days(table, days, made)
-        return made
+    def make(reader: Reader, some: Sequence[date]) -> dict[Table, pa.Table]:
+        made = select(reader, table, some)
+        pass_gate(reader, table, made, hour)
+        return {table: made}
 
-    return lake.while_inputs_move(inputs, days, make)
+    return _publish(lake, [table], [TABLES[name] for name in INPUTS[table.name]], days, hour, make)
+
+
+def _publish(
+    lake: Lake,
+    tables: Sequence[Table],
+    inputs: Sequence[Table],
+    days: Sequence[date],
+    hour: int,
+    make: Callable[[Reader, Sequence[date]], dict[Table, pa.Table]],
+) -> list[date]:
+    def make_all() -> list[date]:
+        made_of = lake.inputs(recipe(hour), inputs, days)
+        to_make = {day for table in tables for day in lake.not_made(table, made_of) if day is not None}
+        for some in _parts(lake, inputs, sorted(to_make)):
+            with lake.connect(inputs, days=some) as reader:
+                made = make(reader, some)
+            for table, rows in made.items():
+                lake.replace_days(table, some, rows)
+        if to_make:
+            for table in tables:
+                lake.remember_made(table, {day: made_of[day] for day in to_make})
+        return sorted(to_make)
+
+    return lake.while_inputs_move(inputs, days, make_all)
+
+
+def _parts(lake: Lake, inputs: Sequence[Table], days: Sequence[date]) -> Iterable[list[date]]:
+    """The days in parts that each hold about `_BYTES_AT_ONCE` of the inputs, a day at least."""
+    sizes = dict.fromkeys(days, 0)
+    for table in inputs:
+        for file in lake.snapshot(table).stored_files():
+            if file.day in sizes:
+                sizes[file.day] += file.size
+    part: list[date] = []
+    held = 0
+    for day in days:
+        if part and held + sizes[day] > _BYTES_AT_ONCE:
+            yield part
+            part, held = [], 0
+        part.append(day)
+        held += sizes[day]
+    if part:
+        yield part

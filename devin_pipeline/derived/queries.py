@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from devin_pipeline import tables as tables_room
 from devin_pipeline.lake import Reader
+from devin_pipeline.lake import recipe as lake_recipe
 from devin_pipeline.tables import Table
 
 INPUTS = {
@@ -22,6 +24,12 @@ INPUTS = {
 # json.loads joins the pairs, so what is left of them stands alone.
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _MENDED = pa.schema([("feed", pa.string()), ("session_id", pa.string()), ("payload", pa.string())])
+
+
+def recipe(hour: int) -> str:
+    """A digest of all that the tables of this room follow from but their inputs."""
+    here, tables = Path(__file__).parent, Path(tables_room.__file__).parent
+    return lake_recipe(*here.rglob("*.sql"), Path(__file__), *tables.glob("*.py"), settings=hour)
 
 
 def select(reader: Reader, table: Table, days: Sequence[date]) -> pa.Table:

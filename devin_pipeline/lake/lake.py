@@ -17,10 +17,12 @@ from deltalake import ColumnProperties, DeltaTable, WriterProperties, write_delt
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from pyarrow import fs
 
+from devin_pipeline.lake import made_of
 from devin_pipeline.lake.errors import Damaged, TooManyConflicts, UnusableLocation, written
 from devin_pipeline.lake.forgotten import Forgotten, Kind, read_forgotten, remember_to_forget
 from devin_pipeline.lake.identity import LakeIdentity, claim, read_identity, require_identity
 from devin_pipeline.lake.log import broken_log
+from devin_pipeline.lake.made_of import Inputs
 from devin_pipeline.lake.reader import Reader, rows_of_files, tables_in
 from devin_pipeline.lake.soundness import StoredFile, rows_by_arrow
 from devin_pipeline.tables import ALL_TABLES, Table
@@ -105,6 +107,13 @@ class Snapshot:
             rows: Rows of those days, in the table's schema.
             days: The days to look at.
         """
+        held = {file.day for file in self.stored_files() if file.day in days}
+        if len(held) < len(days):
+            # Nothing is stored of the others: there is nothing to compare.
+            new = rows.filter(pc.invert(pc.is_in(rows.column("day"), pa.array(held, pa.date32()))))
+            compared = sorted(day for day in held if day)
+            others = self.days_other_than(_of_days(rows, compared), compared) if compared else set()
+            return others | set(pc.unique(new.column("day")).to_pylist())
         try:
             with Reader() as reader:
                 reader.give("new", rows)
@@ -113,9 +122,9 @@ class Snapshot:
         except Damaged:
             if len(days) == 1:
                 return set(days)
-            return set().union(*(self.days_other_than(_of_day(rows, day), [day]) for day in days))
+            return set().union(*(self.days_other_than(_of_days(rows, [day]), [day]) for day in days))
         files = [file for file in self.stored_files() if file.day in days and file.day not in others]
-        return others | {file.day for file in files if file.day and not self._holds(_of_day(rows, file.day), file.day)}
+        return others | {f.day for f in files if f.day and not self._holds(_of_days(rows, [f.day]), f.day)}
 
     def holds(self, rows: pa.Table) -> bool:
         """True when an unpartitioned table is just these rows, in key order, and its files are sound."""
@@ -292,6 +301,32 @@ class Lake:
             "Run it again when they are done",
         )
 
+    def inputs(self, recipe: str, tables: Sequence[Table], days: Sequence[date] | None) -> Inputs:
+        """A digest of what each of some days is made of; with None, of what a whole table is made of.
+
+        Args:
+            recipe: Whatever else the outcome follows from: queries, settings.
+            tables: The tables that are read.
+            days: The days.
+        """
+        return made_of.digest_of(recipe, [self.snapshot(table).stored_files() for table in tables], days)
+
+    def not_made(self, table: Table, inputs: Inputs) -> list[date | None]:
+        """The days of `inputs` that do not soundly hold what was made of just these inputs."""
+        return made_of.not_made(self.uri, table.name, self.snapshot(table).stored_files(), inputs)
+
+    def remember_made(self, table: Table, inputs: Inputs) -> None:
+        """Note, after a commit, what the days of `inputs` were made of, so that they are not made again.
+
+        Raises:
+            NotWritten: The disk is full, read-only or broken.
+        """
+        made_of.remember(self.uri, table.name, self.snapshot(table).stored_files(), inputs)
+
+    def forget_made(self) -> None:
+        """Have everything made anew by the next run over it, and compared with what is stored."""
+        made_of.forget(self.uri)
+
     def rewrite(self, table: Table, plan: Callable[[Snapshot], Rewrite | None]) -> Commit:
         """Commit what `plan` makes of the newest snapshot, planning again when another writer was faster.
 
@@ -340,8 +375,7 @@ class Lake:
 
         def changed_days(snapshot: Snapshot) -> Rewrite | None:
             changed = sorted(snapshot.days_other_than(rows, days))
-            kept = rows.filter(pc.is_in(rows.column("day"), pa.array(changed, pa.date32())))
-            return Rewrite(changed, _in_order(table, kept)) if changed else None
+            return Rewrite(changed, _in_order(table, _of_days(rows, changed))) if changed else None
 
         return self.rewrite(table, changed_days)
 
@@ -470,8 +504,8 @@ def _holds_files(location: str) -> bool:
     return any(file.base_name.startswith("day=") or file.base_name.endswith(".parquet") for file in found)
 
 
-def _of_day(rows: pa.Table, day: date) -> pa.Table:
-    return rows.filter(pc.equal(rows.column("day"), pa.scalar(day, pa.date32())))
+def _of_days(rows: pa.Table, days: Sequence[date]) -> pa.Table:
+    return rows.filter(pc.is_in(rows.column("day"), pa.array(days, pa.date32())))
 
 
 def _in_order(table: Table, rows: pa.Table) -> pa.Table:

@@ -1,7 +1,10 @@
-"""Makes a report anew and commits it, again if its inputs move meanwhile. No Dagster."""
+"""Makes a report anew and commits it, again if its inputs move meanwhile. No Dagster.
+
+A report whose inputs are as they were when it was made is left alone.
+"""
 
 from devin_pipeline.lake import Commit, Lake
-from devin_pipeline.reports.queries import INPUTS, select
+from devin_pipeline.reports.queries import INPUTS, recipe, select
 from devin_pipeline.tables import TABLES, Table
 
 
@@ -10,8 +13,13 @@ def publish_report(lake: Lake, table: Table) -> Commit:
     inputs = [TABLES[name] for name in INPUTS[table.name]]
 
     def make() -> Commit:
+        made_of = lake.inputs(recipe(table), inputs, None)
+        if not lake.not_made(table, made_of):
+            return Commit(table, None, [])
         with lake.connect(inputs) as reader:
             rows = select(reader, table)
-        return lake.replace_all(table, rows)
+        commit = lake.replace_all(table, rows)
+        lake.remember_made(table, made_of)
+        return commit
 
     return lake.while_inputs_move(inputs, None, make)

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from devin_pipeline import tables as tables_room
 from devin_pipeline.lake import Reader
+from devin_pipeline.lake import recipe as lake_recipe
 from devin_pipeline.tables import Table
 
 INPUTS = {
@@ -15,6 +17,12 @@ INPUTS = {
 }
 
 
+def recipe(table: Table) -> str:
+    """A digest of all that a report follows from but its inputs."""
+    tables = Path(tables_room.__file__).parent
+    return lake_recipe(_query_file(table), Path(__file__), *tables.glob("*.py"))
+
+
 def select(reader: Reader, table: Table) -> pa.Table:
     """The rows of a report, in its schema and key order.
 
@@ -22,5 +30,8 @@ def select(reader: Reader, table: Table) -> pa.Table:
         reader: Holds the report's INPUTS under their table names.
         table: The report.
     """
-    query = (Path(__file__).parent / f"{table.name}.sql").read_text()
-    return reader.rows(query).cast(table.schema)
+    return reader.rows(_query_file(table).read_text()).cast(table.schema)
+
+
+def _query_file(table: Table) -> Path:
+    return Path(__file__).parent / f"{table.name}.sql"

@@ -1,0 +1,155 @@
+"""What made tables were made of, so that what would come out the same is neither made nor written again.
+
+A small JSON file per table in the lake's folder `made_of`, an entry per day (or one for a whole table). An entry counts
+only while the table's files are, byte for byte, those that were made: whatever else writes, damages or removes them
+makes it void.
+"""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from uuid import uuid4
+
+import msgspec
+from pyarrow import fs
+
+from devin_pipeline.lake.errors import written
+from devin_pipeline.lake.soundness import StoredFile
+
+FOLDER = "made_of"
+
+Inputs = Mapping[date | None, str]
+"""A digest of what each day is made of; of a table without days under None. Empty where there is nothing."""
+
+_AT_ONCE = 1 << 20
+
+
+class _Made(msgspec.Struct, frozen=True):
+    """What a day was made of, and a digest of each file that came out, by its name."""
+
+    inputs: str
+    files: dict[str, str]
+
+
+_Entries = dict[str, _Made]
+
+
+def recipe(*sources: Path, settings: object = None) -> str:
+    """A digest of the files that say how something is made, and of the settings it follows from."""
+    digest = hashlib.sha256(repr(settings).encode())
+    for source in sorted(sources):
+        digest.update(b"%s %d\n%s" % (source.name.encode(), source.stat().st_size, source.read_bytes()))
+    return digest.hexdigest()
+
+
+def digest_of(recipe: str, inputs: Sequence[Sequence[StoredFile]], days: Sequence[date] | None) -> Inputs:
+    """What each of some days is made of; with None, what the whole is made of.
+
+    Args:
+        recipe: Whatever else the outcome follows from: queries, settings.
+        inputs: The files of each table that is read.
+        days: The days to tell of.
+    """
+    names: dict[date | None, list[str]] = {day: [] for day in (days if days is not None else [None])}
+    for place, files in enumerate(inputs):
+        for file in files:
+            day = file.day if days is not None else None
+            if day in names:
+                # A file's name holds a UUID, and its content never changes.
+                names[day].append(f"{place}:{_name(file)}")
+    return {day: _sha256("\n".join([recipe, *sorted(found)])) if found else "" for day, found in names.items()}
+
+
+def not_made(uri: str, table: str, files: Sequence[StoredFile], inputs: Inputs) -> list[date | None]:
+    """Of the days in `inputs` those whose stored files are not what was made of just these inputs."""
+    entries = _read(uri, table)
+    stored = _by_day(files)
+    return [
+        day
+        for day, digest in inputs.items()
+        if (digest or stored[day]) and not _is_made(entries.get(str(day)), digest, stored[day])
+    ]
+
+
+def remember(uri: str, table: str, files: Sequence[StoredFile], inputs: Inputs) -> None:
+    """Note what the days in `inputs` were made of, just after `files` were made of them.
+
+    Another run may note other days in the same moment and one of the two be lost: those days are made once more.
+    """
+    stored = _by_day(files)
+    told = {str(day): _Made(digest, {_name(f): _digest(f) for f in stored[day]}) for day, digest in inputs.items()}
+    entries = _read(uri, table) | {day: made for day, made in told.items() if all(made.files.values())}
+    filesystem, folder = fs.FileSystem.from_uri(uri)
+    path = f"{folder}/{FOLDER}/{table}.json"
+    # Written aside and moved, so that a reader never sees half a file.
+    with written(FOLDER):
+        filesystem.create_dir(f"{folder}/{FOLDER}", recursive=True)
+        new = f"{path}.{os.getpid()}.{uuid4().hex}"
+        try:
+            with filesystem.open_output_stream(new) as stream:
+                stream.write(msgspec.json.encode(entries))
+            filesystem.move(new, path)
+        except OSError:
+            if filesystem.get_file_info(new).type != fs.FileType.NotFound:
+                filesystem.delete_file(new)
+            raise
+
+
+def forget(uri: str) -> None:
+    """Have everything made anew by the next run over it."""
+    filesystem, folder = fs.FileSystem.from_uri(uri)
+    if filesystem.get_file_info(f"{folder}/{FOLDER}").type != fs.FileType.NotFound:
+        with written(FOLDER):
+            filesystem.delete_dir(f"{folder}/{FOLDER}")
+
+
+def _is_made(entry: _Made | None, digest: str, files: Iterable[StoredFile]) -> bool:
+    if entry is None or entry.inputs != digest:
+        return False
+    by_name = {_name(file): file for file in files}
+    # Contents last: they are read whole, since a flipped bit shows in nothing less.
+    return by_name.keys() == entry.files.keys() and all(_digest(by_name[n]) == d for n, d in entry.files.items())
+
+
+def _read(uri: str, table: str) -> _Entries:
+    filesystem, folder = fs.FileSystem.from_uri(uri)
+    path = f"{folder}/{FOLDER}/{table}.json"
+    if filesystem.get_file_info(path).type != fs.FileType.File:
+        return {}
+    with filesystem.open_input_stream(path) as stream:
+        try:
+            return msgspec.json.decode(stream.read(), type=_Entries)
+        except msgspec.DecodeError:
+            # Of no worth but to spare work.
+            return {}
+
+
+def _by_day(files: Iterable[StoredFile]) -> defaultdict[date | None, list[StoredFile]]:
+    by_day: defaultdict[date | None, list[StoredFile]] = defaultdict(list)
+    for file in files:
+        by_day[file.day].append(file)
+    return by_day
+
+
+def _name(file: StoredFile) -> str:
+    return file.path.rpartition("/")[2]
+
+
+def _digest(file: StoredFile) -> str:
+    """SHA-256 of a file's content; empty when it cannot be read."""
+    filesystem, path = fs.FileSystem.from_uri(file.path)
+    digest = hashlib.sha256()
+    try:
+        with filesystem.open_input_stream(path) as stream:
+            while piece := stream.read(_AT_ONCE):
+                digest.update(piece)
+    except OSError:
+        return ""
+    return digest.hexdigest()
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
