@@ -77,7 +77,7 @@ class Verdict:
         return not self.findings and not self.unjudged
 
     def damaged_days(self) -> dict[date, bool]:
-        """The days that a backfill heals, each with whether it must repair: raw is damaged, or what seems made is wrong."""
+        """The days that a backfill heals, each with whether it must repair (raw, or what seems made)."""
         days: dict[date, bool] = {}
         for finding in self.findings:
             if finding.day is not None:

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from devin_pipeline.derived.publishing import publish_rollup, publish_session_tables
-from devin_pipeline.devin_api import DevinClient, Listing, Window
+from devin_pipeline.devin_api import DevinClient, DevinError, Listing, Window
 from devin_pipeline.lake import Lake, LakeIdentity, write_catalog
 from devin_pipeline.partitions import starts_at
 from devin_pipeline.raw.landing import land
@@ -73,11 +73,13 @@ def read_feed(
     """
     read_at = datetime.now(UTC)
     windows = {Window(starts_at(day, HOUR), starts_at(day, HOUR, after=1)): day for day in days}
-    listing = client.read(ASKED_OF[feed], list(windows))
-    if whole := [day for window, day in windows.items() if window not in listing.failures]:
-        land(lake, TABLES[feed], listing, whole, read_at, HOUR)
-        stored(whole, listing, read_at)
-    for failure in listing.failures.values():
+    failures: list[DevinError] = []
+    for listing in client.read(ASKED_OF[feed], list(windows)):
+        if whole := [windows[window] for window in listing.days if window not in listing.failures]:
+            land(lake, TABLES[feed], listing, whole, read_at, HOUR)
+            stored(whole, listing, read_at)
+        failures += listing.failures.values()
+    for failure in failures:
         raise failure
 
 

@@ -7,7 +7,9 @@ How pages follow one another lives in `paging`, which answers are asked for agai
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -59,7 +61,14 @@ Clock = Literal["created", "updated"]
 BUDGET_SECONDS = 600.0
 """How long a window may take, all its tries and waits included; as much again for every hundred pages."""
 
+PAGES_OF_A_LISTING = 32
+"""About how many pages are handed over together: large enough to be worth a commit, small enough for memory."""
+
 _PAGES_PER_BUDGET = 100
+_WINDOWS_AT_ONCE = 3
+# Cursor chains per thread that are under way or wait for one: the threads go on while a listing is being stored.
+_CHAINS_AT_ONCE = 3
+_PAGES_OF_A_CHAIN = 1.5
 _ONE_SECOND = timedelta(seconds=1)
 _DEFAULT_URL = "https://api.devin.ai"
 
@@ -87,19 +96,21 @@ _Page = TypeVar("_Page", OffsetPage, CursorPage)
 
 @dataclass
 class Listing:
-    """What a read of several days gave.
+    """What a read of some days gave.
 
     Attributes:
+        days: the days it tells of, read whole or failed, oldest first.
         items: placeable and unplaceable ones, each session once, each inside the days read.
         failures: the days that could not be read whole, and why; nothing of them is in `items`.
         duplicates: how many times a session was told again.
         outside: how many items lay outside the window asked for (its end included) and were dropped.
-        requests: requests sent, tries included.
+        requests: requests sent since the listing before, tries included.
         pages: pages that arrived whole, repeated passes included.
         retries: requests that asked for a page again.
         bytes_read: size of those pages, decompressed.
     """
 
+    days: list[Window] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
     failures: dict[Window, DevinError] = field(default_factory=dict)
     duplicates: int = 0
@@ -145,14 +156,41 @@ class FirstPage:
 
 
 @dataclass
-class _Tally:
-    """What a read cost, counted from all of its threads."""
+class _Counts:
+    """What was asked since the listing before."""
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
     requests: int = 0
     pages: int = 0
     retries: int = 0
     bytes_read: int = 0
+
+
+@dataclass
+class _Tally:
+    """What a read cost, counted from all of its threads."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    counts: _Counts = field(default_factory=_Counts)
+
+
+class _CalledOff(threading.Event):
+    """Set once a read, or a part of it, is to end; who calls off the whole calls off its parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts: weakref.WeakSet[_CalledOff] = weakref.WeakSet()
+
+    def part(self) -> "_CalledOff":
+        part = _CalledOff()
+        self._parts.add(part)
+        if self.is_set():
+            part.set()
+        return part
+
+    def set(self) -> None:
+        super().set()
+        for part in list(self._parts):
+            part.set()
 
 
 class DevinClient:
@@ -217,6 +255,8 @@ class DevinClient:
         self._wire = Wire(self.base_url, timeout_seconds=timeout_seconds)
         self.clock_ahead: timedelta | None = None
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="devin-api")
+        # Each waits for the pages of one v2 window, which the others fetch.
+        self._windows = ThreadPoolExecutor(_WINDOWS_AT_ONCE, thread_name_prefix="devin-api-window")
 
     def __enter__(self) -> Self:
         return self
@@ -229,6 +269,7 @@ class DevinClient:
         else:
             # Someone stops the process, and must not wait for answers that may take a minute or never come.
             self._threads.shutdown(wait=False, cancel_futures=True)
+            self._windows.shutdown(wait=False, cancel_futures=True)
 
     def __repr__(self) -> str:
         keys = "+".join(sorted(self._keys)) or "no"
@@ -237,24 +278,29 @@ class DevinClient:
     def close(self) -> None:
         """End the threads and close every connection."""
         self._threads.shutdown(wait=True, cancel_futures=True)
+        self._windows.shutdown(wait=True, cancel_futures=True)
         self._wire.close()
 
-    def read(self, feed: Feed, days: Sequence[Window]) -> Listing:
-        """Read every session a feed lists as created in these days.
+    def read(self, feed: Feed, days: Sequence[Window]) -> Generator[Listing]:
+        """Read every session a feed lists as created in these days, some days at a time.
 
         Adjoining days are asked for together. When such a request fails, its days are read one by one, so that only
-        those fail that must.
+        those fail that must. While the caller is busy with a listing, the next are read, but no more than some: a
+        listing holds about `PAGES_OF_A_LISTING` pages, or one day if that has more, and memory a handful of listings.
 
         Args:
             feed: which listing to read.
             days: the spans to read, in any order; they may have gaps but may not overlap.
 
+        Yields:
+            Each day in one listing, in no certain order.
+
         Raises:
-            Refused: the API said no; nothing is returned.
+            Refused: the API said no; nothing more is read.
             Misconfigured: the key for this feed is not set.
             ValueError: days overlap.
         """
-        return _Read(self, feed, self._question(feed)).listing(adjoining(days))
+        return _Read(self, feed, self._question(feed)).listings(adjoining(days))
 
     def updated_in(self, feed: Feed, window: Window, *, max_pages: int, deadline_seconds: float) -> Updated:
         """Tell which sessions were updated in a window, in one attempt without retries.
@@ -344,20 +390,21 @@ class _Read:
         self._feed = feed
         self._question = question
         self._tally = _Tally()
-        self._called_off = threading.Event()
-        self._readings: dict[Window, Reading] = {}
+        self._called_off = _CalledOff()
+        self._readings: dict[_Days, Reading] = {}
         self._failures: dict[Window, DevinError] = {}
         self._uncut: frozenset[_Days] = frozenset()
 
-    def listing(self, runs: Sequence[_Days]) -> Listing:
+    def listings(self, runs: Sequence[_Days]) -> Generator[Listing]:
         try:
             if self._question.kind == "v2":
-                self._settle(self._whole_runs_by_offset(runs), self._read_days_by_offset)
+                threads, at_once = self._client._windows, _WINDOWS_AT_ONCE
+                yield from self._settle(runs, self._read_days_by_offset, threads, at_once)
             else:
-                self._settle(runs, self._read_days_by_cursor)
+                threads, at_once = self._client._threads, _CHAINS_AT_ONCE * self._client._concurrency
+                yield from self._settle(runs, self._read_days_by_cursor, threads, at_once)
         finally:
             self._called_off.set()
-        return self._summary()
 
     def updated(self, window: Window, max_pages: int, deadline_seconds: float) -> Updated:
         try:
@@ -412,53 +459,37 @@ class _Read:
         complete = steady and not more and total in (None, len(kept))
         return Updated(inside, complete, pages, total)
 
-    def _whole_runs_by_offset(self, runs: Sequence[_Days]) -> list[_Days]:
-        """Read each run of days as one window, its pages at once; give the days still to be read one by one."""
-        left: list[_Days] = []
-        for position, days in enumerate(runs):
-            window = span(days)
-            try:
-                self._readings[window] = self._by_offset(window, self._called_off, at_once=True)
-            except (Refused, Misconfigured):
-                raise
-            except RateLimited as error:
-                self._failures.update((day, error) for unread in runs[position:] for day in unread)
-                break
-            except DevinError as error:
-                if len(days) == 1:
-                    self._failures[days[0]] = error
-                else:
-                    left.extend((day,) for day in days)
-        return left
-
-    def _read_days_by_offset(self, days: _Days) -> Reading:
-        return self._by_offset(span(days), self._called_off, at_once=False)
-
-    def _by_offset(self, window: Window, called_off: threading.Event, *, at_once: bool) -> Reading:
+    def _read_days_by_offset(self, days: _Days) -> "Reading | list[_Days]":
+        """Read a window, its pages at once, or, if it has more pages than a listing may hold, cut it into parts."""
+        window = span(days)
         deadline = self._deadline()
         params = _created_v2(window)
 
         def ask(skip: int) -> OffsetPage:
-            page = self._offset_page(skip, params, deadline, called_off)
-            if skip == 0:
-                pages = min(page.total // page.limit, self._client._limits.pages)
-                deadline.at += self._client._budget_seconds * (pages // _PAGES_PER_BUDGET)
-            return page
+            # On the threads that fetch, so that no more requests are in flight than may be.
+            for page in ask_at_once([skip]):
+                return page
+            raise CancelledError
 
         def ask_at_once(skips: Sequence[int]) -> Iterable[OffsetPage]:
             return self._at_once(lambda skip, stop: self._offset_page(skip, params, deadline, stop), skips)
 
-        def ask_in_turn(skips: Sequence[int]) -> Iterable[OffsetPage]:
-            return map(ask, skips)
-
         try:
-            return read_by_offset(ask, ask_at_once if at_once else ask_in_turn, window, self._client._limits)
+            first = ask(0)
+            pages = min(first.total // first.limit, self._client._limits.pages)
+            worth_cutting = PAGES_OF_A_LISTING * (1 if days in self._uncut else 2)
+            if len(days) > 1 and pages > worth_cutting:
+                # Before any cutting: an ignored filter would look like a very full range.
+                Sieve(window, self._client._limits).take(first.items)
+                return cut(days, pages, PAGES_OF_A_LISTING)
+            deadline.at += self._client._budget_seconds * (pages // _PAGES_PER_BUDGET)
+            return read_by_offset(ask, ask_at_once, window, self._client._limits, first=first)
         except DevinError as error:
             raise self._located(error, f"created {window}") from None
 
     def _at_once(self, ask: Callable[[int, threading.Event], OffsetPage], skips: Sequence[int]) -> Iterable[OffsetPage]:
         """Ask for pages on all threads; the first error calls the others off."""
-        called_off = threading.Event()
+        called_off = self._called_off.part()
         futures = [self._client._threads.submit(ask, skip, called_off) for skip in skips]
         try:
             for future in as_completed(futures):
@@ -492,7 +523,7 @@ class _Read:
             Sieve(window, self._client._limits).take(first.items)
             pages = estimated_pages(first, window)
             if len(days) > 1 and pages > self._worth_chaining(days):
-                return cut(days, pages)
+                return cut(days, pages, _PAGES_OF_A_CHAIN)
             return read_by_cursor(ask, window, self._client._limits, first=first)
         except DevinError as error:
             raise self._located(error, f"created {window}") from None
@@ -500,18 +531,25 @@ class _Read:
     def _worth_chaining(self, days: _Days) -> int:
         return PAGES_WORTH_CHAINING if days in self._uncut else _PAGES_WORTH_CUTTING_AGAIN
 
-    def _settle(self, groups: Iterable[_Days], read: "Callable[[_Days], Reading | list[_Days]]") -> None:
-        """Read groups of days on all threads until each day is read or has failed for good."""
-        threads = self._client._threads
+    def _settle(
+        self,
+        groups: Iterable[_Days],
+        read: "Callable[[_Days], Reading | list[_Days]]",
+        threads: ThreadPoolExecutor,
+        at_once: int,
+    ) -> Iterator[Listing]:
+        """Read groups of days on some threads, so many at once, until each day is read or has failed for good."""
         self._uncut = frozenset(groups)
-        waiting: dict[Future[Reading | list[_Days]], _Days] = {
-            threads.submit(read, days): days for days in sorted(self._uncut)
-        }
+        to_read = deque(sorted(self._uncut))
+        reading: dict[Future[Reading | list[_Days]], _Days] = {}
         unreachable_in_a_row = 0
         try:
-            while waiting:
-                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                    days = waiting.pop(future)
+            while to_read or reading:
+                while to_read and len(reading) < at_once:
+                    days = to_read.popleft()
+                    reading[threads.submit(read, days)] = days
+                for future in wait(reading, return_when=FIRST_COMPLETED).done:
+                    days = reading.pop(future)
                     try:
                         outcome = future.result()
                     except (Refused, Misconfigured):
@@ -520,30 +558,42 @@ class _Read:
                         unreachable_in_a_row = unreachable_in_a_row + 1 if isinstance(error, Unreachable) else 0
                         # Neither a rate limit nor a server that is down is helped by hundreds of further questions.
                         if isinstance(error, RateLimited) or unreachable_in_a_row > self._client._concurrency:
-                            self._give_up(days, waiting, error)
+                            self._give_up(days, reading, to_read, error)
                         elif len(days) == 1:
                             self._failures[days[0]] = error
                         else:
-                            waiting.update((threads.submit(read, (day,)), (day,)) for day in days)
+                            to_read.extendleft((day,) for day in reversed(days))
                         continue
                     except CancelledError:
                         continue  # called off by another window's refusal, which comes up here as well
                     unreachable_in_a_row = 0
                     if isinstance(outcome, Reading):
-                        self._readings[span(days)] = outcome
+                        self._readings[days] = outcome
                     else:
-                        waiting.update((threads.submit(read, part), part) for part in outcome)
+                        to_read.extendleft(reversed(outcome))
+                if sum(len(each.items) for each in self._readings.values()) >= PAGES_OF_A_LISTING * PAGE_SIZE // 2:
+                    yield self._listing()
+            if self._readings or self._failures:
+                yield self._listing()
         finally:
-            for future in waiting:
+            for future in reading:
                 future.cancel()
 
-    def _give_up(self, days: _Days, waiting: "dict[Future[Reading | list[_Days]], _Days]", error: DevinError) -> None:
+    def _give_up(
+        self,
+        days: _Days,
+        reading: "dict[Future[Reading | list[_Days]], _Days]",
+        to_read: "deque[_Days]",
+        error: DevinError,
+    ) -> None:
         """Fail these days and every group no thread has begun with."""
         self._failures.update(dict.fromkeys(days, error))
-        for future, others in list(waiting.items()):
+        for future, others in list(reading.items()):
             if future.cancel():
-                del waiting[future]
-                self._failures.update(dict.fromkeys(others, error))
+                del reading[future]
+                to_read.append(others)
+        self._failures.update((day, error) for others in to_read for day in others)
+        to_read.clear()
 
     def _located(self, error: DevinError, when: str) -> DevinError:
         return error.located(when if self._feed in error.what else f"{self._feed}, {when}").without_frames()
@@ -586,32 +636,36 @@ class _Read:
         def attempt() -> _Page:
             nonlocal tries
             with tally.lock:
-                tally.requests += 1
-                tally.retries += tries > 0
+                tally.counts.requests += 1
+                tally.counts.retries += tries > 0
             tries += 1
             try:
                 body, answered_at = self._client._wire.get(self._question, query, deadline)
             except Refused:
                 # At once, from this thread: no other may go on asking with a key that was just refused.
-                called_off.set()
+                self._called_off.set()
                 raise
             now = self._client._now()
             if answered_at is not None:
                 self._client.clock_ahead = now - answered_at
             page = read(body, now)
             with tally.lock:
-                tally.pages += 1
-                tally.bytes_read += len(body)
+                tally.counts.pages += 1
+                tally.counts.bytes_read += len(body)
             return page
 
         return attempt() if once else self._client._patience.ask(attempt, deadline=deadline, called_off=called_off)
 
-    def _summary(self) -> Listing:
-        """Put the windows together, oldest first; a session told in two of them is kept once."""
+    def _listing(self) -> Listing:
+        """Put the windows read so far together, oldest first; a session told in two of them is kept once."""
         newest: dict[str, Item] = {}
         nameless: list[Item] = []
-        listing = Listing(failures=dict(sorted(self._failures.items())))
-        for _, reading in sorted(self._readings.items()):
+        read, self._readings = self._readings, {}
+        failed, self._failures = self._failures, {}
+        listing = Listing(
+            days=sorted([*(day for days in read for day in days), *failed]), failures=dict(sorted(failed.items()))
+        )
+        for _, reading in sorted(read.items()):
             listing.duplicates += reading.duplicates
             listing.outside += reading.outside
             for item in reading.items:
@@ -625,7 +679,8 @@ class _Read:
                         continue
                 newest[item.session_id] = item
         listing.items = [*newest.values(), *nameless]
-        tally = self._tally
+        with self._tally.lock:
+            tally, self._tally.counts = self._tally.counts, _Counts()
         listing.requests, listing.pages, listing.retries = tally.requests, tally.pages, tally.retries
         listing.bytes_read = tally.bytes_read
         return listing

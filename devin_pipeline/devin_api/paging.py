@@ -24,8 +24,6 @@ STRAYS_TOLERATED = 0.1
 PAGES_WORTH_CHAINING = 3
 """A cursor chain up to this long is read as it is: cutting it into windows would cost more requests than it saves."""
 
-_PAGES_PER_WINDOW = 1.5
-
 
 @dataclass(frozen=True, order=True)
 class Window:
@@ -179,6 +177,8 @@ def read_by_offset(
     ask_all: Callable[[Sequence[int]], Iterable[OffsetPage]],
     window: Window,
     limits: Limits,
+    *,
+    first: OffsetPage | None = None,
 ) -> Reading:
     """Read a v2 window: once the first page states the total, the others may be asked for all at once.
 
@@ -192,13 +192,14 @@ def read_by_offset(
         ask_all: fetches several, in any order or at once.
         window: the creation window the pages were asked for.
         limits: how much is too much.
+        first: the page at offset 0, if it was fetched already.
 
     Raises:
         BrokenPromise: no pass of eight was whole, a filter is ignored, or there is too much.
     """
     moved = ""
     for _ in range(OFFSET_PASSES):
-        first = ask(0)
+        first = first or ask(0)
         # Before the others: an ignored filter is not to cost a read of the whole history.
         Sieve(window, limits).take(first.items)
         overlap = 1 if first.limit > 1 else 0
@@ -213,6 +214,7 @@ def read_by_offset(
         moved = _what_moved(pages, offsets, overlap, sieve.distinct)
         if not moved:
             return sieve.reading()
+        first = None
     raise BrokenPromise(
         "The pages of a window never agreed",
         f"{moved}, in each of {OFFSET_PASSES} passes",
@@ -315,8 +317,8 @@ def estimated_pages(page: CursorPage, window: Window) -> int:
     return math.ceil((window.end - window.start) / max(covered, timedelta(seconds=1)))
 
 
-def cut(days: Sequence[Window], pages: int) -> list[tuple[Window, ...]]:
-    """Cut adjoining days into parts of one to two pages each, a day at least."""
-    parts = min(len(days), max(1, math.ceil(pages / _PAGES_PER_WINDOW)))
+def cut(days: Sequence[Window], pages: int, pages_of_a_part: float) -> list[tuple[Window, ...]]:
+    """Cut adjoining days into parts of about so many pages each, a day at least."""
+    parts = min(len(days), max(1, math.ceil(pages / pages_of_a_part)))
     bounds = [len(days) * part // parts for part in range(parts + 1)]
     return [tuple(days[start:end]) for start, end in pairwise(bounds)]

@@ -1,8 +1,11 @@
 """The raw assets: one per feed whose key is set; the others stand in the graph and say which key they wait for."""
 
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 
 import dagster as dg
@@ -46,41 +49,68 @@ def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str]) -> dg.A
     def raw(context: dg.AssetExecutionContext, devin_api: DevinApiResource, lake: LakeResource) -> None:
         opened = lake.open()
         hour = lake.day_starts_at_utc_hour
-        read_at = datetime.now(UTC)
+        read = _Read(datetime.now(UTC))
         windows = {Window(starts_at(day, hour), starts_at(day, hour, after=1)): day for day in days_of(context)}
+        refusal: DevinError | None = None
         try:
-            with devin_api.client() as client:
-                listing = client.read(ASKED_OF[table.name], list(windows))
-                clock_ahead = client.clock_ahead or timedelta(0)
+            with devin_api.client() as client, closing(client.read(ASKED_OF[table.name], list(windows))) as listings:
+                for listing in listings:
+                    read.clock_ahead = client.clock_ahead or timedelta(0)
+                    _land(opened, table, listing, windows, read, lake)
         except DevinError as error:
-            raise dg.Failure(str(error), metadata={ASK_NO_MORE: True}, allow_retries=False) from None
-
-        not_read = {day_of(window.start, hour): str(error) for window, error in listing.failures.items()}
-        read_whole = [day for day in windows.values() if day not in not_read]
-        if read_whole:
-            opened.claim(lake.identity)
-            landed, damaged = _land_sound_days(opened, table, listing, read_whole, read_at, lake)
-            not_read |= damaged
-            read_whole = [day for day in read_whole if day not in damaged]
-            figures = {day: landed.figures(day) for day in read_whole}
-            report_days(context, opened, table, figures, _of_run(listing, read_at, clock_ahead))
-        if not_read:
-            raise _days_not_read(not_read)
+            refusal = error
+        if read.figures:
+            report_days(context, opened, table, dict(sorted(read.figures.items())), read.of_run())
+        if refusal is not None:
+            raise dg.Failure(str(refusal), metadata={ASK_NO_MORE: True}, allow_retries=False)
+        if read.not_read:
+            raise _days_not_read(read.not_read)
 
     return raw
 
 
-def _of_run(listing: Listing, read_at: datetime, clock_ahead: timedelta) -> dict[str, int | dg.TimestampMetadataValue]:
-    return {
-        READ_AT: dg.MetadataValue.timestamp(read_at - clock_ahead),
-        CLOCK_AHEAD: int(clock_ahead.total_seconds()),
-        "requests": listing.requests,
-        "pages": listing.pages,
-        "retries": listing.retries,
-        "bytes_read": listing.bytes_read,
-        "duplicates": listing.duplicates,
-        "outside_the_days": listing.outside,
-    }
+@dataclass
+class _Read:
+    """What one read of a feed has come to so far.
+
+    Attributes:
+        read_at: When it began.
+        clock_ahead: How far our clock was ahead of the API's.
+        figures: Those of each day that has landed.
+        not_read: Why each other day keeps its last good version.
+        counted: What the read cost.
+    """
+
+    read_at: datetime
+    clock_ahead: timedelta = timedelta(0)
+    figures: dict[date, dict[str, int | Decimal]] = field(default_factory=dict)
+    not_read: dict[date, str] = field(default_factory=dict)
+    counted: Counter[str] = field(default_factory=Counter)
+
+    def of_run(self) -> dict[str, int | dg.TimestampMetadataValue]:
+        """The figures that all its days share."""
+        return {
+            READ_AT: dg.MetadataValue.timestamp(self.read_at - self.clock_ahead),
+            CLOCK_AHEAD: int(self.clock_ahead.total_seconds()),
+            **self.counted,
+        }
+
+
+def _land(
+    opened: Lake, table: Table, listing: Listing, windows: Mapping[Window, date], read: _Read, lake: LakeResource
+) -> None:
+    """Land the days that a listing tells whole, and note what became of each of its days."""
+    read.not_read |= {windows[window]: str(error) for window, error in listing.failures.items()}
+    for name in ("requests", "pages", "retries", "bytes_read", "duplicates"):
+        read.counted[name] += getattr(listing, name)
+    read.counted["outside_the_days"] += listing.outside
+    read_whole = [windows[window] for window in listing.days if window not in listing.failures]
+    if not read_whole:
+        return
+    opened.claim(lake.identity)
+    landed, damaged = _land_sound_days(opened, table, listing, read_whole, read.read_at, lake)
+    read.not_read |= damaged
+    read.figures |= {day: landed.figures(day) for day in read_whole if day not in damaged}
 
 
 def _land_sound_days(

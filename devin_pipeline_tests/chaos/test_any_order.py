@@ -189,18 +189,20 @@ class AnyOrder(RuleBasedStateMachine):
         for feed in stage.feeds:
             read_at = datetime.now(UTC)
             items = stage.enterprise.items(ASKED_OF[feed])
-            listing = self.client.read(ASKED_OF[feed], list(windows))
-            whole = [day for window, day in windows.items() if window not in listing.failures]
-            if whole:
-                version = lake.snapshot(TABLES[feed]).version
-                try:
-                    land(lake, TABLES[feed], listing, whole, read_at, 8)
-                except Killed:
-                    if lake.snapshot(TABLES[feed]).version != version:
-                        self.told(feed, whole, items, read_at)
-                    raise
-                self.told(feed, whole, items, read_at)
-            if listing.failures:
+            failed = False
+            for listing in self.client.read(ASKED_OF[feed], list(windows)):
+                whole = [windows[window] for window in listing.days if window not in listing.failures]
+                if whole:
+                    version = lake.snapshot(TABLES[feed]).version
+                    try:
+                        land(lake, TABLES[feed], listing, whole, read_at, 8)
+                    except Killed:
+                        if lake.snapshot(TABLES[feed]).version != version:
+                            self.told(feed, whole, items, read_at)
+                        raise
+                    self.told(feed, whole, items, read_at)
+                failed = failed or bool(listing.failures)
+            if failed:
                 return
         publish(lake, days)
 

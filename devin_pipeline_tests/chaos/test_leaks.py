@@ -145,8 +145,8 @@ def asked_under(server: EmulatorServer, fault: Fault, feed: Feed) -> list[str]:
         for name in list(logging.root.manager.loggerDict):
             logging.getLogger(name).setLevel(logging.DEBUG)
         try:
-            listing = client.read(feed, WINDOWS)
-            told += [repr(listing), *(told_by(error) for error in listing.failures.values())]
+            for listing in client.read(feed, WINDOWS):
+                told += [repr(listing), *(told_by(error) for error in listing.failures.values())]
         except DevinError as error:
             told.append(told_by(error))
         try:

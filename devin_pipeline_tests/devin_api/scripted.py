@@ -14,7 +14,7 @@ from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-from devin_pipeline.devin_api import DevinClient, Window
+from devin_pipeline.devin_api import DevinClient, Feed, Listing, Window
 from devin_pipeline.devin_api.paging import Limits
 
 V2_KEY = "apk_user_canary0123456789"
@@ -23,6 +23,18 @@ START = datetime(2025, 3, 1, 8, tzinfo=UTC)
 NOW = datetime(2025, 12, 1, tzinfo=UTC)
 
 Session = dict[str, object]
+
+
+def read_all(client: DevinClient, feed: Feed, days: Sequence[Window]) -> Listing:
+    """All that a read gives, as one listing."""
+    whole = Listing()
+    for listing in client.read(feed, days):
+        whole.days += listing.days
+        whole.items += listing.items
+        whole.failures |= listing.failures
+        for name in ("duplicates", "outside", "requests", "pages", "retries", "bytes_read"):
+            setattr(whole, name, getattr(whole, name) + getattr(listing, name))
+    return whole
 
 
 @dataclass(frozen=True)

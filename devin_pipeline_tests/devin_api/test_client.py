@@ -46,6 +46,7 @@ from devin_pipeline_tests.devin_api.scripted import (
     json_reply,
     page_v2,
     page_v3,
+    read_all,
     reset,
     serving,
     sessions,
@@ -108,7 +109,7 @@ def test_what_passes_by_itself_is_asked_again(fault: str) -> None:
         serving(lambda asked: TRANSIENT[fault] if asked.number <= 2 else GOOD) as served,
         client_of(served, fake=fake) as client,
     ):
-        listing = client.read("sessions_v3", DAY)
+        listing = read_all(client, "sessions_v3", DAY)
     assert [item.session_id for item in listing.items] == ["a"]
     assert listing.failures == {}
     assert (listing.requests, listing.retries, listing.pages) == (3, 2, 1)
@@ -121,7 +122,7 @@ def test_what_passes_by_itself_is_asked_again(fault: str) -> None:
 )
 def test_what_does_not_pass_fails_its_day_after_so_many_tries(fault: str, hits: int) -> None:
     with serving(lambda asked: TRANSIENT[fault]) as served, client_of(served) as client:
-        listing = client.read("sessions_v3", DAY)
+        listing = read_all(client, "sessions_v3", DAY)
     assert listing.items == []
     assert list(listing.failures) == DAY
     assert len(served.asked) == hits
@@ -149,7 +150,7 @@ def test_a_refusal_is_raised_at_once_and_says_what_to_change(status: int) -> Non
         client_of(served) as client,
         pytest.raises(Refused, match=REFUSALS[status]) as caught,
     ):
-        client.read("sessions_v3", days(40))
+        read_all(client, "sessions_v3", days(40))
     assert len(served.asked) == 1
     assert "secret body" not in str(caught.value)
 
@@ -160,7 +161,7 @@ def test_v2_names_the_enterprise_admin_and_its_own_variable() -> None:
         client_of(served) as client,
         pytest.raises(Refused, match=r"DEVIN_V2_API_KEY.*Enterprise Admin"),
     ):
-        client.read("session_insights_v2", DAY)
+        read_all(client, "session_insights_v2", DAY)
 
 
 @pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
@@ -173,7 +174,7 @@ def test_a_refusal_half_way_returns_nothing(feed: Feed) -> None:
         client_of(served) as client,
         pytest.raises(Refused, match="401"),
     ):
-        client.read(feed, over)
+        read_all(client, feed, over)
     assert len(served.asked) <= 5 + 8
 
 
@@ -189,7 +190,7 @@ def test_a_validation_error_tells_where_and_what_in_words_we_know_and_nothing_el
         client_of(served) as client,
         pytest.raises(Refused) as caught,
     ):
-        client.read("sessions_v3", DAY)
+        read_all(client, "sessions_v3", DAY)
     told = "query.first Input should be less than or equal to 100; query.created_after; Input should be a valid integer"
     assert f"does not accept the request: {told}." in str(caught.value)
     assert "prompt" not in str(caught.value)
@@ -206,7 +207,7 @@ def test_an_unreadable_validation_error_is_not_quoted(body: bytes) -> None:
         client_of(served) as client,
         pytest.raises(Refused, match=r"does not accept the request\.") as caught,
     ):
-        client.read("sessions_v3", DAY)
+        read_all(client, "sessions_v3", DAY)
     assert "prompt" not in str(caught.value)
 
 
@@ -214,7 +215,7 @@ def test_a_redirect_takes_no_key_anywhere() -> None:
     with serving(lambda asked: GOOD) as other:
         reply = Reply(status=302, headers={"Location": f"{other.url}/v3/enterprise/sessions"})
         with serving(lambda asked: reply) as served, client_of(served) as client, pytest.raises(Refused):
-            client.read("sessions_v3", DAY)
+            read_all(client, "sessions_v3", DAY)
     assert other.asked == []
 
 
@@ -237,7 +238,7 @@ def test_the_pause_the_api_asks_for_is_kept(header: str, slept: float, status: i
         serving(lambda asked: busy if asked.number == 1 else GOOD) as served,
         client_of(served, fake=fake) as client,
     ):
-        assert client.read("sessions_v3", DAY).failures == {}
+        assert read_all(client, "sessions_v3", DAY).failures == {}
     assert fake.slept == [slept]
 
 
@@ -248,7 +249,7 @@ def test_a_pause_beyond_reason_fails_every_day_at_once_as_rate_limited(feed: Fee
     over = [*days(3), *days(3, START + timedelta(days=9))]
     busy = Reply(status=429, headers={"Retry-After": seconds})
     with serving(lambda asked: busy) as served, client_of(served, fake=fake) as client:
-        listing = client.read(feed, over)
+        listing = read_all(client, feed, over)
     assert sorted(listing.failures) == over
     assert {type(error) for error in listing.failures.values()} == {RateLimited}
     assert fake.slept == []
@@ -259,7 +260,7 @@ def test_too_many_requests_for_ever_is_rate_limited_within_the_budget() -> None:
     fake = FakeTime()
     busy = Reply(status=429, headers={"Retry-After": "250"})
     with serving(lambda asked: busy) as served, client_of(served, fake=fake) as client:
-        listing = client.read("sessions_v3", DAY)
+        listing = read_all(client, "sessions_v3", DAY)
     assert isinstance(listing.failures[DAY[0]], RateLimited)
     assert sum(fake.slept) <= 600
 
@@ -281,7 +282,7 @@ def test_only_the_days_that_fail_are_lost(feed: Feed) -> None:
         return Reply(b"[]") if any(start < day.end and day.start < end for day in bad) else serve(every, asked)
 
     with serving(script) as served, client_of(served) as client:
-        listing = client.read(feed, over)
+        listing = read_all(client, feed, over)
     assert list(listing.failures) == bad
     assert {type(error) for error in listing.failures.values()} == {BrokenPromise}
     assert "2025-03-03T08:00:00Z to 2025-03-04T08:00:00Z" in str(listing.failures[over[2]])
@@ -292,7 +293,7 @@ def test_only_the_days_that_fail_are_lost(feed: Feed) -> None:
 def test_a_server_that_is_down_is_not_asked_once_for_each_day_of_a_year() -> None:
     over = days(365)
     with serving(lambda asked: Reply(instead=reset)) as served, client_of(served) as client:
-        listing = client.read("sessions_v3", over)
+        listing = read_all(client, "sessions_v3", over)
     assert sorted(listing.failures) == over
     assert {type(error) for error in listing.failures.values()} == {Unreachable}
     assert len(served.asked) <= 6 * (1 + 3 * 8)
@@ -308,7 +309,7 @@ def test_a_server_that_is_not_there_is_a_clear_failure(why: str, monkeypatch: py
     if why == "a name nobody knows":
         monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with client_of(served) as client:
-        error = client.read("sessions_v3", DAY).failures[DAY[0]]
+        error = read_all(client, "sessions_v3", DAY).failures[DAY[0]]
     assert isinstance(error, Unreachable)
     assert "the connection failed (ConnectError)" in str(error)
 
@@ -322,7 +323,7 @@ def test_a_clock_an_hour_off_costs_no_session_and_how_far_it_is_off_is_told(hour
         DevinClient(base_url=served.url, v3_key=V3_KEY, now=lambda: there + timedelta(hours=hours)) as client,
     ):
         assert client.clock_ahead is None
-        assert [item.unplaced_because for item in client.read("sessions_v3", DAY).items] == [None, None]
+        assert [item.unplaced_because for item in read_all(client, "sessions_v3", DAY).items] == [None, None]
         assert client.clock_ahead == timedelta(hours=hours)
 
 
@@ -372,7 +373,7 @@ def test_an_interrupt_does_not_wait_for_an_answer_that_never_comes() -> None:
     with serving(script) as served:
         client = client_of(served, timeout_seconds=60)
         with pytest.raises(KeyboardInterrupt), client:
-            client.read("sessions_v3", days(1))
+            read_all(client, "sessions_v3", days(1))
         assert not waited.is_set()
         let_go.set()
         client.close()
@@ -387,7 +388,7 @@ def test_a_bomb_is_stopped_at_the_cap_in_bounded_memory_and_not_asked_for_again(
     ):
         tracemalloc.start()
         try:
-            listing = client.read("sessions_v3", DAY)
+            listing = read_all(client, "sessions_v3", DAY)
             _, most = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -399,14 +400,14 @@ def test_a_bomb_is_stopped_at_the_cap_in_bounded_memory_and_not_asked_for_again(
 @pytest.mark.parametrize("headers", [{"Content-Type": "text/plain"}, {"Content-Encoding": "identity"}, {}])
 def test_json_under_another_name_is_read(headers: dict[str, str]) -> None:
     with serving(lambda asked: Reply(GOOD.body, headers=headers)) as served, client_of(served) as client:
-        assert len(client.read("sessions_v3", DAY).items) == 1
+        assert len(read_all(client, "sessions_v3", DAY).items) == 1
 
 
 def test_a_compressed_page_of_several_members_is_read() -> None:
     body = gzip.compress(GOOD.body[:20]) + gzip.compress(GOOD.body[20:])
     reply = Reply(body, headers={"Content-Encoding": "gzip"})
     with serving(lambda asked: reply) as served, client_of(served) as client:
-        listing = client.read("sessions_v3", DAY)
+        listing = read_all(client, "sessions_v3", DAY)
     assert len(listing.items) == 1
     assert listing.bytes_read == len(GOOD.body)
 
@@ -416,9 +417,9 @@ def test_each_feed_sends_its_own_key_and_who_is_asking() -> None:
         serving(lambda asked: page_v2([], total=0) if "v2" in asked.path else page_v3([])) as served,
         client_of(served) as client,
     ):
-        client.read("session_insights_v2", DAY)
-        client.read("sessions_v3", DAY)
-        client.read("session_insights_v3", DAY)
+        read_all(client, "session_insights_v2", DAY)
+        read_all(client, "sessions_v3", DAY)
+        read_all(client, "session_insights_v3", DAY)
     assert [asked.headers["Authorization"] for asked in served.asked] == [
         f"Bearer {V2_KEY}",
         f"Bearer {V3_KEY}",
@@ -432,9 +433,9 @@ def test_one_organization_is_asked_through_its_own_endpoints() -> None:
         serving(lambda asked: page_v2([], total=0) if "v2" in asked.path else page_v3([])) as served,
         client_of(served, org_id="org-a.b|c") as client,
     ):
-        client.read("session_insights_v2", DAY)
-        client.read("sessions_v3", DAY)
-        client.read("session_insights_v3", DAY)
+        read_all(client, "session_insights_v2", DAY)
+        read_all(client, "sessions_v3", DAY)
+        read_all(client, "session_insights_v3", DAY)
     assert [asked.path for asked in served.asked] == [
         "/v2/enterprise/organizations/org-a.b%7Cc/sessions/insights",
         "/v3/organizations/org-a.b%7Cc/sessions",
@@ -448,7 +449,7 @@ def test_a_feed_without_its_key_is_misconfigured_before_any_request() -> None:
         DevinClient(base_url=served.url, v3_key=V3_KEY) as client,
         pytest.raises(Misconfigured, match="DEVIN_V2_API_KEY is not set"),
     ):
-        client.read("session_insights_v2", DAY)
+        read_all(client, "session_insights_v2", DAY)
     assert served.asked == []
 
 
@@ -568,7 +569,7 @@ def test_the_key_is_in_no_message_repr_traceback_or_log(caplog: pytest.LogCaptur
         with serving(lambda asked, fault=fault: fault) as served, client_of(served) as client:  # type: ignore[misc]
             told += [repr(client), str(client), repr(vars(client))]
             try:
-                told += [repr(error) for error in client.read("sessions_v3", DAY).failures.values()]
+                told += [repr(error) for error in read_all(client, "sessions_v3", DAY).failures.values()]
             except DevinError as error:
                 told += [str(error), repr(error), repr(vars(error)), "".join(traceback.format_exception(error))]
     text = "\n".join([*told, caplog.text])
@@ -596,7 +597,7 @@ def test_a_page_is_in_no_traceback_even_with_locals() -> None:
     for body in bodies:
         with serving(lambda asked, body=body: body) as served, client_of(served) as client:  # type: ignore[misc]
             with pytest.raises(DevinError) as caught:
-                raise next(iter(client.read("sessions_v3", DAY).failures.values()))
+                raise next(iter(read_all(client, "sessions_v3", DAY).failures.values()))
             shown = [with_locals(caught.value)]
             assert caught.value.__context__ is None
             for ask in (
@@ -618,7 +619,7 @@ def test_a_read_that_is_refused_half_way_shows_no_page_it_has_read() -> None:
         client_of(served) as client,
         pytest.raises(Refused) as caught,
     ):
-        client.read("sessions_v3", [days(5)[0], days(5)[2], days(5)[4]])
+        read_all(client, "sessions_v3", [days(5)[0], days(5)[2], days(5)[4]])
     assert "a prompt" not in with_locals(caught.value)
 
 
@@ -640,6 +641,6 @@ def test_httpx_is_imported_in_one_module_only() -> None:
 def test_decoding_keeps_numbers_as_sent() -> None:
     text = b'{"session_id":"a","created_at":1740830400,"acus_consumed":1.10,"deep":{"n":1.000}}'
     with serving(lambda asked: Reply(b'{"items":[' + text + b"]}")) as served, client_of(served) as client:
-        (item,) = client.read("sessions_v3", DAY).items
+        (item,) = read_all(client, "sessions_v3", DAY).items
     assert item.payload == text
     assert json.loads(item.payload)["deep"] == {"n": 1.0}

@@ -20,6 +20,7 @@ from devin_pipeline_tests.devin_api.scripted import (
     json_reply,
     page_v2,
     page_v3,
+    read_all,
     serving,
     sessions,
 )
@@ -31,7 +32,7 @@ def read(
     feed: Feed, over: list[Window], script: Script, *, limits: Limits | None = None
 ) -> tuple[Listing, list[Asked]]:
     with serving(script) as served, client_of(served, limits=limits) as client:
-        return client.read(feed, over), served.asked
+        return read_all(client, feed, over), served.asked
 
 
 def ids(listing: Listing) -> list[str]:
