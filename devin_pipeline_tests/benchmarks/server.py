@@ -239,7 +239,9 @@ def _serve() -> None:
     parser.add_argument("--texts", type=int)
     given = parser.parse_args()
     pools = {} if given.texts is None else {"texts": given.texts}
-    api = _Api(Sessions(given.sessions, given.days, given.last_day, **pools), compresses=given.gzip)
+    sessions = Sessions(given.sessions, given.days, given.last_day, **pools)
+    sessions.render_if_few("session_insights_v2")
+    api = _Api(sessions, compresses=given.gzip)
 
     class Announced(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:

@@ -24,7 +24,7 @@ DAY_STARTS_AT_UTC_HOUR = 8
 _WEEKDAYS = (1.0, 1.15, 1.1, 1.05, 0.8, 0.22, 0.17)  # Monday first
 _TEXTS = 8192
 _PICKS = 4096
-_KEPT = 30_000
+_FEW = 30_000
 _ORGANIZATIONS = 24
 _USERS = 1500
 _REPOSITORIES = 240
@@ -73,6 +73,11 @@ class Sessions:
         self._changes[number] = self._changes.get(number, 0) + 1
         self._rendered.clear()
 
+    def render_if_few(self, feed: Feed) -> None:
+        """Have every item of a feed ready, if they fit into some hundred megabytes."""
+        if self.count <= _FEW:
+            self._rendered |= {(feed, number): self._item(feed, number) for number in range(self.count)}
+
     def created_at(self, number: int) -> int:
         """Seconds since the epoch; never less than those of the session before."""
         day = bisect.bisect_right(self._first_of_day, number) - 1
@@ -84,13 +89,8 @@ class Sessions:
         return bisect.bisect_left(range(self.count), microseconds, key=lambda number: self.created_at(number) * 10**6)
 
     def item(self, feed: Feed, number: int) -> bytes:
-        """One session as JSON, as a feed tells it. Of few sessions, all are kept once they were rendered."""
-        if self.count > _KEPT:
-            return self._item(feed, number)
-        known = self._rendered.get((feed, number))
-        if known is None:
-            known = self._rendered[feed, number] = self._item(feed, number)
-        return known
+        """One session as JSON, as a feed tells it."""
+        return self._rendered.get((feed, number)) or self._item(feed, number)
 
     def _item(self, feed: Feed, number: int) -> bytes:
         drawn = blake2b(b"%d/%d" % (self._seed, number), digest_size=32).digest()
