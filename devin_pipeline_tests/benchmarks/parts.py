@@ -1,0 +1,203 @@
+"""What is measured against what: the wire beside its peers, a lake of any size, the command over a year."""
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from devin_pipeline.partitions import days_between, newest_closed_day
+from devin_pipeline_tests.benchmarks import ours, peers, stages
+from devin_pipeline_tests.benchmarks.measuring import Cost, Disk, in_own_process
+from devin_pipeline_tests.benchmarks.recipes import RECIPES
+from devin_pipeline_tests.benchmarks.rows import Row, compared, middle
+from devin_pipeline_tests.benchmarks.server import Latency, Server, serving
+from devin_pipeline_tests.benchmarks.sessions import DAY_STARTS_AT_UTC_HOUR
+
+NO_LATENCY = Latency(0, 0)
+USUAL = Latency(50, 150)
+LATENCIES = (NO_LATENCY, Latency(50, 50), Latency(150, 150), USUAL)
+STAGES = ("fetch", "raw", "backfill", "peers", "derive", "reports", "query", "refresh")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A server, a folder to work in, and where rows are told as they come.
+
+    Attributes:
+        server: Serves the sessions.
+        sessions: How many there are.
+        days: The billing days they lie in, oldest first.
+        folder: An empty folder, to leave lakes in.
+        wanted: The stages to measure.
+        repeat: How often each comparison with a peer is made; its median counts.
+        tell: Is told of each row.
+    """
+
+    server: Server
+    sessions: int
+    days: Sequence[date]
+    folder: Path
+    wanted: frozenset[str]
+    repeat: int
+    tell: Callable[[Row], None]
+
+    def measure(
+        self,
+        stage: str,
+        folder: str,
+        latency: Latency = NO_LATENCY,
+        *,
+        days: Sequence[date] = (),
+        name: str = "",
+        limit: Callable[[float, Cost], float] | None = None,
+    ) -> Row:
+        """Do a stage or a peer in a process of its own, and give what it took.
+
+        Args:
+            stage: Its name.
+            folder: Name of the folder it works in; what lies there it finds.
+            latency: How slowly the server answers.
+            days: The days to work on, all when left out.
+            name: What to call it, when not by its own name.
+            limit: From the latencies added up, and the cost, to the least seconds it could take.
+        """
+        is_peer = stage in peers.PEERS
+        works_in = self.folder / folder
+        works_in.mkdir(exist_ok=True)
+        days = days or self.days
+        before = Disk.of(works_in / "lake") if not is_peer else Disk.of(works_in)
+        self.server.take(latency)
+        self.server.log()
+        cost = in_own_process(
+            (peers if is_peer else stages).__name__,
+            stage=stage,
+            url=self.server.url,
+            folder=str(works_in),
+            first_day=self.days[0].isoformat(),
+            **{"from": days[0].isoformat(), "to": days[-1].isoformat()},
+        )
+        told = self.server.log()
+        if (found := cost.facts.get("sessions")) is not None and found != self.sessions:
+            raise RuntimeError(f"{stage} found {found:.0f} of {self.sessions} sessions")
+        after = Disk.of(works_in / "lake") if not is_peer else Disk.of(works_in)
+        row = Row(
+            stage=name or stage,
+            latency=str(latency) if told.requests else "",
+            sessions=self.sessions,
+            days=len(self.days),
+            wall_seconds=cost.wall_seconds,
+            cpu_seconds=cost.cpu_seconds,
+            peak_bytes=cost.peak_bytes,
+            disk_bytes=after.bytes_of() - before.bytes_of(),
+            written_bytes=after.bytes_since(before),
+            requests=told.requests,
+            in_flight=told.in_flight,
+            commits=after.commits_since(before),
+            limit_seconds=limit(told.waited_seconds, cost) if limit else None,
+            facts=cost.facts | {"server CPU seconds": told.cpu_seconds, "bytes sent": told.bytes_sent},
+        )
+        self.tell(row)
+        return row
+
+    def anew(self, stage: str, latency: Latency, limit: Callable[[float, Cost], float] | None = None) -> Row:
+        """Measure in an empty folder that is removed again, as often as comparisons are repeated."""
+        rows = []
+        for _ in range(self.repeat):
+            rows.append(self.measure(stage, "anew", latency, limit=limit))
+            shutil.rmtree(self.folder / "anew")
+        return middle(rows)
+
+
+def wire(bench: Bench) -> list[Row]:
+    """From the API to tables, beside the peers on the same server."""
+    rows, others = [], []
+    if "fetch" in bench.wanted:
+        for latency in LATENCIES:
+            row = bench.measure("fetch", "anew", latency, limit=_of_the_wire if latency != NO_LATENCY else None)
+            rows.append(row)
+    if "raw" in bench.wanted:
+        rows.append(bench.anew("bytes → raw", NO_LATENCY, lambda _, cost: cost.facts["skimming seconds"]))
+    if "peers" in bench.wanted:
+        others = [bench.anew(peer, USUAL) for peer in peers.PEERS]
+    whole = [
+        bench.anew(stage, USUAL, _of_the_wire)
+        for stage, part in (("API → raw", "raw"), ("backfill", "backfill"))
+        if part in bench.wanted
+    ]
+    return [*rows, *compared([*others, *whole], others)]
+
+
+def lake(bench: Bench) -> list[Row]:
+    """What follows from raw, what is asked of it, and what a refresh costs."""
+    if not bench.wanted & {"derive", "reports", "query", "refresh"}:
+        return []
+    rows = [bench.measure("API → raw", "lake"), bench.measure("raw → derived", "lake")]
+    rows.append(bench.measure("derived → reports", "lake"))
+    if "query" in bench.wanted:
+        for recipe in RECIPES:
+            rows += _cold_and_warm(bench.measure(f"query: {recipe}", "lake"))
+    if "refresh" in bench.wanted:
+        rows += _refreshed(bench)
+    return rows
+
+
+def command(bench: Bench) -> list[Row]:
+    """The command over all days, fetch to reports."""
+    return [bench.measure("backfill", "backfill", USUAL, limit=_of_the_wire)] if "backfill" in bench.wanted else []
+
+
+def run(
+    part: Callable[[Bench], list[Row]],
+    sessions: int,
+    days: int,
+    folder: Path,
+    *,
+    stages_wanted: Iterable[str] = STAGES,
+    repeat: int = 1,
+    compresses: bool = False,
+    tell: Callable[[Row], None],
+) -> list[Row]:
+    """Measure a part with a server of its own.
+
+    Args:
+        part: `wire`, `lake` or `command`.
+        sessions: How many.
+        days: Over how many billing days, up to the last that is over.
+        folder: Where lakes are left.
+        stages_wanted: Some of `STAGES`.
+        repeat: How often each comparison with a peer is made.
+        compresses: Whether the server compresses its answers.
+        tell: Is told of each row.
+    """
+    last = newest_closed_day(datetime.now(UTC), DAY_STARTS_AT_UTC_HOUR)
+    works_in = folder / f"{part.__name__}-{sessions}-{days}"
+    works_in.mkdir(parents=True)
+    with serving(sessions, days, last, compresses=compresses) as server:
+        billing_days = days_between(date.fromordinal(last.toordinal() - days + 1), last)
+        return part(Bench(server, sessions, billing_days, works_in, frozenset(stages_wanted), repeat, tell))
+
+
+def _of_the_wire(waited_seconds: float, _: Cost) -> float:
+    return waited_seconds / ours.IN_FLIGHT
+
+
+def _cold_and_warm(row: Row) -> list[Row]:
+    warm = replace(
+        row,
+        stage=f"{row.stage}, again",
+        wall_seconds=row.facts["warm seconds"],
+        cpu_seconds=row.facts["warm CPU seconds"],
+    )
+    return [row, warm]
+
+
+def _refreshed(bench: Bench) -> list[Row]:
+    newest, middle_day = bench.days[-1], bench.days[len(bench.days) // 2]
+    # So that Dagster's storage and the catalogue exist, as before any but the first run.
+    bench.measure("backfill", "lake", days=[newest], name="refresh, the first run of Dagster")
+    unchanged = bench.measure("backfill", "lake", days=[newest], name="refresh, an unchanged day")
+    bench.server.change(middle_day)
+    changed = bench.measure("backfill", "lake", days=[middle_day], name="refresh, one changed session")
+    # Per session of the lake, what one day takes says nothing.
+    return [replace(row, disk_bytes=0) for row in (unchanged, changed)]
