@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -21,9 +21,6 @@ from devin_pipeline_tests.benchmarks.sessions import DAY_STARTS_AT_UTC_HOUR as H
 
 RAW = TABLES["raw_session_insights_v2"]
 REPORTS = REPORT_TABLES
-DAYS_AT_ONCE = 31
-"""The days that `backfill` gives to one run of Dagster."""
-
 IN_FLIGHT = 8
 """The requests that the client has in flight."""
 
@@ -33,14 +30,13 @@ def client(url: str) -> DevinClient:
     return DevinClient(base_url=url, v2_key=V2_KEY, v3_key=V3_KEY, concurrency=IN_FLIGHT)
 
 
-def read(asking: DevinClient, days: Sequence[date], feed: Table = RAW) -> Listing:
-    """Read what a feed tells of some days."""
-    listing = asking.read(
-        ASKED_OF[feed.name], [Window(starts_at(day, HOUR), starts_at(day, HOUR, after=1)) for day in days]
-    )
-    for failure in listing.failures.values():
-        raise failure
-    return listing
+def read(asking: DevinClient, days: Sequence[date], feed: Table = RAW) -> Iterator[tuple[Listing, list[date]]]:
+    """Read what a feed tells of some days, each listing with its days."""
+    windows = {Window(starts_at(day, HOUR), starts_at(day, HOUR, after=1)): day for day in days}
+    for listing in asking.read(ASKED_OF[feed.name], list(windows)):
+        for failure in listing.failures.values():
+            raise failure
+        yield listing, [windows[window] for window in listing.days]
 
 
 def decode(bodies: Sequence[bytes]) -> Listing:
@@ -58,29 +54,23 @@ def land_days(lake: Lake, listing: Listing, days: Sequence[date]) -> None:
 
 
 def read_into(lake: Lake, url: str, days: Sequence[date]) -> None:
-    """From the API to committed raw versions, as many days at once as `backfill` takes."""
+    """From the API to committed raw versions."""
     lake.claim(LakeIdentity("live", "127.0.0.1", "enterprise", HOUR))
     with client(url) as asking:
-        for some in at_once(days):
-            land_days(lake, read(asking, some), some)
+        for listing, some in read(asking, days):
+            land_days(lake, listing, some)
 
 
 def derive(lake: Lake, days: Sequence[date]) -> None:
-    """Make every derived table of some days, as many at once as `backfill` takes."""
-    for some in at_once(days):
-        publish_session_tables(lake, some, HOUR)
-        for table in ROLLUP_TABLES:
-            publish_rollup(lake, table, some, HOUR)
+    """Make every derived table of some days."""
+    publish_session_tables(lake, days, HOUR)
+    for table in ROLLUP_TABLES:
+        publish_rollup(lake, table, days, HOUR)
 
 
 def report(lake: Lake, table: Table) -> None:
     """Make a report."""
     publish_report(lake, table)
-
-
-def at_once(days: Sequence[date]) -> list[Sequence[date]]:
-    """The days in the portions of one run each."""
-    return [days[start : start + DAYS_AT_ONCE] for start in range(0, len(days), DAYS_AT_ONCE)]
 
 
 def backfill(folder: Path, url: str, first_day: date, days: Sequence[date]) -> None:

@@ -75,6 +75,7 @@ class Bench:
             url=self.server.url,
             folder=str(works_in),
             first_day=self.days[0].isoformat(),
+            sessions=self.sessions,
             **{"from": days[0].isoformat(), "to": days[-1].isoformat()},
         )
         told = self.server.log()

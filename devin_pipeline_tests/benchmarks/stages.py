@@ -13,6 +13,8 @@ from pathlib import Path
 import httpx
 import msgspec
 
+from devin_pipeline.devin_api.client import PAGES_OF_A_LISTING
+from devin_pipeline.devin_api.paging import PAGE_SIZE
 from devin_pipeline.lake import Lake
 from devin_pipeline.partitions import days_between, starts_at
 from devin_pipeline_tests.benchmarks import ours
@@ -40,12 +42,14 @@ class Place:
         folder: Holds the lake as `lake`, and whatever else the stage writes.
         first_day: The first day of the sessions.
         days: The days to work on, oldest first.
+        sessions: How many sessions the server tells of all its days.
     """
 
     url: str
     folder: Path
     first_day: date
     days: Sequence[date]
+    sessions: int
 
     @property
     def lake(self) -> Lake:
@@ -54,16 +58,19 @@ class Place:
 
 
 def fetch(place: Place, cost: Cost) -> None:
-    """Read all days in one go, keep them in memory, write nothing."""
+    """Read all days in one go, write nothing."""
     with ours.client(place.url) as client, measured(cost):
-        listing = ours.read(client, place.days)
-    cost.facts["sessions"] = len(listing.items)
+        sessions = sum(len(listing.items) for listing, _ in ours.read(client, place.days))
+    cost.facts["sessions"] = sessions
 
 
 def land(place: Place, cost: Cost) -> None:
     """From bytes of pages in memory to committed raw versions."""
     sessions, floor = 0, Cost()
-    for days in ours.at_once(place.days):
+    # As many days at once as a listing of the client tells of.
+    at_once = max(1, len(place.days) * PAGES_OF_A_LISTING * PAGE_SIZE // place.sessions)
+    for start in range(0, len(place.days), at_once):
+        days = place.days[start : start + at_once]
         bodies = _bodies(place.url, days)
         with measured(floor):
             for body in bodies:
@@ -150,7 +157,13 @@ def main() -> None:
     """Run one stage as told on standard input, and print what it cost."""
     told = json.load(sys.stdin)
     first, last = date.fromisoformat(told["from"]), date.fromisoformat(told["to"])
-    place = Place(told["url"], Path(told["folder"]), date.fromisoformat(told["first_day"]), days_between(first, last))
+    place = Place(
+        told["url"],
+        Path(told["folder"]),
+        date.fromisoformat(told["first_day"]),
+        days_between(first, last),
+        told["sessions"],
+    )
     cost = Cost()
     STAGES[told["stage"]](place, cost)
     sys.stdout.write(json.dumps(asdict(cost)) + "\n")

@@ -9,6 +9,7 @@ from devin_pipeline.devin_api import DevinClient, Feed, Window
 from devin_pipeline.partitions import days_between, starts_at
 from devin_pipeline.resources import ASKED_OF
 from devin_pipeline_tests.benchmarks.server import V2_KEY, V3_KEY, Latency, Server, serving
+from devin_pipeline_tests.devin_api.scripted import read_all
 
 LAST_DAY = date(2026, 3, 18)
 DAYS = days_between(date(2026, 3, 12), LAST_DAY)
@@ -26,7 +27,7 @@ def test_every_session_is_told_once_whatever_the_windows(server: Server, feed: F
     told: Counter[str | None] = Counter()
     with DevinClient(base_url=server.url, v2_key=V2_KEY, v3_key=V3_KEY) as client:
         for days in (DAYS[:1], DAYS[1:]):
-            listing = client.read(feed, [Window(starts_at(day, 8), starts_at(day, 8, after=1)) for day in days])
+            listing = read_all(client, feed, [Window(starts_at(day, 8), starts_at(day, 8, after=1)) for day in days])
             assert not listing.failures
             told.update(item.session_id for item in listing.items if item.unplaced_because is None)
     assert len(told) == SESSIONS
@@ -37,7 +38,9 @@ def test_the_log_says_what_was_asked_and_how_long_it_had_to_wait(server: Server)
     server.take(Latency(3, 3))
     server.log()
     with DevinClient(base_url=server.url, v2_key=V2_KEY) as client:
-        listing = client.read("session_insights_v2", [Window(starts_at(DAYS[0], 8), starts_at(DAYS[-1], 8, after=1))])
+        listing = read_all(
+            client, "session_insights_v2", [Window(starts_at(DAYS[0], 8), starts_at(DAYS[-1], 8, after=1))]
+        )
     log = server.log()
     assert log.requests == listing.requests
     assert log.bytes_sent == listing.bytes_read
@@ -48,9 +51,9 @@ def test_the_log_says_what_was_asked_and_how_long_it_had_to_wait(server: Server)
 def test_a_changed_session_is_told_anew_and_no_other(server: Server) -> None:
     window = [Window(starts_at(DAYS[0], 8), starts_at(DAYS[-1], 8, after=1))]
     with DevinClient(base_url=server.url, v2_key=V2_KEY) as client:
-        before = {item.payload for item in client.read("session_insights_v2", window).items}
+        before = {item.payload for item in read_all(client, "session_insights_v2", window).items}
         server.change(DAYS[3])
-        after = {item.payload for item in client.read("session_insights_v2", window).items}
+        after = {item.payload for item in read_all(client, "session_insights_v2", window).items}
     assert [json.loads(item)["session_id"] for item in after - before] == [
         json.loads(item)["session_id"] for item in before - after
     ]
