@@ -6,10 +6,12 @@ The gate before a commit keeps wrong rows out; checks repeat it on what is store
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 
 import dagster as dg
 
+from devin_pipeline.asset_facts import newest_records
 from devin_pipeline.lake import Lake, Reader
 from devin_pipeline.resources import LakeResource
 from devin_pipeline.tables import TABLES
@@ -38,6 +40,12 @@ class Checked:
     days: list[date] | None
     reader: Reader
     instance: dg.DagsterInstance
+
+    @cached_property
+    def records(self) -> dict[date, dg.EventLogRecord]:
+        """What Dagster recorded of the newest making of each of those days, oldest day first."""
+        made = self.days or map(date.fromisoformat, self.instance.get_materialized_partitions(dg.AssetKey(self.asset)))
+        return dict(sorted(newest_records(self.instance, TABLES[self.asset], made).items()))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
 
 from devin_pipeline.lake import Commit, Lake
 from devin_pipeline.partitions import starts_at
@@ -83,17 +84,40 @@ def report_days(
     for file in lake.snapshot(table).stored_files():
         if file.day in rows:
             rows[file.day] += file.rows
-    for day, of_day in figures.items():
-        context.add_asset_metadata(
-            {
+    of_all = {
+        "dagster/uri": dg.MetadataValue.text(lake.location(table)),
+        **{
+            f"run/{name}": dg.MetadataValue.int(value) if isinstance(value, int) else value
+            for name, value in (run_figures or {}).items()
+        },
+    }
+    _add_to_partitions(
+        context,
+        table,
+        {
+            day.isoformat(): {
                 "dagster/partition_row_count": rows[day],
-                "dagster/uri": lake.location(table),
                 **{name: _shown(value) for name, value in of_day.items()},
-                **{f"run/{name}": value for name, value in (run_figures or {}).items()},
-            },
-            asset_key=table.name,
-            partition_key=day.isoformat(),
-        )
+                **of_all,
+            }
+            for day, of_day in figures.items()
+        },
+    )
+
+
+def _add_to_partitions(
+    context: dg.AssetExecutionContext, table: Table, metadata: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """What `add_asset_metadata` does, for many partitions at once.
+
+    That looks at every partition of the run and at all that was added before, for each that is added: for a year a
+    quarter of the time that Dagster takes.
+    """
+    step = context.op_execution_context._step_execution_context
+    per_output = dict(step._metadata_accumulator.per_output_metadata)
+    for partition, told in metadata.items():
+        per_output[AssetMetadataHandle(asset_key=dg.AssetKey(table.name), partition_key=partition)] = told
+    step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata=per_output)
 
 
 def acus_of_days(lake: Lake, table: Table, days: Sequence[date]) -> dict[date, dict[str, Decimal]]:

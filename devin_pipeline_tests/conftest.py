@@ -3,13 +3,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.storage import sql
-from dagster._core.storage.event_log.sqlite import sqlite_event_log
-from dagster._core.storage.runs.sqlite import sqlite_run_storage
 
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.lake import Lake
@@ -55,25 +51,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("figures")
         for sentence in sentences:
             terminalreporter.write_line(sentence)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def kept_engines() -> Iterator[None]:
-    """Keep the engines of Dagster's SQLite storages.
-
-    They make a new one for each event, which compiles its statements anew: a fifth of a run's CPU seconds.
-    """
-    engines: dict[str, Any] = {}
-
-    def create_engine(url: str, **options: Any) -> Any:
-        if url not in engines:
-            engines[url] = sql.create_engine(url, **options)
-        return engines[url]
-
-    with pytest.MonkeyPatch.context() as patch:
-        for storage in (sqlite_event_log, sqlite_run_storage):
-            patch.setattr(storage, "create_engine", create_engine)
-        yield
 
 
 @pytest.fixture

@@ -791,6 +791,28 @@ GUARDS = (
         "0",
         "derived/test_acu_daily_by_tag.py",
     ),
+    # Dagster's event log
+    Guard(
+        "events of an interrupted step",
+        "event_log.py",
+        "if group and group[0].run_id in runs]",
+        "if False]",
+        "test_event_log.py::test_what_an_interrupted_step_left_unfinished_is_stored_with_its_failure",
+    ),
+    Guard(
+        "news for who watches a run",
+        "event_log.py",
+        "os.utime(self.path_for_shard(run_id))",
+        "pass",
+        "test_event_log.py::test_who_watches_a_run_is_told_of_each_event_at_once",
+    ),
+    Guard(
+        "an event for each day that is to be made",
+        "event_log.py",
+        "or not planned.partitions_subset:",
+        "or True:",
+        "test_event_log.py::test_a_step_that_fails_loses_nothing_and_its_days_show_as_failed",
+    ),
     # Checks of what is stored
     Guard(
         "a day over by our clock only",

@@ -104,9 +104,7 @@ def _figures(checked: Checked, name: str) -> list[tuple[date, int]]:
 
 def _of_newest_reads(checked: Checked) -> list[tuple[date, Mapping[str, dg.MetadataValue[Any]]]]:
     """What the newest read of each day recorded, oldest day first."""
-    made = checked.instance.get_materialized_partitions(dg.AssetKey(checked.asset))
-    days = checked.days or [date.fromisoformat(key) for key in made]
-    records = sorted(newest_records(checked.instance, TABLES[checked.asset], days).items())
+    records = checked.records.items()
     return [(day, told.metadata) for day, record in records if (told := record.asset_materialization)]
 
 
