@@ -772,9 +772,9 @@ GUARDS = (
     ),
     Guard(
         "a detail of a state left since",
-        "derived/sessions.sql",
-        "when (newest_v3.updated_at is not distinct from newest.updated_at) then",
-        "when true then",
+        "derived/told_sessions.sql",
+        "(newest_v3_updated_at is not distinct from newest_updated_at)",
+        "true",
         "derived/test_told_sessions.py",
     ),
     Guard(

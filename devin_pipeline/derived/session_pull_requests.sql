@@ -2,19 +2,24 @@
 with
 sent as (
     select
-        day,
-        session_id,
-        newest.org_id,
-        newest.acus,
-        newest.created_at as session_created_at,
-        newest.updated_at as session_updated_at,
-        newest.pull_requests[ordinal + 1] as pull_request,
-        ordinal
+        * exclude (pull_requests),
+        pull_requests[ordinal + 1] as pull_request
     from (
         select
-            *,
+            newest.day,
+            newest.session_id,
+            newest.org_id,
+            newest.acus,
+            newest.created_at as session_created_at,
+            newest.updated_at as session_updated_at,
+            newest.pull_requests,
             unnest(range(len(newest.pull_requests)))::integer as ordinal
         from told_sessions
+        inner join tellings as newest
+            on
+                told_sessions.day = newest.day
+                and told_sessions.session_id = newest.session_id
+                and told_sessions.newest_feed = newest.feed
     ) as numbered
 ),
 

@@ -1,7 +1,7 @@
 -- One row per session: the newest telling of every feed.
 select
-    day,
-    session_id,
+    told_sessions.day,
+    told_sessions.session_id,
     newest.url as session_url,
     newest.org_id,
     newest.user_id,
@@ -12,10 +12,10 @@ select
         [regexp_replace(child, '^devin-', '') for child in newest_v3.child_session_ids if child is not null], []
     ) as child_session_ids,
     newest.status,
-    status_detail,
+    told_sessions.status_detail,
     case
-        when newest.status = 'exit' or status_detail = 'finished' then 'finished'
-        when status_detail in ('waiting_for_user', 'waiting_for_approval') then 'waiting'
+        when newest.status = 'exit' or told_sessions.status_detail = 'finished' then 'finished'
+        when told_sessions.status_detail in ('waiting_for_user', 'waiting_for_approval') then 'waiting'
         when newest.status in ('new', 'claimed', 'running', 'resuming') then 'running'
         when newest.status in ('suspended', 'error') then newest.status
         else 'other:' || coalesce(newest.status, '')
@@ -26,27 +26,39 @@ select
     newest_v3.playbook_id,
     regexp_replace(newest_v3.parent_session_id, '^devin-', '') as parent_session_id,
     newest_v3.is_archived,
-    is_listed,
+    told_sessions.is_listed,
     newest.created_at,
     newest.updated_at,
     newest.acus,
     insights_v3.session_size,
     insights_v3.num_user_messages,
     insights_v3.num_devin_messages,
-    initial_user_message,
+    insights_v2.initial_user_message,
     newest_v3.structured_output::varchar as structured_output,
-    has_analysis,
-    first_seen_at,
-    last_changed_at,
-    versions,
-    feeds
-from (
-    select
-        *,
-        -- An older v3 telling may know a detail of a state the session has left since.
-        case
-            when (newest_v3.updated_at is not distinct from newest.updated_at) then newest_v3.status_detail
-        end as status_detail
-    from told_sessions
-) as detailed_sessions
-order by day, session_id
+    told_sessions.has_analysis,
+    told_sessions.first_seen_at,
+    told_sessions.last_changed_at,
+    told_sessions.versions,
+    told_sessions.feeds
+from told_sessions
+inner join tellings as newest
+    on
+        told_sessions.day = newest.day
+        and told_sessions.session_id = newest.session_id
+        and told_sessions.newest_feed = newest.feed
+left join tellings as newest_v3
+    on
+        told_sessions.day = newest_v3.day
+        and told_sessions.session_id = newest_v3.session_id
+        and told_sessions.newest_v3_feed = newest_v3.feed
+left join tellings as insights_v3
+    on
+        told_sessions.day = insights_v3.day
+        and told_sessions.session_id = insights_v3.session_id
+        and insights_v3.feed = 'raw_session_insights_v3'
+left join tellings as insights_v2
+    on
+        told_sessions.day = insights_v2.day
+        and told_sessions.session_id = insights_v2.session_id
+        and insights_v2.feed = 'raw_session_insights_v2'
+order by told_sessions.day, told_sessions.session_id

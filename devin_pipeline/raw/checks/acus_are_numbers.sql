@@ -3,6 +3,11 @@ select
     day,
     count(*) as versions
 from versions
-where is_listed and json_valid(payload) and json_type(payload, '$.acus_consumed') = 'VARCHAR'
+where
+    is_listed
+    -- Most payloads need no parsing to tell.
+    and regexp_matches(payload, '"acus_consumed"\s*:\s*"')
+    and json_valid(payload)
+    and json_type(payload, '$.acus_consumed') = 'VARCHAR'
 group by day
 order by day

@@ -3,9 +3,10 @@ with
 fields as (
     select
         day,
-        unnest(json_keys(payload)) as field
+        -- What is no JSON has no fields.
+        unnest(try(json_keys(payload))) as field
     from versions
-    where is_listed and json_valid(payload)
+    where is_listed
 )
 
 select
