@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from devin_pipeline.derived.publishing import publish_rollup, publish_session_tables
+from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
 from devin_pipeline.devin_api import DevinClient, DevinError, Listing, Window
 from devin_pipeline.lake import Lake, LakeIdentity, write_catalog
 from devin_pipeline.partitions import starts_at
 from devin_pipeline.raw.landing import land
 from devin_pipeline.reports.publishing import publish_report
 from devin_pipeline.resources import ASKED_OF
-from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, REPORT_TABLES, ROLLUP_TABLES, TABLES
+from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, REPORT_TABLES, TABLES
 
 HOUR = 8
 
@@ -86,8 +86,7 @@ def read_feed(
 def publish(lake: Lake, days: Sequence[date]) -> None:
     """Make what follows from raw: the session tables and rollups of some days, every report, the catalogue."""
     publish_session_tables(lake, days, HOUR)
-    for table in ROLLUP_TABLES:
-        publish_rollup(lake, table, days, HOUR)
+    publish_rollups(lake, days, HOUR)
     for table in REPORT_TABLES:
         publish_report(lake, table)
     write_catalog(lake)

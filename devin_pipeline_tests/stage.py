@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from devin_pipeline.definitions import pipeline
-from devin_pipeline.derived.publishing import publish_rollup, publish_session_tables
+from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.lake import Lake
 from devin_pipeline.partitions import day_of, days_between, range_tags
@@ -175,7 +175,7 @@ def make_again(lake: Lake, table: Table, days: Sequence[date]) -> None:
     if table in REPORT_TABLES:
         publish_report(lake, table)
     elif table in ROLLUP_TABLES:
-        publish_rollup(lake, table, days, 8)
+        publish_rollups(lake, days, 8, [table])
     else:
         publish_session_tables(lake, days, 8, [table])
 

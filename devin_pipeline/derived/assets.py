@@ -1,12 +1,14 @@
-"""The derived assets: the seven session tables as one step, the rollups as one step each."""
+"""The derived assets: the seven session tables as one step, the three rollups as another."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import date
 
 import dagster as dg
 
-from devin_pipeline.asset_facts import acus_of_days, facts, report_days, table_asset
-from devin_pipeline.derived.publishing import publish_rollup, publish_session_tables
+from devin_pipeline.asset_facts import acus_of_days, facts, report_days
+from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
 from devin_pipeline.derived.queries import INPUTS
+from devin_pipeline.lake import Lake
 from devin_pipeline.partitions import RANGES, days_of
 from devin_pipeline.resources import LakeResource
 from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES, SESSION_TABLES, Table
@@ -14,7 +16,7 @@ from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES, SESSION_TAB
 
 def derived_assets(billing_days: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
     """Every derived asset, partitioned by the billing day."""
-    return [_session_tables(billing_days), *(_rollup(table, billing_days) for table in ROLLUP_TABLES)]
+    return [_session_tables(billing_days), _rollups(billing_days)]
 
 
 def _session_tables(billing_days: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
@@ -31,29 +33,40 @@ def _session_tables(billing_days: dg.PartitionsDefinition[str]) -> dg.AssetsDefi
     def session_tables(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult[None]]:
         opened = lake.open()
         opened.claim(lake.identity)
-        days = days_of(context)
-        selected = [table for table in SESSION_TABLES if dg.AssetKey(table.name) in context.selected_asset_keys]
-
+        days, selected = days_of(context), _selected(context, SESSION_TABLES)
         publish_session_tables(opened, days, lake.day_starts_at_utc_hour, selected)
-        for table in selected:
-            report_days(context, opened, table, acus_of_days(opened, table, days))
-            yield dg.MaterializeResult(asset_key=table.name)
+        yield from _told(context, opened, selected, days)
 
     return session_tables
 
 
-def _rollup(table: Table, billing_days: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
-    @table_asset(
-        table,
-        deps=INPUTS[table.name],
-        partitions_def=billing_days,
+def _rollups(billing_days: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    # One step for all three, because their sessions are read once.
+    @dg.multi_asset(
+        name="rollups",
+        specs=[
+            dg.AssetSpec(**facts(table), deps=INPUTS[table.name], partitions_def=billing_days)
+            for table in ROLLUP_TABLES
+        ],
+        can_subset=True,
         backfill_policy=RANGES,
     )
-    def rollup(context: dg.AssetExecutionContext, lake: LakeResource) -> None:
+    def rollups(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult[None]]:
         opened = lake.open()
-        days = days_of(context)
+        days, selected = days_of(context), _selected(context, ROLLUP_TABLES)
+        publish_rollups(opened, days, lake.day_starts_at_utc_hour, selected)
+        yield from _told(context, opened, selected, days)
 
-        publish_rollup(opened, table, days, lake.day_starts_at_utc_hour)
-        report_days(context, opened, table, acus_of_days(opened, table, days))
+    return rollups
 
-    return rollup
+
+def _selected(context: dg.AssetExecutionContext, tables: Sequence[Table]) -> list[Table]:
+    return [table for table in tables if dg.AssetKey(table.name) in context.selected_asset_keys]
+
+
+def _told(
+    context: dg.AssetExecutionContext, lake: Lake, tables: Sequence[Table], days: Sequence[date]
+) -> Iterator[dg.MaterializeResult[None]]:
+    for table in tables:
+        report_days(context, lake, table, acus_of_days(lake, table, days))
+        yield dg.MaterializeResult(asset_key=table.name)

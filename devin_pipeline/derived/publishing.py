@@ -8,9 +8,9 @@ from datetime import date
 
 import pyarrow as pa
 
-from devin_pipeline.derived.queries import INPUTS, pass_gate, recipe, select, tell_sessions
+from devin_pipeline.derived.queries import INPUTS, keep_inputs, pass_gate, recipe, select, tell_sessions
 from devin_pipeline.lake import Lake, Reader
-from devin_pipeline.tables import RAW_SESSION_TABLES, SESSION_TABLES, SESSIONS, TABLES, Table
+from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES, SESSION_TABLES, SESSIONS, TABLES, Table
 
 # What is read at once, in bytes as stored: a range is made in parts of this size, so that memory does not grow with it.
 _BYTES_AT_ONCE = 48 * 2**20
@@ -41,25 +41,28 @@ def publish_session_tables(
     return _publish(lake, tables, RAW_SESSION_TABLES, days, hour, make)
 
 
-def publish_rollup(lake: Lake, table: Table, days: Sequence[date], hour: int) -> list[date]:
-    """Make a rollup anew from what the session tables hold of `days`, and give the days that were made.
+def publish_rollups(lake: Lake, days: Sequence[date], hour: int, tables: Sequence[Table] = ROLLUP_TABLES) -> list[date]:
+    """Make rollups anew from what the session tables hold of `days`, and give the days that were made.
 
     Args:
         lake: Where.
-        table: The rollup.
         days: Neighbouring days, oldest first.
         hour: Hour of the UTC day at which a billing day starts.
+        tables: The rollups to make; what they are made of is read once for all of them.
 
     Raises:
-        GateClosed: It does not add up to its sessions; none of these days was written.
+        GateClosed: One does not add up to its sessions; none of these days was written.
     """
+    inputs = [TABLES[name] for name in dict.fromkeys(name for table in tables for name in INPUTS[table.name])]
 
     def make(reader: Reader, some: Sequence[date]) -> dict[Table, pa.Table]:
-        made = select(reader, table, some)
-        pass_gate(reader, table, made, hour)
-        return {table: made}
+        keep_inputs(reader, inputs)
+        made = {table: select(reader, table, some) for table in tables}
+        for table, rows in made.items():
+            pass_gate(reader, table, rows, hour)
+        return made
 
-    return _publish(lake, [table], [TABLES[name] for name in INPUTS[table.name]], days, hour, make)
+    return _publish(lake, tables, inputs, days, hour, make)
 
 
 def _publish(

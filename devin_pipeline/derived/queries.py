@@ -21,6 +21,15 @@ INPUTS = {
 }
 """The tables each rollup is made of."""
 
+_COLUMNS_ROLLED_UP = {
+    "sessions": (
+        "day, session_id, org_id, user_id, service_user_id, origin, category, playbook_id, state, tags, acus, "
+        "has_analysis"
+    ),
+    "session_pull_requests": "day, session_id, ordinal, repository, state",
+    "prompt_feedback": "day, session_id",
+}
+
 # json.loads joins the pairs, so what is left of them stands alone.
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _MENDED = pa.schema([("feed", pa.string()), ("session_id", pa.string()), ("payload", pa.string())])
@@ -56,6 +65,13 @@ def tell_sessions(reader: Reader, days: Sequence[date]) -> None:
     reader.keep("tellings", _sql("tellings"))
     reader.keep("told_sessions", _sql("told_sessions"))
     reader.view("told_analyses", _sql("told_analyses"))
+
+
+def keep_inputs(reader: Reader, inputs: Sequence[Table]) -> None:
+    """Read once, for several rollups and the gate, what they need of their inputs."""
+    for table in inputs:
+        reader.keep(f"kept_{table.name}", f'select {_COLUMNS_ROLLED_UP[table.name]} from "{table.name}"')  # noqa: S608 - our own names
+        reader.view(table.name, f'from "kept_{table.name}"')
 
 
 def _mended_payloads(reader: Reader) -> pa.Table:

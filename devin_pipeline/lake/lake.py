@@ -257,7 +257,7 @@ class Lake:
 
     def connect(self, tables: Iterable[Table] = ALL_TABLES, *, days: Sequence[date] | None = None) -> Reader:
         """A reader with one view per table, each over one snapshot; with `days`, over those days only."""
-        reader = Reader()
+        reader = Reader(remembers_footers=True)
         for table in tables:
             reader.view(table.name, self.snapshot(table).query(days))
         return reader

@@ -111,8 +111,11 @@ class Reader:
 
     _spills_to: TemporaryDirectory[str] | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, *, remembers_footers: bool = False) -> None:
         self._connection = _shared_database().cursor()
+        if remembers_footers:
+            # Of files read before by such readers of this process. Files never change: only damage goes unnoticed.
+            self._connection.execute("set session parquet_metadata_cache = true")
 
     @classmethod
     def locked_to(cls, files: Iterable[str]) -> Self:

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from devin_pipeline.derived.publishing import publish_rollup, publish_session_tables
+from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
 from devin_pipeline.devin_api import DevinClient, Item, Listing, Window, payloads
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.partitions import starts_at
 from devin_pipeline.raw.landing import land
 from devin_pipeline.reports.publishing import publish_report
 from devin_pipeline.resources import ASKED_OF
-from devin_pipeline.tables import REPORT_TABLES, ROLLUP_TABLES, TABLES, Table
+from devin_pipeline.tables import REPORT_TABLES, TABLES, Table
 from devin_pipeline_tests.benchmarks.server import V2_KEY, V3_KEY
 from devin_pipeline_tests.benchmarks.sessions import DAY_STARTS_AT_UTC_HOUR as HOUR
 
@@ -64,8 +64,7 @@ def read_into(lake: Lake, url: str, days: Sequence[date]) -> None:
 def derive(lake: Lake, days: Sequence[date]) -> None:
     """Make every derived table of some days."""
     publish_session_tables(lake, days, HOUR)
-    for table in ROLLUP_TABLES:
-        publish_rollup(lake, table, days, HOUR)
+    publish_rollups(lake, days, HOUR)
 
 
 def report(lake: Lake, table: Table) -> None:

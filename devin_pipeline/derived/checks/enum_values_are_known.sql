@@ -37,7 +37,8 @@ told as (
                 'value': category,
                 'is_known': category in (
                     'bug_fixing', 'ci_cd_and_devops', 'code_quality_and_security', 'code_review_and_analysis',
-                    'data_and_automation', 'documentation_and_content', 'feature_development', 'migrations_and_upgrades',
+                    'data_and_automation', 'documentation_and_content', 'feature_development',
+                    'migrations_and_upgrades',
                     'other', 'refactoring_and_optimization', 'research_and_exploration', 'unit_test_generation'
                 )
             },
