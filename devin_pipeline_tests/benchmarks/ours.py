@@ -78,6 +78,11 @@ def report(lake: Lake, table: Table) -> None:
     publish_report(lake, table)
 
 
+def rows(lake: Lake, table: Table) -> int:
+    """How many rows the newest version of a table has."""
+    return sum(file.rows for file in lake.snapshot(table).stored_files())
+
+
 def at_once(days: Sequence[date]) -> list[Sequence[date]]:
     """The days in the portions of one run each."""
     return [days[start : start + DAYS_AT_ONCE] for start in range(0, len(days), DAYS_AT_ONCE)]
