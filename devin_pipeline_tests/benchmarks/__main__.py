@@ -17,17 +17,19 @@ _FULL = 1_000_000
 
 
 @click.command()
-@click.option("--sessions", default=_QUICK, show_default=True, type=click.IntRange(min=1000), help="Sessions to serve.")
-@click.option("--days", default=365, show_default=True, type=click.IntRange(2, 2000), help="Billing days they lie in.")
+@click.option("--sessions", type=click.IntRange(min=1000), help="Sessions to serve: 20,000; 100,000 with --growth.")
+@click.option("--days", default=365, show_default=True, type=click.IntRange(14, 2000), help="Billing days they lie in.")
 @click.option("--stages", default=",".join(parts.STAGES), show_default=True, help="What to measure, by commas.")
 @click.option("--repeat", default=1, show_default=True, help="How often each comparison is made; medians count.")
 @click.option("--full", is_flag=True, help="A lake of 1,000,000 sessions, a year's backfill of 100,000. Takes long.")
-@click.option("--growth", "grows", is_flag=True, help="Lakes of 10,000 and more sessions and 30 to 1,095 days instead.")
+@click.option(
+    "--growth", "grows", is_flag=True, help="Instead, lakes of a hundredth to all sessions, 30 to 1,095 days."
+)
 @click.option("--gzip", "compresses", is_flag=True, help="Let the server compress; it sends JSON as it is otherwise.")
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Leave the lakes in this new folder.")
 @click.option("--json", "report", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows there, too.")
 def main(
-    sessions: int,
+    sessions: int | None,
     days: int,
     stages: str,
     repeat: int,
@@ -41,7 +43,7 @@ def main(
     wanted = stages.split(",")
     if unknown := set(wanted) - set(parts.STAGES):
         raise click.BadParameter(f"there is no stage {', '.join(sorted(unknown))}; there are {', '.join(parts.STAGES)}")
-    most = _FULL if full else max(sessions, _A_YEARS_BACKFILL) if grows else sessions
+    most = _FULL if full else sessions or (_A_YEARS_BACKFILL if grows else _QUICK)
     sizes = (
         [(parts.lake, *size) for size in growth.sizes(most)]
         if grows

@@ -8,16 +8,14 @@ from rich.table import Table
 
 from devin_pipeline_tests.benchmarks.rows import Row
 
-SESSIONS = (10_000, 100_000, 1_000_000)
 DAYS = (30, 365, 1_095)
 USUAL_DAYS = 365
-USUAL_SESSIONS = 100_000
 
 
 def sizes(most_sessions: int) -> list[tuple[int, int]]:
-    """Sessions and days of the lakes to make: one of both varies at a time."""
-    by_sessions = [(sessions, USUAL_DAYS) for sessions in SESSIONS if sessions <= most_sessions]
-    by_days = [(min(USUAL_SESSIONS, most_sessions), days) for days in DAYS]
+    """Sessions and days of the lakes to make, each by three sizes: a hundredth, a tenth and all of the sessions."""
+    by_sessions = [(most_sessions // part, USUAL_DAYS) for part in (100, 10, 1)]
+    by_days = [(most_sessions // 10, days) for days in DAYS]
     return list(dict.fromkeys([*by_sessions, *by_days]))
 
 
@@ -36,12 +34,11 @@ def as_table(rows: Sequence[Row]) -> Table:
     for what in ("sessions", "days"):
         for cost in ("wall", "CPU", "peak"):
             table.add_column(f"{cost} by {what}", justify="right")
-    most = max(row.sessions for row in rows)
-    fixed = min(USUAL_SESSIONS, most)
+    usual_sessions = max(row.sessions for row in rows) // 10
     for stage in dict.fromkeys(row.stage for row in rows):
         mine = [row for row in rows if row.stage == stage]
         by_sessions = [row for row in mine if row.days == USUAL_DAYS]
-        by_days = [row for row in mine if row.sessions == fixed]
+        by_days = [row for row in mine if row.sessions == usual_sessions]
         table.add_row(
             stage,
             *(_told(by_sessions, lambda row: row.sessions, cost) for cost in _COSTS),

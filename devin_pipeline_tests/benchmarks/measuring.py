@@ -1,15 +1,17 @@
 """Runs a piece of work in a process of its own, and says what it took."""
 
-import json
 import re
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
+
+import msgspec
 
 
 @dataclass
@@ -53,22 +55,60 @@ def _peak_bytes() -> int:
     return 1024 * max(int(own[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
-def in_own_process(module: str, **arguments: object) -> Cost:
-    """Run a module that measures its work and prints its `Cost` as JSON.
+@dataclass(frozen=True)
+class Place:
+    """Where a piece of work is done, and of which billing days.
+
+    Attributes:
+        url: The server.
+        folder: Where to write; what lies there is found.
+        start: The first day that has sessions.
+        first: The first day to work on.
+        last: The last day to work on.
+        sessions: How many sessions the server tells of all its days.
+    """
+
+    url: str
+    folder: Path
+    start: date
+    first: date
+    last: date
+    sessions: int
+
+
+Work = Callable[[Place, Cost], None]
+"""It does what it is named for at a place, and adds to the cost what of that is to be measured."""
+
+
+class _Task(msgspec.Struct):
+    name: str
+    place: Place
+
+
+def in_own_process(module: str, name: str, place: Place) -> Cost:
+    """Have a module do a piece of work in a new process.
 
     Args:
-        module: A module with a `main` of its own.
-        arguments: What it is told, as JSON on its standard input.
+        module: One that calls `do_as_told` when it is run.
+        name: Which piece of its work.
+        place: Where.
 
     Raises:
         RuntimeError: It failed; with the end of what it said.
     """
-    ran = subprocess.run(
-        [sys.executable, "-m", module], input=json.dumps(arguments), capture_output=True, text=True, check=False
-    )
+    task = msgspec.json.encode(_Task(name, place), enc_hook=str)
+    ran = subprocess.run([sys.executable, "-m", module], input=task, capture_output=True, check=False)
     if ran.returncode:
-        raise RuntimeError(f"{module} {arguments}: {ran.stderr[-3000:]}")
-    return Cost(**json.loads(ran.stdout.splitlines()[-1]))
+        raise RuntimeError(f"{name} {place}: {ran.stderr[-3000:].decode(errors='replace')}")
+    return msgspec.json.decode(ran.stdout.splitlines()[-1], type=Cost)
+
+
+def do_as_told(works: Mapping[str, Work]) -> None:
+    """Do the piece of work that standard input names, and print what it cost as the last line."""
+    task = msgspec.json.decode(sys.stdin.buffer.read(), type=_Task, dec_hook=lambda kind, text: kind(text))
+    cost = Cost()
+    works[task.name](task.place, cost)
+    sys.stdout.buffer.write(b"\n" + msgspec.json.encode(cost) + b"\n")
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,11 @@ def report(lake: Lake, table: Table) -> None:
     publish_report(lake, table)
 
 
+def rows(lake: Lake, table: Table) -> int:
+    """How many rows the newest version of a table has."""
+    return sum(file.rows for file in lake.snapshot(table).stored_files())
+
+
 def backfill(folder: Path, url: str, first_day: date, days: Sequence[date]) -> None:
     """Run the command `backfill` over the v2 feed, with the lake and Dagster's storage in `folder`."""
     settings = {name: value for name, value in os.environ.items() if not name.startswith(("DEVIN_", "DAGSTER_"))}

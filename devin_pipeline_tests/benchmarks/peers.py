@@ -1,23 +1,16 @@
-"""The same sessions read by others: dlt as its documentation says, and the script one writes first.
+"""The same sessions read by others: dlt as its documentation says, and the script one writes first."""
 
-Run as a module, it is told on its standard input which peer, where and of which days, and prints what it cost.
-"""
-
-import json
 import os
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from devin_pipeline_tests.benchmarks.measuring import Cost, measured
+from devin_pipeline_tests.benchmarks.measuring import Cost, Place, Work, do_as_told, measured
 from devin_pipeline_tests.benchmarks.server import V2_KEY, V2_PATH
 from devin_pipeline_tests.benchmarks.sessions import DAY_STARTS_AT_UTC_HOUR
 
@@ -25,26 +18,11 @@ _TABLE = "session_insights"
 _MONTHS = 12
 
 
-@dataclass(frozen=True)
-class Place:
-    """The server, where to write, and the first and the last billing day."""
-
-    url: str
-    folder: Path
-    first: date
-    last: date
-
-    def window(self) -> tuple[datetime, datetime]:
-        """From the start of the first day to the end of the last."""
-        day = datetime(self.first.year, self.first.month, self.first.day, DAY_STARTS_AT_UTC_HOUR, tzinfo=UTC)
-        return day, day + timedelta(days=(self.last - self.first).days + 1)
-
-
 def script(place: Place, cost: Cost) -> None:
     """httpx, json and pyarrow: a page after the other, all sessions in one list, one file."""
     with measured(cost):
         items: list[dict[str, Any]] = []
-        params: dict[str, Any] = _params(*place.window()) | {"skip": 0, "limit": 200}
+        params: dict[str, Any] = _params(*_window(place)) | {"skip": 0, "limit": 200}
         headers = {"Authorization": f"Bearer {V2_KEY}"}
         with httpx.Client(base_url=place.url, headers=headers, timeout=60, trust_env=False) as client:
             more = True
@@ -59,7 +37,7 @@ def script(place: Place, cost: Cost) -> None:
 
 def dlt_whole(place: Place, cost: Cost) -> None:
     """dlt with one resource, as its tutorial configures a REST API."""
-    _dlt(place, cost, [place.window()])
+    _dlt(place, cost, [_window(place)])
 
 
 def dlt_by_month(place: Place, cost: Cost) -> None:
@@ -67,7 +45,7 @@ def dlt_by_month(place: Place, cost: Cost) -> None:
 
     It cannot ask for several pages of one resource at once (dlt#2844).
     """
-    start, end = place.window()
+    start, end = _window(place)
     bounds = [start + (end - start) / _MONTHS * month for month in range(_MONTHS + 1)]
     _dlt(place, cost, list(pairwise(bounds)))
 
@@ -130,6 +108,11 @@ def _dlt(place: Place, cost: Cost, windows: Sequence[tuple[datetime, datetime]])
     cost.facts["sessions"] = sum(pq.read_metadata(file).num_rows for file in files)
 
 
+def _window(place: Place) -> tuple[datetime, datetime]:
+    start = datetime(place.first.year, place.first.month, place.first.day, DAY_STARTS_AT_UTC_HOUR, tzinfo=UTC)
+    return start, start + timedelta(days=(place.last - place.first).days + 1)
+
+
 def _params(start: datetime, end: datetime) -> dict[str, Any]:
     return {
         "created_date_from": start.isoformat(),
@@ -138,21 +121,12 @@ def _params(start: datetime, end: datetime) -> dict[str, Any]:
     }
 
 
-PEERS: dict[str, Callable[[Place, Cost], None]] = {
+PEERS: Mapping[str, Work] = {
     "dlt rest_api": dlt_whole,
     "dlt rest_api, a resource per month": dlt_by_month,
     "httpx + json + pyarrow": script,
 }
 
 
-def main() -> None:
-    """Run one peer as told on standard input, and print what it cost."""
-    told = json.load(sys.stdin)
-    place = Place(told["url"], Path(told["folder"]), date.fromisoformat(told["from"]), date.fromisoformat(told["to"]))
-    cost = Cost()
-    PEERS[told["stage"]](place, cost)
-    sys.stdout.write(json.dumps(asdict(cost)) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    do_as_told(PEERS)

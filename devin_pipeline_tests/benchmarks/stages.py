@@ -1,14 +1,7 @@
-"""The stages of the pipeline, each to be run in a process of its own: `STAGES` names them.
+"""The stages of the pipeline, each to be run in a process of its own: `STAGES` names them."""
 
-Run as a module, it is told on its standard input which stage, where and of which days, and prints what it cost.
-"""
-
-import json
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
-from pathlib import Path
 
 import httpx
 import msgspec
@@ -17,8 +10,9 @@ from devin_pipeline.devin_api.client import PAGES_OF_A_LISTING
 from devin_pipeline.devin_api.paging import PAGE_SIZE
 from devin_pipeline.lake import Lake
 from devin_pipeline.partitions import days_between, starts_at
+from devin_pipeline.tables import SESSIONS
 from devin_pipeline_tests.benchmarks import ours
-from devin_pipeline_tests.benchmarks.measuring import Cost, measured
+from devin_pipeline_tests.benchmarks.measuring import Cost, Place, Work, do_as_told, measured
 from devin_pipeline_tests.benchmarks.recipes import RECIPES
 from devin_pipeline_tests.benchmarks.server import V2_KEY, V2_PATH
 from devin_pipeline_tests.benchmarks.sessions import DAY_STARTS_AT_UTC_HOUR
@@ -33,65 +27,43 @@ class _Skimmed(msgspec.Struct):
 _SKIMMED = msgspec.json.Decoder(_Skimmed)
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a stage works, and of which days.
-
-    Attributes:
-        url: The server.
-        folder: Holds the lake as `lake`, and whatever else the stage writes.
-        first_day: The first day of the sessions.
-        days: The days to work on, oldest first.
-        sessions: How many sessions the server tells of all its days.
-    """
-
-    url: str
-    folder: Path
-    first_day: date
-    days: Sequence[date]
-    sessions: int
-
-    @property
-    def lake(self) -> Lake:
-        """The lake in the folder."""
-        return Lake(str(self.folder / "lake"))
-
-
 def fetch(place: Place, cost: Cost) -> None:
     """Read all days in one go, write nothing."""
     with ours.client(place.url) as client, measured(cost):
-        sessions = sum(len(listing.items) for listing, _ in ours.read(client, place.days))
+        sessions = sum(len(listing.items) for listing, _ in ours.read(client, _days(place)))
     cost.facts["sessions"] = sessions
 
 
 def land(place: Place, cost: Cost) -> None:
     """From bytes of pages in memory to committed raw versions."""
-    sessions, floor = 0, Cost()
+    floor = Cost()
+    every_day = _days(place)
     # As many days at once as a listing of the client tells of.
-    at_once = max(1, len(place.days) * PAGES_OF_A_LISTING * PAGE_SIZE // place.sessions)
-    for start in range(0, len(place.days), at_once):
-        days = place.days[start : start + at_once]
+    at_once = max(1, len(every_day) * PAGES_OF_A_LISTING * PAGE_SIZE // place.sessions)
+    for start in range(0, len(every_day), at_once):
+        days = every_day[start : start + at_once]
         bodies = _bodies(place.url, days)
         with measured(floor):
             for body in bodies:
                 _SKIMMED.decode(body)
         with measured(cost):
             listing = ours.decode(bodies)
-            ours.land_days(place.lake, listing, days)
-        sessions += len(listing.items)
-    cost.facts |= {"sessions": sessions, "skimming seconds": floor.cpu_seconds}
+            ours.land_days(_lake(place), listing, days)
+    cost.facts |= {"sessions": ours.rows(_lake(place), ours.RAW), "skimming seconds": floor.cpu_seconds}
 
 
 def read_into_raw(place: Place, cost: Cost) -> None:
     """From the API to committed raw versions."""
     with measured(cost):
-        ours.read_into(place.lake, place.url, place.days)
+        ours.read_into(_lake(place), place.url, _days(place))
+    cost.facts["sessions"] = ours.rows(_lake(place), ours.RAW)
 
 
 def derive(place: Place, cost: Cost) -> None:
     """From raw to all derived tables."""
     with measured(cost):
-        ours.derive(place.lake, place.days)
+        ours.derive(_lake(place), _days(place))
+    cost.facts["sessions"] = ours.rows(_lake(place), SESSIONS)
 
 
 def report(place: Place, cost: Cost) -> None:
@@ -99,14 +71,23 @@ def report(place: Place, cost: Cost) -> None:
     for table in ours.REPORTS:
         alone = Cost()
         with measured(cost), measured(alone):
-            ours.report(place.lake, table)
+            ours.report(_lake(place), table)
         cost.facts[f"{table.name} seconds"] = alone.wall_seconds
 
 
 def backfill(place: Place, cost: Cost) -> None:
     """The command, from its start to its end."""
     with measured(cost):
-        ours.backfill(place.folder, place.url, place.first_day, place.days)
+        ours.backfill(place.folder, place.url, place.start, _days(place))
+    cost.facts["sessions"] = ours.rows(_lake(place), SESSIONS)
+
+
+def _days(place: Place) -> list[date]:
+    return days_between(place.first, place.last)
+
+
+def _lake(place: Place) -> Lake:
+    return Lake(str(place.folder / "lake"))
 
 
 def _bodies(url: str, days: Sequence[date]) -> list[bytes]:
@@ -126,9 +107,9 @@ def _bodies(url: str, days: Sequence[date]) -> list[bytes]:
     return bodies
 
 
-def _query(recipe: str) -> Callable[[Place, Cost], None]:
+def _query(recipe: str) -> Work:
     def ask(place: Place, cost: Cost) -> None:
-        lake = place.lake
+        lake = _lake(place)
         with measured(cost):
             answer = lake.answer(RECIPES[recipe])
         assert answer.num_rows, f"{recipe}: no rows"
@@ -142,7 +123,7 @@ def _query(recipe: str) -> Callable[[Place, Cost], None]:
     return ask
 
 
-STAGES: dict[str, Callable[[Place, Cost], None]] = {
+STAGES: Mapping[str, Work] = {
     "fetch": fetch,
     "bytes → raw": land,
     "API → raw": read_into_raw,
@@ -153,21 +134,5 @@ STAGES: dict[str, Callable[[Place, Cost], None]] = {
 }
 
 
-def main() -> None:
-    """Run one stage as told on standard input, and print what it cost."""
-    told = json.load(sys.stdin)
-    first, last = date.fromisoformat(told["from"]), date.fromisoformat(told["to"])
-    place = Place(
-        told["url"],
-        Path(told["folder"]),
-        date.fromisoformat(told["first_day"]),
-        days_between(first, last),
-        told["sessions"],
-    )
-    cost = Cost()
-    STAGES[told["stage"]](place, cost)
-    sys.stdout.write(json.dumps(asdict(cost)) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    do_as_told(STAGES)
