@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -452,7 +453,9 @@ def _instant(value: object, latest: datetime) -> datetime | None:
         if isinstance(value, str):
             if _ISO_INSTANT.fullmatch(value) is None:
                 return None
-            at = datetime.fromisoformat(value).astimezone(UTC)
+            at = datetime.fromisoformat(value)
+            if at.tzinfo is not UTC:
+                at = at.astimezone(UTC)
         elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MILLISECONDS_FROM:
             return None
         else:
@@ -477,6 +480,7 @@ def _acus_of_any(value: object) -> tuple[Decimal | None, str | None]:
     return _acus(value) if isinstance(value, str) else (None, "acus_consumed is not a number")
 
 
+@lru_cache(4096)
 def _acus(text: str) -> tuple[Decimal | None, str | None]:
     if _JSON_NUMBER.fullmatch(text) is None:
         return None, "acus_consumed is not a number"

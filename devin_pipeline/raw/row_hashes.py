@@ -1,6 +1,8 @@
 """The hash that seals a raw row, so that `verify` can tell a value changed on disk from one that was written."""
 
 import hashlib
+from collections.abc import Iterator
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,7 +12,8 @@ from devin_pipeline.tables import Table
 
 ROW_HASH = "row_hash"
 
-# What is hashed is made of so many rows at once: Arrow's text holds 2 GB, and a payload may be long.
+_LONG = "payload"
+
 _ROWS_AT_ONCE = 2_000
 
 
@@ -22,10 +25,17 @@ def row_hashes(table: Table, rows: pa.Table) -> list[str]:
         rows: Rows of it; a `row_hash` they have plays no part.
     """
     columns = [name for name in table.column_names if name != ROW_HASH]
+    place = columns.index(_LONG)
     hashes: list[str] = []
     for batch in rows.select(columns).to_batches(max_chunksize=_ROWS_AT_ONCE):
-        whole = pc.binary_join_element_wise(*(_pieces(column) for column in batch.columns), b"")
-        hashes += [hashlib.sha256(row).hexdigest() for row in whole.to_pylist()]
+        pieces = [_pieces(column, in_full=name != _LONG) for name, column in zip(columns, batch.columns, strict=True)]
+        before = pc.binary_join_element_wise(*pieces[: place + 1], b"").to_pylist()
+        after = pc.binary_join_element_wise(*pieces[place + 1 :], b"", b"").to_pylist()
+        for head, text, tail in zip(before, _views(batch.column(place)), after, strict=True):
+            digest = hashlib.sha256(head)
+            digest.update(text)
+            digest.update(tail)
+            hashes.append(digest.hexdigest())
     return hashes
 
 
@@ -59,11 +69,25 @@ def extended(table: Table, stored: pa.Table, news: pa.Table) -> pa.Table:
     return pa.concat_tables([sealed_now, news]).sort_by(order)
 
 
-def _pieces(column: pa.Array) -> pa.Array:
-    """A column's values as they are hashed, each behind its length: ("ab", "c") is not ("a", "bc")."""
+def _pieces(column: pa.Array, *, in_full: bool) -> pa.Array:
+    """A column's values as they are hashed, each behind its length: ("ab", "c") is not ("a", "bc").
+
+    Args:
+        column: The column.
+        in_full: False for the lengths only, where the values follow by themselves.
+    """
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.int64())
     text = pc.if_else(column, "True", "False") if pa.types.is_boolean(column.type) else column.cast(pa.string())
-    length = pc.binary_length(text).cast(pa.string())
-    told = pc.binary_join_element_wise(length.cast(pa.binary()), text.cast(pa.binary()), b":")
-    return pc.fill_null(told, b"-")
+    length = pc.binary_length(text).cast(pa.string()).cast(pa.binary())
+    value = text.cast(pa.binary()) if in_full else pc.if_else(text.is_null(), None, pa.scalar(b"", pa.binary()))
+    return pc.fill_null(pc.binary_join_element_wise(length, value, b":"), b"-")
+
+
+def _views(texts: pa.Array) -> Iterator[memoryview]:
+    """The bytes of each text where they lie, none for a null: copying them would cost as much as hashing them."""
+    texts = texts.fill_null("") if texts.null_count else texts
+    _, offsets, data = texts.buffers()
+    bounds = memoryview(offsets).cast("i")[texts.offset : texts.offset + len(texts) + 1]
+    values = memoryview(data or b"")
+    return (values[start:end] for start, end in pairwise(bounds))
