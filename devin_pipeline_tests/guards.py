@@ -765,7 +765,7 @@ GUARDS = (
     ),
     Guard(
         "what a session said before it vanished",
-        "derived/latest_versions.sql",
+        "derived/histories.sql",
         "max(fetched_at) filter (where is_listed) as latest_fetched_at",
         "max(fetched_at) as latest_fetched_at",
         "derived/test_latest_versions.py",

@@ -3,7 +3,8 @@
 Days whose inputs are as they were when they were made are left alone.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES, SESSION_TAB
 
 # What is read at once, in bytes as stored: a range is made in parts of this size, so that memory does not grow with it.
 _BYTES_AT_ONCE = 48 * 2**20
+_WRITES_AT_ONCE = 2
 
 
 def publish_session_tables(
@@ -31,12 +33,14 @@ def publish_session_tables(
         GateClosed: What was made contradicts raw; none of these days was written.
     """
 
-    def make(reader: Reader, some: Sequence[date]) -> dict[Table, pa.Table]:
+    def make(reader: Reader, some: Sequence[date]) -> Iterator[tuple[Table, pa.Table]]:
         tell_sessions(reader, some)
-        made = {table: select(reader, table, some) for table in tables}
-        if SESSIONS in made:
-            pass_gate(reader, SESSIONS, made[SESSIONS], hour)
-        return made
+        # The gate of the sessions comes before the others are written.
+        for table in sorted(tables, key=lambda table: table != SESSIONS):
+            rows = select(reader, table, some)
+            if table == SESSIONS:
+                pass_gate(reader, table, rows, hour)
+            yield table, rows
 
     return _publish(lake, tables, RAW_SESSION_TABLES, days, hour, make)
 
@@ -55,12 +59,12 @@ def publish_rollups(lake: Lake, days: Sequence[date], hour: int, tables: Sequenc
     """
     inputs = [TABLES[name] for name in dict.fromkeys(name for table in tables for name in INPUTS[table.name])]
 
-    def make(reader: Reader, some: Sequence[date]) -> dict[Table, pa.Table]:
+    def make(reader: Reader, some: Sequence[date]) -> Iterator[tuple[Table, pa.Table]]:
         keep_inputs(reader, inputs)
         made = {table: select(reader, table, some) for table in tables}
         for table, rows in made.items():
             pass_gate(reader, table, rows, hour)
-        return made
+        yield from made.items()
 
     return _publish(lake, tables, inputs, days, hour, make)
 
@@ -71,16 +75,20 @@ def _publish(
     inputs: Sequence[Table],
     days: Sequence[date],
     hour: int,
-    make: Callable[[Reader, Sequence[date]], dict[Table, pa.Table]],
+    make: Callable[[Reader, Sequence[date]], Iterator[tuple[Table, pa.Table]]],
 ) -> list[date]:
     def make_all() -> list[date]:
         made_of = lake.inputs(recipe(hour), inputs, days)
         to_make = {day for table in tables for day in lake.not_made(table, made_of) if day is not None}
-        for some in _parts(lake, inputs, sorted(to_make)):
-            with lake.connect(inputs, days=some) as reader:
-                made = make(reader, some)
-            for table, rows in made.items():
-                lake.replace_days(table, some, rows)
+        # A table is written while the next is made.
+        with ThreadPoolExecutor(_WRITES_AT_ONCE, thread_name_prefix="write") as threads:
+            for some in _parts(lake, inputs, sorted(to_make)):
+                with lake.connect(inputs, days=some) as reader:
+                    writes = [
+                        threads.submit(lake.replace_days, table, some, rows) for table, rows in make(reader, some)
+                    ]
+                for write in writes:
+                    write.result()
         if to_make:
             for table in tables:
                 lake.remember_made(table, {day: made_of[day] for day in to_make})

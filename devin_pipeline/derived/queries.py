@@ -60,7 +60,10 @@ def tell_sessions(reader: Reader, days: Sequence[date]) -> None:
         reader: Holds the three raw tables under their names.
         days: Neighbouring days, oldest first.
     """
-    reader.keep("latest_versions", _sql("latest_versions"), _range(days))
+    # Versions stay in their files, which DuckDB reads and parses on several threads, as it would not a table this small.
+    reader.view("versions", _sql("versions"))
+    reader.keep("histories", _sql("histories"), _range(days))
+    reader.view("latest_versions", _sql("latest_versions"))
     reader.give("mended_payloads", _mended_payloads(reader))
     reader.keep("tellings", _sql("tellings"))
     reader.keep("told_sessions", _sql("told_sessions"))
