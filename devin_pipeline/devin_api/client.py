@@ -61,11 +61,11 @@ Clock = Literal["created", "updated"]
 BUDGET_SECONDS = 600.0
 """How long a window may take, all its tries and waits included; as much again for every hundred pages."""
 
-PAGES_OF_A_LISTING = 32
+PAGES_OF_A_LISTING = 16
 """About how many pages are handed over together: large enough to be worth a commit, small enough for memory."""
 
 _PAGES_PER_BUDGET = 100
-_WINDOWS_AT_ONCE = 3
+_WINDOWS_AT_ONCE = 8
 # Cursor chains per thread that are under way or wait for one: the threads go on while a listing is being stored.
 _CHAINS_AT_ONCE = 3
 _PAGES_OF_A_CHAIN = 1.5
