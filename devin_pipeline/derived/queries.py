@@ -60,7 +60,7 @@ def tell_sessions(reader: Reader, days: Sequence[date]) -> None:
         reader: Holds the three raw tables under their names.
         days: Neighbouring days, oldest first.
     """
-    # Versions stay in their files, which DuckDB reads and parses on several threads, as it would not a table this small.
+    # Versions stay in their files, which DuckDB reads and parses on several threads; a table this small it would not.
     reader.view("versions", _sql("versions"))
     reader.keep("histories", _sql("histories"), _range(days))
     reader.view("latest_versions", _sql("latest_versions"))

@@ -254,6 +254,7 @@ class DevinClient:
         self._concurrency = concurrency
         self._wire = Wire(self.base_url, timeout_seconds=timeout_seconds)
         self.clock_ahead: timedelta | None = None
+        self._called_off = _CalledOff()
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="devin-api")
         # Each waits for the pages of one v2 window, which the others fetch.
         self._windows = ThreadPoolExecutor(_WINDOWS_AT_ONCE, thread_name_prefix="devin-api-window")
@@ -268,8 +269,7 @@ class DevinClient:
             self.close()
         else:
             # Someone stops the process, and must not wait for answers that may take a minute or never come.
-            self._threads.shutdown(wait=False, cancel_futures=True)
-            self._windows.shutdown(wait=False, cancel_futures=True)
+            self._end(wait=False)
 
     def __repr__(self) -> str:
         keys = "+".join(sorted(self._keys)) or "no"
@@ -277,9 +277,15 @@ class DevinClient:
 
     def close(self) -> None:
         """End the threads and close every connection."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
-        self._windows.shutdown(wait=True, cancel_futures=True)
+        self._end(wait=True)
         self._wire.close()
+
+    def _end(self, *, wait: bool) -> None:
+        self._called_off.set()
+        self._windows.shutdown(wait, cancel_futures=True)
+        # Pages that wait for a thread end as soon as they have one. Cancelled here, they would be waited for for ever:
+        # a pool that is shut down tells nobody who waits for a future.
+        self._threads.shutdown(wait)
 
     def read(self, feed: Feed, days: Sequence[Window]) -> Generator[Listing]:
         """Read every session a feed lists as created in these days, some days at a time.
@@ -390,10 +396,11 @@ class _Read:
         self._feed = feed
         self._question = question
         self._tally = _Tally()
-        self._called_off = _CalledOff()
+        self._called_off = client._called_off.part()
         self._readings: dict[_Days, Reading] = {}
         self._failures: dict[Window, DevinError] = {}
         self._uncut: frozenset[_Days] = frozenset()
+        self._ends: frozenset[datetime] = frozenset()
 
     def listings(self, runs: Sequence[_Days]) -> Generator[Listing]:
         try:
@@ -540,6 +547,7 @@ class _Read:
     ) -> Iterator[Listing]:
         """Read groups of days on some threads, so many at once, until each day is read or has failed for good."""
         self._uncut = frozenset(groups)
+        self._ends = frozenset(days[-1].end for days in self._uncut)
         to_read = deque(sorted(self._uncut))
         reading: dict[Future[Reading | list[_Days]], _Days] = {}
         unreachable_in_a_row = 0
@@ -665,9 +673,10 @@ class _Read:
         listing = Listing(
             days=sorted([*(day for days in read for day in days), *failed]), failures=dict(sorted(failed.items()))
         )
-        for _, reading in sorted(read.items()):
+        for days, reading in sorted(read.items()):
             listing.duplicates += reading.duplicates
-            listing.outside += reading.outside
+            # What lies where a window was cut off is told by the next one.
+            listing.outside += reading.outside - (0 if days[-1].end in self._ends else reading.at_end)
             for item in reading.items:
                 if item.session_id is None:
                     nameless.append(item)

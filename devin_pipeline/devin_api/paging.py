@@ -54,11 +54,19 @@ class Limits:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one window held: its items, how many were told more than once, how many lay outside and were dropped."""
+    """What one window held.
+
+    Attributes:
+        items: its items.
+        duplicates: how many were told more than once.
+        outside: how many lay outside and were dropped.
+        at_end: how many of those lay just at its end, where the next window begins.
+    """
 
     items: list[Item]
     duplicates: int
     outside: int
+    at_end: int
 
 
 def iso(at: datetime) -> str:
@@ -152,7 +160,8 @@ class Sieve:
             1 for item in self._items.values() if item.created_at is not None and not start <= item.created_at <= end
         )
         self._require_filter(strays, len(self._items))
-        return Reading(inside, self._duplicates, len(self._items) - len(inside))
+        outside = len(self._items) - len(inside)
+        return Reading(inside, self._duplicates, outside, outside - strays)
 
     def _require_filter(self, strays: int, read: int) -> None:
         if strays > read * STRAYS_TOLERATED:

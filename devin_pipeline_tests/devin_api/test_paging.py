@@ -2,6 +2,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -278,6 +279,41 @@ def test_v2_pages_that_never_agree_fail_after_eight_passes(fault: str) -> None:
     assert "never agreed" in str(listing.failures[DAY[0]])
     assert ("starts elsewhere" in str(listing.failures[DAY[0]])) == (fault == "skip is ignored")
     assert sum(one.one("skip") == "0" for one in asked) == 8
+
+
+@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+def test_a_long_range_comes_in_listings_of_whole_days_and_where_it_is_cut_nothing_lies_outside(feed: Feed) -> None:
+    # Evenly spread, so that a session lies just where each day begins.
+    over = days(20)
+    every = sessions(8_000, over, "v2" if feed.endswith("v2") else "v3")
+    script = partial(honest_v2, every) if feed.endswith("v2") else partial(honest_v3, every)
+    with serving(script) as served, client_of(served) as client:
+        listings = list(client.read(feed, over))
+    assert len(listings) > 1
+    assert sorted(day for listing in listings for day in listing.days) == over
+    for listing in listings:
+        assert listing.failures == {}
+        bounds = [item.created_at for item in listing.items]
+        assert all(any(day.start <= at < day.end for day in listing.days) for at in bounds if at)
+        assert len(listing.items) <= 400 * len(listing.days)
+    assert sorted(str(item.session_id) for listing in listings for item in listing.items) == names(every)
+    assert sum(listing.outside for listing in listings) == 0
+    assert sum(listing.requests for listing in listings) == len(served.asked)
+
+
+def test_a_caller_that_stops_listening_ends_the_read() -> None:
+    over = days(40)
+    every = sessions(16_000, over, "v2")
+    with serving(partial(honest_v2, every)) as served, client_of(served) as client:
+        listings = client.read("session_insights_v2", over)
+        next(listings)
+        listings.close()
+    asked = len(served.asked)
+    assert asked < 80
+    with serving(partial(honest_v2, every)) as served, client_of(served) as client:
+        whole = read_all(client, "session_insights_v2", over)
+    assert len(served.asked) > asked
+    assert ids(whole) == names(every)
 
 
 def test_v2_items_at_the_windows_end_count_for_the_total_and_not_for_the_day() -> None:
