@@ -81,7 +81,7 @@ def report_days(
     One result for a range would copy the same number onto every day and flatten the plots.
     """
     rows = dict.fromkeys(figures, 0)
-    for file in lake.snapshot(table).stored_files():
+    for file in lake.newest(table).stored_files():
         if file.day in rows:
             rows[file.day] += file.rows
     of_all = {
@@ -190,7 +190,7 @@ def days_made(days: Sequence[date], lake: Lake, hour: int) -> set[date]:
 
 def report_table(context: dg.AssetExecutionContext, lake: Lake, table: Table, commit: Commit) -> None:
     """Record an unpartitioned table's rows and whether this run changed it."""
-    rows = sum(file.rows for file in lake.snapshot(table).stored_files())
+    rows = sum(file.rows for file in lake.newest(table).stored_files())
     context.add_asset_metadata(
         {
             "dagster/row_count": rows,

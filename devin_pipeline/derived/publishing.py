@@ -101,7 +101,7 @@ def _parts(lake: Lake, inputs: Sequence[Table], days: Sequence[date]) -> Iterabl
     """The days in parts that each hold about `_BYTES_AT_ONCE` of the inputs, a day at least."""
     sizes = dict.fromkeys(days, 0)
     for table in inputs:
-        for file in lake.snapshot(table).stored_files():
+        for file in lake.newest(table).stored_files():
             if file.day in sizes:
                 sizes[file.day] += file.size
     part: list[date] = []

@@ -64,7 +64,7 @@ def write_catalog(lake: Lake) -> Catalog | None:
 def _definitions(lake: Lake) -> Mapping[Table, list[str]]:
     """The statements that make and describe the view of each table's newest version."""
     notice = "DEMO DATA of the emulator. " if lake.identity is not None and lake.identity.kind == "demo" else ""
-    return {table: _definition(table, lake.snapshot(table).query(), notice) for table in ALL_TABLES}
+    return {table: _definition(table, lake.newest(table).query(), notice) for table in ALL_TABLES}
 
 
 def _definition(table: Table, query: str, notice: str) -> list[str]:

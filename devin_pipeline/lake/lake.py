@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -65,6 +66,10 @@ class Snapshot:
 
     def stored_files(self) -> list[StoredFile]:
         """What the log says of each file of this version, oldest day first."""
+        return list(self._stored_files)
+
+    @cached_property
+    def _stored_files(self) -> Sequence[StoredFile]:
         if self.delta is None:
             return []
         actions = pa.table(self.delta.get_add_actions(flatten=True)).to_pylist()
@@ -128,19 +133,25 @@ class Snapshot:
 
     def holds(self, rows: pa.Table) -> bool:
         """True when an unpartitioned table is just these rows, in key order, and its files are sound."""
+        files = self.stored_files()
+        if self.delta is None or sum(file.rows for file in files) != rows.num_rows:
+            return False
         try:
-            return self.delta is not None and self.rows().equals(rows) and self._holds(rows, None)
+            # By both readers, first by the one that costs less: mostly it tells the two apart.
+            return bool(self._by_arrow(files).equals(rows) and self.rows().equals(rows))
         except Damaged:
             return False
 
-    def _holds(self, rows: pa.Table, day: date | None) -> bool:
-        """True when Arrow reads just these rows in the files of a day (None: the whole table), which are sound."""
+    def _holds(self, rows: pa.Table, day: date) -> bool:
+        """True when Arrow reads just these rows in the files of a day, in any order, and they are sound."""
         try:
-            files = [file for file in self.stored_files() if file.day == day]
-            stored = pa.concat_tables([self.table.schema.empty_table(), *(rows_by_arrow(self.table, f) for f in files)])
+            stored = self._by_arrow([file for file in self.stored_files() if file.day == day])
         except Damaged:
             return False
         return bool(stored.equals(rows) or _in_order(self.table, stored).equals(_in_order(self.table, rows)))
+
+    def _by_arrow(self, files: Iterable[StoredFile]) -> pa.Table:
+        return pa.concat_tables([self.table.schema.empty_table(), *(rows_by_arrow(self.table, f) for f in files)])
 
 
 @dataclass(frozen=True)
@@ -159,6 +170,34 @@ class Commit:
     version: int | None
     days: Sequence[date]
     conflicts: int = 0
+
+
+class _Opened(NamedTuple):
+    """A snapshot, and the last entry of its log: another one there, or one after it, is another version."""
+
+    snapshot: Snapshot
+    version: int
+    entry: object
+
+
+_opened: dict[str, _Opened] = {}
+
+
+def _keep_open(snapshot: Snapshot) -> None:
+    version = snapshot.version
+    entry = None if version is None else _entry(snapshot.location, version)
+    if version is not None and entry is not None:
+        _opened[snapshot.location] = _Opened(snapshot, version, entry)
+
+
+def _entry(location: str, version: int) -> object:
+    """What tells the entry of a version in a table's log from any other; None when it is missing or not the last."""
+    filesystem, path = fs.FileSystem.from_uri(location)
+    entry, next_entry = filesystem.get_file_info(
+        [f"{path}/_delta_log/{number:020}.json" for number in (version, version + 1)]
+    )
+    is_last = entry.type == fs.FileType.File and next_entry.type == fs.FileType.NotFound
+    return (entry.mtime_ns, entry.size) if is_last else None
 
 
 class Lake:
@@ -255,11 +294,24 @@ class Lake:
         except DeltaError as error:
             raise broken_log(table, location, str(error).partition("\n")[0][:100]) from None
 
+    def newest(self, table: Table) -> Snapshot:
+        """The newest version of a table, as `snapshot` gives it, but not opened again while it stays the newest.
+
+        Opening costs as much as reading some days does. Damage to older entries of the log goes unnoticed here.
+        """
+        location = self.location(table)
+        opened = _opened.get(location)
+        if opened is not None and _entry(location, opened.version) == opened.entry:
+            return opened.snapshot
+        snapshot = self.snapshot(table)
+        _keep_open(snapshot)
+        return snapshot
+
     def connect(self, tables: Iterable[Table] = ALL_TABLES, *, days: Sequence[date] | None = None) -> Reader:
         """A reader with one view per table, each over one snapshot; with `days`, over those days only."""
         reader = Reader(remembers_footers=True)
         for table in tables:
-            reader.view(table.name, self.snapshot(table).query(days))
+            reader.view(table.name, self.newest(table).query(days))
         return reader
 
     def answer(self, query: str) -> pa.Table:
@@ -291,9 +343,9 @@ class Lake:
             TooManyConflicts: The inputs changed six times in a row.
         """
         for _ in range(_TRIES):
-            read = [self.snapshot(table).files(days) for table in inputs]
+            read = [self.newest(table).files(days) for table in inputs]
             result = work()
-            if read == [self.snapshot(table).files(days) for table in inputs]:
+            if read == [self.newest(table).files(days) for table in inputs]:
                 return result
         raise TooManyConflicts(
             "What follows from " + ", ".join(table.name for table in inputs) + " was not made",
@@ -309,11 +361,11 @@ class Lake:
             tables: The tables that are read.
             days: The days.
         """
-        return made_of.digest_of(recipe, [self.snapshot(table).stored_files() for table in tables], days)
+        return made_of.digest_of(recipe, [self.newest(table).stored_files() for table in tables], days)
 
     def not_made(self, table: Table, inputs: Inputs) -> list[date | None]:
         """The days of `inputs` that do not soundly hold what was made of just these inputs."""
-        return made_of.not_made(self.uri, table.name, self.snapshot(table).stored_files(), inputs)
+        return made_of.not_made(self.uri, table.name, self.newest(table).stored_files(), inputs)
 
     def remember_made(self, table: Table, inputs: Inputs) -> None:
         """Note, after a commit, what the days of `inputs` were made of, so that they are not made again.
@@ -321,7 +373,7 @@ class Lake:
         Raises:
             NotWritten: The disk is full, read-only or broken.
         """
-        made_of.remember(self.uri, table.name, self.snapshot(table).stored_files(), inputs)
+        made_of.remember(self.uri, table.name, self.newest(table).stored_files(), inputs)
 
     def forget_made(self) -> None:
         """Have everything made anew by the next run over it, and compared with what is stored."""
@@ -453,6 +505,8 @@ class Lake:
                 schema_mode="merge",
                 writer_properties=_written_as(snapshot.table, rows),
             )
+            # Writing has moved it on to the version it made.
+            _keep_open(Snapshot(snapshot.table, snapshot.location, delta))
             return delta.version()
 
     def _create(self, table: Table) -> DeltaTable:

@@ -1,5 +1,15 @@
 -- One row per distinct pull request, whichever sessions link it.
+--
+-- Nearly every one is linked once, and there is nothing to choose between: these go a shorter way.
 with
+links as (
+    select
+        *,
+        count(*) over (partition by url) as links_of_url
+    from session_pull_requests
+    where url is not null
+),
+
 by_session as (
     select
         url,
@@ -12,8 +22,8 @@ by_session as (
         -- A session that lists a pull request twice tells its state last.
         last(state order by ordinal) as state,
         sum(acus_share) as acus_share
-    from session_pull_requests
-    where url is not null
+    from links
+    where links_of_url > 1
     group by url, session_id
 ),
 
@@ -39,4 +49,16 @@ select
     sum(acus_share) as acus
 from places
 group by url
+union all by name
+select
+    url,
+    repository,
+    state,
+    org_id,
+    session_id as first_session_id,
+    day as first_day,
+    1 as sessions,
+    acus_share as acus
+from links
+where links_of_url = 1
 order by url

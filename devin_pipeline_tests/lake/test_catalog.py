@@ -82,8 +82,8 @@ def test_a_slow_run_does_not_put_older_views_over_those_of_a_faster_one(lake: La
 
         looks = 0
 
-        def snapshot(self, table: Table) -> Snapshot:
-            read = super().snapshot(table)
+        def newest(self, table: Table) -> Snapshot:
+            read = super().newest(table)
             self.looks += table == SESSIONS
             # The first look finds that the file is to be written, the second is the one that it is made of.
             if table == SESSIONS and self.looks == 3:
