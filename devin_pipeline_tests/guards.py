@@ -47,7 +47,57 @@ _VERIFY = "test_verification.py::test_"
 _CLIENT, _PAGING, _LANDING = "devin_api/test_client.py", "devin_api/test_paging.py", "raw/test_landing.py"
 
 GUARDS = (
+    # What has not changed
+    Guard(
+        "files that are no longer what was made",
+        "lake/made_of.py",
+        "all(_digest(by_name[n]) == d for n, d in entry.files.items())",
+        "True",
+        "test_unchanged.py::test_a_day_whose_file_is_no_longer_what_was_made_is_made_again",
+    ),
+    Guard(
+        "inputs other than those it was made of",
+        "lake/made_of.py",
+        "if entry is None or entry.inputs != digest:",
+        "if entry is None:",
+        "test_unchanged.py::test_after_one_changed_session_only_its_day_is_written",
+    ),
+    Guard(
+        "queries other than those it was made by",
+        "lake/made_of.py",
+        '_sha256("\n".join([recipe, *sorted(found)]))',
+        '_sha256("\n".join(sorted(found)))',
+        "test_unchanged.py::test_everything_is_made_again_when_queries_or_settings_change_or_notes_are_forgotten",
+    ),
+    Guard(
+        "a log that has moved on",
+        "lake/lake.py",
+        "if opened is not None and _entry(location, opened.version) == opened.entry:",
+        "if opened is not None:",
+        "lake/test_lake.py",
+    ),
+    Guard(
+        "another writer between plan and commit",
+        "lake/lake.py",
+        "            if snapshot.version != planned_from.version:\n                continue\n",
+        "",
+        "lake/test_lake.py",
+    ),
     # Paging
+    Guard(
+        "sessions just where a range was cut",
+        "devin_api/client.py",
+        "(0 if days[-1].end in self._ends else reading.at_end)",
+        "0",
+        _PAGING,
+    ),
+    Guard(
+        "a caller that leaves",
+        "devin_api/client.py",
+        "        self._called_off.set()\n        self._windows",
+        "        self._windows",
+        _PAGING,
+    ),
     Guard("a cursor that repeats", "devin_api/paging.py", "if page.end_cursor in seen:", "if False:", _PAGING),
     Guard("empty pages for ever", "devin_api/paging.py", "if empty > EMPTY_PAGES_IN_A_ROW:", "if False:", _PAGING),
     Guard("a missing cursor", "devin_api/paging.py", "if not page.end_cursor:", "if False:", _PAGING),
