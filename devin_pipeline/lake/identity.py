@@ -3,9 +3,9 @@
 Without this, one changed setting would mark every other organization's sessions as vanished.
 """
 
-import os
 from contextlib import suppress
 from typing import Literal
+from uuid import uuid4
 
 import msgspec
 from pyarrow import fs
@@ -87,7 +87,7 @@ def claim(uri: str, identity: LakeIdentity) -> None:
     if filesystem.get_file_info(f"{path}/{_FILE}").type != fs.FileType.NotFound:
         return
     # Written aside and moved, so that a reader never sees half a file.
-    new = f"{path}/{_FILE}.{os.getpid()}"
+    new = f"{path}/{_FILE}.{uuid4().hex}"
     with written(_FILE):
         filesystem.create_dir(path, recursive=True)
         try:

@@ -6,7 +6,6 @@ makes it void.
 """
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
@@ -87,7 +86,7 @@ def remember(uri: str, table: str, files: Sequence[StoredFile], inputs: Inputs) 
     # Written aside and moved, so that a reader never sees half a file.
     with written(FOLDER):
         filesystem.create_dir(f"{folder}/{FOLDER}", recursive=True)
-        new = f"{path}.{os.getpid()}.{uuid4().hex}"
+        new = f"{path}.{uuid4().hex}"
         try:
             with filesystem.open_output_stream(new) as stream:
                 stream.write(msgspec.json.encode(entries))
