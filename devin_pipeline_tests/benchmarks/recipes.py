@@ -19,9 +19,9 @@ RECIPES = {
         select summary, count(*) as sessions from prompt_feedback group by summary order by sessions desc limit 20
     """,
     "text scan of prompts and feedback": """
-        select s.session_id, s.acus, f.summary
-        from sessions as s left join prompt_feedback as f using (day, session_id)
-        where s.initial_user_message ilike '%deadlock%' or f.details ilike '%deadlock%'
-        order by s.acus desc nulls last limit 20
+        select day, session_id, 'prompt' as found_in from sessions where initial_user_message ilike '%deadlock%'
+        union all
+        select day, session_id, 'feedback' from prompt_feedback where details ilike '%deadlock%'
+        order by day desc limit 20
     """,
 }
