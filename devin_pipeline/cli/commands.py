@@ -124,12 +124,13 @@ def _demo_summary(lake: Lake) -> pa.Table:
 )
 @click.option("--only-missing", is_flag=True, help="Leave out days that have been made already.")
 @click.option("--dry-run", is_flag=True, help="Show the runs, start none.")
-@click.option("--repair", is_flag=True, help="First save what can be saved of damaged raw days; see `verify`.")
+@click.option("--repair", is_flag=True, help="Save what can be saved of damaged raw days, make all anew.")
 def backfill(first: str, last: str, days_per_run: int, only_missing: bool, dry_run: bool, repair: bool) -> None:
     """Read a range of days and rebuild what follows from it.
 
     With --repair, damaged days of the raw tables keep every row that is still sound, get back what files of older
-    versions hold, and are then read again. What neither has is lost if the API no longer tells it.
+    versions hold, and are then read again. What neither has is lost if the API no longer tells it. What follows from
+    them is made anew even where it seems not to have changed.
     """
     from devin_pipeline.partitions import contiguous
 
