@@ -65,6 +65,8 @@ PAGES_OF_A_LISTING = 16
 """About how many pages are handed over together: large enough to be worth a commit, small enough for memory."""
 
 _PAGES_PER_BUDGET = 100
+# A window holds its pages until it is whole. So much of them is read side by side; a window with more, alone.
+_PAGES_AT_ONCE = 128
 _WINDOWS_AT_ONCE = 8
 # Cursor chains per thread that are under way or wait for one: the threads go on while a listing is being stored.
 _CHAINS_AT_ONCE = 3
@@ -401,15 +403,16 @@ class _Read:
         self._failures: dict[Window, DevinError] = {}
         self._uncut: frozenset[_Days] = frozenset()
         self._ends: frozenset[datetime] = frozenset()
+        self._pages_of_a_day = 0.0
 
     def listings(self, runs: Sequence[_Days]) -> Generator[Listing]:
         try:
             if self._question.kind == "v2":
                 threads, at_once = self._client._windows, _WINDOWS_AT_ONCE
-                yield from self._settle(runs, self._read_days_by_offset, threads, at_once)
+                yield from self._settle(runs, self._read_days_by_offset, threads, 1, at_once)
             else:
-                threads, at_once = self._client._threads, _CHAINS_AT_ONCE * self._client._concurrency
-                yield from self._settle(runs, self._read_days_by_cursor, threads, at_once)
+                threads, least = self._client._threads, self._client._concurrency
+                yield from self._settle(runs, self._read_days_by_cursor, threads, least, _CHAINS_AT_ONCE * least)
         finally:
             self._called_off.set()
 
@@ -484,6 +487,7 @@ class _Read:
         try:
             first = ask(0)
             pages = min(first.total // first.limit, self._client._limits.pages)
+            self._pages_of_a_day = max(self._pages_of_a_day, pages / len(days))
             worth_cutting = PAGES_OF_A_LISTING * (1 if days in self._uncut else 2)
             if len(days) > 1 and pages > worth_cutting:
                 # Before any cutting: an ignored filter would look like a very full range.
@@ -529,6 +533,7 @@ class _Read:
             # Before any cutting: an ignored filter would look like a very full range.
             Sieve(window, self._client._limits).take(first.items)
             pages = estimated_pages(first, window)
+            self._pages_of_a_day = max(self._pages_of_a_day, pages / len(days))
             if len(days) > 1 and pages > self._worth_chaining(days):
                 return cut(days, pages, _PAGES_OF_A_CHAIN)
             return read_by_cursor(ask, window, self._client._limits, first=first)
@@ -543,9 +548,13 @@ class _Read:
         groups: Iterable[_Days],
         read: "Callable[[_Days], Reading | list[_Days]]",
         threads: ThreadPoolExecutor,
-        at_once: int,
+        least: int,
+        most: int,
     ) -> Iterator[Listing]:
-        """Read groups of days on some threads, so many at once, until each day is read or has failed for good."""
+        """Read groups of days on some threads until each day is read or has failed for good.
+
+        From `least` to `most` groups are read at once, as many as do not hold too many pages.
+        """
         self._uncut = frozenset(groups)
         self._ends = frozenset(days[-1].end for days in self._uncut)
         to_read = deque(sorted(self._uncut))
@@ -553,7 +562,13 @@ class _Read:
         unreachable_in_a_row = 0
         try:
             while to_read or reading:
-                while to_read and len(reading) < at_once:
+                while to_read and (
+                    len(reading) < least
+                    or (
+                        len(reading) < most
+                        and (sum(map(len, reading.values())) + len(to_read[0])) * self._pages_of_a_day <= _PAGES_AT_ONCE
+                    )
+                ):
                     days = to_read.popleft()
                     reading[threads.submit(read, days)] = days
                 for future in wait(reading, return_when=FIRST_COMPLETED).done:

@@ -301,19 +301,17 @@ def test_a_long_range_comes_in_listings_of_whole_days_and_where_it_is_cut_nothin
     assert sum(listing.requests for listing in listings) == len(served.asked)
 
 
-def test_a_caller_that_stops_listening_ends_the_read() -> None:
-    over = days(40)
-    every = sessions(16_000, over, "v2")
+@pytest.mark.parametrize("closes", [True, False], ids=["closes the read", "closes the client"])
+def test_a_caller_that_stops_listening_ends_the_read(closes: bool) -> None:
+    over = days(80)
+    every = sessions(48_000, over, "v2")
     with serving(partial(honest_v2, every)) as served, client_of(served) as client:
         listings = client.read("session_insights_v2", over)
         next(listings)
-        listings.close()
-    asked = len(served.asked)
-    assert asked < 80
-    with serving(partial(honest_v2, every)) as served, client_of(served) as client:
-        whole = read_all(client, "session_insights_v2", over)
-    assert len(served.asked) > asked
-    assert ids(whole) == names(every)
+        if closes:
+            listings.close()
+    # Two listings' worth of pages at most are under way when the first is handed over; there are 240.
+    assert len(served.asked) < 150
 
 
 def test_v2_items_at_the_windows_end_count_for_the_total_and_not_for_the_day() -> None:
