@@ -25,7 +25,7 @@ from dagster._core.events import (
     DagsterEventType,
 )
 from dagster._core.instance.ref import _event_logs_directory
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._record import copy
@@ -142,6 +142,21 @@ class SqliteEventLog(SqliteEventLogStorage):
         if isinstance(planned, AssetCheckEvaluationPlanned):
             event = _with_data(event, copy(planned, partitions_subset=None))
         super()._store_asset_check_evaluation_planned(event, event_id)
+
+    def _update_asset_check_evaluation(self, event: dg.EventLogEntry, event_id: int | None) -> None:
+        # The row added last counts as the newest, and of two runs the one planned first may end last.
+        told = event.get_dagster_event().asset_check_evaluation_data
+        rows = AssetCheckExecutionsTable.c
+        with self.index_connection() as index:
+            index.execute(
+                AssetCheckExecutionsTable.delete().where(
+                    rows.asset_key == told.asset_key.to_string(),
+                    rows.check_name == told.check_name,
+                    rows.run_id == event.run_id,
+                    rows.partition.is_(None),
+                )
+            )
+        super()._update_asset_check_evaluation(event, event_id)
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:

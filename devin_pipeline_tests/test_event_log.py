@@ -15,6 +15,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._core.events import (
     DagsterEvent,
@@ -22,11 +23,13 @@ from dagster._core.events import (
     DagsterEventType,
     StepMaterializationData,
 )
+from dagster._core.execution.api import execute_run
 from dagster._core.execution.plan.objects import StepFailureData
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
+from devin_pipeline.definitions import pipeline
 from devin_pipeline.event_log import SqliteEventLog
-from devin_pipeline.partitions import billing_days
+from devin_pipeline.partitions import billing_days, range_tags
 from devin_pipeline.resources import feeds_turned_on
 from devin_pipeline.tables import REPORT_TABLES, ROLLUP_TABLES, SESSION_TABLES
 from devin_pipeline_tests.conftest import MakeStage
@@ -129,6 +132,21 @@ def test_dagsters_own_storage_reads_each_day_while_ours_is_open(make_stage: Make
         assert [told.event_log_entry for told in stored_events] == instance.all_logs(result.run_id)
         (done,) = reader.fetch_run_status_changes(DagsterEventType.RUN_SUCCESS, limit=5).records
         assert done.run_id == result.run_id
+
+
+def test_of_two_runs_the_check_that_ran_last_is_the_newest_whichever_run_was_planned_first(
+    make_stage: MakeStage, opened: Open
+) -> None:
+    stage = make_stage()
+    job = pipeline().resolve_job_def("refresh")
+    check = dg.AssetCheckKey(dg.AssetKey("sessions"), "session_ids_are_unique")
+    with opened() as instance:
+        queued = instance.create_run_for_job(job_def=job, tags=range_tags(stage.days[0], stage.days[-1]))
+        assert refresh(stage, instance).success
+        assert execute_run(InMemoryJob(job), queued, instance).success
+        newest = instance.event_log_storage.get_latest_asset_check_execution_by_key([check])[check]
+        assert newest.run_id == queued.run_id
+        assert newest.status.value == "SUCCEEDED"
 
 
 def test_a_step_that_fails_loses_nothing_and_its_days_show_as_failed(
