@@ -91,13 +91,6 @@ GUARDS = (
         "0",
         _PAGING,
     ),
-    Guard(
-        "pages nobody waits for any more",
-        "devin_api/client.py",
-        "self._threads.shutdown(wait)",
-        "self._threads.shutdown(wait, cancel_futures=True)",
-        _PAGING + "::test_a_caller_that_stops_listening_ends_the_read",
-    ),
     Guard("a cursor that repeats", "devin_api/paging.py", "if page.end_cursor in seen:", "if False:", _PAGING),
     Guard("empty pages for ever", "devin_api/paging.py", "if empty > EMPTY_PAGES_IN_A_ROW:", "if False:", _PAGING),
     Guard("a missing cursor", "devin_api/paging.py", "if not page.end_cursor:", "if False:", _PAGING),

@@ -10,7 +10,7 @@ from datetime import date
 import pyarrow as pa
 
 from devin_pipeline.derived.queries import INPUTS, keep_inputs, pass_gate, recipe, select, tell_sessions
-from devin_pipeline.lake import Lake, Reader
+from devin_pipeline.lake import Lake, Reader, in_portions
 from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES, SESSION_TABLES, SESSIONS, TABLES, Table
 
 # What is read at once, in bytes as stored: a range is made in parts of this size, so that memory does not grow with it.
@@ -82,7 +82,7 @@ def _publish(
         to_make = {day for table in tables for day in lake.not_made(table, made_of) if day is not None}
         # A table is written while the next is made.
         with ThreadPoolExecutor(_WRITES_AT_ONCE, thread_name_prefix="write") as threads:
-            for some in _parts(lake, inputs, sorted(to_make)):
+            for some in in_portions(_sizes(lake, inputs, sorted(to_make)), _BYTES_AT_ONCE):
                 with lake.connect(inputs, days=some) as reader:
                     writes = [
                         threads.submit(lake.replace_days, table, some, rows) for table, rows in make(reader, some)
@@ -97,20 +97,11 @@ def _publish(
     return lake.while_inputs_move(inputs, days, make_all)
 
 
-def _parts(lake: Lake, inputs: Sequence[Table], days: Sequence[date]) -> Iterable[list[date]]:
-    """The days in parts that each hold about `_BYTES_AT_ONCE` of the inputs, a day at least."""
-    sizes = dict.fromkeys(days, 0)
+def _sizes(lake: Lake, inputs: Sequence[Table], days: Iterable[date]) -> dict[date | None, int]:
+    """The bytes that the inputs have of each day, as stored."""
+    sizes: dict[date | None, int] = dict.fromkeys(days, 0)
     for table in inputs:
         for file in lake.newest(table).stored_files():
             if file.day in sizes:
                 sizes[file.day] += file.size
-    part: list[date] = []
-    held = 0
-    for day in days:
-        if part and held + sizes[day] > _BYTES_AT_ONCE:
-            yield part
-            part, held = [], 0
-        part.append(day)
-        held += sizes[day]
-    if part:
-        yield part
+    return sizes

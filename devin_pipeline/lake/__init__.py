@@ -19,7 +19,15 @@ from devin_pipeline.lake.identity import LakeIdentity
 from devin_pipeline.lake.lake import Commit, Lake, Rewrite, Snapshot
 from devin_pipeline.lake.log import emptied_entries, files_ever
 from devin_pipeline.lake.made_of import recipe
-from devin_pipeline.lake.maintenance import DamagedDays, Deleted, Left, compact, delete_old_files, shorten_log
+from devin_pipeline.lake.maintenance import (
+    DamagedDays,
+    Deleted,
+    Left,
+    compact,
+    delete_old_files,
+    in_portions,
+    shorten_log,
+)
 from devin_pipeline.lake.reader import Reader
 from devin_pipeline.lake.soundness import StoredFile, rows_by_arrow, rows_by_duckdb, sound_rows
 
@@ -48,6 +56,7 @@ __all__ = [
     "delete_old_files",
     "emptied_entries",
     "files_ever",
+    "in_portions",
     "recipe",
     "rows_by_arrow",
     "rows_by_duckdb",

@@ -59,7 +59,7 @@ def compact(lake: Lake, table: Table, damaged_days: DamagedDays) -> list[Left]:
     if not table.by_day:
         return _compact_whole(lake, lake.snapshot(table))
     left: list[Left] = []
-    for days in _in_commits(_in_small_files(lake.snapshot(table))):
+    for days in in_portions(_in_small_files(lake.snapshot(table)), _BYTES_OF_A_COMMIT):
         told: list[Left] = []
 
         def joined(snapshot: Snapshot, days: Sequence[date] = days, told: list[Left] = told) -> Rewrite | None:
@@ -100,6 +100,27 @@ def delete_old_files(lake: Lake, table: Table) -> Deleted:
         if there:
             delta.vacuum(full=True, dry_run=False)
     return Deleted(len(there), sum(file.size for file in there))
+
+
+def in_portions(sizes: Mapping[date | None, int], most_bytes: int) -> Iterator[list[date]]:
+    """The days in portions of so many bytes at most, a day at least, so that memory holds their rows.
+
+    Args:
+        sizes: The bytes of each day, oldest first; those of no day are left out.
+        most_bytes: How many a portion may have.
+    """
+    days: list[date] = []
+    size = 0
+    for day in sizes:
+        if day is None:
+            continue
+        if days and size + sizes[day] > most_bytes:
+            yield days
+            days, size = [], 0
+        days.append(day)
+        size += sizes[day]
+    if days:
+        yield days
 
 
 def shorten_log(lake: Lake, table: Table) -> int:
@@ -145,22 +166,6 @@ def _in_small_files(snapshot: Snapshot) -> dict[date | None, int]:
         for day, of_day in files.items()
         if sum(file.size < _SMALL_BYTES for file in of_day) > 1
     }
-
-
-def _in_commits(sizes: Mapping[date | None, int]) -> Iterator[list[date]]:
-    """The days in groups of so many bytes that memory holds their rows."""
-    days: list[date] = []
-    size = 0
-    for day in sizes:
-        if day is None:
-            continue
-        if days and size + sizes[day] > _BYTES_OF_A_COMMIT:
-            yield days
-            days, size = [], 0
-        days.append(day)
-        size += sizes[day]
-    if days:
-        yield days
 
 
 def _rows_in_order(table: Table, files: Sequence[StoredFile]) -> pa.Table:
