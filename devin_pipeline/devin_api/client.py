@@ -64,6 +64,7 @@ BUDGET_SECONDS = 600.0
 PAGES_OF_A_LISTING = 16
 """About how many pages are handed over together: large enough to be worth a commit, small enough for memory."""
 
+_ITEMS_OF_A_LISTING = PAGES_OF_A_LISTING * PAGE_SIZE
 _PAGES_PER_BUDGET = 100
 # A window holds its pages until it is whole. So much of them is read side by side; a window with more, alone.
 _PAGES_AT_ONCE = 128
@@ -594,9 +595,9 @@ class _Read:
                         self._readings[days] = outcome
                     else:
                         to_read.extendleft(reversed(outcome))
-                if sum(len(each.items) for each in self._readings.values()) >= PAGES_OF_A_LISTING * PAGE_SIZE // 2:
+                while sum(len(each.items) for each in self._readings.values()) >= _ITEMS_OF_A_LISTING // 2:
                     yield self._listing()
-            if self._readings or self._failures:
+            while self._readings or self._failures:
                 yield self._listing()
         finally:
             for future in reading:
@@ -679,11 +680,22 @@ class _Read:
 
         return attempt() if once else self._client._patience.ask(attempt, deadline=deadline, called_off=called_off)
 
+    def _next_readings(self) -> dict[_Days, Reading]:
+        """Take the oldest windows read so far, as many as a listing holds."""
+        taken: dict[_Days, Reading] = {}
+        items = 0
+        for days in sorted(self._readings):
+            items += len(self._readings[days].items)
+            if taken and items > _ITEMS_OF_A_LISTING:
+                break
+            taken[days] = self._readings.pop(days)
+        return taken
+
     def _listing(self) -> Listing:
         """Put the windows read so far together, oldest first; a session told in two of them is kept once."""
         newest: dict[str, Item] = {}
         nameless: list[Item] = []
-        read, self._readings = self._readings, {}
+        read = self._next_readings()
         failed, self._failures = self._failures, {}
         listing = Listing(
             days=sorted([*(day for days in read for day in days), *failed]), failures=dict(sorted(failed.items()))

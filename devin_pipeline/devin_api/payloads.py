@@ -9,6 +9,7 @@ reference.
 
 import json
 import re
+import struct
 import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from functools import lru_cache
 from typing import Annotated, TypeVar
 
 import msgspec
+import pyarrow as pa
 
 from devin_pipeline.devin_api.errors import BrokenPromise
 
@@ -47,6 +49,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # A second one of these would let whoever wrote the payload choose which id or amount is believed.
 _KEYS_SAID_ONCE = ("session_id", "acus_consumed")
 _QUOTED_KEYS_SAID_ONCE = tuple(f'"{key}"'.encode() for key in _KEYS_SAID_ONCE)
+_ANY_KEY_SAID_ONCE = re.compile(b"|".join(_QUOTED_KEYS_SAID_ONCE))
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
@@ -225,7 +228,7 @@ def _split(body: bytes, decoder: "msgspec.json.Decoder[_Envelope]", now: datetim
 
 
 def _require_utf8(body: bytes) -> None:
-    if body.isascii():
+    if body.isascii() or _is_utf8(body):
         return
     try:
         body.decode("utf-8")
@@ -238,6 +241,16 @@ def _require_utf8(body: bytes) -> None:
             "Check that DEVIN_API_URL leads to the API and not to a page in between",
             more_tries=_TRIES_FOR_SHAPE,
         ) from None
+
+
+def _is_utf8(body: bytes) -> bool:
+    # Where the bytes lie: decoding them would fill up to four times their memory, only to throw it away.
+    bounds = pa.py_buffer(struct.pack("ii", 0, len(body)))
+    try:
+        pa.StringArray.from_buffers(1, bounds, pa.py_buffer(body)).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _not_json() -> BrokenPromise:
@@ -335,7 +348,8 @@ def _next_or_end(text: str, at: int, end: str) -> int:
 
 
 def _may_repeat_a_key(body: bytes, items: int) -> bool:
-    return any(body.count(key) > items for key in _QUOTED_KEYS_SAID_ONCE)
+    said = _ANY_KEY_SAID_ONCE.findall(body)
+    return any(said.count(key) > items for key in _QUOTED_KEYS_SAID_ONCE)
 
 
 def _read_item_with_care(payload: bytes, latest: datetime) -> Item:

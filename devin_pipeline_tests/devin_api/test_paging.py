@@ -1,4 +1,5 @@
 import math
+import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -7,6 +8,8 @@ from functools import partial
 import pytest
 
 from devin_pipeline.devin_api import BrokenPromise, Feed, Limits, Listing, Window
+from devin_pipeline.devin_api.client import PAGES_OF_A_LISTING
+from devin_pipeline.devin_api.paging import PAGE_SIZE
 from devin_pipeline_tests.devin_api.scripted import (
     START,
     Asked,
@@ -299,6 +302,23 @@ def test_a_long_range_comes_in_listings_of_whole_days_and_where_it_is_cut_nothin
     assert sorted(str(item.session_id) for listing in listings for item in listing.items) == names(every)
     assert sum(listing.outside for listing in listings) == 0
     assert sum(listing.requests for listing in listings) == len(served.asked)
+
+
+@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+def test_what_was_read_while_the_caller_was_busy_comes_in_listings_as_small_as_the_others(feed: Feed) -> None:
+    over = days(48)
+    every = sessions(19_200, over, "v2" if feed.endswith("v2") else "v3")
+    script = partial(honest_v2, every) if feed.endswith("v2") else partial(honest_v3, every)
+    with serving(script) as served, client_of(served) as client:
+        listings = client.read(feed, over)
+        sizes = [len(next(listings).items)]
+        at_rest = -1
+        while len(served.asked) > at_rest:
+            at_rest = len(served.asked)
+            time.sleep(0.5)
+        sizes += [len(listing.items) for listing in listings]
+    assert sum(sizes) == len(every)
+    assert max(sizes) <= PAGES_OF_A_LISTING * PAGE_SIZE
 
 
 @pytest.mark.parametrize("closes", [True, False], ids=["closes the read", "closes the client"])

@@ -304,6 +304,30 @@ def test_html_and_other_encodings_are_named_and_not_quoted(body: bytes) -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("bytes_of_text", ["é€😀".encode(), b"\xf4\x8f\xbf\xbf", b"\xee\x80\x80", b"\xef\xbf\xbf"])
+def test_all_of_utf8_is_kept_as_sent(bytes_of_text: bytes) -> None:
+    payload = GOOD.encode().replace(b"{", b'{"t":"' + bytes_of_text + b'",', 1)
+    (item,) = cursor_page(b'{"items":[%s]}' % payload, NOW).items
+    assert item.payload == payload
+
+
+@pytest.mark.parametrize(
+    "no_text",
+    [
+        pytest.param(b"\xc0\x80", id="overlong, two bytes"),
+        pytest.param(b"\xe0\x9f\xbf", id="overlong, three bytes"),
+        pytest.param(b"\xf0\x8f\xbf\xbf", id="overlong, four bytes"),
+        pytest.param(b"\xed\xa0\x80", id="surrogate"),
+        pytest.param(b"\xf4\x90\x80\x80", id="beyond Unicode"),
+        pytest.param(b"\x80", id="continuation alone"),
+        pytest.param(b"\xe2\x82", id="continuation missing"),
+    ],
+)
+def test_what_only_looks_like_utf8_is_refused(no_text: bytes) -> None:
+    with pytest.raises(BrokenPromise, match="UTF-8"):
+        cursor_page(b'{"items":[%s]}' % GOOD.encode().replace(b"{", b'{"t":"' + no_text + b'",', 1), NOW)
+
+
 @pytest.mark.parametrize(
     "body", ['{"items":[%s]}' % ("[" * 100_000 + "]" * 100_000), '{"x":NaN,"n":%s,"items":[]}' % ("9" * 5000)]
 )
