@@ -453,6 +453,25 @@ def test_a_query_reads_no_other_file(small_lake: Lake) -> None:
 # What the demo, the emulator and their ends look like
 
 
+def test_a_table_for_people_ends_somewhere_and_says_so() -> None:
+    shown = run("query", "select unnest(range(1002)) as n")
+    assert shown.stdout.split() == ["n", *map(str, range(1000))]
+    assert "1000 of 1002 rows; --format csv or json gives all." in shown.stderr
+
+
+def test_a_process_that_ends_at_once_has_written_all(tmp_path: Path) -> None:
+    asked = [COMMAND, "query", "select unnest(range(200000)) as n", "--format", "csv"]
+    asking = {"DEVIN_LAKE": str(tmp_path / "lake"), "DEVIN_API_URL": "http://127.0.0.1:9"}
+    told = subprocess.run(asked, cwd=tmp_path, env=os.environ | asking, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["n", *map(str, range(200_000))]
+    with subprocess.Popen(["true"], stdin=subprocess.PIPE) as deaf:
+        deaf.wait()
+        unheard = subprocess.run(
+            asked, cwd=tmp_path, env=os.environ | asking, stdout=deaf.stdin, stderr=subprocess.DEVNULL
+        )
+    assert unheard.returncode != 0
+
+
 def test_the_demo_runs_without_any_key_and_says_demo(tmp_path: Path) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("DEVIN_", "DAGSTER_"))}
     # A live key in the environment must not reach the demo.

@@ -4,6 +4,24 @@ Exit codes: 0 done, 1 the work failed, 2 the call or the configuration is wrong.
 what to do.
 """
 
-from devin_pipeline.cli.commands import main
+import gc
+from typing import NoReturn
 
-__all__ = ["main"]
+from devin_pipeline.cli.commands import main
+from devin_pipeline.cli.endings import leave
+
+__all__ = ["command", "main"]
+
+_OBJECTS_BETWEEN_LOOKS = 100_000
+
+
+def command() -> NoReturn:
+    """Run the command `devin-pipeline`, which is all this process is for."""
+    # Most of what the collector would look through, again and again, comes with Dagster and stays to the end.
+    gc.set_threshold(_OBJECTS_BETWEEN_LOOKS)
+    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    leave(code)

@@ -18,6 +18,8 @@ from rich.text import Text
 
 _NUMBERS = (pa.types.is_integer, pa.types.is_decimal, pa.types.is_floating)
 _JSON = msgspec.json.Encoder(decimal_format="number")
+# A table is laid out as a whole before its first line is written, a millisecond or more per row.
+_MOST_DRAWN = 1_000
 
 
 def show(rows: pa.Table, shape: str) -> None:
@@ -28,7 +30,9 @@ def show(rows: pa.Table, shape: str) -> None:
         sys.stdout.write(_csv_line(rows.column_names))
         sys.stdout.writelines(_csv_line(row.values()) for row in rows.to_pylist())
     else:
-        draw(rows, sys.stdout)
+        draw(rows.slice(0, _MOST_DRAWN), sys.stdout)
+        if rows.num_rows > _MOST_DRAWN:
+            click.echo(f"{_MOST_DRAWN} of {rows.num_rows} rows; --format csv or json gives all.", err=True)
 
 
 def draw(rows: pa.Table, to: IO[str]) -> None:
