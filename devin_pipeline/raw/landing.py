@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 
 import msgspec
@@ -120,7 +122,7 @@ def land(
     landed = _landed(items, quarantine, added)
     # Counted anew from what was read, not from what became of it: a check compares the two.
     read_of = _days_of(pa.array([item.created_at for item in listing.items], INSTANT), hour).fill_null(days[0])
-    landed.items_read = Counter({row["values"].as_py(): row["counts"].as_py() for row in pc.value_counts(read_of)})
+    landed.items_read = _counted(read_of)
     return landed
 
 
@@ -205,7 +207,19 @@ def _placed(items: Sequence[Item], hour: int, redaction: Redaction) -> pa.Table:
     payloads = [placed[place].payload for place in order.to_pylist()]
     hashes = pa.array([content_hash(payload) for payload in payloads], pa.string())
     told = keys.take(order).append_column("content_hash", hashes)
-    return told.append_column("payload", pa.array(payloads, pa.string()))
+    return told.append_column("payload", _texts(payloads))
+
+
+def _texts(texts: Sequence[bytes]) -> pa.Array | pa.ChunkedArray:
+    """A column of UTF-8 texts, each copied once."""
+    try:
+        bounds = array("i", accumulate(map(len, texts), initial=0))
+    except OverflowError:
+        # More bytes than 32 bits count; Arrow makes several chunks of them.
+        return pa.array(texts, pa.string())
+    column = pa.StringArray.from_buffers(len(texts), pa.py_buffer(bounds), pa.py_buffer(b"".join(texts)))
+    column.validate(full=True)
+    return column
 
 
 def _quarantined(
@@ -309,9 +323,11 @@ def _landed(items: pa.Table, quarantine: pa.Table, added: pa.Table) -> Landed:
     for row in items.group_by("day").aggregate([([], "count_all"), ("acus", "sum")]).to_pylist():
         landed.placed[row["day"]] = row["count_all"]
         landed.acus[row["day"]] = row["acus_sum"] or Decimal(0)
-    landed.quarantined.update(quarantine.column("day").to_pylist())
-    versions = added.filter(added.column("is_listed"))
-    landed.new_versions.update(versions.column("day").to_pylist())
-    landed.unlisted.update(added.column("day").to_pylist())
-    landed.unlisted -= landed.new_versions
+    landed.quarantined = _counted(quarantine.column("day"))
+    landed.new_versions = _counted(added.column("day").filter(added.column("is_listed")))
+    landed.unlisted = _counted(added.column("day")) - landed.new_versions
     return landed
+
+
+def _counted(days: pa.Array) -> "Counter[date]":
+    return Counter({row["values"].as_py(): row["counts"].as_py() for row in pc.value_counts(days)})
