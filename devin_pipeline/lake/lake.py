@@ -40,6 +40,8 @@ _CHANGED_DAYS = """
 _LEAST_FOR_ZSTD = 8_192
 # Values this long are rarely equal, and a dictionary of them is thrown away once it is full.
 _TOO_LONG_FOR_A_DICTIONARY = 256
+# DuckDB's threads share a file out by its row groups, and long texts, payloads most of all, are work enough to share.
+_LONG_ROWS_OF_A_GROUP = 1_024
 # Least and greatest values of a text column would leave pieces of prompts in the log, where no vacuum reaches.
 _CONFIGURATION: dict[str, str] = {"delta.dataSkippingNumIndexedCols": "0"}
 # Of the log's entries behind the last checkpoint each costs half a millisecond whenever the table is opened.
@@ -553,6 +555,7 @@ def _written_as(table: Table, rows: pa.Table) -> WriterProperties:
     ]
     # No index of pages: a flipped bit in it would mislead the readers that use it, and nothing here could tell.
     return WriterProperties(
+        max_row_group_size=_LONG_ROWS_OF_A_GROUP if long else None,
         compression="ZSTD" if rows.nbytes >= _LEAST_FOR_ZSTD * files * len(table.columns) else "SNAPPY",
         default_column_properties=ColumnProperties(statistics_enabled="CHUNK"),
         column_properties={
