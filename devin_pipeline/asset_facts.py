@@ -4,7 +4,6 @@ Numbers and fixed words only. Text from the API is data and never becomes metada
 """
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -80,10 +79,7 @@ def report_days(
 
     One result for a range would copy the same number onto every day and flatten the plots.
     """
-    rows = dict.fromkeys(figures, 0)
-    for file in lake.newest(table).stored_files():
-        if file.day in rows:
-            rows[file.day] += file.rows
+    rows = lake.newest(table).rows_per_day()
     of_all = {
         "dagster/uri": dg.MetadataValue.text(lake.location(table)),
         **{
@@ -174,9 +170,7 @@ def days_made(days: Sequence[date], lake: Lake, hour: int) -> set[date]:
     now = datetime.now(UTC)
     with dg.DagsterInstance.get() as instance:
         for table in (*(TABLES[feed] for feed in feeds_turned_on()), *ROLLUP_TABLES):
-            rows: Counter[date | None] = Counter()
-            for file in lake.snapshot(table).stored_files():
-                rows[file.day] += file.rows
+            rows = lake.snapshot(table).rows_per_day()
             made &= {
                 day
                 for day, record in newest_records(instance, table, made).items()

@@ -303,13 +303,13 @@ def tables(demo: bool) -> None:
     say_demo(demo)
     rows = []
     for table in ALL_TABLES:
-        files = lake.snapshot(table).stored_files()
-        days = sorted({file.day for file in files if file.day is not None})
+        snapshot = lake.snapshot(table)
+        days = list(snapshot.rows_per_day())
         rows.append(
             {
                 "table": table.name,
                 "grain": table.grain,
-                "rows": sum(file.rows for file in files),
+                "rows": sum(file.rows for file in snapshot.stored_files()),
                 "days": len(days) if table.by_day else None,
                 "first_day": days[0] if days else None,
                 "last_day": days[-1] if days else None,

@@ -20,7 +20,7 @@ def derived_checks() -> list[dg.AssetChecksDefinition]:
         sql_check(_QUERIES / "sessions_stay_in_one_day.sql"),
         sql_check(_QUERIES / "organizations_stay_listed.sql"),
         sql_check(_QUERIES / "enum_values_are_known.sql"),
-        sql_check(_QUERIES / "days_are_as_busy_as_usual.sql", every_day_of="sessions"),
+        sql_check(_QUERIES / "days_are_as_busy_as_usual.sql", rows_per_day_of="sessions"),
     ]
     return [
         checks_of("sessions", ["sessions", *(table.name for table in RAW_SESSION_TABLES)], of_sessions),

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,6 +72,14 @@ class Snapshot:
     def stored_files(self) -> list[StoredFile]:
         """What the log says of each file of this version, oldest day first."""
         return list(self._stored_files)
+
+    def rows_per_day(self) -> Counter[date]:
+        """How many rows each day has, oldest first, as the log says; nothing of a table without days."""
+        rows: Counter[date] = Counter()
+        for file in self.stored_files():
+            if file.day is not None:
+                rows[file.day] += file.rows
+        return rows
 
     @cached_property
     def _stored_files(self) -> Sequence[StoredFile]:

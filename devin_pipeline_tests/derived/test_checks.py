@@ -123,11 +123,11 @@ def newest_closed(hour: int = 8) -> date:
     return (datetime.now(UTC) - timedelta(hours=24 + hour)).date()
 
 
-def busy(*weekly: int, last: date | None = None) -> list[Row]:
+def busy(*weekly: int, last: date | None = None) -> dict[date, int]:
     """So many sessions on one weekday, oldest week first; the last of them on the newest closed day, unless told."""
     newest = last or newest_closed()
     days = [newest - timedelta(weeks=week) for week in range(len(weekly) - 1, -1, -1)]
-    return [session(f"{day}-{n}", day=day) for day, sessions in zip(days, weekly, strict=True) for n in range(sessions)]
+    return {day: sessions for day, sessions in zip(days, weekly, strict=True) if sessions}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def busy(*weekly: int, last: date | None = None) -> list[Row]:
 )
 def test_a_closed_day_far_below_its_weekdays_median_is_found(weekly: tuple[int, ...], quiet: Row | None) -> None:
     params = {"hour": 8, "first_day": newest_closed(), "last_day": newest_closed()}
-    found = findings("derived", "days_are_as_busy_as_usual", params=params, sessions=busy(*weekly))
+    found = findings("derived", "days_are_as_busy_as_usual", params=params, rows_per_day=busy(*weekly))
     assert found == ([] if quiet is None else [{"day": newest_closed(), **quiet}])
 
 
@@ -153,14 +153,14 @@ def test_only_the_days_checked_are_told_and_all_when_none_are_named() -> None:
     rows = busy(40, 40, 40, 0, 40)
     quiet = newest_closed() - timedelta(weeks=1)
     check = "days_are_as_busy_as_usual"
-    everywhere = findings("derived", check, params={"hour": 8, "first_day": None, "last_day": None}, sessions=rows)
+    everywhere = findings("derived", check, params={"hour": 8, "first_day": None, "last_day": None}, rows_per_day=rows)
     assert {"day": quiet, "sessions": 0, "usual": 40} in everywhere
     elsewhere = {"hour": 8, "first_day": newest_closed(), "last_day": newest_closed()}
-    assert findings("derived", check, params=elsewhere, sessions=rows) == []
+    assert findings("derived", check, params=elsewhere, rows_per_day=rows) == []
 
 
 def test_the_day_that_has_begun_is_never_too_quiet() -> None:
     today = newest_closed() + timedelta(days=1)
     rows = busy(40, 40, 40, 40, 0, last=today)
     params = {"hour": 8, "first_day": today, "last_day": today}
-    assert findings("derived", "days_are_as_busy_as_usual", params=params, sessions=rows) == []
+    assert findings("derived", "days_are_as_busy_as_usual", params=params, rows_per_day=rows) == []

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 import devin_pipeline
+from devin_pipeline.asset_checks import counted
 from devin_pipeline.lake import Reader
 from devin_pipeline.tables import RAW_SESSION_TABLES, TABLES, Table
 
@@ -45,6 +46,7 @@ def findings(
     versions: Sequence[Row] = (),
     params: Mapping[str, object] | None = None,
     rollup: Sequence[Row] = (),
+    rows_per_day: Mapping[date, int] | None = None,
     **tables: Sequence[Row],
 ) -> list[Row]:
     """What a check's SELECT finds in these rows; `versions` are of a raw table, `rollup` of `acu_daily`."""
@@ -52,6 +54,7 @@ def findings(
     with Reader() as reader:
         reader.give("versions", rows_of(RAW_SESSION_TABLES[0], versions))
         reader.give("rollup", rows_of(TABLES["acu_daily"], rollup))
+        reader.give("rows_per_day", counted(rows_per_day or {}))
         for name, rows in tables.items():
             reader.give(name, rows_of(TABLES[name], rows))
         found: list[Row] = reader.rows(query, params).to_pylist()

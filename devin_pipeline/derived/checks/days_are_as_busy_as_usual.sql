@@ -4,16 +4,15 @@ closed_days as (
     select
         unnest(generate_series(min(day)::timestamp, now()::timestamp - to_hours(24 + $hour), interval 1 day))::date
             as day
-    from sessions
+    from rows_per_day
 ),
 
 counted as (
     select
         closed_days.day,
-        count(sessions.session_id) as sessions
+        coalesce(rows_per_day.rows, 0) as sessions
     from closed_days
-    left join sessions on closed_days.day = sessions.day
-    group by closed_days.day
+    left join rows_per_day on closed_days.day = rows_per_day.day
 ),
 
 compared as (
