@@ -128,10 +128,9 @@ class Snapshot:
         held = {file.day for file in self.stored_files() if file.day in days}
         if len(held) < len(days):
             # Nothing is stored of the others: there is nothing to compare.
-            new = rows.filter(pc.invert(pc.is_in(rows.column("day"), pa.array(held, pa.date32()))))
+            new = set(pc.unique(rows.column("day")).to_pylist()) - held
             compared = sorted(day for day in held if day)
-            others = self.days_other_than(_of_days(rows, compared), compared) if compared else set()
-            return others | set(pc.unique(new.column("day")).to_pylist())
+            return new | (self.days_other_than(_of_days(rows, compared), compared) if compared else set())
         try:
             with Reader() as reader:
                 reader.give("new", rows)
@@ -584,11 +583,15 @@ def _holds_files(location: str) -> bool:
 
 
 def _of_days(rows: pa.Table, days: Sequence[date]) -> pa.Table:
-    return rows.filter(pc.is_in(rows.column("day"), pa.array(days, pa.date32())))
+    wanted = pc.is_in(rows.column("day"), pa.array(days, pa.date32()))
+    # Mostly all are, and copying long texts takes longer than making them did.
+    return rows if pc.all(wanted).as_py() else rows.filter(wanted)
 
 
 def _in_order(table: Table, rows: pa.Table) -> pa.Table:
-    return rows.sort_by([(name, "ascending") for name in table.key])
+    order = pc.sort_indices(rows, [(name, "ascending") for name in table.key])
+    # Mostly they are: see `_of_days`.
+    return rows if order.equals(pa.array(range(rows.num_rows), pa.uint64())) else rows.take(order)
 
 
 def _key(table: Table) -> str:
