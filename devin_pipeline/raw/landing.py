@@ -1,6 +1,5 @@
 """From one read of the API to the lake: days, versions, quarantine, and the gate before the commit."""
 
-import hashlib
 import json
 from array import array
 from collections import Counter
@@ -20,7 +19,7 @@ from devin_pipeline.devin_api import Item, Listing
 from devin_pipeline.lake import Lake, Reader, Rewrite, Snapshot
 from devin_pipeline.partitions import day_of
 from devin_pipeline.raw.redaction import Redaction
-from devin_pipeline.raw.row_hashes import extended, sealed
+from devin_pipeline.raw.row_hashes import extended, sealed, sha256_of
 from devin_pipeline.tables import ACUS, INSTANT, RAW_QUARANTINE, Table
 
 _NEW_VERSIONS = (Path(__file__).parent / "new_versions.sql").read_text()
@@ -152,7 +151,7 @@ def _redacted(snapshot: Snapshot, redaction: Redaction, days: Sequence[date]) ->
 
 def content_hash(payload: bytes) -> str:
     """SHA-256 of an item's canonical JSON: keys sorted, no white space, numbers by value."""
-    return hashlib.sha256(_canonical(payload)).hexdigest()
+    return sha256_of(_canonical(payload))
 
 
 def _canonical(payload: bytes) -> bytes:

@@ -15,7 +15,7 @@ from devin_pipeline.devin_api import Listing
 from devin_pipeline.devin_api.payloads import cursor_page
 from devin_pipeline.lake import Commit, Damaged, Lake
 from devin_pipeline.raw.landing import GateClosed, Landed, content_hash, land
-from devin_pipeline.raw.row_hashes import row_hashes
+from devin_pipeline.raw.row_hashes import row_hashes, sha256_of
 from devin_pipeline.tables import RAW_QUARANTINE, TABLES, Table
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, acus, after
 
@@ -442,6 +442,13 @@ def as_hashed(value: object) -> bytes:
         value = (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     text = str(value).encode()
     return b"%d:%b" % (len(text), text)
+
+
+@pytest.mark.parametrize("length", [0, 2_047, 2_048, 4_094, 4_095, 10_000])
+def test_a_hash_is_sha256_however_long_the_bytes(length: int) -> None:
+    long = bytes(range(256)) * 40
+    parts = (b"head", memoryview(long[:length]), b"tail")
+    assert sha256_of(*parts) == hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 @pytest.mark.parametrize("value", ["0", "0.000001", "-0.000001", "10", "123456789012.000001"])
