@@ -48,7 +48,7 @@ def main(
         [(parts.lake, *size) for size in growth.sizes(most)]
         if grows
         else [
-            (parts.wire, min(most, _QUICK), days),
+            (parts.wire, sessions or _QUICK, days),
             (parts.lake, most, days),
             *([(parts.command, _A_YEARS_BACKFILL, days)] if full else []),
         ]
