@@ -265,6 +265,8 @@ def _new_versions(
     snapshot: Snapshot, items: pa.Table, quarantine: pa.Table, days: Sequence[date], read_at: datetime
 ) -> tuple[pa.Table, bool]:
     """The versions and tombstones to add, and whether anything that is stored of these days was redacted."""
+    if not snapshot.files(days):
+        return _first_versions(snapshot.table, items, read_at), False
     keys = items.drop_columns(["payload"]).append_column("place", pa.array(range(items.num_rows), pa.int64()))
     with Reader() as reader:
         reader.keep("known", f"select {', '.join(_COMPARED)} from ({snapshot.query(days)})")  # noqa: S608 - our own names
@@ -276,6 +278,18 @@ def _new_versions(
     payloads = items.column("payload") if is_all else items.column("payload").take(added.column("place"))
     columns = {name: payloads if name == "payload" else added.column(name) for name in snapshot.table.column_names}
     return pa.table(columns).cast(snapshot.table.schema), redacted > 0
+
+
+def _first_versions(table: Table, items: pa.Table, read_at: datetime) -> pa.Table:
+    """What `new_versions.sql` gives where nothing is known: every item."""
+    first = {
+        "fetched_at": pa.repeat(pa.scalar(read_at, INSTANT), items.num_rows),
+        "is_listed": pa.repeat(True, items.num_rows),
+        "redacted": pa.nulls(items.num_rows),
+        "row_hash": pa.nulls(items.num_rows),
+    }
+    columns = {name: first[name] if name in first else items.column(name) for name in table.column_names}
+    return pa.table(columns).cast(table.schema)
 
 
 def _retold(snapshot: Snapshot, days: Sequence[date], redaction: Redaction, items: pa.Table | None = None) -> pa.Table:
@@ -305,6 +319,8 @@ def _extended(snapshot: Snapshot, added: pa.Table, retold: pa.Table) -> Rewrite 
         return None
     news = pa.concat_tables([added, retold]).sort_by(_in_key_order(snapshot.table)) if retold.num_rows else added
     days = pc.unique(news.column("day")).to_pylist()
+    if not snapshot.files(days):
+        return Rewrite(days, news)
     key = ", ".join(snapshot.table.key)
     with Reader() as reader:
         reader.give("news", news.select(list(snapshot.table.key)))

@@ -93,6 +93,16 @@ def test_an_item_is_stored_as_sent_with_what_places_it(feed: Feed) -> None:
     }
 
 
+def test_first_versions_are_the_same_whether_or_not_others_are_known_of_their_day(feed: Feed, tmp_path: Path) -> None:
+    sent = [item("c", acus_consumed=1.5), item("devin-a", title="ü"), item("b", updated_at=None, pull_requests=[])]
+    alone = feed.read(*sent, hours=1)
+    beside = Feed(Lake(str(tmp_path / "beside")))
+    beside.read(item("z"))
+    landed = beside.read(item("z"), *sent, hours=1)
+    assert [row for row in beside.rows() if row["session_id"] != "z"] == feed.rows()
+    assert alone.new_versions == landed.new_versions == {DAY: 3}
+
+
 def test_the_same_again_writes_nothing(feed: Feed) -> None:
     feed.read(item("a"), item("b"))
     version = feed.lake.snapshot(V3).version
