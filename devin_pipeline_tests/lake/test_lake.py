@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Barrier, Thread
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake.exceptions import DeltaError
 
@@ -48,6 +49,12 @@ class Adding:
 
     def meanwhile(self) -> None:
         """Nothing."""
+
+
+def test_rows_come_to_lie_in_key_order_in_whichever_they_are_given(lake: Lake) -> None:
+    lake.replace_days(SESSIONS, [DAY], sessions("c", "a", "b"))
+    (file,) = lake.snapshot(SESSIONS).files()
+    assert pq.read_table(file, columns=["session_id"]).column("session_id").to_pylist() == ["a", "b", "c"]
 
 
 def test_what_is_written_is_read_back_in_key_order_and_schema(lake: Lake) -> None:
