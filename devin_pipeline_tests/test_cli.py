@@ -470,6 +470,11 @@ def test_a_process_that_ends_at_once_has_written_all(tmp_path: Path) -> None:
         deaf.wait()
         unheard = subprocess.run(asked, cwd=tmp_path, env=asking, stdout=deaf.stdin, stderr=subprocess.DEVNULL)
     assert unheard.returncode != 0
+    with Path("/dev/full").open("w") as full:
+        few = [COMMAND, "query", "select 1 as n", "--format", "csv"]
+        lost = subprocess.run(few, cwd=tmp_path, env=asking, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert lost.returncode == 120
+    assert "The output is not whole.\nIt could not be written (No space left on device)." in lost.stderr
 
 
 def test_the_demo_runs_without_any_key_and_says_demo(tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ import click
 from devin_pipeline.devin_api import DevinError, Misconfigured
 from devin_pipeline.lake import LakeError, NotReadOnly, UnusableLocation, WrongLake
 
+# The code by which Python says so.
+_OUTPUT_CUT_SHORT = 120
+
 
 class Failed(Exception):
     """The work failed, or the call was wrong.
@@ -73,8 +76,13 @@ def leave(code: int) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
     except BrokenPipeError:
-        # Who read the output has had enough, as `head` has; Python says so by this code.
-        code = 120
+        # Who read the output has had enough, as `head` has.
+        code = _OUTPUT_CUT_SHORT
+    except OSError as error:
+        code = _OUTPUT_CUT_SHORT
+        tell(
+            ("The output is not whole", f"it could not be written ({error.strerror})", "Free space, then run it again")
+        )
     os._exit(code)
 
 
