@@ -12,9 +12,6 @@ import click
 from devin_pipeline.devin_api import DevinError, Misconfigured
 from devin_pipeline.lake import LakeError, NotReadOnly, UnusableLocation, WrongLake
 
-# The code by which Python says so.
-_OUTPUT_CUT_SHORT = 120
-
 
 class Failed(Exception):
     """The work failed, or the call was wrong.
@@ -75,14 +72,12 @@ def leave(code: int) -> NoReturn:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except BrokenPipeError:
-        # Who read the output has had enough, as `head` has.
-        code = _OUTPUT_CUT_SHORT
     except OSError as error:
-        code = _OUTPUT_CUT_SHORT
-        tell(
-            ("The output is not whole", f"it could not be written ({error.strerror})", "Free space, then run it again")
-        )
+        code = 1
+        # Who reads the output and has had enough, as `head` has, need not be told.
+        if not isinstance(error, BrokenPipeError):
+            why = f"it could not be written ({error.strerror})"
+            tell(("The output is not whole", why, "Free space, then run it again"))
     os._exit(code)
 
 
