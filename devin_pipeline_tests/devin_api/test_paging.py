@@ -39,6 +39,13 @@ def read(
         return read_all(client, feed, over), served.asked
 
 
+def told_honestly(feed: Feed, count: int, over: list[Window]) -> tuple[list[Session], Script]:
+    """So many sessions, evenly spread, and a server that keeps every promise about them."""
+    kind = "v2" if feed.endswith("v2") else "v3"
+    every = sessions(count, over, kind)
+    return every, partial(honest_v2 if kind == "v2" else honest_v3, every)
+
+
 def ids(listing: Listing) -> list[str]:
     return sorted(str(item.session_id) for item in listing.items)
 
@@ -288,8 +295,7 @@ def test_v2_pages_that_never_agree_fail_after_eight_passes(fault: str) -> None:
 def test_a_long_range_comes_in_listings_of_whole_days_and_where_it_is_cut_nothing_lies_outside(feed: Feed) -> None:
     # Evenly spread, so that a session lies just where each day begins.
     over = days(20)
-    every = sessions(8_000, over, "v2" if feed.endswith("v2") else "v3")
-    script = partial(honest_v2, every) if feed.endswith("v2") else partial(honest_v3, every)
+    every, script = told_honestly(feed, 8_000, over)
     with serving(script) as served, client_of(served) as client:
         listings = list(client.read(feed, over))
     assert len(listings) > 1
@@ -307,8 +313,7 @@ def test_a_long_range_comes_in_listings_of_whole_days_and_where_it_is_cut_nothin
 @pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
 def test_what_was_read_while_the_caller_was_busy_comes_in_listings_as_small_as_the_others(feed: Feed) -> None:
     over = days(48)
-    every = sessions(19_200, over, "v2" if feed.endswith("v2") else "v3")
-    script = partial(honest_v2, every) if feed.endswith("v2") else partial(honest_v3, every)
+    every, script = told_honestly(feed, 19_200, over)
     with serving(script) as served, client_of(served) as client:
         listings = client.read(feed, over)
         sizes = [len(next(listings).items)]
