@@ -824,8 +824,8 @@ GUARDS = (
     Guard(
         "lone surrogates and NaN",
         "derived/queries.py",
-        'reader.give("mended_payloads", _mended_payloads(reader))',
-        'reader.give("mended_payloads", _MENDED.empty_table())',
+        "    if mended.num_rows:",
+        "    if False:",
         "derived/test_tellings.py",
     ),
     Guard(

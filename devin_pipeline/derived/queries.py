@@ -32,6 +32,7 @@ _COLUMNS_ROLLED_UP = {
 
 # json.loads joins the pairs, so what is left of them stands alone.
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_WITH_MENDED = "from tellings anti join mended_payloads using (feed, session_id) union all from mended_tellings"
 _MENDED = pa.schema([("feed", pa.string()), ("session_id", pa.string()), ("payload", pa.string())])
 
 
@@ -64,8 +65,15 @@ def tell_sessions(reader: Reader, days: Sequence[date]) -> None:
     reader.view("versions", _sql("versions"))
     reader.keep("histories", _sql("histories"), _range(days))
     reader.view("latest_versions", _sql("latest_versions"))
-    reader.give("mended_payloads", _mended_payloads(reader))
+    reader.view("versions_to_parse", "from latest_versions")
     reader.keep("tellings", _sql("tellings"))
+    mended = _mended_payloads(reader)
+    if mended.num_rows:
+        reader.give("mended_payloads", mended)
+        reader.view("versions_to_parse", _sql("mended_versions"))
+        reader.keep("mended_tellings", _sql("tellings"))
+        # Kept, since DuckDB would read whole analyses through a union where one field is asked for.
+        reader.keep("tellings", _WITH_MENDED)
     reader.keep("told_sessions", _sql("told_sessions"))
     reader.view("told_analyses", _sql("told_analyses"))
 
@@ -79,22 +87,28 @@ def keep_inputs(reader: Reader, inputs: Sequence[Table]) -> None:
 
 def _mended_payloads(reader: Reader) -> pa.Table:
     """Payloads that are no JSON by the standard: a lone surrogate becomes U+FFFD, NaN null; raw keeps them as sent."""
-    unreadable = reader.rows(
-        """
-        select feed, session_id, payload from latest_versions
-        where not json_valid(payload) or contains(payload, 'NaN') or contains(payload, 'Infinity')
-        """
+    doubtful = reader.rows("select feed, session_id, is_json from tellings where not is_json or may_have_constants")
+    if not doubtful.num_rows:
+        return _MENDED.empty_table()
+    reader.give("doubtful", doubtful)
+    rows = reader.rows(
+        "select feed, session_id, is_json, payload from latest_versions inner join doubtful using (feed, session_id)"
     )
-    return pa.Table.from_pylist([row | {"payload": _mended(row["payload"])} for row in unreadable.to_pylist()], _MENDED)
+    told = [(row, *_mended(row["payload"])) for row in rows.to_pylist()]
+    mended = [row | {"payload": payload} for row, payload, constants in told if constants or not row["is_json"]]
+    return pa.Table.from_pylist(mended, _MENDED)
 
 
-def _mended(payload: str) -> str:
+def _mended(payload: str) -> tuple[str, int]:
+    """A payload as JSON that DuckDB reads, and how many constants were in it that JSON does not have."""
+    constants: list[str] = []
     try:
-        item = json.loads(payload, parse_constant=lambda _: None, parse_float=_finite)
+        # Appending gives None, which takes the constant's place.
+        item = json.loads(payload, parse_constant=constants.append, parse_float=_finite)
     except (RecursionError, ValueError):
         # Nested more deeply or a number longer than Python reads: a session that tells nothing, but a session.
-        return "null"
-    return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", json.dumps(item, ensure_ascii=False))
+        return "null", len(constants)
+    return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", json.dumps(item, ensure_ascii=False)), len(constants)
 
 
 def _finite(text: str) -> float | None:
