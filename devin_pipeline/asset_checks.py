@@ -102,7 +102,11 @@ def counted(rows_per_day: Mapping[date, int]) -> pa.Table:
 
 
 def checks_of(
-    asset: str, inputs: Sequence[str], checks: Sequence[Check], views: Mapping[str, str] | None = None
+    asset: str,
+    inputs: Sequence[str],
+    checks: Sequence[Check],
+    views: Mapping[str, str] | None = None,
+    kept: Mapping[str, str] | None = None,
 ) -> dg.AssetChecksDefinition:
     """The checks of one asset as one step: a step each would cost more than all of them do.
 
@@ -111,6 +115,7 @@ def checks_of(
         inputs: The tables they read.
         checks: The checks.
         views: Further names the checks read by, each with its SELECT; so assets can share a check.
+        kept: Likewise, but each SELECT runs once for all checks.
     """
 
     @dg.multi_asset_check(
@@ -125,6 +130,8 @@ def checks_of(
         with opened.connect([TABLES[name] for name in inputs], days=days) as reader:
             for name, query in (views or {}).items():
                 reader.view(name, query)
+            for name, query in (kept or {}).items():
+                reader.keep(name, query)
             checked = Checked(asset, opened, lake.day_starts_at_utc_hour, days, reader, context.instance)
             for check in checks:
                 found = check.findings(checked)

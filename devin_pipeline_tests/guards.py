@@ -921,7 +921,7 @@ GUARDS = (
         "where false",
         "raw/test_checks.py",
     ),
-    Guard("ACUs as text", "raw/checks/acus_are_numbers.sql", "= 'VARCHAR'", "= 'nothing'", "raw/test_checks.py"),
+    Guard("ACUs as text", "raw/payload_shapes.sql", "= 'VARCHAR'", "= 'nothing'", "raw/test_checks.py"),
     Guard(
         "an organization that vanished",
         "derived/checks/organizations_stay_listed.sql",

@@ -15,6 +15,7 @@ from devin_pipeline.tables import TABLES
 _QUERIES = Path(__file__).parent / "checks"
 
 _LISTED_SESSIONS = (Path(__file__).parent / "listed_sessions.sql").read_text()
+_PAYLOAD_SHAPES = (Path(__file__).parent / "payload_shapes.sql").read_text()
 
 # A day that closed less than this ago may still be on its way: the schedule starts half an hour after its end.
 _GRACE = timedelta(hours=3)
@@ -43,7 +44,13 @@ KNOWN_FIELDS = {
 def raw_checks(feeds: Sequence[str]) -> list[dg.AssetChecksDefinition]:
     """The checks of every feed that is read."""
     return [
-        checks_of(feed, [feed, "raw_quarantine"], _checks_of(feed), views={"versions": f'from "{feed}"'})
+        checks_of(
+            feed,
+            [feed, "raw_quarantine"],
+            _checks_of(feed),
+            views={"versions": f'from "{feed}"'},
+            kept={"payload_shapes": _PAYLOAD_SHAPES},
+        )
         for feed in feeds
     ]
 
