@@ -37,8 +37,9 @@ _CHANGED_DAYS = """
         (from new except all from stored) union all (from stored except all from new)
     )
 """
-# Below this many bytes per column and file, zstd's start (60 µs each time) costs more than its better ratio is worth.
-_LEAST_FOR_ZSTD = 8_192
+# A file with fewer bytes per column is a thin one. There zstd's start, 60 µs a column, takes as long as all else does,
+# and a dictionary, a page more for each, saves nothing.
+_THIN = 40_000
 # Values this long are rarely equal, and a dictionary of them is thrown away once it is full.
 _TOO_LONG_FOR_A_DICTIONARY = 256
 # DuckDB's threads share a file out by its row groups, and long texts, payloads most of all, are work enough to share.
@@ -555,6 +556,7 @@ class Lake:
 
 def _written_as(table: Table, rows: pa.Table) -> WriterProperties:
     files = len(pc.unique(rows.column("day"))) if table.by_day else 1
+    are_thin = rows.nbytes < _THIN * files * len(table.columns)
     long = [
         column.name
         for column in table.columns
@@ -564,8 +566,8 @@ def _written_as(table: Table, rows: pa.Table) -> WriterProperties:
     # No index of pages: a flipped bit in it would mislead the readers that use it, and nothing here could tell.
     return WriterProperties(
         max_row_group_size=_LONG_ROWS_OF_A_GROUP if long else None,
-        compression="ZSTD" if rows.nbytes >= _LEAST_FOR_ZSTD * files * len(table.columns) else "SNAPPY",
-        default_column_properties=ColumnProperties(statistics_enabled="CHUNK"),
+        compression="SNAPPY" if are_thin else "ZSTD",
+        default_column_properties=ColumnProperties(statistics_enabled="CHUNK", dictionary_enabled=not are_thin),
         column_properties={
             name: ColumnProperties(statistics_enabled="CHUNK", dictionary_enabled=False) for name in long
         },
