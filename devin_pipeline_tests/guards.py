@@ -275,6 +275,13 @@ GUARDS = (
         "devin_api/test_payloads.py",
     ),
     Guard(
+        "an amount said twice beside an item without one",
+        "devin_api/payloads.py",
+        "least_said = sum(2 if probe.acus_consumed else 1 for probe in probes if probe)",
+        "least_said = 2 * len(probes)",
+        "devin_api/test_payloads.py",
+    ),
+    Guard(
         "ACUs as floats",
         "devin_api/payloads.py",
         "exact = Decimal(text)",

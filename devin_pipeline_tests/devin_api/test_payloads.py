@@ -214,6 +214,13 @@ def test_an_id_or_amount_said_twice_makes_an_item_unplaceable() -> None:
     assert item.unplaced_because == "session_id is said twice"
 
 
+def test_an_amount_said_twice_shows_beside_items_that_say_none() -> None:
+    twice = item_with(acus_consumed='1, "acus_consumed": 99')
+    body = f'{{"items": [{{"session_id": "n", "created_at": 1740830400}}, {twice}, {GOOD}]}}'
+    problems = [item.unplaced_because for item in cursor_page(body.encode(), NOW).items]
+    assert problems == [None, "acus_consumed is said twice", None]
+
+
 def test_the_same_keys_deeper_down_are_no_repetition() -> None:
     item = read_one(item_with(structured_output='{"session_id": "z", "acus_consumed": 5}'))
     assert (item.session_id, item.acus, item.unplaced_because) == ("b", Decimal(1), None)
