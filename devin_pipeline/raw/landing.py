@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
-from functools import partial
+from functools import lru_cache, partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -166,6 +166,7 @@ def _canonical(payload: bytes) -> bytes:
         return payload
 
 
+@lru_cache(4096)
 def _number(text: str) -> Decimal | int | str:
     """A number by its value, however it is written: 10.0, 1e1 and 10 alike."""
     try:
