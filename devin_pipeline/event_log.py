@@ -89,9 +89,12 @@ class SqliteEventLog(SqliteEventLogStorage):
         """Store events, all or none of a run's."""
         for run_id, of_run in groupby([*self._left_behind(events), *events], attrgetter("run_id")):
             told = [(event, self._rows(event)) for event in of_run]
-            with self.run_connection(run_id) as run, self.index_connection() as index:
+            in_index = [(event, rows) for event, rows in told if _kind(event) in _IN_INDEX]
+            with self.run_connection(run_id) as run:
                 run.execute(SqlEventLogStorageTable.insert(), [row for _, rows in told for row in rows])
-                self._store_in_index(index, [(event, rows) for event, rows in told if _kind(event) in _IN_INDEX])
+                if in_index:
+                    with self.index_connection() as index:
+                        self._store_in_index(index, in_index)
             # Who watches a run watches this file, and SQLite keeps what is new in the one beside it for a while.
             os.utime(self.path_for_shard(run_id))
 
