@@ -411,8 +411,8 @@ GUARDS = (
     Guard(
         "bytes that only look like UTF-8",
         "devin_api/payloads.py",
-        "pa.py_buffer(body)).validate(full=True)",
-        "pa.py_buffer(body)).validate()",
+        "_as_column(body).validate(full=True)",
+        "_as_column(body).validate()",
         "devin_api/test_payloads.py",
     ),
     Guard(
