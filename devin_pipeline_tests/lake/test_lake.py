@@ -196,6 +196,27 @@ def test_two_writers_of_one_day_keep_both_additions(lake: Lake) -> None:
     assert sorted(plan.asked for plan in plans) == [1, 2]
 
 
+@pytest.mark.parametrize("held", [DAY, NEXT_DAY], ids=["that day", "another day"])
+def test_a_writer_overtaken_just_before_it_writes_plans_again(lake: Lake, held: date) -> None:
+    lake.replace_days(SESSIONS, [held], sessions("a", day=held))
+    plan = Adding("slower")
+
+    class Overtaken(Lake):
+        """Another writer is faster once what was planned from is opened to be written to."""
+
+        is_overtaken = False
+
+        def snapshot(self, table: Table) -> Snapshot:
+            read = super().snapshot(table)
+            if plan.asked and not self.is_overtaken:
+                self.is_overtaken = True
+                lake.rewrite(SESSIONS, Adding("faster"))
+            return read
+
+    assert Overtaken(lake.uri).rewrite(SESSIONS, plan).conflicts == 1
+    assert sorted(ids(lake)) == sorted([(held, "a"), (DAY, "faster"), (DAY, "slower")])
+
+
 def test_two_writers_of_different_days_both_commit(lake: Lake) -> None:
     lake.replace_days(SESSIONS, [DAY, NEXT_DAY], pa.concat_tables([sessions("a"), sessions("b", day=NEXT_DAY)]))
 
