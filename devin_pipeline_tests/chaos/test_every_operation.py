@@ -103,29 +103,42 @@ class _DuckDB:
     def __getattr__(self, name: str) -> Any:
         return getattr(duckdb, name)
 
-    def connect(self) -> "_Opened":
-        return _Opened(duckdb.connect(), self._disk, ("close",), self._execute)
+    def connect(self) -> "_Connection":
+        return _Connection(duckdb.connect(), self._disk)
 
-    def _execute(self, execute: Callable[..., Any], sql: str, *params: Any) -> Any:
-        changes_the_file = sql.startswith(("attach", 'create view "', "checkpoint"))
-        return (self._disk.writing(sql.partition('"')[0], execute) if changes_the_file else execute)(sql, *params)
+
+class _Connection:
+    """One of DuckDB's, which writes once a file was attached to be written to."""
+
+    def __init__(self, opened: Any, disk: Disk) -> None:
+        self._opened = opened
+        self._disk = disk
+        self._has_file = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._opened, name)
+
+    def execute(self, sql: str, *params: Any) -> Any:
+        execute = self._opened.execute
+        self._has_file |= sql.startswith("attach") and "(read_only)" not in sql
+        if self._has_file and sql.startswith(("attach", 'create view "', "checkpoint")):
+            execute = self._disk.writing(sql.partition('"')[0], execute)
+        return execute(sql, *params)
+
+    def close(self) -> None:
+        (self._disk.writing("close", self._opened.close) if self._has_file else self._opened.close)()
 
 
 class _Opened:
     """Something of a library's, some of whose methods write."""
 
-    def __init__(
-        self, opened: Any, disk: Disk, writes: tuple[str, ...], execute: Callable[..., Any] | None = None
-    ) -> None:
+    def __init__(self, opened: Any, disk: Disk, writes: tuple[str, ...]) -> None:
         self._opened = opened
         self._disk = disk
         self._writes = writes
-        self._execute = execute
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._opened, name)
-        if name == "execute" and self._execute:
-            return functools.partial(self._execute, method)
         return self._disk.writing(name, method) if name in self._writes else method
 
 
