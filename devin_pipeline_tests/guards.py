@@ -270,15 +270,29 @@ GUARDS = (
     Guard(
         "an id or amount said twice",
         "devin_api/payloads.py",
-        'acus, acus_problem = None, f"{key} is said twice"',
+        'item = msgspec.structs.replace(item, acus=None, unplaced_because=f"{key} is said twice")',
         "pass",
         "devin_api/test_payloads.py",
     ),
     Guard(
         "an amount said twice beside an item without one",
         "devin_api/payloads.py",
-        "least_said = sum(2 if probe.acus_consumed else 1 for probe in probes if probe)",
-        "least_said = 2 * len(probes)",
+        "if said > sum(keys for _, keys in read):",
+        "if said > 2 * len(read):",
+        "devin_api/test_payloads.py",
+    ),
+    Guard(
+        "a key said twice, once with an escaped letter",
+        "devin_api/payloads.py",
+        r'rf"(?:{letter}|\\u00(?i:{letter.encode().hex()}))"',
+        "letter",
+        "devin_api/test_payloads.py",
+    ),
+    Guard(
+        "a number beyond any as an id",
+        "devin_api/payloads.py",
+        "_NOT_TEXT = (Endless, _Constant)",
+        "_NOT_TEXT = (_Constant,)",
         "devin_api/test_payloads.py",
     ),
     Guard(
@@ -334,8 +348,8 @@ GUARDS = (
     Guard(
         "an instant read by the host's zone",
         "devin_api/payloads.py",
-        "at = datetime.fromtimestamp(value, UTC)",
-        "at = datetime.fromtimestamp(value).replace(tzinfo=UTC)",
+        "at = datetime.fromtimestamp(float(value), UTC)",
+        "at = datetime.fromtimestamp(float(value)).replace(tzinfo=UTC)",
         "chaos/test_time_zones.py",
     ),
     Guard(
@@ -537,7 +551,13 @@ GUARDS = (
     Guard(
         "the gate: other days", "raw/landing.py", "- set(days):", "- set(items.column('day').to_pylist()):", _LANDING
     ),
-    Guard("the order of keys in the content hash", "raw/landing.py", 'order="sorted"', "order=None", _LANDING),
+    Guard(
+        "the order of keys in the content hash",
+        "devin_api/canonical.py",
+        'order="sorted"',
+        "order=None",
+        "devin_api/test_canonical.py",
+    ),
     Guard(
         "an older run over a newer one",
         "raw/new_versions.sql",
@@ -597,10 +617,10 @@ GUARDS = (
     ),
     Guard(
         "numbers in the content hash, by value",
-        "raw/landing.py",
-        "_DECODER = msgspec.json.Decoder(float_hook=_number)",
+        "devin_api/canonical.py",
+        "_DECODER = msgspec.json.Decoder(float_hook=number)",
         "_DECODER = msgspec.json.Decoder()",
-        _LANDING,
+        "devin_api/test_canonical.py",
     ),
     Guard(
         "text of absurd depth under DEVIN_TEXT=none",

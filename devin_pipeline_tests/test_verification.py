@@ -19,11 +19,11 @@ from click.testing import CliRunner, Result
 from deltalake import write_deltalake
 
 from devin_pipeline.cli import main
+from devin_pipeline.devin_api import content_hash
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.lake import Damaged, Lake, Reader, sound_rows
 from devin_pipeline.lake.reader import Params
 from devin_pipeline.partitions import day_of
-from devin_pipeline.raw.landing import content_hash
 from devin_pipeline.raw.row_hashes import sealed
 from devin_pipeline.raw.soundness import faults_of
 from devin_pipeline.resources import feeds_turned_on

@@ -21,6 +21,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from devin_pipeline.devin_api.canonical import Endless, Odd, content_hash, number, read_json
 from devin_pipeline.devin_api.errors import BrokenPromise
 
 EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
@@ -41,7 +42,6 @@ _ISO_INSTANT = re.compile(
     r"\d{4}-\d\d-\d\d[T ](?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d)", re.ASCII
 )
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-_INTEGER = re.compile(r"-?[0-9]{1,18}")
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SIX_PLACES = Decimal("0.000001")
 _EXACT = Context(prec=40, rounding=ROUND_HALF_UP)
@@ -49,8 +49,15 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 # A second one of these would let whoever wrote the payload choose which id or amount is believed.
 _KEYS_SAID_ONCE = ("session_id", "acus_consumed")
-_QUOTED_KEYS_SAID_ONCE = tuple(f'"{key}"'.encode() for key in _KEYS_SAID_ONCE)
-_ANY_KEY_SAID_ONCE = "|".join(f'"{key}"' for key in _KEYS_SAID_ONCE)
+
+
+def _spelled(key: str) -> str:
+    """A pattern of a key as JSON may spell it: any letter may be escaped."""
+    return '"' + "".join(rf"(?:{letter}|\\u00(?i:{letter.encode().hex()}))" for letter in key) + '"'
+
+
+_ANY_KEY_SAID_ONCE = "|".join(map(_spelled, _KEYS_SAID_ONCE))
+_EACH_KEY_SAID_ONCE = [re.compile(_spelled(key).encode()) for key in _KEYS_SAID_ONCE]
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
@@ -63,6 +70,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
         updated_at: UTC; None when missing or unusable.
         acus: to six places, half away from zero, from the number's text as sent; None when missing or null.
         unplaced_because: why the item cannot be placed; None when it can.
+        content_hash: SHA-256 of its canonical JSON, which is the same however the item is written.
     """
 
     payload: bytes
@@ -71,6 +79,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     updated_at: datetime | None
     acus: Decimal | None
     unplaced_because: str | None
+    content_hash: str
 
     def __repr__(self) -> str:
         """Without the payload: reprs end up in reports of errors, and payloads hold prompts."""
@@ -128,20 +137,10 @@ class _CursorEnvelope(msgspec.Struct):
     total: _Count | None = None
 
 
-class _Probe(msgspec.Struct, gc=False):
-    """The fields that place an item; everything else is skipped, not parsed."""
-
-    session_id: str
-    created_at: str | int | float
-    updated_at: str | int | float | None = None
-    acus_consumed: msgspec.Raw = msgspec.Raw(b"")
-
-
 _Envelope = TypeVar("_Envelope", _OffsetEnvelope, _CursorEnvelope)
 
 _offset_decoder = msgspec.json.Decoder(_OffsetEnvelope)
 _cursor_decoder = msgspec.json.Decoder(_CursorEnvelope)
-_probe_decoder = msgspec.json.Decoder(_Probe)
 
 
 def offset_page(body: bytes, now: datetime) -> OffsetPage:
@@ -354,52 +353,30 @@ def _next_or_end(text: str, at: int, end: str) -> int:
 
 def _read_items(body: bytes, payloads: list[bytes], latest: datetime) -> list[Item]:
     """Read the items of a page; with care if any may say a key twice."""
-    probes = [_probe(payload) for payload in payloads]
-    least_said = sum(2 if probe.acus_consumed else 1 for probe in probes if probe)
+    read = [_read_item(payload, latest) for payload in payloads]
     # Counted by Arrow, while other threads have the interpreter's lock.
     said = pc.count_substring_regex(_as_column(body), _ANY_KEY_SAID_ONCE)[0].as_py()
-    if said > least_said:
+    if said > sum(keys for _, keys in read):
         return [_read_item_with_care(payload, latest) for payload in payloads]
-    return [_item_of(payload, probe, latest) for payload, probe in zip(payloads, probes, strict=True)]
+    return [item for item, _ in read]
 
 
 def _read_item_with_care(payload: bytes, latest: datetime) -> Item:
-    if any(payload.count(key) > 1 for key in _QUOTED_KEYS_SAID_ONCE):
+    if any(len(key.findall(payload)) > 1 for key in _EACH_KEY_SAID_ONCE):
         return _read_doubtful_item(payload, latest)
-    return _item_of(payload, _probe(payload), latest)
+    return _read_item(payload, latest)[0]
 
 
-def _probe(payload: bytes) -> _Probe | None:
+def _read_item(payload: bytes, latest: datetime) -> tuple[Item, int]:
+    """Read an item that says no key twice, and how many of those that may be said once it says."""
     try:
-        return _probe_decoder.decode(payload)
-    except msgspec.DecodeError:
-        return None
-
-
-def _item_of(payload: bytes, probe: _Probe | None, latest: datetime) -> Item:
-    if probe is None:
-        return _read_doubtful_item(payload, latest)
-    acus_as_sent = bytes(probe.acus_consumed) or b"null"
-    if acus_as_sent.startswith(b'"'):
-        acus, acus_problem = _acus(msgspec.json.decode(acus_as_sent, type=str))
-    elif acus_as_sent == b"null":
-        acus, acus_problem = None, None
-    else:
-        acus, acus_problem = _acus(acus_as_sent.decode("ascii", "replace"))
-    return _item(
-        payload,
-        canonical_id(probe.session_id),
-        _instant(probe.created_at, latest),
-        _instant(probe.updated_at, latest),
-        acus,
-        acus_problem,
-    )
-
-
-class _Number(str):
-    """A JSON number, as its text."""
-
-    __slots__ = ()
+        members, content = read_json(payload)
+    except Odd:
+        return _read_doubtful_item(payload, latest), 0
+    if not isinstance(members, dict):
+        return _read_doubtful_item(payload, latest), 0
+    said = ("session_id" in members) + ("acus_consumed" in members)
+    return _item(payload, members, latest, content), said
 
 
 class _Constant(str):
@@ -408,7 +385,7 @@ class _Constant(str):
     __slots__ = ()
 
 
-_NOT_TEXT = (_Number, _Constant)
+_NOT_TEXT = (Endless, _Constant)
 
 
 class _Members(dict[str, object]):
@@ -428,39 +405,29 @@ class _Members(dict[str, object]):
 def _read_doubtful_item(payload: bytes, latest: datetime) -> Item:
     """Read an item the fast path would not, and say what is wrong with it, if anything is."""
     members = json.loads(
-        payload, parse_int=_Number, parse_float=_Number, parse_constant=_Constant, object_pairs_hook=_Members
+        payload, parse_int=number, parse_float=number, parse_constant=_Constant, object_pairs_hook=_Members
     )
     if not isinstance(members, _Members):
-        return Item(payload, None, None, None, None, "it is not an object")
-    acus, acus_problem = _acus_of_any(members.get("acus_consumed"))
+        return Item(payload, None, None, None, None, "it is not an object", content_hash(payload))
+    item = _item(payload, members, latest, content_hash(payload))
     for key in _KEYS_SAID_ONCE:
         if key in members.repeated:
-            acus, acus_problem = None, f"{key} is said twice"
-    session_id = members.get("session_id") if "session_id" not in members.repeated else None
-    return _item(
-        payload,
-        canonical_id(session_id),
-        _instant(_plain_number(members.get("created_at")), latest),
-        _instant(_plain_number(members.get("updated_at")), latest),
-        acus,
-        acus_problem,
-    )
+            item = msgspec.structs.replace(item, acus=None, unplaced_because=f"{key} is said twice")
+    if "session_id" in members.repeated:
+        item = msgspec.structs.replace(item, session_id=None)
+    return item
 
 
-def _item(
-    payload: bytes,
-    session_id: str | None,
-    created_at: datetime | None,
-    updated_at: datetime | None,
-    acus: Decimal | None,
-    acus_problem: str | None,
-) -> Item:
-    problem = acus_problem
+def _item(payload: bytes, members: Mapping[str, object], latest: datetime, content: str) -> Item:
+    session_id = canonical_id(members.get("session_id"))
+    created_at = _instant(members.get("created_at"), latest)
+    acus, problem = _acus(members.get("acus_consumed"))
     if session_id is None:
         problem = problem or "session_id is not usable"
     elif created_at is None:
         problem = problem or "created_at is not usable"
-    return Item(payload, session_id, created_at, updated_at, acus, problem)
+    updated_at = _instant(members.get("updated_at"), latest)
+    return Item(payload, session_id, created_at, updated_at, acus, problem, content)
 
 
 def canonical_id(value: object) -> str | None:
@@ -486,32 +453,26 @@ def _instant(value: object, latest: datetime) -> datetime | None:
             at = datetime.fromisoformat(value)
             if at.tzinfo is not UTC:
                 at = at.astimezone(UTC)
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MILLISECONDS_FROM:
+        elif isinstance(value, bool) or not isinstance(value, (int, Decimal)) or not 0 <= value < _MILLISECONDS_FROM:
             return None
         else:
-            at = datetime.fromtimestamp(value, UTC)
+            at = datetime.fromtimestamp(float(value), UTC)
     except (ValueError, OverflowError, OSError):
         return None
     return at if EARLIEST <= at <= latest else None
 
 
-def _plain_number(value: object) -> object:
-    """Turn a number's text back into a number; a constant or a number beyond any instant into None."""
-    if isinstance(value, _Constant):
-        return None
-    if isinstance(value, _Number):
-        return int(value) if _INTEGER.fullmatch(value) else float(value)
-    return value
-
-
-def _acus_of_any(value: object) -> tuple[Decimal | None, str | None]:
+def _acus(value: object) -> tuple[Decimal | None, str | None]:
+    """Read an amount, as a number or as the text of one; tell what is wrong with it, if anything is."""
     if value is None:
         return None, None
-    return _acus(value) if isinstance(value, str) else (None, "acus_consumed is not a number")
+    if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
+        return None, "acus_consumed is not a number"
+    return _acus_of_text(str(value))
 
 
 @lru_cache(4096)
-def _acus(text: str) -> tuple[Decimal | None, str | None]:
+def _acus_of_text(text: str) -> tuple[Decimal | None, str | None]:
     if _JSON_NUMBER.fullmatch(text) is None:
         return None, "acus_consumed is not a number"
     try:

@@ -1,17 +1,15 @@
 """From one read of the API to the lake: days, versions, quarantine, and the gate before the commit."""
 
-import json
 from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
-from functools import lru_cache, partial
+from decimal import Decimal
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,7 +17,7 @@ from devin_pipeline.devin_api import Item, Listing
 from devin_pipeline.lake import Lake, Reader, Rewrite, Snapshot
 from devin_pipeline.partitions import day_of
 from devin_pipeline.raw.redaction import Redaction
-from devin_pipeline.raw.row_hashes import extended, sealed, sha256_of
+from devin_pipeline.raw.row_hashes import extended, sealed
 from devin_pipeline.tables import ACUS, INSTANT, RAW_QUARANTINE, Table
 
 _NEW_VERSIONS = (Path(__file__).parent / "new_versions.sql").read_text()
@@ -149,40 +147,7 @@ def _redacted(snapshot: Snapshot, redaction: Redaction, days: Sequence[date]) ->
     return Rewrite(sorted(changed), rows.sort_by(_in_key_order(snapshot.table))) if changed else None
 
 
-def content_hash(payload: bytes) -> str:
-    """SHA-256 of an item's canonical JSON: keys sorted, no white space, numbers by value."""
-    return sha256_of(_canonical(payload))
-
-
-def _canonical(payload: bytes) -> bytes:
-    try:
-        return _ENCODER.encode(_DECODER.decode(payload))
-    except (msgspec.MsgspecError, UnicodeEncodeError):
-        # NaN, a lone surrogate or an endless number, which the standard module takes.
-        item = json.loads(payload, parse_float=_number, parse_int=_number)
-        return json.dumps(item, sort_keys=True, separators=(",", ":"), default=str).encode()
-    except RecursionError:
-        # Nested too deeply for either; as it came, it can still be told from others.
-        return payload
-
-
-@lru_cache(4096)
-def _number(text: str) -> Decimal | int | str:
-    """A number by its value, however it is written: 10.0, 1e1 and 10 alike."""
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        return text
-    if -_MOST_DIGITS < number.adjusted() < _MOST_DIGITS and number == number.to_integral_value():
-        return int(number)
-    return number.normalize(_EXACT)
-
-
-_MOST_DIGITS = 100
-_EXACT = Context(prec=100_000, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _QUARANTINED = pa.schema([*RAW_QUARANTINE.schema, ("session_id", pa.string()), ("has_day", pa.bool_())])
-_DECODER = msgspec.json.Decoder(float_hook=_number)
-_ENCODER = msgspec.json.Encoder(order="sorted", decimal_format="number")
 
 
 def _days_of(instants: pa.Array, hour: int) -> pa.Array:
@@ -200,14 +165,13 @@ def _placed(items: Sequence[Item], hour: int, redaction: Redaction) -> pa.Table:
             "created_at": created_at,
             "updated_at": pa.array([item.updated_at for item in placed], INSTANT),
             "acus": pa.array([item.acus for item in placed], ACUS),
+            "content_hash": pa.array([item.content_hash for item in placed], pa.string()),
         }
     )
     # In key order from here on: payloads are most of the bytes, and sorting rows later would copy them.
     order = pc.sort_indices(keys, [("day", "ascending"), ("session_id", "ascending")])
     payloads = [placed[place].payload for place in order.to_pylist()]
-    hashes = pa.array([content_hash(payload) for payload in payloads], pa.string())
-    told = keys.take(order).append_column("content_hash", hashes)
-    return told.append_column("payload", _texts(payloads))
+    return keys.take(order).append_column("payload", _texts(payloads))
 
 
 def _texts(texts: Sequence[bytes]) -> pa.Array | pa.ChunkedArray:
@@ -231,7 +195,7 @@ def _quarantined(
             "day": day_of(item.created_at, hour) if item.created_at else first_day,
             "feed": table.name,
             "fetched_at": read_at,
-            "content_hash": content_hash(item.payload),
+            "content_hash": item.content_hash,
             "reason": item.unplaced_because,
             "payload": item.payload.decode(),
             "session_id": redaction.session_id(item.session_id),

@@ -1,22 +1,18 @@
 """The hash that seals a raw row, so that `verify` can tell a value changed on disk from one that was written."""
 
-import hashlib
 from collections.abc import Iterator
 from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from devin_pipeline.devin_api import sha256_of
 from devin_pipeline.lake import Damaged
 from devin_pipeline.tables import Table
 
 ROW_HASH = "row_hash"
 
 _LONG = "payload"
-
-# For longer pieces hashlib lets go of the interpreter's lock, for microseconds, and waits for milliseconds to have it
-# back while another thread reads an answer.
-_BYTES_AT_ONCE = 2_047
 
 _ROWS_AT_ONCE = 2_000
 
@@ -38,19 +34,6 @@ def row_hashes(table: Table, rows: pa.Table) -> list[str]:
         for head, text, tail in zip(before, _views(batch.column(place)), after, strict=True):
             hashes.append(sha256_of(head, text, tail))
     return hashes
-
-
-def sha256_of(*parts: bytes | memoryview) -> str:
-    """SHA-256, in hex, of some bytes one after the other."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if len(part) <= _BYTES_AT_ONCE:
-            digest.update(part)
-            continue
-        whole = memoryview(part)
-        for start in range(0, len(whole), _BYTES_AT_ONCE):
-            digest.update(whole[start : start + _BYTES_AT_ONCE])
-    return digest.hexdigest()
 
 
 def sealed(table: Table, rows: pa.Table) -> pa.Table:

@@ -221,6 +221,21 @@ def test_an_amount_said_twice_shows_beside_items_that_say_none() -> None:
     assert problems == [None, "acus_consumed is said twice", None]
 
 
+@pytest.mark.parametrize("again", ['"acus_consum\\u0065d"', '"\\u0061cus\\u005Fconsumed"', '"acus_c\\u006fnsumed"'])
+def test_a_key_said_again_with_escaped_letters_is_said_twice(again: str) -> None:
+    assert read_one(f'{{"session_id":"b","created_at":1740830400,"acus_consumed":1,{again}:99}}').unplaced_because == (
+        "acus_consumed is said twice"
+    )
+
+
+def test_a_number_beyond_any_is_no_id_and_costs_nobody_else() -> None:
+    assert read_one(item_with(session_id="1e9999999999999999999")).unplaced_because == "session_id is not usable"
+    assert read_one(item_with(session_id='"1e99"')).session_id == "1e99"
+    for absurd in ("1e9999999999999999999", "9" * 5000):
+        item = read_one(item_with(structured_output=absurd))
+        assert (item.session_id, item.unplaced_because) == ("b", None)
+
+
 def test_the_same_keys_deeper_down_are_no_repetition() -> None:
     item = read_one(item_with(structured_output='{"session_id": "z", "acus_consumed": 5}'))
     assert (item.session_id, item.acus, item.unplaced_because) == ("b", Decimal(1), None)
