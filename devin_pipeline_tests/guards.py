@@ -204,7 +204,7 @@ GUARDS = (
     Guard(
         "how far our clock is ahead",
         "devin_api/client.py",
-        "self._client.clock_ahead = now - answered_at",
+        "self._client.clock_ahead = now - answer.answered_at",
         "self._client.clock_ahead = None",
         _CLIENT,
     ),
@@ -309,7 +309,14 @@ GUARDS = (
         "if False:",
         "devin_api/test_payloads.py",
     ),
-    Guard("headers or a body that never end", "devin_api/wire.py", "timer.start()", "pass", _CLIENT),
+    Guard(
+        "the requests in flight",
+        "devin_api/retry.py",
+        "with self._slots:",
+        "if True:",
+        "devin_api/test_retry.py",
+    ),
+    Guard("headers or a body that never end", "devin_api/wire.py", "self._thread.start()", "pass", _CLIENT),
     Guard(
         "a body that looks whole because we cut it",
         "devin_api/wire.py",

@@ -53,7 +53,7 @@ from devin_pipeline.devin_api.paging import (
 )
 from devin_pipeline.devin_api.payloads import CursorPage, Item, OffsetPage, Principal
 from devin_pipeline.devin_api.retry import Deadline, Patience, jitter
-from devin_pipeline.devin_api.wire import Question, Wire
+from devin_pipeline.devin_api.wire import Answer, Question, Wire
 
 Feed = Literal["session_insights_v2", "sessions_v3", "session_insights_v3"]
 Clock = Literal["created", "updated"]
@@ -69,6 +69,7 @@ _PAGES_PER_BUDGET = 100
 # A window holds its pages until it is whole. So much of them is read side by side; a window with more, alone.
 _PAGES_AT_ONCE = 128
 _WINDOWS_AT_ONCE = 8
+_THREADS_PER_REQUEST = 1.5
 # Cursor chains per thread that are under way or wait for one: the threads go on while a listing is being stored.
 _CHAINS_AT_ONCE = 3
 _PAGES_OF_A_CHAIN = 1.5
@@ -253,12 +254,14 @@ class DevinClient:
         self._budget_seconds = budget_seconds
         self._limits = limits or Limits()
         self._now = now or _utc_now
-        self._patience = Patience(sleep=sleep, clock=clock, random=random)
+        self._patience = Patience(at_once=concurrency, sleep=sleep, clock=clock, random=random)
         self._concurrency = concurrency
         self._wire = Wire(self.base_url, timeout_seconds=timeout_seconds)
         self.clock_ahead: timedelta | None = None
         self._called_off = _CalledOff()
-        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="devin-api")
+        # More than may ask at once: some read their answer meanwhile.
+        threads = math.ceil(concurrency * _THREADS_PER_REQUEST)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="devin-api")
         # Each waits for the pages of one v2 window, which the others fetch.
         self._windows = ThreadPoolExecutor(_WINDOWS_AT_ONCE, thread_name_prefix="devin-api-window")
 
@@ -657,28 +660,32 @@ class _Read:
         tally = self._tally
         tries = 0
 
-        def attempt() -> _Page:
+        def send() -> Answer:
             nonlocal tries
             with tally.lock:
                 tally.counts.requests += 1
                 tally.counts.retries += tries > 0
             tries += 1
             try:
-                body, answered_at = self._client._wire.get(self._question, query, deadline)
+                return self._client._wire.get(self._question, query, deadline)
             except Refused:
                 # At once, from this thread: no other may go on asking with a key that was just refused.
                 self._called_off.set()
                 raise
+
+        def understand(answer: Answer) -> _Page:
             now = self._client._now()
-            if answered_at is not None:
-                self._client.clock_ahead = now - answered_at
-            page = read(body, now)
+            if answer.answered_at is not None:
+                self._client.clock_ahead = now - answer.answered_at
+            page = read(answer.body, now)
             with tally.lock:
                 tally.counts.pages += 1
-                tally.counts.bytes_read += len(body)
+                tally.counts.bytes_read += len(answer.body)
             return page
 
-        return attempt() if once else self._client._patience.ask(attempt, deadline=deadline, called_off=called_off)
+        if once:
+            return understand(send())
+        return self._client._patience.ask(send, understand, deadline=deadline, called_off=called_off)
 
     def _next_readings(self) -> dict[_Days, Reading]:
         """Take the oldest windows read so far, as many as a listing holds."""

@@ -45,6 +45,7 @@ LONGEST_RETRY_AFTER_SECONDS = 300.0
 _SECONDS = compile(r"\d{1,12}(?:\.\d{1,9})?", ASCII)
 jitter = SystemRandom().random
 _T = TypeVar("_T")
+_Answer = TypeVar("_Answer")
 
 
 def requested_wait(retry_after: str | None, date: str | None, now: datetime) -> float | None:
@@ -108,6 +109,7 @@ class Patience:
     Shared by all threads of a client: when the API tells one of them to wait, the others wait as well.
 
     Args:
+        at_once: requests in flight at most.
         sleep: how to wait; None waits in a way that calling the read off ends.
         clock: a monotonic clock, in seconds.
         random: a number in [0, 1).
@@ -116,18 +118,27 @@ class Patience:
     def __init__(
         self,
         *,
+        at_once: int,
         sleep: Callable[[float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = jitter,
     ) -> None:
         self.clock = clock
+        self._slots = threading.Semaphore(at_once)
         self._sleep = sleep
         self._random = random
         self._lock = threading.Lock()
         self._quiet_until = float("-inf")
 
-    def ask(self, attempt: Callable[[], _T], *, deadline: Deadline, called_off: threading.Event) -> _T:
-        """Make the attempt until it succeeds or its error is final.
+    def ask(
+        self,
+        send: Callable[[], _Answer],
+        read: Callable[[_Answer], _T],
+        *,
+        deadline: Deadline,
+        called_off: threading.Event,
+    ) -> _T:
+        """Send a request and read its answer until that succeeds or its error is final.
 
         Raises:
             DevinError: the last attempt's, once it is not worth another or the wait would pass the deadline.
@@ -135,9 +146,12 @@ class Patience:
         """
         failures: Counter[int] = Counter()
         while True:
-            self._keep_quiet(deadline, called_off)
             try:
-                return attempt()
+                with self._slots:
+                    self._keep_quiet(deadline, called_off)
+                    answer = send()
+                # Others may send meanwhile.
+                return read(answer)
             except DevinError as error:
                 # Counted per kind: three resets must not use up the two further tries a wrong shape deserves.
                 failures[error.more_tries] += 1

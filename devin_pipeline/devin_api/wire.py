@@ -5,10 +5,12 @@ The only module that imports httpx. Whether to ask again lives in `retry`; what 
 
 import json
 import logging
+import math
 import re
 import socket
 import ssl
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -98,11 +100,13 @@ class Wire:
             ) from None
         self._new_line: Callable[[], _Line] = lambda: _Line(_new_http(tls, trust_env=trust_env))
         self._lines = [first]
+        self._watch = _Watch()
         self._of_thread = threading.local()
         self._of_thread.line = first
 
     def close(self) -> None:
         """Close every connection; no thread may be asking any more."""
+        self._watch.end()
         for line in self._lines:
             line.close()
 
@@ -121,7 +125,7 @@ class Wire:
         line = self._line()
         try:
             with (
-                line.cut_after(seconds),
+                self._watch.over(line, seconds),
                 line.http.stream(
                     "GET",
                     f"{self._base_url}{question.path}",
@@ -174,32 +178,68 @@ class _Line:
             # A second handle on it: TLS takes the first one over, and shutting down either ends both.
             self._socket = info["return_value"].get_extra_info("socket").dup()
 
-    @contextmanager
-    def cut_after(self, seconds: float) -> Iterator[None]:
-        """Cut the connection unless what is done meanwhile ends in time."""
-        self.is_cut = False
-        timer = threading.Timer(seconds, self._cut)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
+    def cut(self) -> None:
+        """End what the thread waits for."""
+        self.is_cut = True
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the connection."""
         self.http.close()
         self._let_go()
 
-    def _cut(self) -> None:
-        self.is_cut = True
-        if self._socket is not None:
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-
     def _let_go(self) -> None:
         if self._socket is not None:
             self._socket.close()
+
+
+class _Watch:
+    """Cuts lines whose time is over, from one thread for all of them.
+
+    A thread for each request would wait for the interpreter's lock, to begin and to end, while others read pages.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._due: dict[_Line, float] = {}
+        self._looks_at = math.inf
+        self._thread: threading.Thread | None = None
+        self._is_over = False
+
+    @contextmanager
+    def over(self, line: _Line, seconds: float) -> Iterator[None]:
+        """Cut a line unless what is done meanwhile ends in time."""
+        line.is_cut = False
+        with self._changed:
+            self._due[line] = at = time.monotonic() + seconds
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="devin-api-watch", daemon=True)
+                self._thread.start()
+            if at < self._looks_at:
+                self._changed.notify()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._due.pop(line, None)
+
+    def end(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify()
+
+    def _watch(self) -> None:
+        with self._changed:
+            while not self._is_over:
+                now = time.monotonic()
+                for line in [line for line, at in self._due.items() if at <= now]:
+                    del self._due[line]
+                    line.cut()
+                self._looks_at = min(self._due.values(), default=math.inf)
+                self._changed.wait(min(self._looks_at - now, threading.TIMEOUT_MAX))
 
 
 def _new_http(tls: ssl.SSLContext, *, trust_env: bool) -> httpx.Client:

@@ -1,12 +1,15 @@
 import threading
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import pytest
 
 from devin_pipeline.devin_api import BrokenPromise, RateLimited, Unreachable
 from devin_pipeline.devin_api.retry import Deadline, Patience, backoff_seconds, requested_wait
 from devin_pipeline_tests.devin_api.scripted import FakeTime
+
+T = TypeVar("T")
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 DATE = "Sat, 01 Mar 2025 12:00:00 GMT"
@@ -54,10 +57,14 @@ def ask(
             raise errors.pop(0)
         return attempts
 
-    patience = Patience(sleep=fake.sleep, clock=fake.clock, random=lambda: 1.0)
+    patience = Patience(at_once=1, sleep=fake.sleep, clock=fake.clock, random=lambda: 1.0)
     return patience.ask(
-        attempt, deadline=Deadline.after(budget, fake.clock), called_off=called_off or threading.Event()
+        attempt, as_sent, deadline=Deadline.after(budget, fake.clock), called_off=called_off or threading.Event()
     )
+
+
+def as_sent(answer: T) -> T:
+    return answer
 
 
 def unreachable() -> Unreachable:
@@ -111,7 +118,7 @@ def test_a_wait_that_would_pass_the_deadline_is_not_begun() -> None:
 
 def test_a_pause_asked_of_one_thread_holds_for_the_others() -> None:
     fake = FakeTime()
-    patience = Patience(sleep=fake.sleep, clock=fake.clock, random=lambda: 1.0)
+    patience = Patience(at_once=1, sleep=fake.sleep, clock=fake.clock, random=lambda: 1.0)
     errors = [RateLimited("w", "w", "t", more_tries=5, wait_seconds=60)]
 
     def attempt() -> str:
@@ -119,14 +126,20 @@ def test_a_pause_asked_of_one_thread_holds_for_the_others() -> None:
             raise errors.pop()
         return "asked"
 
-    assert patience.ask(attempt, deadline=Deadline.after(600, fake.clock), called_off=threading.Event()) == "asked"
+    assert (
+        patience.ask(attempt, as_sent, deadline=Deadline.after(600, fake.clock), called_off=threading.Event())
+        == "asked"
+    )
     # As another thread sees it that asks half-way through the pause.
     fake.at -= 30
-    assert patience.ask(attempt, deadline=Deadline.after(600, fake.clock), called_off=threading.Event()) == "asked"
+    assert (
+        patience.ask(attempt, as_sent, deadline=Deadline.after(600, fake.clock), called_off=threading.Event())
+        == "asked"
+    )
     assert fake.slept == [60, 30]
     fake.at -= 60
     with pytest.raises(RateLimited, match="longer than this read may last"):
-        patience.ask(attempt, deadline=Deadline.after(20, fake.clock), called_off=threading.Event())
+        patience.ask(attempt, as_sent, deadline=Deadline.after(20, fake.clock), called_off=threading.Event())
 
 
 def test_a_read_that_was_called_off_asks_nothing_more() -> None:
@@ -138,11 +151,68 @@ def test_a_read_that_was_called_off_asks_nothing_more() -> None:
 
 def test_calling_off_ends_a_wait() -> None:
     called_off = threading.Event()
-    patience = Patience()
+    patience = Patience(at_once=1)
     threading.Timer(0.05, called_off.set).start()
 
     def attempt() -> None:
         raise RateLimited("w", "w", "t", more_tries=5, wait_seconds=60)
 
     with pytest.raises(CancelledError):
-        patience.ask(attempt, deadline=Deadline.after(600), called_off=called_off)
+        patience.ask(attempt, as_sent, deadline=Deadline.after(600), called_off=called_off)
+
+
+def test_no_more_ask_at_once_than_may_however_many_read_their_answers() -> None:
+    patience = Patience(at_once=2)
+    counted = threading.Lock()
+    asking = most_asking = answers = 0
+    all_have_theirs = threading.Event()
+
+    def send() -> None:
+        nonlocal asking, most_asking
+        with counted:
+            asking += 1
+            most_asking = max(most_asking, asking)
+        # Long enough for the others to come here, if nothing holds them.
+        all_have_theirs.wait(0.02)
+        with counted:
+            asking -= 1
+
+    def read(_: None) -> bool:
+        nonlocal answers
+        with counted:
+            answers += 1
+            if answers == 6:
+                all_have_theirs.set()
+        return all_have_theirs.wait(20)
+
+    with ThreadPoolExecutor(6) as threads:
+        asked = [
+            threads.submit(patience.ask, send, read, deadline=Deadline.after(600), called_off=threading.Event())
+            for _ in range(6)
+        ]
+        assert all(each.result() for each in asked)
+    assert most_asking == 2
+
+
+def test_who_waits_for_a_slot_while_the_read_is_called_off_asks_nothing_more() -> None:
+    patience, called_off = Patience(at_once=1), threading.Event()
+    sent, answer = threading.Event(), threading.Event()
+
+    def slow() -> bool:
+        sent.set()
+        return answer.wait(20)
+
+    def asked_all_the_same() -> bool:
+        pytest.fail("asked although it was called off")
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(patience.ask, slow, as_sent, deadline=Deadline.after(600), called_off=called_off)
+        assert sent.wait(20)
+        second = threads.submit(
+            patience.ask, asked_all_the_same, as_sent, deadline=Deadline.after(600), called_off=called_off
+        )
+        called_off.set()
+        answer.set()
+        assert first.result() is True
+        with pytest.raises(CancelledError):
+            second.result()
