@@ -80,18 +80,18 @@ def _publish(
     def make_all() -> list[date]:
         made_of = lake.inputs(recipe(hour), inputs, days)
         to_make = {day for table in tables for day in lake.not_made(table, made_of) if day is not None}
+
+        def write(table: Table, some: Sequence[date], rows: pa.Table) -> None:
+            lake.replace_days(table, some, rows)
+            lake.remember_made(table, {day: made_of[day] for day in some})
+
         # A table is written while the next is made.
         with ThreadPoolExecutor(_WRITES_AT_ONCE, thread_name_prefix="write") as threads:
             for some in in_portions(_sizes(lake, inputs, sorted(to_make)), _BYTES_AT_ONCE):
                 with lake.connect(inputs, days=some) as reader:
-                    writes = [
-                        threads.submit(lake.replace_days, table, some, rows) for table, rows in make(reader, some)
-                    ]
-                for write in writes:
-                    write.result()
-        if to_make:
-            for table in tables:
-                lake.remember_made(table, {day: made_of[day] for day in to_make})
+                    writes = [threads.submit(write, table, some, rows) for table, rows in make(reader, some)]
+                for written in writes:
+                    written.result()
         return sorted(to_make)
 
     return lake.while_inputs_move(inputs, days, make_all)
