@@ -12,7 +12,7 @@ from devin_pipeline.cli.endings import leave
 
 __all__ = ["command", "main"]
 
-_OBJECTS_BETWEEN_LOOKS = 100_000
+_OBJECTS_BETWEEN_LOOKS = 500_000
 
 
 def command() -> NoReturn:
