@@ -65,6 +65,7 @@ def sql_check(
     blocking: bool = False,
     rows_per_day_of: str | None = None,
     params: Mapping[str, object] | None = None,
+    views: Mapping[str, str] | None = None,
 ) -> Check:
     """A check that fails when the SELECT in `query_file` finds something.
 
@@ -75,6 +76,7 @@ def sql_check(
         rows_per_day_of: A table whose rows of each day, whichever days are checked, the query finds counted in
             `rows_per_day` (day, rows). They stand in the table's log, so that no file is read for them.
         params: Further parameters of the query.
+        views: Further names it reads by, each with its SELECT; so assets can share a query.
     """
     query = query_file.read_text()
 
@@ -86,6 +88,8 @@ def sql_check(
             **(params or {}),
         }
         used = {name: value for name, value in known.items() if f"${name}" in query}
+        for name, select in (views or {}).items():
+            checked.reader.view(name, select)
         if rows_per_day_of:
             checked.reader.give("rows_per_day", counted(checked.lake.newest(TABLES[rows_per_day_of]).rows_per_day()))
         found: Findings = checked.reader.rows(query, used).to_pylist()
@@ -102,49 +106,56 @@ def counted(rows_per_day: Mapping[date, int]) -> pa.Table:
 
 
 def checks_of(
-    asset: str,
+    name: str,
     inputs: Sequence[str],
-    checks: Sequence[Check],
-    views: Mapping[str, str] | None = None,
+    checks: Mapping[str, Sequence[Check]],
     kept: Mapping[str, str] | None = None,
+    views: Mapping[str, str] | None = None,
 ) -> dg.AssetChecksDefinition:
-    """The checks of one asset as one step: a step each would cost more than all of them do.
+    """The checks of one asset or several as one step: a step each would cost more than all of them do.
 
     Args:
-        asset: The asset they stand beside.
+        name: Of the step.
         inputs: The tables they read.
-        checks: The checks.
-        views: Further names the checks read by, each with its SELECT; so assets can share a check.
-        kept: Likewise, but each SELECT runs once for all checks.
+        checks: The checks of each asset they stand beside.
+        kept: Further names that checks or `views` read by, each with its SELECT, which runs once for all of them.
+        views: Likewise, but read when asked for.
     """
 
     @dg.multi_asset_check(
-        name=f"{asset}_checks",
+        name=name,
         specs=[
             dg.AssetCheckSpec(check.name, asset=asset, description=check.description, blocking=check.blocking)
-            for check in checks
+            for asset, of_asset in checks.items()
+            for check in of_asset
         ],
+        can_subset=True,
     )
     def run_checks(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
         opened, days = lake.open(), _days_checked(context)
         with opened.connect([TABLES[name] for name in inputs], days=days) as reader:
-            for name, query in (views or {}).items():
-                reader.view(name, query)
             for name, query in (kept or {}).items():
                 reader.keep(name, query)
-            checked = Checked(asset, opened, lake.day_starts_at_utc_hour, days, reader, context.instance)
-            for check in checks:
-                found = check.findings(checked)
-                first = [{key: _shown(value) for key, value in row.items()} for row in found[:_SHOWN]]
-                yield dg.AssetCheckResult(
-                    asset_key=asset,
-                    check_name=check.name,
-                    passed=not found,
-                    severity=dg.AssetCheckSeverity.ERROR if check.blocking else dg.AssetCheckSeverity.WARN,
-                    metadata={"findings": len(found), "first": dg.MetadataValue.json(first)},
-                )
+            for name, query in (views or {}).items():
+                reader.view(name, query)
+            for asset, of_asset in checks.items():
+                checked = Checked(asset, opened, lake.day_starts_at_utc_hour, days, reader, context.instance)
+                for check in of_asset:
+                    if dg.AssetCheckKey(dg.AssetKey(asset), check.name) in context.selected_asset_check_keys:
+                        yield _result(asset, check, check.findings(checked))
 
     return run_checks
+
+
+def _result(asset: str, check: Check, found: Findings) -> dg.AssetCheckResult:
+    first = [{key: _shown(value) for key, value in row.items()} for row in found[:_SHOWN]]
+    return dg.AssetCheckResult(
+        asset_key=asset,
+        check_name=check.name,
+        passed=not found,
+        severity=dg.AssetCheckSeverity.ERROR if check.blocking else dg.AssetCheckSeverity.WARN,
+        metadata={"findings": len(found), "first": dg.MetadataValue.json(first)},
+    )
 
 
 def _days_checked(context: dg.AssetCheckExecutionContext) -> list[date] | None:

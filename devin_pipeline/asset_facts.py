@@ -27,9 +27,11 @@ TRIGGER = "devin/trigger"
 BACKFILL = "backfill"
 DEMO = "demo"
 
-# Figures of a run that asked the API: when it began, by the API's own clock, and how far ours was ahead of that.
+# Figures of a run that asked the API: when it began, by the API's own clock, how far ours was ahead of that, and how
+# many items have which field that the API reference does not list.
 READ_AT = "read_at"
 CLOCK_AHEAD = "clock_ahead_seconds"
+UNKNOWN_FIELDS = "unknown_fields"
 
 # Metadata of a failure: why each day could not be read, or that other days would be refused alike.
 DAYS_NOT_READ = "days_not_read"
@@ -73,7 +75,7 @@ def report_days(
     lake: Lake,
     table: Table,
     figures: Mapping[date, Mapping[str, int | Decimal | None]],
-    run_figures: Mapping[str, int | dg.TimestampMetadataValue] | None = None,
+    run_figures: Mapping[str, int | dg.TimestampMetadataValue | dg.JsonMetadataValue] | None = None,
 ) -> None:
     """Record the figures of each day of a run on its partition, and those of the whole run on each.
 

@@ -136,6 +136,33 @@ def test_items_that_cannot_be_placed_are_kept_aside_and_warned_of(make_stage: Ma
     assert len(stage.rows("raw_quarantine")) == 5
 
 
+def test_fields_the_reference_does_not_list_are_counted(make_stage: MakeStage) -> None:
+    stage = make_stage("v3", sessions=0, days=3)
+    monday, tuesday, wednesday = (starts_at(day, 8) for day in stage.days)
+    for name, at, more in (
+        ("known", monday, ""),
+        ("b", wednesday, ', "shiny": 1, "title": {"nested": 1}'),
+        ("c", tuesday, ', "shiny": null'),
+        ("d", tuesday, ', "<script>": 1, "a b": NaN'),
+    ):
+        item = f'{{"session_id": "{name}", "created_at": {int(at.timestamp())}, "acus_consumed": 1{more}}}'
+        stage.enterprise.insert_verbatim("sessions_v3", at, item)
+    result = stage.run()
+    assert result.success
+    (found,) = (
+        evaluation.metadata["first"].value
+        for evaluation in result.get_asset_check_evaluations()
+        if evaluation.check_name == "fields_are_known" and evaluation.metadata["findings"].value
+    )
+    first_day = str(stage.days[0])
+    assert found == [
+        {"day": first_day, "field": "(unprintable)", "sessions_of_the_run": 2},
+        {"day": first_day, "field": "shiny", "sessions_of_the_run": 2},
+    ]
+
+    assert "fields_are_known" not in warnings(stage.run(stage.days[:1]))
+
+
 def test_a_refused_key_fails_the_run_names_the_permission_and_changes_nothing(
     make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,15 +22,19 @@ def derived_checks() -> list[dg.AssetChecksDefinition]:
         sql_check(_QUERIES / "enum_values_are_known.sql"),
         sql_check(_QUERIES / "days_are_as_busy_as_usual.sql", rows_per_day_of="sessions"),
     ]
+    of_rollups = {
+        table.name: [sql_check(_QUERIES / "acus_add_up.sql", blocking=True, views={"rollup": as_rollup(table)})]
+        for table in ROLLUP_TABLES
+    }
     return [
-        checks_of("sessions", ["sessions", *(table.name for table in RAW_SESSION_TABLES)], of_sessions),
-        *(
-            checks_of(
-                table.name,
-                ["sessions", table.name],
-                [sql_check(_QUERIES / "acus_add_up.sql", blocking=True)],
-                views={"rollup": as_rollup(table)},
-            )
-            for table in ROLLUP_TABLES
+        checks_of(
+            "sessions_checks", ["sessions", *(table.name for table in RAW_SESSION_TABLES)], {"sessions": of_sessions}
+        ),
+        checks_of(
+            "rollups_checks",
+            ["sessions", *of_rollups],
+            of_rollups,
+            kept={"kept_sessions": "select day, org_id, acus from sessions"},
+            views={"sessions": "from kept_sessions"},
         ),
     ]

@@ -8,7 +8,7 @@ import math
 import threading
 import time
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field
@@ -108,6 +108,8 @@ class Listing:
         failures: the days that could not be read whole, and why; nothing of them is in `items`.
         duplicates: how many times a session was told again.
         outside: how many items lay outside the window asked for (its end included) and were dropped.
+        unknown_fields: how many of the items have a field that the API reference does not list, by its name.
+        acus_as_text: how many of the items have ACUs that are written as text.
         requests: requests sent since the listing before, tries included.
         pages: pages that arrived whole, repeated passes included.
         retries: requests that asked for a page again.
@@ -119,6 +121,8 @@ class Listing:
     failures: dict[Window, DevinError] = field(default_factory=dict)
     duplicates: int = 0
     outside: int = 0
+    unknown_fields: Counter[str] = field(default_factory=Counter)
+    acus_as_text: int = 0
     requests: int = 0
     pages: int = 0
     retries: int = 0
@@ -722,6 +726,9 @@ class _Read:
                         continue
                 newest[item.session_id] = item
         listing.items = [*newest.values(), *nameless]
+        listing.acus_as_text = sum(item.acus_are_text for item in listing.items)
+        for fields, items in Counter(item.fields for item in listing.items).items():
+            listing.unknown_fields.update(dict.fromkeys(fields - payloads.KNOWN_FIELDS[self._feed], items))
         with self._tally.lock:
             tally, self._tally.counts = self._tally.counts, _Counts()
         listing.requests, listing.pages, listing.retries = tally.requests, tally.pages, tally.retries

@@ -33,6 +33,25 @@ LATEST_AHEAD = timedelta(days=1)
 MOST_ACUS = Decimal(1_000_000_000)
 LONGEST_ID = 200
 
+# Of the pages "List Enterprise Sessions (Insights)" (v2) and "List account sessions" (v3) of the API reference.
+_V2_FIELDS = """
+    session_id url status title tags user_id org_id created_at updated_at acus_consumed pull_requests
+    initial_user_message session_analysis
+""".split()  # noqa: SIM905 - a literal list would be a line per field
+_V3_FIELDS = """
+    session_id url org_id user_id service_user_id title tags status status_detail created_at updated_at
+    acus_consumed pull_requests origin category subcategory playbook_id parent_session_id child_session_ids
+    is_archived structured_output automation_id devin_mode
+""".split()  # noqa: SIM905 - as above
+KNOWN_FIELDS = {
+    "session_insights_v2": frozenset(_V2_FIELDS),
+    "sessions_v3": frozenset(_V3_FIELDS),
+    "session_insights_v3": frozenset(
+        [*_V3_FIELDS, "num_user_messages", "num_devin_messages", "session_size", "analysis"]
+    ),
+}
+"""The fields that the API reference lists, by feed."""
+
 # A damaged body is usually a cut connection and heals when asked for again; a body of the wrong shape rarely does.
 _TRIES_FOR_DAMAGE = 5
 _TRIES_FOR_SHAPE = 2
@@ -71,6 +90,8 @@ class Item(msgspec.Struct, frozen=True, gc=False):
         acus: to six places, half away from zero, from the number's text as sent; None when missing or null.
         unplaced_because: why the item cannot be placed; None when it can.
         content_hash: SHA-256 of its canonical JSON, which is the same however the item is written.
+        fields: the names of its fields.
+        acus_are_text: whether its ACUs came as text.
     """
 
     payload: bytes
@@ -80,6 +101,8 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     acus: Decimal | None
     unplaced_because: str | None
     content_hash: str
+    fields: frozenset[str]
+    acus_are_text: bool
 
     def __repr__(self) -> str:
         """Without the payload: reprs end up in reports of errors, and payloads hold prompts."""
@@ -408,7 +431,7 @@ def _read_doubtful_item(payload: bytes, latest: datetime) -> Item:
         payload, parse_int=number, parse_float=number, parse_constant=_Constant, object_pairs_hook=_Members
     )
     if not isinstance(members, _Members):
-        return Item(payload, None, None, None, None, "it is not an object", content_hash(payload))
+        return Item(payload, None, None, None, None, "it is not an object", content_hash(payload), frozenset(), False)
     item = _item(payload, members, latest, content_hash(payload))
     for key in _KEYS_SAID_ONCE:
         if key in members.repeated:
@@ -421,13 +444,22 @@ def _read_doubtful_item(payload: bytes, latest: datetime) -> Item:
 def _item(payload: bytes, members: Mapping[str, object], latest: datetime, content: str) -> Item:
     session_id = canonical_id(members.get("session_id"))
     created_at = _instant(members.get("created_at"), latest)
-    acus, problem = _acus(members.get("acus_consumed"))
+    acus_as_sent = members.get("acus_consumed")
+    acus, problem = _acus(acus_as_sent)
     if session_id is None:
         problem = problem or "session_id is not usable"
     elif created_at is None:
         problem = problem or "created_at is not usable"
     updated_at = _instant(members.get("updated_at"), latest)
-    return Item(payload, session_id, created_at, updated_at, acus, problem, content)
+    acus_are_text = isinstance(acus_as_sent, str) and not isinstance(acus_as_sent, _NOT_TEXT)
+    fields = _fields(tuple(members))
+    return Item(payload, session_id, created_at, updated_at, acus, problem, content, fields, acus_are_text)
+
+
+@lru_cache(256)
+def _fields(names: tuple[str, ...]) -> frozenset[str]:
+    # Most items of a feed have the same.
+    return frozenset(names)
 
 
 def canonical_id(value: object) -> str | None:

@@ -1,5 +1,6 @@
 """The raw assets: one per feed whose key is set; the others stand in the graph and say which key they wait for."""
 
+import re
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from contextlib import closing
@@ -15,6 +16,7 @@ from devin_pipeline.asset_facts import (
     CLOCK_AHEAD,
     DAYS_NOT_READ,
     READ_AT,
+    UNKNOWN_FIELDS,
     facts,
     report_days,
     table_asset,
@@ -26,6 +28,9 @@ from devin_pipeline.raw.landing import Landed, land
 from devin_pipeline.raw.soundness import damaged_days
 from devin_pipeline.resources import ASKED_OF, KEY_OF_FEED, DevinApiResource, LakeResource
 from devin_pipeline.tables import RAW_SESSION_TABLES, Table
+
+_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_FIELDS_NAMED = 20
 
 
 def raw_assets(
@@ -78,7 +83,8 @@ class _Read:
         clock_ahead: How far our clock was ahead of the API's.
         figures: Those of each day that has landed.
         not_read: Why each other day keeps its last good version.
-        counted: What the read cost.
+        counted: What the read cost, and what of it was not as promised.
+        unknown_fields: Items with a field that the API reference does not list, by its name.
     """
 
     read_at: datetime
@@ -86,12 +92,15 @@ class _Read:
     figures: dict[date, dict[str, int | Decimal]] = field(default_factory=dict)
     not_read: dict[date, str] = field(default_factory=dict)
     counted: Counter[str] = field(default_factory=Counter)
+    unknown_fields: Counter[str] = field(default_factory=Counter)
 
-    def of_run(self) -> dict[str, int | dg.TimestampMetadataValue]:
+    def of_run(self) -> dict[str, int | dg.TimestampMetadataValue | dg.JsonMetadataValue]:
         """The figures that all its days share."""
+        unknown = dict(self.unknown_fields.most_common(_FIELDS_NAMED))
         return {
             READ_AT: dg.MetadataValue.timestamp(self.read_at - self.clock_ahead),
             CLOCK_AHEAD: int(self.clock_ahead.total_seconds()),
+            **({UNKNOWN_FIELDS: dg.MetadataValue.json(unknown)} if unknown else {}),
             **self.counted,
         }
 
@@ -101,9 +110,12 @@ def _land(
 ) -> None:
     """Land the days that a listing tells whole, and note what became of each of its days."""
     read.not_read |= {windows[window]: str(error) for window, error in listing.failures.items()}
-    for name in ("requests", "pages", "retries", "bytes_read", "duplicates"):
+    for name in ("requests", "pages", "retries", "bytes_read", "duplicates", "acus_as_text"):
         read.counted[name] += getattr(listing, name)
     read.counted["outside_the_days"] += listing.outside
+    for name, items in listing.unknown_fields.items():
+        # A name is the API's text too: shown only when it reads like one.
+        read.unknown_fields[name if _FIELD_NAME.fullmatch(name) else "(unprintable)"] += items
     read_whole = [windows[window] for window in listing.days if window not in listing.failures]
     if not read_whole:
         return

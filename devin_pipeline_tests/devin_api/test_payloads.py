@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from devin_pipeline.devin_api import BrokenPromise, Item
-from devin_pipeline.devin_api.payloads import cursor_page, offset_page
+from devin_pipeline.devin_api.payloads import KNOWN_FIELDS, cursor_page, offset_page
 from devin_pipeline_tests.devin_api.scripted import NOW
 
 GOOD = '{"session_id": "a", "created_at": 1740830400, "acus_consumed": 2}'
@@ -364,3 +364,22 @@ def test_the_repr_of_a_page_tells_ids_and_no_payload() -> None:
     told = repr(cursor_page(body, NOW))
     assert "'a'" in told
     assert "a prompt" not in told
+
+
+def test_an_item_tells_its_fields_and_whether_its_acus_are_text() -> None:
+    for oddity in ("1", "NaN"):
+        item = read_one(item_with(acus_consumed='"2.5"', shiny=oddity))
+        assert item.fields == {"session_id", "created_at", "acus_consumed", "shiny"}
+        assert item.acus_are_text
+        assert not read_one(item_with(shiny=oddity)).acus_are_text
+    assert not read_one(item_with(acus_consumed="1e9999999999999999999")).acus_are_text
+    assert read_one("7").fields == frozenset()
+
+
+def test_only_insights_of_v3_may_tell_an_analysis_and_only_v2_a_session_analysis() -> None:
+    told = {feed: {"analysis", "session_analysis"} & fields for feed, fields in KNOWN_FIELDS.items()}
+    assert told == {
+        "session_insights_v2": {"session_analysis"},
+        "sessions_v3": set(),
+        "session_insights_v3": {"analysis"},
+    }

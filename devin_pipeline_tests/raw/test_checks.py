@@ -1,16 +1,12 @@
 """Each check of raw finds what it should, and nothing else."""
 
-import json
 from datetime import timedelta
 from pathlib import Path
 
 import devin_pipeline
 from devin_pipeline.lake import Reader
-from devin_pipeline.raw.asset_checks import KNOWN_FIELDS
 from devin_pipeline.tables import RAW_SESSION_TABLES
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, acus, after, findings, rows_of
-
-WEEK_LATER = DAY + timedelta(days=7)
 
 
 def version(session_id: str = "a", hours: float = 0, **told: object) -> Row:
@@ -56,14 +52,6 @@ def test_quarantined_items_are_counted_by_day_and_reason_of_their_feed_only() ->
     assert none == []
 
 
-def test_acus_written_as_text_are_found() -> None:
-    sent = ["1.5", "2", "null", '"25.5"', '"26"', '"1", "title": "\\ud800"']
-    versions = [version(f"s{n}", payload=f'{{"acus_consumed": {value}}}') for n, value in enumerate(sent)]
-    versions += [version("gone", is_listed=False), version("none", payload="{}"), version("odd", payload="[]")]
-    assert findings("raw", "acus_are_numbers", versions) == [{"day": DAY, "versions": 2}]
-    assert findings("raw", "acus_are_numbers", [one for one in versions if '"2' not in str(one)]) == []
-
-
 def test_acus_that_fell_in_the_newest_version_are_found() -> None:
     fell = [version("fell", acus=acus("2.5")), version("fell", 1, acus=acus("2")), version("fell", 2, is_listed=False)]
     fine = [
@@ -80,34 +68,6 @@ def test_acus_that_fell_in_the_newest_version_are_found() -> None:
     ]
     assert findings("raw", "acus_did_not_fall", fine) == []
     assert findings("raw", "acus_did_not_fall", fine + fell) == [{"day": DAY, "sessions": 1, "acus_lost": acus("0.5")}]
-
-
-def test_fields_the_reference_does_not_list_are_counted_with_their_first_day() -> None:
-    known = {"known_fields": KNOWN_FIELDS["raw_sessions_v3"]}
-    fine = [
-        version(payload=json.dumps(dict.fromkeys(KNOWN_FIELDS["raw_sessions_v3"]))),
-        version("gone", is_listed=False),
-        version("odd", payload='{"title": "\\ud800", "unseen": 1}'),
-    ]
-    assert findings("raw", "fields_are_known", fine, known) == []
-    new = [
-        version("b", payload='{"shiny": 1, "title": {"nested": 1}}', day=WEEK_LATER),
-        version("c", payload='{"shiny": null}'),
-        version("d", payload='{"<script>": 1, "a b": 2}'),
-    ]
-    assert findings("raw", "fields_are_known", fine + new, known) == [
-        {"day": DAY, "field": "(unprintable)", "versions": 2},
-        {"day": DAY, "field": "shiny", "versions": 2},
-    ]
-
-
-def test_only_insights_of_v3_may_tell_an_analysis_and_only_v2_a_session_analysis() -> None:
-    told = {feed: {"analysis", "session_analysis"} & set(fields) for feed, fields in KNOWN_FIELDS.items()}
-    assert told == {
-        "raw_session_insights_v2": {"session_analysis"},
-        "raw_sessions_v3": set(),
-        "raw_session_insights_v3": {"analysis"},
-    }
 
 
 def test_listed_sessions_are_those_whose_newest_version_is_no_tombstone() -> None:

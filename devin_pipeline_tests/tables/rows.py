@@ -54,7 +54,6 @@ def findings(
     query = (package / room / "checks" / f"{check}.sql").read_text()
     with Reader() as reader:
         reader.give("versions", rows_of(RAW_SESSION_TABLES[0], versions))
-        reader.keep("payload_shapes", (package / "raw" / "payload_shapes.sql").read_text())
         reader.give("rollup", rows_of(TABLES["acu_daily"], rollup))
         reader.give("rows_per_day", counted(rows_per_day or {}))
         for name, rows in tables.items():
