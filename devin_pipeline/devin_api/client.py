@@ -266,6 +266,8 @@ class DevinClient:
         # More than may ask at once: some read their answer meanwhile.
         threads = math.ceil(concurrency * _THREADS_PER_REQUEST)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="devin-api")
+        # Python reads no two pages at once; those that tried would stand in the way of threads that wait for bytes.
+        self._reading = threading.Lock()
         # Each waits for the pages of one v2 window, which the others fetch.
         self._windows = ThreadPoolExecutor(_WINDOWS_AT_ONCE, thread_name_prefix="devin-api-window")
 
@@ -681,7 +683,8 @@ class _Read:
             now = self._client._now()
             if answer.answered_at is not None:
                 self._client.clock_ahead = now - answer.answered_at
-            page = read(answer.body, now)
+            with self._client._reading:
+                page = read(answer.body, now)
             with tally.lock:
                 tally.counts.pages += 1
                 tally.counts.bytes_read += len(answer.body)
