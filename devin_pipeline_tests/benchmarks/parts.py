@@ -119,7 +119,11 @@ def wire(bench: Bench) -> list[Row]:
         others = [bench.anew(peer, USUAL) for peer in peers.PEERS]
     whole = [
         bench.anew(stage, USUAL, _of_the_wire)
-        for stage, part in (("API → raw", "raw"), ("backfill", "backfill"))
+        for stage, part in (
+            ("API → raw", "raw"),
+            ("backfill", "backfill"),
+            ("backfill, not the first", "backfill"),
+        )
         if part in bench.wanted
     ]
     return [*rows, *compared([*others, *whole], others)]
