@@ -773,15 +773,15 @@ GUARDS = (
     Guard(
         "damage: a payload unlike its content hash",
         "raw/soundness.py",
-        'content_hash(row["payload"].encode()) == row["content_hash"]',
+        'content == row["content_hash"]',
         "True",
         _VERIFY + "a_sealed_row_that_contradicts_its_payload_is_faulty",
     ),
     Guard(
         "damage: key columns unlike the payload",
         "raw/soundness.py",
-        "return _fault_of_content(row) or _fault_of_key(row)",
-        "return _fault_of_content(row)",
+        "return _fault_of_content(row, item.content_hash) or told_otherwise",
+        "return _fault_of_content(row, item.content_hash)",
         _VERIFY + "a_sealed_row_that_contradicts_its_payload_is_faulty",
     ),
     Guard(

@@ -15,6 +15,7 @@ from devin_pipeline.tables import RAW_QUARANTINE, RAW_SESSION_TABLES, Table
 
 # Instants later than the clock of the read count as unusable in landing; when that was is no longer known.
 _EVER = datetime.max.replace(tzinfo=UTC)
+_NO_JSON = "its payload is no JSON"
 _OF_A_VERSION = ("content_hash", "payload", "acus", "redacted")
 
 
@@ -75,7 +76,7 @@ def _fault_of(table: Table, row: Mapping[str, Any], seal: str, hour: int) -> str
         return "its values do not give its row_hash"
     if table == RAW_QUARANTINE:
         is_of_a_feed = row["feed"] in [feed.name for feed in RAW_SESSION_TABLES]
-        return _fault_of_content(row) if is_of_a_feed else "its feed is none of the raw tables"
+        return _fault_of_item(row) if is_of_a_feed else "its feed is none of the raw tables"
     if day_of(row["created_at"], hour) != row["day"]:
         return "its created_at lies outside its day"
     if not row["is_listed"]:
@@ -83,23 +84,27 @@ def _fault_of(table: Table, row: Mapping[str, Any], seal: str, hour: int) -> str
         return None if is_bare else "a tombstone with content"
     if row["payload"] is None or row["content_hash"] is None:
         return "a version without content"
-    return _fault_of_content(row) or _fault_of_key(row)
+    return _fault_of_version(row)
 
 
-def _fault_of_content(row: Mapping[str, Any]) -> str | None:
-    # What was redacted no longer gives the hash of what was sent; its seal and its key columns are left to show damage.
+def _fault_of_item(row: Mapping[str, Any]) -> str | None:
     try:
-        is_as_sent = row["redacted"] is not None or content_hash(row["payload"].encode()) == row["content_hash"]
+        return None if row["redacted"] is not None else _fault_of_content(row, content_hash(row["payload"].encode()))
     except ValueError:
-        is_as_sent = False
+        return _NO_JSON
+
+
+def _fault_of_content(row: Mapping[str, Any], content: str) -> str | None:
+    # What was redacted no longer gives the hash of what was sent; its seal and its key columns are left to show damage.
+    is_as_sent = row["redacted"] is not None or content == row["content_hash"]
     return None if is_as_sent else "its payload does not give its content_hash"
 
 
-def _fault_of_key(row: Mapping[str, Any]) -> str | None:
+def _fault_of_version(row: Mapping[str, Any]) -> str | None:
     try:
         item = read_item(row["payload"].encode(), _EVER)
     except (ValueError, RecursionError):
-        return "its payload is no JSON"
+        return _NO_JSON
     unusable_then = row["updated_at"] is None and item.updated_at is not None and item.updated_at > row["fetched_at"]
     told = {
         "session_id": item.session_id,
@@ -108,4 +113,5 @@ def _fault_of_key(row: Mapping[str, Any]) -> str | None:
         "acus": item.acus,
     }
     differing = [name for name, value in told.items() if value != row[name]]
-    return f"its payload tells another {', '.join(differing)}" if differing else None
+    told_otherwise = f"its payload tells another {', '.join(differing)}" if differing else None
+    return _fault_of_content(row, item.content_hash) or told_otherwise
