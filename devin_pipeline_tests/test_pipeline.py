@@ -163,6 +163,19 @@ def test_fields_the_reference_does_not_list_are_counted(make_stage: MakeStage) -
     assert "fields_are_known" not in warnings(stage.run(stage.days[:1]))
 
 
+def test_one_rollup_may_be_made_and_checked_alone(make_stage: MakeStage) -> None:
+    stage = make_stage("v3", sessions=20, days=2)
+    stage.refresh()
+    job = pipeline().resolve_job_def("refresh")
+    result = job.execute_in_process(
+        instance=stage.instance,
+        partition_key=stage.days[0].isoformat(),
+        asset_selection=[dg.AssetKey("acu_daily_by_tag")],
+    )
+    checked = [evaluation.asset_key.to_user_string() for evaluation in result.get_asset_check_evaluations()]
+    assert (result.success, checked) == (True, ["acu_daily_by_tag"])
+
+
 def test_a_refused_key_fails_the_run_names_the_permission_and_changes_nothing(
     make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
