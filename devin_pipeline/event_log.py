@@ -9,9 +9,10 @@ import os
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, Self
 
 import dagster as dg
@@ -26,7 +27,7 @@ from dagster._core.events import (
 )
 from dagster._core.instance.ref import _event_logs_directory
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._record import copy
 from dagster._serdes import ConfigurableClassData
@@ -46,6 +47,8 @@ _EVENTS_AT_ONCE = "1100"
 
 # The index and the newest runs: Dagster's page may look at hundreds.
 _OPEN_FILES = 4
+
+_TABLES = "select sql from sqlite_master where sql is not null and name not like 'sqlite_%' order by rowid"
 
 _Row = dict[str, Any]
 
@@ -183,12 +186,33 @@ class SqliteEventLog(SqliteEventLogStorage):
             )
             sa.event.listen(engine, "connect", _commit_without_waiting_for_the_disk)
             if shard not in self._initialized_dbs:
-                self._initdb(engine)
+                self._make_file(shard, engine)
                 self._initialized_dbs.add(shard)
         self._engines[shard] = engine
         for oldest in [name for name in self._engines if name not in self._connections][:-_OPEN_FILES]:
             self._engines.pop(oldest).dispose()
         return engine
+
+    def _make_file(self, shard: str, engine: Engine) -> None:
+        """Give a run's file the tables and the revision of the index, if it is new.
+
+        Dagster's own way looks for the revision in its migrations, all read anew several times: 45 ms for each run.
+        """
+        if shard != INDEX_SHARD_NAME and not Path(self.path_for_shard(shard)).exists():
+            with self.index_connection() as index:
+                tables = index.exec_driver_sql(_TABLES).scalars().all()
+                revisions = index.exec_driver_sql("select version_num from alembic_version").scalars().all()
+            # Another process may make it in this moment. Dagster's way waits for that.
+            with suppress(sa.exc.OperationalError), engine.connect() as run:
+                run.exec_driver_sql("pragma journal_mode = wal")
+                run.exec_driver_sql("begin immediate")
+                for statement in tables:
+                    run.exec_driver_sql(statement)
+                for revision in revisions:
+                    run.exec_driver_sql("insert into alembic_version values (?)", (revision,))
+                run.commit()
+                return
+        self._initdb(engine)
 
     def has_table(self, table_name: str) -> bool:
         """Whether the index has a table."""

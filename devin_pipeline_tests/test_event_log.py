@@ -7,10 +7,12 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from queue import Queue
+from threading import Barrier
 from typing import Any
 
 import dagster as dg
@@ -198,6 +200,45 @@ def test_a_home_of_dagsters_own_storage_goes_on_with_ours_and_back(opened: Open)
         instance.report_engine_event("after", run)
     with opened(stock=True) as instance:
         assert [told.message for told in instance.all_logs(run.run_id)] == ["before", "after"]
+
+
+def tables_of(home: Path, run_id: str) -> tuple[list[Any], list[Any], Any]:
+    """The tables of a run's file in any order, their revision, and how it is written."""
+    with sqlite3.connect(home / "history" / "runs" / f"{run_id}.db") as connection:
+        tables = connection.execute("select type, name, sql from sqlite_master order by name").fetchall()
+        revisions = connection.execute("select version_num from alembic_version").fetchall()
+        (how,) = connection.execute("pragma journal_mode").fetchone()
+    connection.close()
+    return tables, revisions, how
+
+
+def test_the_file_of_a_run_is_what_dagsters_own_storage_would_have_made(opened: Open, tmp_path: Path) -> None:
+    for name in ("ours", "stock"):
+        with opened(name, stock=name == "stock") as instance:
+            instance.report_engine_event("told", job_name="job", run_id="run")
+    ours, stocks = tables_of(tmp_path / "ours", "run"), tables_of(tmp_path / "stock", "run")
+    assert len(ours[0]) > 20
+    assert ours == stocks
+
+
+def test_a_file_that_many_make_at_once_or_a_kill_left_empty_is_whole(opened: Open, tmp_path: Path) -> None:
+    tellers = 6
+    with ExitStack() as homes:
+        instances = [homes.enter_context(opened()) for _ in range(tellers)]
+        (tmp_path / "home" / "history" / "runs" / "run0.db").touch()
+        at_once = Barrier(tellers, timeout=20)
+
+        def tell(instance: dg.DagsterInstance) -> None:
+            for number in range(8):
+                at_once.wait()
+                instance.report_engine_event("told", job_name="job", run_id=f"run{number}")
+
+        with ThreadPoolExecutor(tellers) as threads:
+            list(threads.map(tell, instances))
+    with opened(stock=True) as reader:
+        for number in range(8):
+            assert len(reader.all_logs(f"run{number}")) == tellers
+            assert tables_of(tmp_path / "home", f"run{number}")[1:] == tables_of(tmp_path / "home", "index")[1:]
 
 
 def test_more_runs_than_files_are_kept_open_are_all_written_and_read(opened: Open) -> None:
