@@ -118,14 +118,25 @@ def _add_to_partitions(
     step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata=per_output)
 
 
-def acus_of_days(lake: Lake, table: Table, days: Sequence[date]) -> dict[date, dict[str, Decimal]]:
-    """The ACUs a table holds per day, if it has them; nothing per day otherwise."""
-    column = next((name for name in ("acus", "acus_split", "acus_share") if name in table.column_names), None)
+def acus_of_days(
+    lake: Lake, table: Table, days: Sequence[date], known: Mapping[date, Decimal]
+) -> dict[date, dict[str, Decimal]]:
+    """The ACUs a table holds per day, if it has them; nothing per day otherwise.
+
+    Args:
+        lake: Where.
+        table: A table by day.
+        days: The days to tell.
+        known: Those of days that were just made.
+    """
+    column = table.acus_column
     if column is None:
         return {day: {} for day in days}
-    with lake.connect([table], days=days) as reader:
-        sums = reader.rows(f'select day, sum({column}) as acus from "{table.name}" group by day').to_pylist()  # noqa: S608 - our own names
-    acus = {row["day"]: row["acus"] or Decimal(0) for row in sums}
+    acus = dict(known)
+    if left_alone := [day for day in days if day not in known]:
+        with lake.connect([table], days=left_alone) as reader:
+            sums = reader.rows(f'select day, sum({column}) as acus from "{table.name}" group by day').to_pylist()  # noqa: S608 - our own names
+        acus |= {row["day"]: row["acus"] or Decimal(0) for row in sums}
     return {day: {"acus": acus.get(day, Decimal(0))} for day in days}
 
 

@@ -15,7 +15,7 @@ from devin_pipeline.definitions import pipeline
 from devin_pipeline.devin_api import retry
 from devin_pipeline.partitions import FIRST_TAG, LAST_TAG, days_between, starts_at
 from devin_pipeline.schedules import days_beside_a_bad_one
-from devin_pipeline.tables import RAW_SESSION_TABLES, TABLES
+from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES, SESSION_TABLES, TABLES
 from devin_pipeline_tests.devin_api.scripted import Reply, page_v3, serving
 from devin_pipeline_tests.lake.full_disk import no_file_beyond
 from devin_pipeline_tests.stage import Moment, Row, Stage, differences, warnings
@@ -161,6 +161,29 @@ def test_fields_the_reference_does_not_list_are_counted(make_stage: MakeStage) -
     ]
 
     assert "fields_are_known" not in warnings(stage.run(stage.days[:1]))
+
+
+def test_each_run_tells_the_acus_of_each_day_made_or_left_alone(make_stage: MakeStage) -> None:
+    stage = make_stage("v2", sessions=40, days=3)
+    for changed in (20, 1, 0):
+        stage.enterprise.grow_acus(changed)
+        result = stage.refresh()
+        told = {
+            (event.asset_key.to_user_string(), event.partition): event.materialization.metadata.get("acus")
+            for event in result.get_asset_materialization_events()
+            if event.asset_key
+        }
+        for table in (*SESSION_TABLES, *ROLLUP_TABLES):
+            for day in stage.days:
+                figure = told[table.name, day.isoformat()]
+                spent = [
+                    row[table.acus_column] or 0
+                    for row in stage.rows(table.name)
+                    if row["day"] == day
+                    if table.acus_column
+                ]
+                wanted = float(round(sum(spent, Decimal(0)), 2)) if table.acus_column else None
+                assert (figure.value if figure else None) == wanted
 
 
 def test_one_rollup_may_be_made_and_checked_alone(make_stage: MakeStage) -> None:

@@ -25,7 +25,7 @@ def written(lake: Lake) -> dict[Path, tuple[int, int]]:
 
 def made_again(stage: Stage) -> tuple[list[date], list[date]]:
     """The days whose session tables, and those whose rollups, a run would make."""
-    return publish_session_tables(stage.lake, stage.days, 8), publish_rollups(stage.lake, stage.days, 8)
+    return publish_session_tables(stage.lake, stage.days, 8).days, publish_rollups(stage.lake, stage.days, 8).days
 
 
 def test_a_run_over_unchanged_days_asks_once_for_each_page_and_writes_no_byte(make_stage: MakeStage) -> None:

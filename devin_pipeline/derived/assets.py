@@ -6,7 +6,7 @@ from datetime import date
 import dagster as dg
 
 from devin_pipeline.asset_facts import acus_of_days, facts, report_days
-from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
+from devin_pipeline.derived.publishing import Made, publish_rollups, publish_session_tables
 from devin_pipeline.derived.queries import INPUTS
 from devin_pipeline.lake import Lake
 from devin_pipeline.partitions import RANGES, days_of
@@ -34,8 +34,8 @@ def _session_tables(billing_days: dg.PartitionsDefinition[str]) -> dg.AssetsDefi
         opened = lake.open()
         opened.claim(lake.identity)
         days, selected = days_of(context), _selected(context, SESSION_TABLES)
-        publish_session_tables(opened, days, lake.day_starts_at_utc_hour, selected)
-        yield from _told(context, opened, selected, days)
+        made = publish_session_tables(opened, days, lake.day_starts_at_utc_hour, selected)
+        yield from _told(context, opened, selected, days, made)
 
     return session_tables
 
@@ -54,8 +54,8 @@ def _rollups(billing_days: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     def rollups(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult[None]]:
         opened = lake.open()
         days, selected = days_of(context), _selected(context, ROLLUP_TABLES)
-        publish_rollups(opened, days, lake.day_starts_at_utc_hour, selected)
-        yield from _told(context, opened, selected, days)
+        made = publish_rollups(opened, days, lake.day_starts_at_utc_hour, selected)
+        yield from _told(context, opened, selected, days, made)
 
     return rollups
 
@@ -65,8 +65,8 @@ def _selected(context: dg.AssetExecutionContext, tables: Sequence[Table]) -> lis
 
 
 def _told(
-    context: dg.AssetExecutionContext, lake: Lake, tables: Sequence[Table], days: Sequence[date]
+    context: dg.AssetExecutionContext, lake: Lake, tables: Sequence[Table], days: Sequence[date], made: Made
 ) -> Iterator[dg.MaterializeResult[None]]:
     for table in tables:
-        report_days(context, lake, table, acus_of_days(lake, table, days))
+        report_days(context, lake, table, acus_of_days(lake, table, days, made.acus[table.name]))
         yield dg.MaterializeResult(asset_key=table.name)

@@ -6,6 +6,8 @@ Days whose inputs are as they were when they were made are left alone.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from decimal import Decimal
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -18,10 +20,20 @@ _BYTES_AT_ONCE = 48 * 2**20
 _WRITES_AT_ONCE = 2
 
 
+class Made(NamedTuple):
+    """What was made anew: the days, oldest first, and each table's ACUs of each, by its name.
+
+    A table without ACUs tells none of any day.
+    """
+
+    days: list[date]
+    acus: dict[str, dict[date, Decimal]]
+
+
 def publish_session_tables(
     lake: Lake, days: Sequence[date], hour: int, tables: Sequence[Table] = SESSION_TABLES
-) -> list[date]:
-    """Make session tables anew from what raw holds of `days`, and give the days that were made.
+) -> Made:
+    """Make session tables anew from what raw holds of `days`, and tell what was made.
 
     Args:
         lake: Where.
@@ -45,8 +57,8 @@ def publish_session_tables(
     return _publish(lake, tables, RAW_SESSION_TABLES, days, hour, make)
 
 
-def publish_rollups(lake: Lake, days: Sequence[date], hour: int, tables: Sequence[Table] = ROLLUP_TABLES) -> list[date]:
-    """Make rollups anew from what the session tables hold of `days`, and give the days that were made.
+def publish_rollups(lake: Lake, days: Sequence[date], hour: int, tables: Sequence[Table] = ROLLUP_TABLES) -> Made:
+    """Make rollups anew from what the session tables hold of `days`, and tell what was made.
 
     Args:
         lake: Where.
@@ -76,25 +88,37 @@ def _publish(
     days: Sequence[date],
     hour: int,
     make: Callable[[Reader, Sequence[date]], Iterator[tuple[Table, pa.Table]]],
-) -> list[date]:
-    def make_all() -> list[date]:
+) -> Made:
+    def make_all() -> Made:
         made_of = lake.inputs(recipe(hour), inputs, days)
         to_make = {day for table in tables for day in lake.not_made(table, made_of) if day is not None}
+        made = Made(sorted(to_make), {table.name: {} for table in tables})
 
         def write(table: Table, some: Sequence[date], rows: pa.Table) -> None:
+            made.acus[table.name].update(_acus_of(table, some, rows))
             lake.replace_days(table, some, rows)
             lake.remember_made(table, {day: made_of[day] for day in some})
 
         # A table is written while the next is made.
         with ThreadPoolExecutor(_WRITES_AT_ONCE, thread_name_prefix="write") as threads:
-            for some in in_portions(_sizes(lake, inputs, sorted(to_make)), _BYTES_AT_ONCE):
+            for some in in_portions(_sizes(lake, inputs, made.days), _BYTES_AT_ONCE):
                 with lake.connect(inputs, days=some) as reader:
                     writes = [threads.submit(write, table, some, rows) for table, rows in make(reader, some)]
                 for written in writes:
                     written.result()
-        return sorted(to_make)
+        return made
 
     return lake.while_inputs_move(inputs, days, make_all)
+
+
+def _acus_of(table: Table, days: Sequence[date], rows: pa.Table) -> dict[date, Decimal]:
+    """The ACUs of each of `days` among rows of them, if the table has any."""
+    if table.acus_column is None:
+        return {}
+    days_of_rows, sums = rows.group_by("day").aggregate([(table.acus_column, "sum")]).to_pydict().values()
+    return dict.fromkeys(days, Decimal(0)) | {
+        day: acus or Decimal(0) for day, acus in zip(days_of_rows, sums, strict=True)
+    }
 
 
 def _sizes(lake: Lake, inputs: Sequence[Table], days: Iterable[date]) -> dict[date | None, int]:

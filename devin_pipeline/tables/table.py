@@ -60,6 +60,11 @@ class Table:
         """The columns' names in their stored order."""
         return [column.name for column in self.columns]
 
+    @property
+    def acus_column(self) -> str | None:
+        """The column whose sum over the rows of a day is what was spent on it; None when the table has none."""
+        return next((name for name in ("acus", "acus_split", "acus_share") if name in self.column_names), None)
+
 
 def required(name: str, type_: pa.DataType, description: str) -> Column:
     """A column that may not be null."""
