@@ -10,6 +10,12 @@ from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES
 
 _QUERIES = Path(__file__).parent / "checks"
 
+# Read once for all of them: opening the files takes longer than a check.
+_CHECKED_OF_SESSIONS = """
+    select day, session_id, org_id, created_at, is_listed, status, status_detail, origin, category, session_size
+    from sessions
+"""
+
 
 def derived_checks() -> list[dg.AssetChecksDefinition]:
     """Every check of the derived tables."""
@@ -28,7 +34,11 @@ def derived_checks() -> list[dg.AssetChecksDefinition]:
     }
     return [
         checks_of(
-            "sessions_checks", ["sessions", *(table.name for table in RAW_SESSION_TABLES)], {"sessions": of_sessions}
+            "sessions_checks",
+            ["sessions", *(table.name for table in RAW_SESSION_TABLES)],
+            {"sessions": of_sessions},
+            kept={"kept_sessions": _CHECKED_OF_SESSIONS},
+            views={"sessions": "from kept_sessions"},
         ),
         checks_of(
             "rollups_checks",
