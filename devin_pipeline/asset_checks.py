@@ -109,7 +109,7 @@ def checks_of(
     name: str,
     inputs: Sequence[str],
     checks: Mapping[str, Sequence[Check]],
-    kept: Mapping[str, str] | None = None,
+    read_once: Mapping[str, str] | None = None,
     views: Mapping[str, str] | None = None,
 ) -> dg.AssetChecksDefinition:
     """The checks of one asset or several as one step: a step each would cost more than all of them do.
@@ -118,8 +118,9 @@ def checks_of(
         name: Of the step.
         inputs: The tables they read.
         checks: The checks of each asset they stand beside.
-        kept: Further names that checks or `views` read by, each with its SELECT, which runs once for all of them.
-        views: Likewise, but read when asked for.
+        read_once: Of some of those, the columns that all checks together need: opening the files anew for each check
+            takes longer than the checks.
+        views: Further names that checks read by, each with its SELECT.
     """
 
     @dg.multi_asset_check(
@@ -134,8 +135,8 @@ def checks_of(
     def run_checks(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
         opened, days = lake.open(), _days_checked(context)
         with opened.connect([TABLES[name] for name in inputs], days=days) as reader:
-            for name, query in (kept or {}).items():
-                reader.keep(name, query)
+            for name, columns in (read_once or {}).items():
+                reader.read_once(name, columns)
             for name, query in (views or {}).items():
                 reader.view(name, query)
             for asset, of_asset in checks.items():

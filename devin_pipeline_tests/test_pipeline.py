@@ -186,17 +186,17 @@ def test_each_run_tells_the_acus_of_each_day_made_or_left_alone(make_stage: Make
                 assert (figure.value if figure else None) == wanted
 
 
-def test_one_rollup_may_be_made_and_checked_alone(make_stage: MakeStage) -> None:
+def test_one_rollup_or_report_may_be_made_and_checked_alone(make_stage: MakeStage) -> None:
     stage = make_stage("v3", sessions=20, days=2)
     stage.refresh()
     job = pipeline().resolve_job_def("refresh")
-    result = job.execute_in_process(
-        instance=stage.instance,
-        partition_key=stage.days[0].isoformat(),
-        asset_selection=[dg.AssetKey("acu_daily_by_tag")],
-    )
-    checked = [evaluation.asset_key.to_user_string() for evaluation in result.get_asset_check_evaluations()]
-    assert (result.success, checked) == (True, ["acu_daily_by_tag"])
+    for name, checks in (("acu_daily_by_tag", ["acu_daily_by_tag"]), ("acu_weekly", [])):
+        result = job.execute_in_process(
+            instance=stage.instance, partition_key=stage.days[0].isoformat(), asset_selection=[dg.AssetKey(name)]
+        )
+        made = [event.asset_key for event in result.get_asset_materialization_events()]
+        checked = [evaluation.asset_key.to_user_string() for evaluation in result.get_asset_check_evaluations()]
+        assert (result.success, made, checked) == (True, [dg.AssetKey(name)], checks)
 
 
 def test_a_refused_key_fails_the_run_names_the_permission_and_changes_nothing(

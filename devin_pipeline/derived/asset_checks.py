@@ -10,11 +10,9 @@ from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES
 
 _QUERIES = Path(__file__).parent / "checks"
 
-# Read once for all of them: opening the files takes longer than a check.
-_CHECKED_OF_SESSIONS = """
-    select day, session_id, org_id, created_at, is_listed, status, status_detail, origin, category, session_size
-    from sessions
-"""
+_CHECKED_OF_SESSIONS = (
+    "day, session_id, org_id, created_at, is_listed, status, status_detail, origin, category, session_size"
+)
 
 
 def derived_checks() -> list[dg.AssetChecksDefinition]:
@@ -37,14 +35,12 @@ def derived_checks() -> list[dg.AssetChecksDefinition]:
             "sessions_checks",
             ["sessions", *(table.name for table in RAW_SESSION_TABLES)],
             {"sessions": of_sessions},
-            kept={"kept_sessions": _CHECKED_OF_SESSIONS},
-            views={"sessions": "from kept_sessions"},
+            read_once={"sessions": _CHECKED_OF_SESSIONS},
         ),
         checks_of(
             "rollups_checks",
             ["sessions", *of_rollups],
             of_rollups,
-            kept={"kept_sessions": "select day, org_id, acus from sessions"},
-            views={"sessions": "from kept_sessions"},
+            read_once={"sessions": "day, org_id, acus"},
         ),
     ]

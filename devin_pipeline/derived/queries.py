@@ -81,8 +81,7 @@ def tell_sessions(reader: Reader, days: Sequence[date]) -> None:
 def keep_inputs(reader: Reader, inputs: Sequence[Table]) -> None:
     """Read once, for several rollups and the gate, what they need of their inputs."""
     for table in inputs:
-        reader.keep(f"kept_{table.name}", f'select {_COLUMNS_ROLLED_UP[table.name]} from "{table.name}"')  # noqa: S608 - our own names
-        reader.view(table.name, f'from "kept_{table.name}"')
+        reader.read_once(table.name, _COLUMNS_ROLLED_UP[table.name])
 
 
 def _mended_payloads(reader: Reader) -> pa.Table:
