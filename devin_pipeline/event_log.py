@@ -48,6 +48,7 @@ _EVENTS_AT_ONCE = "1100"
 # The index and the newest runs: Dagster's page may look at hundreds.
 _OPEN_FILES = 4
 
+_REVISION = "select version_num from alembic_version"
 _TABLES = "select sql from sqlite_master where sql is not null and name not like 'sqlite_%' order by rowid"
 
 _Row = dict[str, Any]
@@ -196,12 +197,18 @@ class SqliteEventLog(SqliteEventLogStorage):
     def _make_file(self, shard: str, engine: Engine) -> None:
         """Give a run's file the tables and the revision of the index, if it is new.
 
-        Dagster's own way looks for the revision in its migrations, all read anew several times: 45 ms for each run.
+        Dagster's own way looks for the revision in its migrations, all read anew several times: 45 ms for a new file,
+        12 ms for one that has a revision and needs nothing.
         """
-        if shard != INDEX_SHARD_NAME and not Path(self.path_for_shard(shard)).exists():
+        if Path(self.path_for_shard(shard)).exists():
+            # An error means that it has no such table.
+            with suppress(sa.exc.OperationalError), engine.connect() as stored:
+                if stored.exec_driver_sql(_REVISION).first():
+                    return
+        elif shard != INDEX_SHARD_NAME:
             with self.index_connection() as index:
                 tables = index.exec_driver_sql(_TABLES).scalars().all()
-                revisions = index.exec_driver_sql("select version_num from alembic_version").scalars().all()
+                revisions = index.exec_driver_sql(_REVISION).scalars().all()
             # Another process may make it in this moment. Dagster's way waits for that.
             with suppress(sa.exc.OperationalError), engine.connect() as run:
                 run.exec_driver_sql("pragma journal_mode = wal")
