@@ -116,6 +116,22 @@ def test_a_home_of_dagsters_that_does_not_fit_on_the_disk_gets_three_lines_and_c
     assert backfill(stage).exit_code == 0
 
 
+@pytest.mark.parametrize("largest", [10_000, 60_000, 120_000, 200_000])
+def test_records_of_dagsters_that_do_not_fit_on_the_disk_get_three_lines_and_can_be_kept_later(
+    stage: Stage, largest: int
+) -> None:
+    with no_file_beyond(largest):
+        result = backfill(stage)
+    what, why, todo = lines(result)[-3:]
+    assert (result.exit_code, "Traceback" in result.stderr) == (1, False)
+    assert what == f"Dagster cannot keep its records in {os.environ['DAGSTER_HOME']}."
+    assert "disk" in why
+    assert "Make room" in todo
+    assert backfill(stage).exit_code == 0
+    stage.observe()
+    assert differences(stage) == {}
+
+
 @pytest.mark.parametrize(
     ("first", "last", "says"),
     [

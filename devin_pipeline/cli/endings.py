@@ -49,7 +49,22 @@ class Commands(click.Group):
             _exit(("This call cannot be run", error.format_message(), f"See `{command} --help`"), 2)
         except (click.Abort, KeyboardInterrupt):
             stop_now()
+        except Exception as error:
+            why = _why_dagster_keeps_no_records(error)
+            if why is None:
+                raise
+            todo = "Make room there, or set DAGSTER_HOME to another folder, then run it again. The lake stays whole"
+            _exit((f"Dagster cannot keep its records in {os.environ['DAGSTER_HOME']}", why, todo), 1)
         sys.exit(0)
+
+
+def _why_dagster_keeps_no_records(error: Exception) -> str | None:
+    """What the database of Dagster's records says, if the error is its."""
+    # Nobody else here uses it, and commands that need no Dagster start without.
+    sqlalchemy = sys.modules.get("sqlalchemy.exc")
+    if sqlalchemy is None or not isinstance(error, sqlalchemy.DBAPIError):
+        return None
+    return f"its database says: {error.orig}".partition("\n")[0]
 
 
 def _exit(lines: Sequence[str], code: int) -> NoReturn:
