@@ -48,8 +48,13 @@ _EVENTS_AT_ONCE = "1100"
 # The index and the newest runs: Dagster's page may look at hundreds.
 _OPEN_FILES = 4
 
-_REVISION = "select version_num from alembic_version"
-_TABLES = "select sql from sqlite_master where sql is not null and name not like 'sqlite_%' order by rowid"
+_REVISIONS = "select version_num from alembic_version"
+_TABLES = """
+    select sql, version_num
+    from sqlite_master cross join alembic_version
+    where sql is not null and name not like 'sqlite_%'
+    order by sqlite_master.rowid
+"""
 
 _Row = dict[str, Any]
 
@@ -195,31 +200,41 @@ class SqliteEventLog(SqliteEventLogStorage):
         return engine
 
     def _make_file(self, shard: str, engine: Engine) -> None:
-        """Give a run's file the tables and the revision of the index, if it is new.
+        """Give a file its tables and its revision, if it has none.
 
         Dagster's own way looks for the revision in its migrations, all read anew several times: 45 ms for a new file,
-        12 ms for one that has a revision and needs nothing.
+        12 ms for one that needs nothing.
         """
         if Path(self.path_for_shard(shard)).exists():
             # An error means that it has no such table.
             with suppress(sa.exc.OperationalError), engine.connect() as stored:
-                if stored.exec_driver_sql(_REVISION).first():
+                if len(stored.exec_driver_sql(_REVISIONS).all()) == 1:
                     return
-        elif shard != INDEX_SHARD_NAME:
-            with self.index_connection() as index:
-                tables = index.exec_driver_sql(_TABLES).scalars().all()
-                revisions = index.exec_driver_sql(_REVISION).scalars().all()
-            # Another process may make it in this moment. Dagster's way waits for that.
-            with suppress(sa.exc.OperationalError), engine.connect() as run:
+        elif shard != INDEX_SHARD_NAME and self._begin_as_index(engine):
+            return
+        self._initdb(engine)
+
+    def _begin_as_index(self, engine: Engine) -> bool:
+        """Make a new file as the index is; False when that cannot be said, or another process was faster."""
+        with self.index_connection() as index:
+            # In one statement: the tables of a moment, with the revision they had then.
+            told = index.exec_driver_sql(_TABLES).all()
+        revisions = {revision for _, revision in told}
+        if len(revisions) != 1:
+            return False
+        try:
+            with engine.connect() as run:
                 run.exec_driver_sql("pragma journal_mode = wal")
                 run.exec_driver_sql("begin immediate")
-                for statement in tables:
+                for statement, _ in told:
                     run.exec_driver_sql(statement)
-                for revision in revisions:
-                    run.exec_driver_sql("insert into alembic_version values (?)", (revision,))
+                run.exec_driver_sql("insert into alembic_version values (?)", (revisions.pop(),))
                 run.commit()
-                return
-        self._initdb(engine)
+        except sa.exc.OperationalError as error:
+            if "already exists" in str(error.orig) or "locked" in str(error.orig):
+                return False
+            raise
+        return True
 
     def has_table(self, table_name: str) -> bool:
         """Whether the index has a table."""

@@ -15,6 +15,7 @@ from queue import Queue
 from threading import Barrier
 from typing import Any
 
+import alembic.util
 import dagster as dg
 import pytest
 from dagster._core.definitions.job_base import InMemoryJob
@@ -219,6 +220,25 @@ def test_the_file_of_a_run_is_what_dagsters_own_storage_would_have_made(opened: 
     ours, stocks = tables_of(tmp_path / "ours", "run"), tables_of(tmp_path / "stock", "run")
     assert len(ours[0]) > 20
     assert ours == stocks
+
+
+def test_the_file_of_a_run_is_at_the_newest_revision_where_that_of_the_index_cannot_be_told(
+    opened: Open, tmp_path: Path
+) -> None:
+    with opened() as instance:
+        instance.report_engine_event("told", job_name="job", run_id="before")
+    index = tmp_path / "home" / "history" / "runs" / "index.db"
+    with sqlite3.connect(index) as connection:
+        connection.execute("insert into alembic_version values ('another')")
+    connection.close()
+    with opened() as instance, pytest.raises(alembic.util.CommandError, match="more than one head"):
+        instance.report_engine_event("told", job_name="job", run_id="after")
+    with sqlite3.connect(index) as connection:
+        connection.execute("delete from alembic_version where version_num = 'another'")
+    connection.close()
+    with opened() as instance:
+        instance.report_engine_event("told", job_name="job", run_id="after")
+    assert tables_of(tmp_path / "home", "after") == tables_of(tmp_path / "home", "before")
 
 
 def test_a_file_that_many_make_at_once_or_a_kill_left_empty_is_whole(opened: Open, tmp_path: Path) -> None:
