@@ -70,11 +70,6 @@ def facts(table: Table) -> dict[str, Any]:
     }
 
 
-def selected(context: dg.AssetExecutionContext, tables: Sequence[Table]) -> list[Table]:
-    """Those of a step's tables that this run makes."""
-    return [table for table in tables if dg.AssetKey(table.name) in context.selected_asset_keys]
-
-
 def report_days(
     context: dg.AssetExecutionContext,
     lake: Lake,

@@ -10,7 +10,7 @@ from devin_pipeline.devin_api import DevinClient, DevinError, Listing, Window
 from devin_pipeline.lake import Lake, LakeIdentity, write_catalog
 from devin_pipeline.partitions import starts_at
 from devin_pipeline.raw.landing import land
-from devin_pipeline.reports.publishing import publish_reports
+from devin_pipeline.reports.publishing import publish_report
 from devin_pipeline.resources import ASKED_OF
 from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, REPORT_TABLES, TABLES
 
@@ -88,7 +88,7 @@ def publish(lake: Lake, days: Sequence[date]) -> None:
     publish_session_tables(lake, days, HOUR)
     publish_rollups(lake, days, HOUR)
     for table in REPORT_TABLES:
-        publish_reports(lake, [table])
+        publish_report(lake, table)
     write_catalog(lake)
 
 

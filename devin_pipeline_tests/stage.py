@@ -18,7 +18,7 @@ from devin_pipeline.derived.publishing import publish_rollups, publish_session_t
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.lake import Lake
 from devin_pipeline.partitions import day_of, days_between, range_tags
-from devin_pipeline.reports.publishing import publish_reports
+from devin_pipeline.reports.publishing import publish_report
 from devin_pipeline.resources import ASKED_OF
 from devin_pipeline.tables import ALL_TABLES, REPORT_TABLES, ROLLUP_TABLES, TABLES, Table
 from devin_pipeline_tests.oracle import Oracle
@@ -173,7 +173,7 @@ class Moment:
 def make_again(lake: Lake, table: Table, days: Sequence[date]) -> None:
     """What a run does for a derived table or a report, without Dagster and the API."""
     if table in REPORT_TABLES:
-        publish_reports(lake, [table])
+        publish_report(lake, table)
     elif table in ROLLUP_TABLES:
         publish_rollups(lake, days, 8, [table])
     else:

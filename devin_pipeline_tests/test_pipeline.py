@@ -186,6 +186,35 @@ def test_each_run_tells_the_acus_of_each_day_made_or_left_alone(make_stage: Make
                 assert (figure.value if figure else None) == wanted
 
 
+def test_a_report_that_cannot_be_made_holds_up_no_other(make_stage: MakeStage) -> None:
+    stage = make_stage("v2", sessions=40, days=2)
+    stage.refresh()
+    stage.enterprise.grow_acus(20)
+    log = Path(stage.lake.uri) / "pull_requests" / "_delta_log"
+    for file in log.glob("*.json"):
+        file.write_text("{")
+    assert not stage.run().success
+    spent = sum(row["acus"] or 0 for row in stage.rows("acu_daily"))
+    for name in ("acu_weekly", "acu_monthly"):
+        assert sum(row["acus"] or 0 for row in stage.rows(name)) == spent
+
+
+def test_one_check_may_run_alone_where_what_others_read_is_damaged(make_stage: MakeStage) -> None:
+    stage = make_stage("v2", sessions=40, days=1)
+    stage.refresh()
+    for file in stage.lake.snapshot(TABLES["raw_session_insights_v2"]).stored_files():
+        content = bytearray(Path(file.path).read_bytes())
+        # Where its pages lie; the footer stays.
+        content[4:2000] = bytes(1996)
+        Path(file.path).write_bytes(content)
+    key = dg.AssetCheckKey(dg.AssetKey("raw_session_insights_v2"), "clocks_agree")
+    job = dg.define_asset_job("alone", dg.AssetSelection.checks(key))
+    made = dg.Definitions.merge(pipeline(), dg.Definitions(jobs=[job])).resolve_job_def("alone")
+    result = made.execute_in_process(instance=stage.instance)
+    (evaluation,) = result.get_asset_check_evaluations()
+    assert (evaluation.check_name, evaluation.passed) == ("clocks_agree", True)
+
+
 def test_one_rollup_or_report_may_be_made_and_checked_alone(make_stage: MakeStage) -> None:
     stage = make_stage("v3", sessions=20, days=2)
     stage.refresh()

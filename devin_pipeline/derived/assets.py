@@ -5,7 +5,7 @@ from datetime import date
 
 import dagster as dg
 
-from devin_pipeline.asset_facts import acus_of_days, facts, report_days, selected
+from devin_pipeline.asset_facts import acus_of_days, facts, report_days
 from devin_pipeline.derived.publishing import Made, publish_rollups, publish_session_tables
 from devin_pipeline.derived.queries import INPUTS
 from devin_pipeline.lake import Lake
@@ -33,9 +33,9 @@ def _session_tables(billing_days: dg.PartitionsDefinition[str]) -> dg.AssetsDefi
     def session_tables(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult[None]]:
         opened = lake.open()
         opened.claim(lake.identity)
-        days, tables = days_of(context), selected(context, SESSION_TABLES)
-        made = publish_session_tables(opened, days, lake.day_starts_at_utc_hour, tables)
-        yield from _told(context, opened, tables, days, made)
+        days, selected = days_of(context), _selected(context, SESSION_TABLES)
+        made = publish_session_tables(opened, days, lake.day_starts_at_utc_hour, selected)
+        yield from _told(context, opened, selected, days, made)
 
     return session_tables
 
@@ -53,11 +53,15 @@ def _rollups(billing_days: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     )
     def rollups(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult[None]]:
         opened = lake.open()
-        days, tables = days_of(context), selected(context, ROLLUP_TABLES)
-        made = publish_rollups(opened, days, lake.day_starts_at_utc_hour, tables)
-        yield from _told(context, opened, tables, days, made)
+        days, selected = days_of(context), _selected(context, ROLLUP_TABLES)
+        made = publish_rollups(opened, days, lake.day_starts_at_utc_hour, selected)
+        yield from _told(context, opened, selected, days, made)
 
     return rollups
+
+
+def _selected(context: dg.AssetExecutionContext, tables: Sequence[Table]) -> list[Table]:
+    return [table for table in tables if dg.AssetKey(table.name) in context.selected_asset_keys]
 
 
 def _told(

@@ -1,19 +1,16 @@
 """The report assets, and `devin.duckdb` as the last of them."""
 
-from collections.abc import Iterator, Sequence
-
 import dagster as dg
 
-from devin_pipeline.asset_facts import CODE_VERSION, MAKES_REPORTS, OWNERS, facts, report_table, selected
+from devin_pipeline.asset_facts import CODE_VERSION, MAKES_REPORTS, OWNERS, report_table, table_asset
 from devin_pipeline.lake import write_catalog
 from devin_pipeline.partitions import RANGES
-from devin_pipeline.reports.publishing import publish_reports
+from devin_pipeline.reports.publishing import publish_report
 from devin_pipeline.reports.queries import INPUTS
 from devin_pipeline.resources import LakeResource
-from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, REPORT_TABLES, TABLES, Table
+from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, REPORT_TABLES, Table
 
 DUCKDB_CATALOG = "duckdb_catalog"
-_ACU_DAILY = "acu_daily"
 
 _Condition = dg.AutomationCondition
 
@@ -37,30 +34,18 @@ WHEN_LEFT_BEHIND = (
 
 def report_assets() -> list[dg.AssetsDefinition]:
     """Every report asset, and the catalogue of all tables."""
-    of_acus = [table for table in REPORT_TABLES if _ACU_DAILY in INPUTS[table.name]]
-    alone = [table for table in REPORT_TABLES if table not in of_acus]
-    return [*(_reports(table.name, [table]) for table in alone), _reports("acu_reports", of_acus), _duckdb_catalog()]
+    return [*(_report(table) for table in REPORT_TABLES), _duckdb_catalog()]
 
 
-def _reports(name: str, tables: Sequence[Table]) -> dg.AssetsDefinition:
-    # One step for those made of the same table, because it is read once.
-    @dg.multi_asset(
-        name=name,
-        specs=[
-            dg.AssetSpec(**facts(table), deps=INPUTS[table.name], automation_condition=WHEN_LEFT_BEHIND)
-            for table in tables
-        ],
-        can_subset=True,
-        backfill_policy=RANGES,
-    )
-    def reports(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult[None]]:
+def _report(table: Table) -> dg.AssetsDefinition:
+    @table_asset(table, deps=INPUTS[table.name], automation_condition=WHEN_LEFT_BEHIND, backfill_policy=RANGES)
+    def report(context: dg.AssetExecutionContext, lake: LakeResource) -> None:
         opened = lake.open()
         opened.claim(lake.identity)
-        for made, commit in publish_reports(opened, selected(context, tables)).items():
-            report_table(context, opened, TABLES[made], commit)
-            yield dg.MaterializeResult(asset_key=made)
 
-    return reports
+        report_table(context, opened, table, publish_report(opened, table))
+
+    return report
 
 
 def _duckdb_catalog() -> dg.AssetsDefinition:

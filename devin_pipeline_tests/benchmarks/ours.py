@@ -13,7 +13,7 @@ from devin_pipeline.devin_api import DevinClient, Item, Listing, Window, payload
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.partitions import starts_at
 from devin_pipeline.raw.landing import land
-from devin_pipeline.reports.publishing import publish_reports
+from devin_pipeline.reports.publishing import publish_report
 from devin_pipeline.resources import ASKED_OF
 from devin_pipeline.tables import REPORT_TABLES, TABLES, Table
 from devin_pipeline_tests.benchmarks.server import V2_KEY, V3_KEY
@@ -69,7 +69,7 @@ def derive(lake: Lake, days: Sequence[date]) -> None:
 
 def report(lake: Lake, table: Table) -> None:
     """Make a report."""
-    publish_reports(lake, [table])
+    publish_report(lake, table)
 
 
 def rows(lake: Lake, table: Table) -> int:
