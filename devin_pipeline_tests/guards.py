@@ -949,6 +949,13 @@ GUARDS = (
         "test_pipeline.py::test_one_check_may_run_alone_where_what_others_read_is_damaged",
     ),
     Guard(
+        "databases that several processes make at once",
+        "cli/commands.py",
+        "    begin_dagsters_records()\n",
+        "",
+        "dagster_ui/test_ui.py::test_a_run_that_is_going_on_when_the_page_is_stopped_ends_well_in_the_background",
+    ),
+    Guard(
         "an index of several revisions",
         "event_log.py",
         "if len(stored.exec_driver_sql(_REVISIONS).all()) == 1:",

@@ -29,6 +29,7 @@ from devin_pipeline.cli.stage import (
     DEMO_NOTICE,
     DEMO_SESSIONS_PER_DAY,
     DemoEnterprise,
+    begin_dagsters_records,
     demo_enterprise,
     demo_stage,
     lake_of,
@@ -622,6 +623,7 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
     else:
         live_stage()
         prepare_dagster_home()
+    begin_dagsters_records()
     stopped = _stop_on_signal()
     with enterprise.served() if enterprise else nullcontext():
         say_demo(demo)

@@ -63,6 +63,18 @@ def prepare_dagster_home() -> None:
         ) from None
 
 
+def begin_dagsters_records() -> None:
+    """Have Dagster make its databases in a new DAGSTER_HOME now.
+
+    Of several processes that make them in the same moment each may write a revision, and then Dagster reads none.
+    """
+    if not (Path(os.environ["DAGSTER_HOME"]) / "history").exists():
+        import dagster as dg
+
+        with dg.DagsterInstance.get():
+            pass
+
+
 def shipped(name: str) -> Path:
     """A file that lies beside the package in a clone, and inside it when it was installed as a wheel."""
     return next(folder / name for folder in (_PACKAGE, _PACKAGE.parent) if (folder / name).exists())
