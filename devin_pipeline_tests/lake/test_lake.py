@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 from datetime import date
 from pathlib import Path
 from threading import Barrier, Thread
@@ -9,6 +10,7 @@ from threading import Barrier, Thread
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from devin_pipeline.lake import Commit, Lake, LakeError, Rewrite, Snapshot, TooManyConflicts
@@ -215,6 +217,23 @@ def test_a_writer_overtaken_just_before_it_writes_plans_again(lake: Lake, held: 
 
     assert Overtaken(lake.uri).rewrite(SESSIONS, plan).conflicts == 1
     assert sorted(ids(lake)) == sorted([(held, "a"), (DAY, "faster"), (DAY, "slower")])
+
+
+def test_what_another_process_writes_is_seen_at_once(lake: Lake, tmp_path: Path) -> None:
+    lake.replace_days(SESSIONS, [DAY], sessions("a"))
+    # As another process does, whose versions nobody here keeps open.
+    DeltaTable(lake.location(SESSIONS)).delete()
+    assert lake.newest(SESSIONS).rows().num_rows == 0
+    assert lake.replace_days(SESSIONS, [DAY], sessions("b")).conflicts == 0
+
+    # A table made anew in the same place, with as many versions.
+    other = Lake(str(tmp_path / "other"))
+    for told in ("x", "y", "z"):
+        other.replace_days(SESSIONS, [DAY], sessions(told))
+    assert other.snapshot(SESSIONS).version == lake.snapshot(SESSIONS).version
+    shutil.rmtree(lake.location(SESSIONS))
+    shutil.copytree(other.location(SESSIONS), lake.location(SESSIONS))
+    assert lake.newest(SESSIONS).rows().column("session_id").to_pylist() == ["z"]
 
 
 def test_two_writers_of_different_days_both_commit(lake: Lake) -> None:
