@@ -174,7 +174,7 @@ class Reader:
         with _readable():
             self._connection.execute(f'create or replace temp table "{name}" as {query}', params or {})
 
-    def read_once(self, name: str, columns: str = "*") -> None:
+    def read_once(self, name: str, columns: str) -> None:
         """Read some columns of what is readable under `name` now; whoever asks for `name` later gets them."""
         self.keep(f"kept_{name}", f'select {columns} from "{name}"')  # noqa: S608 - our own names
         self.view(name, f'from "kept_{name}"')
