@@ -108,15 +108,14 @@ class Bench:
 
 def wire(bench: Bench) -> list[Row]:
     """From the API to tables, beside the peers on the same server."""
-    rows, others = [], []
+    rows = []
     if "fetch" in bench.wanted:
         for latency in LATENCIES:
             row = bench.measure("fetch", "anew", latency, limit=_of_the_wire if latency != NO_LATENCY else None)
             rows.append(row)
     if "raw" in bench.wanted:
         rows.append(bench.anew("bytes → raw", NO_LATENCY, lambda _, cost: cost.facts["skimming seconds"]))
-    if "peers" in bench.wanted:
-        others = [bench.anew(peer, USUAL) for peer in peers.PEERS]
+    others = {peer: bench.anew(peer, USUAL) for peer in peers.PEERS if "peers" in bench.wanted}
     whole = [
         bench.anew(stage, USUAL, _of_the_wire)
         for stage, part in (
@@ -126,7 +125,9 @@ def wire(bench: Bench) -> list[Row]:
         )
         if part in bench.wanted
     ]
-    return [*rows, *compared([*others, *whole], others)]
+    if not others:
+        return [*rows, *whole]
+    return [*rows, *compared([*others.values(), *whole], others[peers.DLT], others[peers.DLT_BY_MONTH])]
 
 
 def lake(bench: Bench) -> list[Row]:

@@ -121,9 +121,11 @@ def _params(start: datetime, end: datetime) -> dict[str, Any]:
     }
 
 
+DLT = "dlt rest_api"
+DLT_BY_MONTH = "dlt rest_api, a resource per month"
 PEERS: Mapping[str, Work] = {
-    "dlt rest_api": dlt_whole,
-    "dlt rest_api, a resource per month": dlt_by_month,
+    DLT: dlt_whole,
+    DLT_BY_MONTH: dlt_by_month,
     "httpx + json + pyarrow": script,
 }
 

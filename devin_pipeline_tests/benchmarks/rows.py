@@ -27,8 +27,9 @@ class Row:
         commits: Delta versions added.
         limit_seconds: What no client could be faster than; None where there is no such limit.
         facts: What the work says of itself.
-        wall_to_dlt: Its time by that of dlt on the same server; None where dlt does no such work.
-        cpu_to_dlt: Its CPU seconds by those of dlt.
+        wall_to_dlt: Its time by that of dlt's `rest_api` on the same server; None where dlt does no such work.
+        cpu_to_dlt: Its CPU seconds by those of dlt's `rest_api`.
+        wall_to_dlt_by_month: Its time by that of dlt with a resource per month, which asks for several pages at once.
     """
 
     stage: str
@@ -47,6 +48,7 @@ class Row:
     facts: dict[str, float]
     wall_to_dlt: float | None = None
     cpu_to_dlt: float | None = None
+    wall_to_dlt_by_month: float | None = None
 
 
 def middle(rows: Sequence[Row]) -> Row:
@@ -58,13 +60,17 @@ def middle(rows: Sequence[Row]) -> Row:
     )
 
 
-def compared(rows: Sequence[Row], peers: Sequence[Row]) -> list[Row]:
-    """Rows with their ratios to dlt, in whichever of its two configurations it was faster."""
-    others = [row for row in peers if row.stage.startswith("dlt")]
-    if not others:
-        return list(rows)
-    wall, cpu = min(row.wall_seconds for row in others), min(row.cpu_seconds for row in others)
-    return [replace(row, wall_to_dlt=row.wall_seconds / wall, cpu_to_dlt=row.cpu_seconds / cpu) for row in rows]
+def compared(rows: Sequence[Row], dlt: Row, dlt_by_month: Row) -> list[Row]:
+    """Rows with their ratios to dlt in both of its configurations."""
+    return [
+        replace(
+            row,
+            wall_to_dlt=row.wall_seconds / dlt.wall_seconds,
+            cpu_to_dlt=row.cpu_seconds / dlt.cpu_seconds,
+            wall_to_dlt_by_month=row.wall_seconds / dlt_by_month.wall_seconds,
+        )
+        for row in rows
+    ]
 
 
 def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -92,6 +98,7 @@ def as_table(rows: Sequence[Row], title: str) -> Table:
         "wall ÷ limit",
         "wall ÷ dlt",
         "CPU ÷ dlt",
+        "wall ÷ dlt by month",
     ):
         table.add_column(name, justify="right")
     for row in rows:
@@ -112,6 +119,7 @@ def as_table(rows: Sequence[Row], title: str) -> Table:
             _ratio(row.wall_seconds / row.limit_seconds if row.limit_seconds else None),
             _ratio(row.wall_to_dlt),
             _ratio(row.cpu_to_dlt),
+            _ratio(row.wall_to_dlt_by_month),
         )
     return table
 
@@ -121,4 +129,4 @@ def _seconds(seconds: float) -> str:
 
 
 def _ratio(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:,.1f}" if ratio >= 10 else f"{ratio:.2f}"
+    return "" if ratio is None else f"{ratio:,.1f}" if ratio >= 10 else f"{ratio:.3f}"
