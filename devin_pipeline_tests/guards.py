@@ -45,6 +45,7 @@ class Guard:
 
 _VERIFY = "test_verification.py::test_"
 _CLIENT, _PAGING, _LANDING = "devin_api/test_client.py", "devin_api/test_paging.py", "raw/test_landing.py"
+_SPLITTING = "devin_api/test_splitting.py"
 
 GUARDS = (
     # What has not changed
@@ -195,10 +196,59 @@ GUARDS = (
     ),
     Guard(
         "a session told in two windows",
-        "devin_api/client.py",
+        "devin_api/paging.py",
         "known = newest.get(item.session_id)",
         "known = None",
         _PAGING,
+    ),
+    Guard(
+        "sessions at a bound within a day that neither side of it tells",
+        "devin_api/client.py",
+        "if len(whole.items) + whole.outside < (of_day.stated or 0):",
+        "if False:",
+        _SPLITTING,
+    ),
+    Guard(
+        "parts that together hold more than a window may",
+        "devin_api/client.py",
+        "if len(whole.items) > self._client._limits.rows:",
+        "if False:",
+        _SPLITTING,
+    ),
+    Guard(
+        "parts of a day that is read along one chain by now",
+        "devin_api/client.py",
+        "if self._day_of_part.get(days[0]) == day and future.cancel():",
+        "if False:",
+        _SPLITTING,
+    ),
+    Guard(
+        "a day split again after its parts could not be read",
+        "devin_api/client.py",
+        "        if window in self._unsplit:\n            return math.inf\n",
+        "",
+        _SPLITTING,
+    ),
+    Guard(
+        "parts of many days, all of them held",
+        "devin_api/client.py",
+        "        heappush(to_read, days)",
+        "        to_read.insert(0, days)",
+        _SPLITTING,
+    ),
+    Guard(
+        "parts of a day that was given up",
+        "devin_api/client.py",
+        "elif self._split.pop(day, None) is not None:",
+        "elif day in self._split:",
+        _SPLITTING,
+    ),
+    Guard(
+        "the hours ahead of a day that has begun",
+        "devin_api/paging.py",
+        "newest = max(instants) if",
+        "newest = window.end if",
+        _SPLITTING,
     ),
     Guard("sessions of deleted organizations", "devin_api/client.py", '("include_deleted_orgs", "true"),', "", _PAGING),
     Guard(

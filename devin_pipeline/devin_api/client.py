@@ -8,11 +8,12 @@ import math
 import threading
 import time
 import weakref
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from heapq import heapify, heappop, heappush
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 from urllib.parse import quote
@@ -47,9 +48,13 @@ from devin_pipeline.devin_api.paging import (
     estimated_pages,
     is_newer,
     iso,
+    joined,
+    once,
     read_by_cursor,
     read_by_offset,
     span,
+    split,
+    too_much,
 )
 from devin_pipeline.devin_api.payloads import CursorPage, Item, OffsetPage, Principal
 from devin_pipeline.devin_api.retry import Deadline, Patience, jitter
@@ -92,6 +97,11 @@ _PATHS: dict[Feed, tuple[KeyKind, str, str]] = {
 
 # A first page of a part of a range: its estimate was too low by this much before it is worth cutting again.
 _PAGES_WORTH_CUTTING_AGAIN = 6
+# A day's cursor chain that is longer is split, if it would take longer than all others side by side or hold too much.
+_PAGES_WORTH_SPLITTING = 8
+_PAGES_OF_A_PART_OF_A_DAY = 3
+# At most; a part that is full is split again. A first page that tells a burst makes the whole day seem as full.
+_PARTS_OF_A_DAY = 40
 
 _Params = list[tuple[str, str]]
 _Days = tuple[Window, ...]
@@ -179,6 +189,25 @@ class _Tally:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     counts: _Counts = field(default_factory=_Counts)
+
+
+@dataclass
+class _SplitDay:
+    """A day that is read in parts of it.
+
+    Attributes:
+        parts: those still to be read.
+        stated: how many sessions the day has, if its first page said so.
+        readings: what the others held.
+    """
+
+    parts: set[Window]
+    stated: int | None
+    readings: dict[Window, Reading] = field(default_factory=dict)
+
+
+_Outcome = Reading | list[_Days] | _SplitDay
+_Reading = dict[Future[_Outcome], _Days]
 
 
 class _CalledOff(threading.Event):
@@ -414,6 +443,10 @@ class _Read:
         self._uncut: frozenset[_Days] = frozenset()
         self._ends: frozenset[datetime] = frozenset()
         self._pages_of_a_day = 0.0
+        self._pages_in_all = 0
+        self._split: dict[Window, _SplitDay] = {}
+        self._day_of_part: dict[Window, Window] = {}
+        self._unsplit: set[Window] = set()
 
     def listings(self, runs: Sequence[_Days]) -> Generator[Listing]:
         try:
@@ -421,7 +454,7 @@ class _Read:
                 threads, at_once = self._client._windows, _WINDOWS_AT_ONCE
                 yield from self._settle(runs, self._read_days_by_offset, threads, 1, at_once)
             else:
-                threads, least = self._client._threads, self._client._concurrency
+                threads, least = self._client._threads, math.ceil(self._client._concurrency * _THREADS_PER_REQUEST)
                 yield from self._settle(runs, self._read_days_by_cursor, threads, least, _CHAINS_AT_ONCE * least)
         finally:
             self._called_off.set()
@@ -524,8 +557,8 @@ class _Read:
             for future in futures:
                 future.cancel()
 
-    def _read_days_by_cursor(self, days: _Days) -> "Reading | list[_Days]":
-        """Read a window along its cursors, or, if it is longer than it is worth, cut it into parts."""
+    def _read_days_by_cursor(self, days: _Days) -> _Outcome:
+        """Read a window along its cursors, or, if it is longer than it is worth, cut or split it into parts."""
         window = span(days)
         deadline = self._deadline()
         params = _created_v3(window)
@@ -543,9 +576,17 @@ class _Read:
             # Before any cutting: an ignored filter would look like a very full range.
             Sieve(window, self._client._limits).take(first.items)
             pages = estimated_pages(first, window)
-            self._pages_of_a_day = max(self._pages_of_a_day, pages / len(days))
+            if days in self._uncut:
+                with self._tally.lock:
+                    self._pages_in_all += pages
+            if window not in self._day_of_part:
+                self._pages_of_a_day = max(self._pages_of_a_day, pages / len(days))
             if len(days) > 1 and pages > self._worth_chaining(days):
                 return cut(days, pages, _PAGES_OF_A_CHAIN)
+            if len(days) == 1 and pages > self._worth_splitting(window):
+                parts = split(window, first, min(_PARTS_OF_A_DAY, math.ceil(pages / _PAGES_OF_A_PART_OF_A_DAY)))
+                if len(parts) > 1:
+                    return _SplitDay(set(parts), first.total)
             return read_by_cursor(ask, window, self._client._limits, first=first)
         except DevinError as error:
             raise self._located(error, f"created {window}") from None
@@ -553,10 +594,15 @@ class _Read:
     def _worth_chaining(self, days: _Days) -> int:
         return PAGES_WORTH_CHAINING if days in self._uncut else _PAGES_WORTH_CUTTING_AGAIN
 
+    def _worth_splitting(self, window: Window) -> float:
+        if window in self._unsplit:
+            return math.inf
+        return max(_PAGES_WORTH_SPLITTING, min(self._pages_in_all, _PAGES_AT_ONCE) / self._client._concurrency)
+
     def _settle(
         self,
         groups: Iterable[_Days],
-        read: "Callable[[_Days], Reading | list[_Days]]",
+        read: Callable[[_Days], _Outcome],
         threads: ThreadPoolExecutor,
         least: int,
         most: int,
@@ -567,8 +613,9 @@ class _Read:
         """
         self._uncut = frozenset(groups)
         self._ends = frozenset(days[-1].end for days in self._uncut)
-        to_read = deque(sorted(self._uncut))
-        reading: dict[Future[Reading | list[_Days]], _Days] = {}
+        # A heap, oldest first: the parts of a day come before the days after it, so that few days are held at once.
+        to_read = sorted(self._uncut)
+        reading: _Reading = {}
         unreachable_in_a_row = 0
         try:
             while to_read or reading:
@@ -576,10 +623,10 @@ class _Read:
                     len(reading) < least
                     or (
                         len(reading) < most
-                        and (sum(map(len, reading.values())) + len(to_read[0])) * self._pages_of_a_day <= _PAGES_AT_ONCE
+                        and sum(map(self._pages_of, [*reading.values(), to_read[0]])) <= _PAGES_AT_ONCE
                     )
                 ):
-                    days = to_read.popleft()
+                    days = heappop(to_read)
                     reading[threads.submit(read, days)] = days
                 for future in wait(reading, return_when=FIRST_COMPLETED).done:
                     days = reading.pop(future)
@@ -592,18 +639,24 @@ class _Read:
                         # Neither a rate limit nor a server that is down is helped by hundreds of further questions.
                         if isinstance(error, RateLimited) or unreachable_in_a_row > self._client._concurrency:
                             self._give_up(days, reading, to_read, error)
+                        elif days[0] in self._day_of_part:
+                            self._read_in_one(days[0], reading, to_read)
                         elif len(days) == 1:
                             self._failures[days[0]] = error
                         else:
-                            to_read.extendleft((day,) for day in reversed(days))
+                            _push(to_read, ((day,) for day in days))
                         continue
                     except CancelledError:
                         continue  # called off by another window's refusal, which comes up here as well
                     unreachable_in_a_row = 0
-                    if isinstance(outcome, Reading):
-                        self._readings[days] = outcome
+                    if isinstance(outcome, _SplitDay):
+                        self._read_in_parts(days[0], outcome, to_read)
+                    elif isinstance(outcome, list):
+                        _push(to_read, outcome)
+                    elif days[0] in self._day_of_part:
+                        self._read_a_part(days[0], outcome, reading, to_read)
                     else:
-                        to_read.extendleft(reversed(outcome))
+                        self._readings[days] = outcome
                 while sum(len(each.items) for each in self._readings.values()) >= _ITEMS_OF_A_LISTING // 2:
                     yield self._listing()
             while self._readings or self._failures:
@@ -612,21 +665,76 @@ class _Read:
             for future in reading:
                 future.cancel()
 
+    def _pages_of(self, days: _Days) -> float:
+        """About how many pages a group that is to be read will hold."""
+        return _PAGES_OF_A_PART_OF_A_DAY if days[0] in self._day_of_part else len(days) * self._pages_of_a_day
+
+    def _read_in_parts(self, window: Window, split_day: _SplitDay, to_read: list[_Days]) -> None:
+        """Have a day, or a part of one that has too many pages itself, read in parts."""
+        day = self._day_of_part.get(window, window)
+        if day is window:
+            self._split[day] = split_day
+        elif day in self._split:
+            self._split[day].parts.remove(window)
+            self._split[day].parts |= split_day.parts
+        else:
+            return
+        self._day_of_part |= dict.fromkeys(split_day.parts, day)
+        _push(to_read, ((part,) for part in split_day.parts))
+
+    def _read_a_part(self, part: Window, held: Reading, reading: _Reading, to_read: list[_Days]) -> None:
+        """Take what a part of a day held; once all are there, they are what the day held."""
+        day = self._day_of_part[part]
+        of_day = self._split.get(day)
+        if of_day is None:
+            return
+        of_day.parts.remove(part)
+        of_day.readings[part] = held
+        if of_day.parts:
+            return
+        whole = joined([of_part for _, of_part in sorted(of_day.readings.items())])
+        if len(whole.items) + whole.outside < (of_day.stated or 0):
+            # Something was deleted meanwhile, or lies at a bound and is told by neither side of it.
+            self._read_in_one(part, reading, to_read)
+            return
+        del self._split[day]
+        if len(whole.items) > self._client._limits.rows:
+            self._failures[day] = self._located(too_much(day), f"created {day}")
+        else:
+            self._readings[(day,)] = whole
+
+    def _read_in_one(self, part: Window, reading: _Reading, to_read: list[_Days]) -> None:
+        """Have the day of a part read along one chain, unless it is already; its other parts no longer count."""
+        day = self._day_of_part[part]
+        if self._split.pop(day, None) is None:
+            return
+        self._unsplit.add(day)
+        for future, days in list(reading.items()):
+            if self._day_of_part.get(days[0]) == day and future.cancel():
+                del reading[future]
+        to_read[:] = [(day,), *(days for days in to_read if self._day_of_part.get(days[0]) != day)]
+        heapify(to_read)
+
     def _give_up(
         self,
         days: _Days,
-        reading: "dict[Future[Reading | list[_Days]], _Days]",
-        to_read: "deque[_Days]",
+        reading: _Reading,
+        to_read: list[_Days],
         error: DevinError,
     ) -> None:
-        """Fail these days and every group no thread has begun with."""
-        self._failures.update(dict.fromkeys(days, error))
+        """Fail these days and every group no thread has begun with; of a part, its whole day."""
+        failed = [days, *to_read]
+        to_read.clear()
         for future, others in list(reading.items()):
             if future.cancel():
                 del reading[future]
-                to_read.append(others)
-        self._failures.update((day, error) for others in to_read for day in others)
-        to_read.clear()
+                failed.append(others)
+        for window in (window for group in failed for window in group):
+            day = self._day_of_part.get(window)
+            if day is None:
+                self._failures[window] = error
+            elif self._split.pop(day, None) is not None:
+                self._failures[day] = error
 
     def _located(self, error: DevinError, when: str) -> DevinError:
         return error.located(when if self._feed in error.what else f"{self._feed}, {when}").without_frames()
@@ -707,28 +815,16 @@ class _Read:
 
     def _listing(self) -> Listing:
         """Put the windows read so far together, oldest first; a session told in two of them is kept once."""
-        newest: dict[str, Item] = {}
-        nameless: list[Item] = []
-        read = self._next_readings()
+        read = sorted(self._next_readings().items())
         failed, self._failures = self._failures, {}
         listing = Listing(
-            days=sorted([*(day for days in read for day in days), *failed]), failures=dict(sorted(failed.items()))
+            days=sorted([*(day for days, _ in read for day in days), *failed]), failures=dict(sorted(failed.items()))
         )
-        for days, reading in sorted(read.items()):
+        listing.items, listing.duplicates = once(item for _, reading in read for item in reading.items)
+        for days, reading in read:
             listing.duplicates += reading.duplicates
             # What lies where a window was cut off is told by the next one.
             listing.outside += reading.outside - (0 if days[-1].end in self._ends else reading.at_end)
-            for item in reading.items:
-                if item.session_id is None:
-                    nameless.append(item)
-                    continue
-                known = newest.get(item.session_id)
-                if known is not None:
-                    listing.duplicates += 1
-                    if not is_newer(item, known):
-                        continue
-                newest[item.session_id] = item
-        listing.items = [*newest.values(), *nameless]
         listing.acus_as_text = sum(item.acus_are_text for item in listing.items)
         for fields, items in Counter(item.fields for item in listing.items).items():
             listing.unknown_fields.update(dict.fromkeys(fields - payloads.KNOWN_FIELDS[self._feed], items))
@@ -737,6 +833,11 @@ class _Read:
         listing.requests, listing.pages, listing.retries = tally.requests, tally.pages, tally.retries
         listing.bytes_read = tally.bytes_read
         return listing
+
+
+def _push(to_read: list[_Days], groups: Iterable[_Days]) -> None:
+    for days in groups:
+        heappush(to_read, days)
 
 
 def _utc_now() -> datetime:

@@ -96,9 +96,39 @@ def span(days: Sequence[Window]) -> Window:
     return Window(days[0].start, days[-1].end)
 
 
+def once(items: Iterable[Item]) -> tuple[list[Item], int]:
+    """Give each session once, as it was updated last, and how many other tellings of one there were."""
+    newest: dict[str, Item] = {}
+    nameless: list[Item] = []
+    others = 0
+    for item in items:
+        if item.session_id is None:
+            nameless.append(item)
+            continue
+        known = newest.get(item.session_id)
+        if known is not None:
+            others += 1
+            if not is_newer(item, known):
+                continue
+        newest[item.session_id] = item
+    return [*newest.values(), *nameless], others
+
+
 def is_newer(item: Item, known: Item) -> bool:
     """Is this telling of a session the one to keep? On a tie the later read is."""
     return (item.updated_at or EARLIEST) >= (known.updated_at or EARLIEST)
+
+
+def joined(readings: Sequence[Reading]) -> Reading:
+    """Make one of what adjoining windows held, oldest first; what lies where two meet is told by the later one."""
+    items, others = once(item for reading in readings for item in reading.items)
+    at_bounds = sum(reading.at_end for reading in readings[:-1])
+    return Reading(
+        items,
+        others + sum(reading.duplicates for reading in readings),
+        sum(reading.outside for reading in readings) - at_bounds,
+        readings[-1].at_end,
+    )
 
 
 class Sieve:
@@ -318,12 +348,19 @@ def estimated_pages(page: CursorPage, window: Window) -> int:
         return 1
     if page.total is not None:
         return math.ceil(page.total / len(page.items))
-    instants = [item.created_at for item in page.items if item.created_at is not None]
+    instants = _created(page)
     if not instants:
         return 1
-    is_newest_first = instants[0] >= instants[-1]
-    covered = window.end - min(instants) if is_newest_first else max(instants) - window.start
+    covered = window.end - min(instants) if _is_newest_first(instants) else max(instants) - window.start
     return math.ceil((window.end - window.start) / max(covered, timedelta(seconds=1)))
+
+
+def _created(page: CursorPage) -> list[datetime]:
+    return [item.created_at for item in page.items if item.created_at is not None]
+
+
+def _is_newest_first(instants: Sequence[datetime]) -> bool:
+    return instants[0] >= instants[-1]
 
 
 def cut(days: Sequence[Window], pages: int, pages_of_a_part: float) -> list[tuple[Window, ...]]:
@@ -331,3 +368,21 @@ def cut(days: Sequence[Window], pages: int, pages_of_a_part: float) -> list[tupl
     parts = min(len(days), max(1, math.ceil(pages / pages_of_a_part)))
     bounds = [len(days) * part // parts for part in range(parts + 1)]
     return [tuple(days[start:end]) for start, end in pairwise(bounds)]
+
+
+def split(window: Window, page: CursorPage, parts: int) -> list[Window]:
+    """Split a window into so many parts of equal length, of a second each at least.
+
+    Args:
+        window: what to split.
+        page: its first page. Where it tells the newest session, what comes after that is one more part: most of a day
+            that has just begun lies ahead.
+        parts: how many.
+    """
+    first, last = math.floor(window.start.timestamp()), math.ceil(window.end.timestamp())
+    instants = _created(page)
+    newest = max(instants) if instants and _is_newest_first(instants) else window.end
+    told = max(first + 1, min(last, math.floor(newest.timestamp()) + 1))
+    parts = min(told - first, parts)
+    bounds = [datetime.fromtimestamp(first + (told - first) * part // parts, UTC) for part in range(1, parts + 1)]
+    return [Window(*each) for each in pairwise([window.start, *(at for at in bounds if at < window.end), window.end])]

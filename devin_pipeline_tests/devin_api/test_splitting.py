@@ -1,0 +1,314 @@
+"""A v3 day with many pages is read in parts, side by side, and is told whole or fails all the same."""
+
+import threading
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+from itertools import pairwise
+
+import pytest
+
+from devin_pipeline.devin_api import DevinClient, Feed, Limits, Listing, RateLimited, Unreachable, Window
+from devin_pipeline.devin_api.paging import Reading, joined
+from devin_pipeline.devin_api.payloads import read_item
+from devin_pipeline_tests.devin_api.scripted import (
+    NOW,
+    V3_KEY,
+    Asked,
+    Reply,
+    Script,
+    Session,
+    client_of,
+    days,
+    honest_v3,
+    instant,
+    json_reply,
+    page_v3,
+    read_all,
+    serving,
+    sessions,
+)
+
+DAY = days(1)
+FEED: Feed = "session_insights_v3"
+MANY = 4000
+PAGES = MANY // 200
+
+
+def read(script: Script, over: list[Window] = DAY, limits: Limits | None = None) -> tuple[Listing, list[Asked]]:
+    with serving(script) as served, client_of(served, limits=limits) as client:
+        return read_all(client, FEED, over), served.asked
+
+
+def ids(listing: Listing) -> list[str]:
+    return sorted(str(item.session_id) for item in listing.items)
+
+
+def names(every: Sequence[Session]) -> list[str]:
+    return sorted(str(session["session_id"]) for session in every)
+
+
+def bounds(asked: Asked) -> tuple[int, int]:
+    return int(asked.one("created_after")), int(asked.one("created_before"))
+
+
+WHOLE = (int(DAY[0].start.timestamp()), int(DAY[0].end.timestamp()))
+
+
+def is_whole(asked: Asked) -> bool:
+    return bounds(asked) == WHOLE
+
+
+@pytest.mark.parametrize("with_total", [True, False])
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_the_parts_of_a_full_day_are_read_side_by_side(with_total: bool, newest_first: bool) -> None:
+    every = sessions(MANY, DAY, "v3")[:: 1 if newest_first else -1]
+    listing, asked = read(partial(honest_v3, every, with_total=with_total))
+    assert ids(listing) == names(every)
+    assert (listing.days, listing.failures, listing.duplicates, listing.outside) == (DAY, {}, 0, 0)
+    parts = Counter(bounds(one) for one in asked if not is_whole(one))
+    assert len(parts) >= PAGES // 4
+    assert max(parts.values()) <= 6
+    assert all(before[1] == after[0] for before, after in pairwise(sorted(parts)))
+    assert (min(parts)[0], max(parts)[1]) == WHOLE
+    assert len(asked) <= 1 + 1.5 * PAGES
+    assert listing.requests == listing.pages == len(asked)
+
+
+def test_a_day_of_a_few_pages_costs_a_request_for_each() -> None:
+    every = sessions(8 * 200, DAY, "v3")
+    listing, asked = read(partial(honest_v3, every))
+    assert ids(listing) == names(every)
+    assert len(asked) == 8
+    assert all(map(is_whole, asked))
+
+
+@pytest.mark.parametrize("with_total", [True, False])
+def test_of_a_day_that_has_just_begun_the_hours_ahead_cost_a_request(with_total: bool) -> None:
+    begun = [Window(DAY[0].start, DAY[0].start + timedelta(hours=1))]
+    every = sessions(MANY, begun, "v3")
+    listing, asked = read(partial(honest_v3, every, with_total=with_total))
+    assert ids(listing) == names(every)
+    assert sum(1 for one in asked if bounds(one)[0] >= begun[0].end.timestamp()) <= 2
+    assert len(asked) <= 2 + 2 * PAGES
+
+
+def test_sessions_of_one_second_are_read_along_one_chain() -> None:
+    burst = WHOLE[0] + 40_000
+    every = sessions(400, DAY, "v3") + [{"session_id": f"x{number}", "created_at": burst} for number in range(MANY)]
+    every.sort(key=instant, reverse=True)
+    listing, asked = read(partial(honest_v3, every))
+    assert ids(listing) == names(every)
+    assert Counter(bounds(one) for one in asked)[burst, burst + 1] == PAGES
+    assert len(asked) < 10 * PAGES
+
+
+def test_a_page_that_seems_to_cover_a_second_does_not_cost_a_request_for_each_of_the_day() -> None:
+    every = sessions(100, DAY, "v3") + [
+        {"session_id": f"x{number}", "created_at": WHOLE[1] - 1} for number in range(300)
+    ]
+    every.sort(key=instant, reverse=True)
+    listing, asked = read(partial(honest_v3, every, with_total=False))
+    assert ids(listing) == names(every)
+    assert len(asked) < 200
+
+
+def test_days_beside_one_another_are_split_only_where_that_saves_time() -> None:
+    over = days(10)
+    every = sessions(10 * 1800, over, "v3")
+    listing, asked = read(partial(honest_v3, every), over)
+    assert ids(listing) == names(every)
+    # Nine pages of each, and there are days enough to read side by side.
+    starts = {int(day.start.timestamp()) for day in over}
+    assert {bounds(one)[0] for one in asked} <= starts
+
+
+def test_of_many_full_days_one_after_the_other_is_read_so_that_few_are_held() -> None:
+    over = days(12)
+    every = sessions(12 * 4000, over, "v3")
+    whole = {(int(day.start.timestamp()), int(day.end.timestamp())) for day in over}
+    oldest_first = [int(str(one["created_at"])) for one in reversed(every)]
+
+    def quickly(asked: Asked) -> Reply:
+        start, end = (bisect_left(oldest_first, bound) for bound in bounds(asked))
+        return honest_v3(every[len(every) - end : len(every) - start], asked)
+
+    with serving(quickly) as served, client_of(served) as client:
+        ended = [len(served.asked) for _ in client.read(FEED, over)]
+    assert {bounds(one) for one in served.asked} > whole
+    # The first days are told long before the last are asked for.
+    assert ended[0] < len(served.asked) / 3
+
+
+def test_what_lies_at_a_bound_and_is_told_by_neither_side_is_not_lost() -> None:
+    every = sessions(MANY, DAY, "v3")
+    # Sessions every other second, so that many lie at a bound.
+    every = [{**one, "created_at": WHOLE[0] + 2 * (MANY - place)} for place, one in enumerate(every)]
+
+    def leaves_out_the_start(asked: Asked) -> Reply:
+        start = bounds(asked)[0]
+        return honest_v3([one for one in every if one["created_at"] != start], asked)
+
+    listing, asked = read(leaves_out_the_start)
+    assert ids(listing) == names(every)
+    assert sum(map(is_whole, asked)) == 1 + PAGES
+
+
+def test_what_lies_at_a_bound_and_is_told_by_both_sides_counts_once() -> None:
+    every = [
+        {**one, "created_at": WHOLE[0] + 2 * (MANY - place)} for place, one in enumerate(sessions(MANY, DAY, "v3"))
+    ]
+
+    def tells_the_end_too(asked: Asked) -> Reply:
+        query = {**asked.query, "created_before": [str(bounds(asked)[1] + 1)]}
+        return honest_v3(every, Asked(asked.number, asked.path, query, asked.headers))
+
+    listing, asked = read(tells_the_end_too)
+    assert ids(listing) == names(every)
+    assert (listing.duplicates, listing.outside) == (0, 0)
+    assert sum(map(is_whole, asked)) == 1
+
+
+def test_a_server_that_takes_no_bounds_within_a_day_is_read_along_one_chain() -> None:
+    every = sessions(MANY, DAY, "v3")
+
+    def whole_days_only(asked: Asked) -> Reply:
+        query = {**asked.query, "created_after": [str(WHOLE[0])], "created_before": [str(WHOLE[1])]}
+        return honest_v3(every, Asked(asked.number, asked.path, query, asked.headers))
+
+    listing, _ = read(whole_days_only)
+    assert ids(listing) == names(every)
+    assert listing.failures == {}
+
+
+def test_sessions_deleted_meanwhile_are_not_told() -> None:
+    every = sessions(MANY, DAY, "v3")
+
+    def deletes(asked: Asked) -> Reply:
+        return honest_v3(every if asked.number == 1 else every[:-10], asked)
+
+    listing, asked = read(deletes)
+    assert ids(listing) == names(every[:-10])
+    assert sum(map(is_whole, asked)) == 1 + PAGES
+
+
+def test_where_a_part_cannot_be_read_its_day_is_along_one_chain_and_no_other_part() -> None:
+    every = sessions(3 * MANY, DAY, "v3")
+
+    def loses_its_way(asked: Asked) -> Reply:
+        if not is_whole(asked) and bounds(asked)[0] < WHOLE[0] + 10_000:
+            return page_v3([], cursor=None, more=True)
+        if not is_whole(asked):
+            # Until the failure is known.
+            time.sleep(0.3)
+        return honest_v3(every, asked)
+
+    listing, asked = read(loses_its_way)
+    assert ids(listing) == names(every)
+    assert listing.failures == {}
+    assert sum(map(is_whole, asked)) == 1 + 3 * PAGES
+    # Of 21 parts, twelve threads have begun one, and three of them another, until then.
+    assert len({bounds(one) for one in asked if not is_whole(one)}) < 18
+
+
+def test_a_day_that_was_given_up_is_not_read_after_all() -> None:
+    every = sessions(MANY, DAY, "v3")
+
+    def limits(asked: Asked) -> Reply:
+        if is_whole(asked):
+            return honest_v3(every, asked)
+        if bounds(asked)[0] == WHOLE[0]:
+            return Reply(status=429, headers={"Retry-After": "86400"})
+        # After the refusal has arrived.
+        time.sleep(0.3)
+        return page_v3([], cursor=None, more=True)
+
+    listing, asked = read(limits)
+    assert (listing.items, listing.days) == ([], DAY)
+    assert isinstance(listing.failures[DAY[0]], RateLimited)
+    assert sum(map(is_whole, asked)) == 1
+
+
+def test_a_day_that_cannot_be_read_fails_alone_and_nothing_of_it_is_told() -> None:
+    over = [days(3)[0], days(3)[2]]
+    every = sessions(3 * MANY, days(3), "v3")
+    bad = over[1]
+
+    def half_of_a_day(asked: Asked) -> Reply:
+        is_a_later_page = "after" in asked.query and bounds(asked)[1] == bad.end.timestamp()
+        if is_a_later_page or bounds(asked)[0] >= bad.start.timestamp() + 40_000:
+            return Reply(status=500)
+        return honest_v3(every, asked)
+
+    listing, _ = read(half_of_a_day, over)
+    assert ids(listing) == names([one for one in every if instant(one) < days(3)[1].start])
+    assert {day: type(error) for day, error in listing.failures.items()} == {bad: Unreachable}
+    assert listing.days == over
+
+
+@pytest.mark.parametrize("after", [1, 3, 12])
+def test_a_rate_limit_in_the_middle_of_a_day_fails_it_and_those_to_come(after: int) -> None:
+    over = days(3)
+    every = sessions(3 * MANY, over, "v3")
+
+    def limits(asked: Asked) -> Reply:
+        if asked.number > after:
+            return json_reply({"detail": "slow down"}, 429)
+        return honest_v3(every, asked)
+
+    listing, _ = read(limits, over)
+    assert listing.days == over
+    assert listing.items == []
+    assert {day: type(error) for day, error in listing.failures.items()} == dict.fromkeys(over, RateLimited)
+
+
+def test_more_sessions_than_a_window_may_hold_are_a_failure_though_no_part_has_as_many() -> None:
+    every = sessions(MANY, DAY, "v3")
+    listing, _ = read(partial(honest_v3, every), limits=Limits(rows=MANY - 1))
+    assert listing.items == []
+    assert "more than may be read at once" in str(listing.failures[DAY[0]])
+
+
+def test_parts_are_asked_for_in_whole_seconds_wherever_a_day_begins() -> None:
+    start = DAY[0].start + timedelta(milliseconds=300)
+    over = [Window(start, start + timedelta(days=1))]
+    every = sessions(MANY, DAY, "v3")
+    listing, asked = read(partial(honest_v3, every), over)
+    assert ids(listing) == names([one for one in every if over[0].start <= instant(one) < over[0].end])
+    assert len({bounds(one) for one in asked}) > 2
+
+
+def test_a_session_told_in_two_parts_is_kept_once_as_it_was_updated_last() -> None:
+    def told(updated: int) -> Reading:
+        item = read_item(b'{"session_id": "a", "created_at": 1740830000, "updated_at": %d}' % updated, NOW)
+        return Reading([item], duplicates=1, outside=3, at_end=2)
+
+    whole = joined([told(1740840000), told(1740850000), told(1740845000)])
+    (item,) = whole.items
+    assert item.updated_at is not None
+    assert item.updated_at.timestamp() == 1740850000
+    assert (whole.duplicates, whole.outside, whole.at_end) == (5, 5, 2)
+
+
+def test_as_many_requests_as_allowed_are_in_flight_and_no_more() -> None:
+    every = sessions(MANY, DAY, "v3")
+    lock = threading.Lock()
+    now = most = 0
+
+    def counts(asked: Asked) -> Reply:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.02)
+        with lock:
+            now -= 1
+        return honest_v3(every, asked)
+
+    with serving(counts) as served, DevinClient(base_url=served.url, v3_key=V3_KEY, concurrency=4) as client:
+        listing = read_all(client, FEED, DAY)
+    assert ids(listing) == names(every)
+    assert most == 4
