@@ -102,6 +102,7 @@ _PAGES_WORTH_SPLITTING = 8
 _PAGES_OF_A_PART_OF_A_DAY = 3
 # At most; a part that is full is split again. A first page that tells a burst makes the whole day seem as full.
 _PARTS_OF_A_DAY = 40
+_PARTS_OF_A_PART = 8
 
 _Params = list[tuple[str, str]]
 _Days = tuple[Window, ...]
@@ -559,9 +560,12 @@ class _Read:
 
     def _read_days_by_cursor(self, days: _Days) -> _Outcome:
         """Read a window along its cursors, or, if it is longer than it is worth, cut or split it into parts."""
-        window = span(days)
+        window = asked_for = span(days)
+        if window.start > self._day_of_part.get(window, window).start:
+            # Nobody says for certain to which side of it a bound belongs: both tell it, and it counts once.
+            asked_for = Window(window.start - _ONE_SECOND, window.end)
         deadline = self._deadline()
-        params = _created_v3(window)
+        params = _created_v3(asked_for)
         asked = 0
 
         def ask(cursor: str | None) -> CursorPage:
@@ -574,8 +578,8 @@ class _Read:
         try:
             first = ask(None)
             # Before any cutting: an ignored filter would look like a very full range.
-            Sieve(window, self._client._limits).take(first.items)
-            pages = estimated_pages(first, window)
+            Sieve(asked_for, self._client._limits).take(first.items)
+            pages = estimated_pages(first, asked_for)
             if days in self._uncut:
                 with self._tally.lock:
                     self._pages_in_all += pages
@@ -584,10 +588,14 @@ class _Read:
             if len(days) > 1 and pages > self._worth_chaining(days):
                 return cut(days, pages, _PAGES_OF_A_CHAIN)
             if len(days) == 1 and pages > self._worth_splitting(window):
-                parts = split(window, first, min(_PARTS_OF_A_DAY, math.ceil(pages / _PAGES_OF_A_PART_OF_A_DAY)))
+                limits = self._client._limits
+                if first.total is not None and (first.total > limits.rows or pages > limits.pages):
+                    raise too_much(window)
+                most = _PARTS_OF_A_PART if window in self._day_of_part else _PARTS_OF_A_DAY
+                parts = split(window, first, min(most, math.ceil(pages / _PAGES_OF_A_PART_OF_A_DAY)))
                 if len(parts) > 1:
                     return _SplitDay(set(parts), first.total)
-            return read_by_cursor(ask, window, self._client._limits, first=first)
+            return read_by_cursor(ask, asked_for, self._client._limits, first=first)
         except DevinError as error:
             raise self._located(error, f"created {window}") from None
 
@@ -595,7 +603,8 @@ class _Read:
         return PAGES_WORTH_CHAINING if days in self._uncut else _PAGES_WORTH_CUTTING_AGAIN
 
     def _worth_splitting(self, window: Window) -> float:
-        if window in self._unsplit:
+        of_day = self._split.get(self._day_of_part.get(window, window))
+        if window in self._unsplit or (of_day and len(of_day.parts) + len(of_day.readings) > 2 * _PARTS_OF_A_DAY):
             return math.inf
         return max(_PAGES_WORTH_SPLITTING, min(self._pages_in_all, _PAGES_AT_ONCE) / self._client._concurrency)
 
@@ -635,7 +644,9 @@ class _Read:
                     except (Refused, Misconfigured):
                         raise
                     except DevinError as error:
-                        unreachable_in_a_row = unreachable_in_a_row + 1 if isinstance(error, Unreachable) else 0
+                        # Of a part, the whole day is asked for once more, and that counts.
+                        if days[0] not in self._day_of_part:
+                            unreachable_in_a_row = unreachable_in_a_row + 1 if isinstance(error, Unreachable) else 0
                         # Neither a rate limit nor a server that is down is helped by hundreds of further questions.
                         if isinstance(error, RateLimited) or unreachable_in_a_row > self._client._concurrency:
                             self._give_up(days, reading, to_read, error)
@@ -690,18 +701,19 @@ class _Read:
             return
         of_day.parts.remove(part)
         of_day.readings[part] = held
+        if sum(len(of_part.items) for of_part in of_day.readings.values()) > self._client._limits.rows:
+            self._read_in_one(part, reading, to_read)
+            return
         if of_day.parts:
             return
         whole = joined([of_part for _, of_part in sorted(of_day.readings.items())])
-        if len(whole.items) + whole.outside < (of_day.stated or 0):
-            # Something was deleted meanwhile, or lies at a bound and is told by neither side of it.
+        has_strays = any(of_part.outside > of_part.at_end for of_part in of_day.readings.values())
+        if has_strays or len(whole.items) + whole.outside < (of_day.stated or 0):
+            # Something was deleted meanwhile, or the bounds asked for do not hold within a day.
             self._read_in_one(part, reading, to_read)
             return
         del self._split[day]
-        if len(whole.items) > self._client._limits.rows:
-            self._failures[day] = self._located(too_much(day), f"created {day}")
-        else:
-            self._readings[(day,)] = whole
+        self._readings[(day,)] = whole
 
     def _read_in_one(self, part: Window, reading: _Reading, to_read: list[_Days]) -> None:
         """Have the day of a part read along one chain, unless it is already; its other parts no longer count."""

@@ -120,12 +120,13 @@ def is_newer(item: Item, known: Item) -> bool:
 
 
 def joined(readings: Sequence[Reading]) -> Reading:
-    """Make one of what adjoining windows held, oldest first; what lies where two meet is told by the later one."""
-    items, others = once(item for reading in readings for item in reading.items)
+    """Make one of what the parts of a window held, oldest first, though the same may be told in several of them."""
+    items, _ = once(item for reading in readings for item in reading.items)
+    different = {item.session_id or item.content_hash: item for item in items}
     at_bounds = sum(reading.at_end for reading in readings[:-1])
     return Reading(
-        items,
-        others + sum(reading.duplicates for reading in readings),
+        list(different.values()),
+        sum(reading.duplicates for reading in readings),
         sum(reading.outside for reading in readings) - at_bounds,
         readings[-1].at_end,
     )
@@ -351,16 +352,18 @@ def estimated_pages(page: CursorPage, window: Window) -> int:
     instants = _created(page)
     if not instants:
         return 1
-    covered = window.end - min(instants) if _is_newest_first(instants) else max(instants) - window.start
-    return math.ceil((window.end - window.start) / max(covered, timedelta(seconds=1)))
+    # Newest first, nothing lies after the newest, however long the window still is.
+    oldest, newest = min(instants), max(instants)
+    left, covered = (
+        (newest - window.start, newest - oldest)
+        if instants[0] >= instants[-1]
+        else (window.end - window.start, newest - window.start)
+    )
+    return max(1, math.ceil(left / max(covered, timedelta(seconds=1))))
 
 
 def _created(page: CursorPage) -> list[datetime]:
     return [item.created_at for item in page.items if item.created_at is not None]
-
-
-def _is_newest_first(instants: Sequence[datetime]) -> bool:
-    return instants[0] >= instants[-1]
 
 
 def cut(days: Sequence[Window], pages: int, pages_of_a_part: float) -> list[tuple[Window, ...]]:
@@ -381,7 +384,7 @@ def split(window: Window, page: CursorPage, parts: int) -> list[Window]:
     """
     first, last = math.floor(window.start.timestamp()), math.ceil(window.end.timestamp())
     instants = _created(page)
-    newest = max(instants) if instants and _is_newest_first(instants) else window.end
+    newest = max(instants) if instants and instants[0] > instants[-1] else window.end
     told = max(first + 1, min(last, math.floor(newest.timestamp()) + 1))
     parts = min(told - first, parts)
     bounds = [datetime.fromtimestamp(first + (told - first) * part // parts, UTC) for part in range(1, parts + 1)]

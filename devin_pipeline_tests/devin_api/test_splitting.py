@@ -1,5 +1,6 @@
 """A v3 day with many pages is read in parts, side by side, and is told whole or fails all the same."""
 
+import json
 import threading
 import time
 from bisect import bisect_left
@@ -72,7 +73,8 @@ def test_the_parts_of_a_full_day_are_read_side_by_side(with_total: bool, newest_
     parts = Counter(bounds(one) for one in asked if not is_whole(one))
     assert len(parts) >= PAGES // 4
     assert max(parts.values()) <= 6
-    assert all(before[1] == after[0] for before, after in pairwise(sorted(parts)))
+    # Both sides of a bound are asked for what lies on it.
+    assert all(before[1] == after[0] + 1 for before, after in pairwise(sorted(parts)))
     assert (min(parts)[0], max(parts)[1]) == WHOLE
     assert len(asked) <= 1 + 1.5 * PAGES
     assert listing.requests == listing.pages == len(asked)
@@ -102,7 +104,7 @@ def test_sessions_of_one_second_are_read_along_one_chain() -> None:
     every.sort(key=instant, reverse=True)
     listing, asked = read(partial(honest_v3, every))
     assert ids(listing) == names(every)
-    assert Counter(bounds(one) for one in asked)[burst, burst + 1] == PAGES
+    assert Counter(bounds(one) for one in asked)[burst - 1, burst + 1] == PAGES
     assert len(asked) < 10 * PAGES
 
 
@@ -143,33 +145,71 @@ def test_of_many_full_days_one_after_the_other_is_read_so_that_few_are_held() ->
     assert ended[0] < len(served.asked) / 3
 
 
-def test_what_lies_at_a_bound_and_is_told_by_neither_side_is_not_lost() -> None:
-    every = sessions(MANY, DAY, "v3")
-    # Sessions every other second, so that many lie at a bound.
-    every = [{**one, "created_at": WHOLE[0] + 2 * (MANY - place)} for place, one in enumerate(every)]
-
-    def leaves_out_the_start(asked: Asked) -> Reply:
-        start = bounds(asked)[0]
-        return honest_v3([one for one in every if one["created_at"] != start], asked)
-
-    listing, asked = read(leaves_out_the_start)
-    assert ids(listing) == names(every)
-    assert sum(map(is_whole, asked)) == 1 + PAGES
-
-
-def test_what_lies_at_a_bound_and_is_told_by_both_sides_counts_once() -> None:
+@pytest.mark.parametrize("with_total", [True, False])
+@pytest.mark.parametrize(("tells_start", "tells_end"), [(True, False), (False, False), (False, True), (True, True)])
+def test_whichever_side_a_bound_belongs_to_what_lies_on_it_is_told_once(
+    tells_start: bool, tells_end: bool, with_total: bool
+) -> None:
+    # Every other second, so that many lie on a bound; none on those of the day.
     every = [
         {**one, "created_at": WHOLE[0] + 2 * (MANY - place)} for place, one in enumerate(sessions(MANY, DAY, "v3"))
     ]
 
-    def tells_the_end_too(asked: Asked) -> Reply:
-        query = {**asked.query, "created_before": [str(bounds(asked)[1] + 1)]}
-        return honest_v3(every, Asked(asked.number, asked.path, query, asked.headers))
+    def serve(asked: Asked) -> Reply:
+        start, end = bounds(asked)
+        query = {
+            **asked.query,
+            "created_after": [str(start if tells_start else start + 1)],
+            "created_before": [str(end + 1 if tells_end else end)],
+        }
+        return honest_v3(every, Asked(asked.number, asked.path, query, asked.headers), with_total=with_total)
 
-    listing, asked = read(tells_the_end_too)
+    listing, asked = read(serve)
     assert ids(listing) == names(every)
     assert (listing.duplicates, listing.outside) == (0, 0)
     assert sum(map(is_whole, asked)) == 1
+
+
+def test_a_day_is_read_along_one_chain_where_what_a_part_tells_lies_in_another() -> None:
+    every = sessions(MANY, DAY, "v3")
+    # The filter goes by another clock than the times it shows, but not across the bounds of the day.
+    shown = {str(one["session_id"]): {**one, "created_at": int(str(one["created_at"])) - 5} for one in every[:-1]}
+
+    def serve(asked: Asked) -> Reply:
+        page = json.loads(honest_v3(every, asked).body)
+        return json_reply({**page, "items": [shown.get(item["session_id"], item) for item in page["items"]]})
+
+    listing, asked = read(serve)
+    assert ids(listing) == names(every)
+    assert sum(map(is_whole, asked)) == 1 + PAGES
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+@pytest.mark.parametrize("with_total", [True, False])
+def test_bursts_do_not_cost_many_times_the_requests(newest_first: bool, with_total: bool) -> None:
+    every = [
+        {"session_id": f"s{burst}-{number}", "created_at": WHOLE[0] + 1000 + 2000 * burst}
+        for burst in range(40)
+        for number in range(300)
+    ][:: -1 if newest_first else 1]
+    listing, asked = read(partial(honest_v3, every, with_total=with_total))
+    assert ids(listing) == names(every)
+    assert len(asked) < 5 * len(every) / 200
+
+
+def test_parts_that_fail_beside_one_another_give_up_no_other_day() -> None:
+    over = days(5)
+    every = sessions(5 * 2000, over, "v3")
+    whole = {(int(day.start.timestamp()), int(day.end.timestamp())) for day in over}
+
+    def no_parts(asked: Asked) -> Reply:
+        start, end = bounds(asked)
+        return Reply(status=500) if end - start < 86_400 else honest_v3(every, asked)
+
+    listing, asked = read(no_parts, over)
+    assert listing.failures == {}
+    assert ids(listing) == names(every)
+    assert {bounds(one) for one in asked} > whole
 
 
 def test_a_server_that_takes_no_bounds_within_a_day_is_read_along_one_chain() -> None:
@@ -265,9 +305,18 @@ def test_a_rate_limit_in_the_middle_of_a_day_fails_it_and_those_to_come(after: i
     assert {day: type(error) for day, error in listing.failures.items()} == dict.fromkeys(over, RateLimited)
 
 
+@pytest.mark.parametrize("limits", [Limits(rows=MANY - 1), Limits(pages=PAGES - 1)])
+def test_a_day_that_states_more_than_a_window_may_hold_fails_at_once(limits: Limits) -> None:
+    every = sessions(MANY, DAY, "v3")
+    listing, asked = read(partial(honest_v3, every), limits=limits)
+    assert listing.items == []
+    assert "more than may be read at once" in str(listing.failures[DAY[0]])
+    assert len(asked) == 1
+
+
 def test_more_sessions_than_a_window_may_hold_are_a_failure_though_no_part_has_as_many() -> None:
     every = sessions(MANY, DAY, "v3")
-    listing, _ = read(partial(honest_v3, every), limits=Limits(rows=MANY - 1))
+    listing, _ = read(partial(honest_v3, every, with_total=False), limits=Limits(rows=MANY - 1))
     assert listing.items == []
     assert "more than may be read at once" in str(listing.failures[DAY[0]])
 
@@ -290,7 +339,22 @@ def test_a_session_told_in_two_parts_is_kept_once_as_it_was_updated_last() -> No
     (item,) = whole.items
     assert item.updated_at is not None
     assert item.updated_at.timestamp() == 1740850000
-    assert (whole.duplicates, whole.outside, whole.at_end) == (5, 5, 2)
+    assert (whole.duplicates, whole.outside, whole.at_end) == (3, 5, 2)
+
+
+def test_what_has_neither_id_nor_time_is_told_by_every_part_and_kept_once() -> None:
+    timed = sessions(MANY, DAY, "v3")
+    timeless: list[Session] = [{"title": "nobody's"}, {"title": "somebody's"}]
+
+    def serve(asked: Asked) -> Reply:
+        start, end = bounds(asked)
+        told = [*(one for one in timed if start <= instant(one).timestamp() < end), *timeless]
+        skip = int(asked.one("after", "at=0").removeprefix("at="))
+        more = skip + 200 < len(told)
+        return page_v3(told[skip : skip + 200], cursor=f"at={skip + 200}" if more else None, more=more)
+
+    listing, _ = read(serve)
+    assert len(listing.items) == MANY + len(timeless)
 
 
 def test_as_many_requests_as_allowed_are_in_flight_and_no_more() -> None:
