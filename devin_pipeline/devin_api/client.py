@@ -702,6 +702,7 @@ class _Read:
         of_day.parts.remove(part)
         of_day.readings[part] = held
         if sum(len(of_part.items) for of_part in of_day.readings.values()) > self._client._limits.rows:
+            # What lies on a bound is counted on both sides of it: a chain tells for certain whether it is too much.
             self._read_in_one(part, reading, to_read)
             return
         if of_day.parts:
