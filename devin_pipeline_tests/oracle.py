@@ -35,16 +35,16 @@ details
 - Elements that are no objects make no row but use up their ordinal; `{}` makes a row of nulls. `feedback_items` is
   the number of rows.
 - `issue_id` of an issue is its `id`, null when missing; a missing action item `type` stays null.
-- Pull request: a null or empty `pr_url` falls to `url`, `pr_state` to `state`. One tail is cut,
-  and the slashes around it. Without `scheme://host`: no host, repository, number. The host keeps its port and loses
-  `user@` (the url keeps it, in lower case). A number is digits up to `/` or the end that fit int64.
+- Pull request: a null or empty `pr_url` falls to `url`, `pr_state` to `state`. Without `scheme://host`: no host,
+  repository, number. Host and url lose `user@`, the host also the default port. The url of a known form is as sent up
+  to the number; of any other, scheme and host are in lower case. A number is digits that fit int64.
 
 sums
 - `acus` over several sessions: the sum of the known, null when none is known. Only `acus_of_merging_sessions` can
   be over no session at all: that is 0, since nothing about it is unknown.
 - A pull request without url is a link and a `(none)` repository, but no row of, nor share in, `pull_requests`.
 - First session of a pull request: smallest day, created_at, session_id. Its state, when one session lists it
-  twice: the last. A repeated url counts once in shares and twice in links.
+  twice: the last. One linked twice counts once in shares and twice in links.
 - The ratio is rounded to 6 places, half away from zero; null also when `acus` is.
 """
 
@@ -52,12 +52,13 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal, InvalidOperation
 from functools import cached_property
 from typing import TypeAlias, TypeVar
+from urllib.parse import unquote
 
 FEEDS = ("raw_session_insights_v2", "raw_sessions_v3", "raw_session_insights_v3")
 INSIGHTS_V2, SESSIONS_V3, INSIGHTS_V3 = FEEDS
@@ -444,6 +445,16 @@ class PullRequestLink:
     number: int | None
     state: str | None
 
+    @property
+    def identity(self) -> Hashable | None:
+        """What makes it one pull request with another link: never the text of its address, if that has a known form."""
+        return self.url if self.number is None else (self.host, self.repository, self.number)
+
+    @property
+    def place(self) -> tuple[str | None, str]:
+        """Its host and repository as the rollup names them."""
+        return ("(none)", "(none)") if self.repository is None else (self.host, self.repository)
+
 
 @dataclass(frozen=True)
 class Telling:
@@ -462,8 +473,8 @@ class Telling:
         return any(link.state == "merged" for link in self.links)
 
     @property
-    def urls(self) -> list[str]:
-        return list(dict.fromkeys(link.url for link in self.links if link.url is not None))
+    def pull_requests(self) -> list[Hashable]:
+        return list(dict.fromkeys(link.identity for link in self.links if link.identity is not None))
 
 
 def telling_of(versions: list[Version]) -> Telling:
@@ -558,23 +569,65 @@ def link_of(ordinal: int, sent: JsonObject) -> PullRequestLink:
     return PullRequestLink(ordinal, url, host, repository, number, None if state is None else state.lower())
 
 
-def parts_of_url(told: str) -> tuple[str | None, str | None, str | None, int | None]:
-    """The normalised url, its host, repository and number."""
-    bare = re.split(r"[?#]", told, maxsplit=1)[0]
-    found = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]+)(.*)", bare, re.DOTALL)
+def parts_of_url(sent: str) -> tuple[str | None, str | None, str | None, int | None]:
+    """The url, host, repository and number of a pull request's address."""
+    bare = re.split(r"[?#]", sent, maxsplit=1)[0]
+    found = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)(.*)", bare, re.DOTALL)
     if not found:
-        return without_tail(bare) or None, None, None, None
-    scheme, authority, path = found[1].lower(), found[2].lower(), without_tail(found[3])
-    url, host = f"{scheme}://{authority}{path}", authority.rpartition("@")[2]
-    place = re.match(r"/(.+?)/(?:pulls?|pull-requests|(?:-/)?merge_requests)/([0-9]+)(?:/|\Z)", path, re.DOTALL)
-    if not place or len(place[2].lstrip("0")) > 19 or int(place[2]) >= 2**63:
-        return url, host, None, None
-    return url, host, place[1], int(place[2])
+        return re.sub("/+", "/", bare).rstrip("/") or None, None, None, None
+    scheme, authority, path = found[1], found[2].rpartition("@")[2], re.sub("/+", "/", found[3])
+    host = authority.lower().removesuffix({"https": ":443", "http": ":80"}.get(scheme.lower(), ":"))
+    segments = path.split("/")[1:]
+    for place in range(1, len(segments)):
+        number = re.match(r"[0-9]+(?![0-9A-Za-z_-])", segments[place])
+        kind = segments[place - 1].lower()
+        if number is None or kind not in _KINDS or int(number[0]) >= 2**63:
+            continue
+        owner = _page_of(host, kind, segments[: place - 1])
+        if owner is not None and host:
+            page_host, repository = owner
+            url = f"{scheme}://{authority}/{'/'.join(segments[:place])}/{number[0]}"
+            return url, page_host, repository, int(number[0])
+    return f"{scheme.lower()}://{host}{path.rstrip('/')}", host or None, None, None
 
 
-def without_tail(path: str) -> str:
-    """A path without trailing slashes and without the tab of the page it was copied from."""
-    return re.sub(r"/(files|commits|diffs)\Z", "", path.rstrip("/")).rstrip("/")
+_KINDS = ("pull", "pulls", "pull-requests", "pullrequests", "pullrequest", "merge_requests")
+
+
+def _page_of(host: str, kind: str, before: list[str]) -> tuple[str, str] | None:
+    """The host and the repository of a page, from what stands before the kind of its link."""
+    lower, parts = [part.lower() for part in before], [_decoded(part) for part in before]
+    for mark in (["_git"], ["_apis", "git", "repositories"]):
+        if kind.startswith("pullrequest") and lower[-1 - len(mark) : -1] == mark:
+            return _azure_page(host, parts[: -1 - len(mark)], parts[-1])
+    if kind == "merge_requests":
+        if lower[:3] == ["api", "v4", "projects"]:
+            return None if len(before) != 4 or before[3].isdigit() else (host, parts[3])
+        group = parts[:-1] if parts[-1:] == ["-"] else parts
+        return (host, "/".join(group)) if len(group) > 1 else None
+    if kind == "pull-requests" and len(before) > 3 and lower[-2] == "repos" and lower[-4] in ("projects", "users"):
+        return host, ("~" if lower[-4] == "users" else "") + f"{parts[-3]}/{parts[-1]}"
+    if kind == "pullrequest" or len(before) < 2:
+        return None
+    return {"api.github.com": "github.com", "api.bitbucket.org": "bitbucket.org"}.get(host, host), "/".join(parts[-2:])
+
+
+def _azure_page(host: str, scope: list[str], repository: str) -> tuple[str, str] | None:
+    organization, dot, domain = host.partition(".")
+    if dot and domain == "visualstudio.com":
+        host, scope = "dev.azure.com", [organization, *(scope[1:] if scope[:1] == ["defaultcollection"] else scope)]
+    elif host != "dev.azure.com" and scope[:1] == ["tfs"]:
+        scope = scope[1:]
+    if not scope:
+        return None
+    return host, "/".join([*scope[-2:], *([] if len(scope) > 1 else [repository]), repository])
+
+
+def _decoded(part: str) -> str:
+    try:
+        return unquote(part, errors="strict").lower()
+    except UnicodeDecodeError:
+        return part.lower()
 
 
 def tables_of_sessions(tellings: list[Telling]) -> dict[str, list[Row]]:
@@ -634,7 +687,7 @@ def known_sum(acus: Iterable[Decimal | None]) -> Decimal | None:
     return sum(known, NO_ACUS) if known else None
 
 
-def equal_shares(acus: Decimal | None, among: list[str]) -> Mapping[str, Decimal | None]:
+def equal_shares(acus: Decimal | None, among: list[K]) -> Mapping[K, Decimal | None]:
     """ACUs in equal shares cut to 6 places; the first also gets what is left over."""
     if acus is None:
         return dict.fromkeys(among)  # an unknown amount has unknown parts
@@ -670,9 +723,11 @@ def rollups(tellings: list[Telling]) -> dict[str, list[Row]]:
         "acu_daily": by_day,
         "acu_weekly": cube(tellings, "week", week_of, people),
         "acu_monthly": cube(tellings, "month", lambda day: day.replace(day=1), people),
-        "acu_daily_by_tag": shared_rollup(tellings, "tag", lambda t: t.session.tags or ["(untagged)"]),
+        "acu_daily_by_tag": shared_rollup(
+            tellings, ("tag",), lambda t: [(tag,) for tag in t.session.tags or ["(untagged)"]]
+        ),
         "acu_daily_by_repository": shared_rollup(
-            tellings, "repository", lambda t: [link.repository or "(none)" for link in t.links] or ["(none)"]
+            tellings, ("host", "repository"), lambda t: [link.place for link in t.links] or [("(none)", "(none)")]
         ),
     }
 
@@ -683,16 +738,18 @@ def cube(tellings: list[Telling], period: str, period_of: Callable[[date], date]
     return [dict(zip((period, *by), cell, strict=True)) | measures(inside) for cell, inside in cells.items()]
 
 
-def shared_rollup(tellings: list[Telling], column: str, values_of: Callable[[Telling], list[str]]) -> list[Row]:
-    """Per day, organization and value: the ACUs that touch it, and its equal share of them."""
+def shared_rollup(
+    tellings: list[Telling], columns: tuple[str, ...], values_of: Callable[[Telling], Sequence[tuple[str | None, ...]]]
+) -> list[Row]:
+    """Per day, organization and values: the ACUs that touch them, and their equal share of these."""
     touches = [
         (telling.session, value, share)
         for telling in tellings
         for value, share in equal_shares(telling.session.acus, list(dict.fromkeys(values_of(telling)))).items()
     ]
-    cells = grouped(touches, lambda touch: (touch[0].day, touch[0].org_id, touch[1]))
+    cells = grouped(touches, lambda touch: (touch[0].day, touch[0].org_id, *touch[1]))
     return [
-        dict(zip(("day", "org_id", column), cell, strict=True))
+        dict(zip(("day", "org_id", *columns), cell, strict=True))
         | {
             "sessions": len(inside),
             "acus_touching": known_sum(session.acus for session, _, _ in inside),
@@ -707,22 +764,24 @@ def shared_rollup(tellings: list[Telling], column: str, values_of: Callable[[Tel
 
 def pull_request_reports(tellings: list[Telling]) -> dict[str, list[Row]]:
     """The two reports that count a pull request once, however many sessions link it."""
-    by_url = grouped(((url, telling) for telling in tellings for url in telling.urls), lambda pair: pair[0])
+    by_identity = grouped(((pr, telling) for telling in tellings for pr in telling.pull_requests), lambda pair: pair[0])
     pull_requests: list[Row] = []
     merged_in: Counter[tuple[date, str | None]] = Counter()
-    for url, pairs in by_url.items():
+    for identity, pairs in by_identity.items():
         linking = [telling for _, telling in pairs]
         first = min(linking, key=lambda t: (t.session.day, t.session.created_at, t.session.session_id)).session
         newest = max(linking, key=lambda t: (t.session.updated_at or LONG_AGO, t.session.session_id))
-        link = [link for link in newest.links if link.url == url][-1]
+        link = [link for link in newest.links if link.identity == identity][-1]
         row: Row = {
-            "url": url,
+            "url": link.url,
+            "host": link.host,
             "repository": link.repository,
+            "number": link.number,
             "state": link.state,
             "first_session_id": first.session_id,
             "first_day": first.day,
             "sessions": len(linking),
-            "acus": known_sum(equal_shares(t.session.acus, t.urls)[url] for t in linking),
+            "acus": known_sum(equal_shares(t.session.acus, t.pull_requests)[identity] for t in linking),
         }
         pull_requests.append(row)
         merged_in[week_of(first.day), first.org_id] += link.state == "merged"

@@ -195,11 +195,15 @@ def test_states() -> None:
 @pytest.mark.parametrize(
     ("told", "url", "host", "repository", "number"),
     [
-        ("HTTPS://GitHub.com/O/r/pull/7/files/?w=1#x", "https://github.com/O/r/pull/7", "github.com", "O/r", 7),
+        ("HTTPS://GitHub.com/O/r/pull/7/files/?w=1#x", "HTTPS://GitHub.com/O/r/pull/7", "github.com", "o/r", 7),
         ("https://gl.io:8/g/s/-/merge_requests/3/diffs", "https://gl.io:8/g/s/-/merge_requests/3", "gl.io:8", "g/s", 3),
         ("https://gl.io/g/n/merge_requests/3/", "https://gl.io/g/n/merge_requests/3", "gl.io", "g/n", 3),
         ("https://bb.org/o/r/pull-requests/4/commits", "https://bb.org/o/r/pull-requests/4", "bb.org", "o/r", 4),
         ("https://github.com/pull/pull/pulls/5", "https://github.com/pull/pull/pulls/5", "github.com", "pull/pull", 5),
+        ("https://x.visualstudio.com/_git/R/pullrequest/6", "https://x.visualstudio.com/_git/R/pullrequest/6",
+         "dev.azure.com", "x/r/r", 6),
+        ("https://bb.io/users/J/repos/r/pull-requests/6", "https://bb.io/users/J/repos/r/pull-requests/6",
+         "bb.io", "~j/r", 6),
         ("https://github.com/o/r/pull/new", "https://github.com/o/r/pull/new", "github.com", None, None),
         ("o/r#5", "o/r", None, None, None),
     ],

@@ -1,4 +1,4 @@
--- One row per day, organization and repository ((none) when none).
+-- One row per day, organization, host and repository ((none) for both when none).
 with
 repositories as (
     select
@@ -6,13 +6,20 @@ repositories as (
         sessions.org_id,
         sessions.session_id,
         sessions.acus,
+        case when links.repository is null then '(none)' else links.host end as host,
         coalesce(links.repository, '(none)') as repository,
         coalesce(min(links.ordinal), 0) as place
     from sessions
     left join session_pull_requests as links
         on sessions.day = links.day and sessions.session_id = links.session_id
     where sessions.day between $first_day and $last_day
-    group by sessions.day, sessions.org_id, sessions.session_id, sessions.acus, coalesce(links.repository, '(none)')
+    group by
+        sessions.day,
+        sessions.org_id,
+        sessions.session_id,
+        sessions.acus,
+        case when links.repository is null then '(none)' else links.host end,
+        coalesce(links.repository, '(none)')
 ),
 
 places as (
@@ -27,6 +34,7 @@ places as (
 select
     day,
     org_id,
+    host,
     repository,
     count(*) as sessions,
     sum(acus) as acus_touching,
@@ -34,5 +42,5 @@ select
     sum((micro_acus // repositories + case when rank = 1 then micro_acus % repositories else 0 end) * 0.000001)
         as acus_split
 from places
-group by day, org_id, repository
-order by day, org_id, repository
+group by day, org_id, host, repository
+order by day, org_id, host, repository

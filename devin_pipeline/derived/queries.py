@@ -26,7 +26,7 @@ _COLUMNS_ROLLED_UP = {
         "day, session_id, org_id, user_id, service_user_id, origin, category, playbook_id, state, tags, acus, "
         "has_analysis"
     ),
-    "session_pull_requests": "day, session_id, ordinal, repository, state",
+    "session_pull_requests": "day, session_id, ordinal, host, repository, state",
     "prompt_feedback": "day, session_id",
 }
 

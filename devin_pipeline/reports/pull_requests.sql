@@ -5,42 +5,55 @@ with
 links as (
     select
         *,
-        count(*) over (partition by url) as links_of_url
-    from session_pull_requests
-    where url is not null
+        count(*) over (partition by host, repository, number, unidentified_url) as links_of_pull_request
+    from (
+        select
+            *,
+            case when number is null then url end as unidentified_url
+        from session_pull_requests
+        where url is not null
+    ) as named
 ),
 
 by_session as (
     select
-        url,
+        host,
+        repository,
+        number,
+        unidentified_url,
         session_id,
         any_value(day) as day,
         any_value(org_id) as org_id,
-        any_value(repository) as repository,
         any_value(session_created_at) as session_created_at,
         any_value(session_updated_at) as session_updated_at,
-        -- A session that lists a pull request twice tells its state last.
+        -- Of a session that lists a pull request twice, the last counts.
+        last(url order by ordinal) as url,
         last(state order by ordinal) as state,
         sum(acus_share) as acus_share
     from links
-    where links_of_url > 1
-    group by url, session_id
+    where links_of_pull_request > 1
+    group by host, repository, number, unidentified_url, session_id
 ),
 
 places as (
     select
         *,
-        row_number() over (partition by url order by session_created_at, session_id) as first_place,
         row_number() over (
-            partition by url
+            partition by host, repository, number, unidentified_url
+            order by session_created_at, session_id
+        ) as first_place,
+        row_number() over (
+            partition by host, repository, number, unidentified_url
             order by session_updated_at desc nulls last, session_id desc
         ) as newest_place
     from by_session
 )
 
 select
-    url,
-    any_value(repository) as repository,
+    first(url) filter (where newest_place = 1) as url,
+    host,
+    repository,
+    number,
     first(state) filter (where newest_place = 1) as state,
     first(org_id) filter (where first_place = 1) as org_id,
     first(session_id) filter (where first_place = 1) as first_session_id,
@@ -48,11 +61,13 @@ select
     count(*) as sessions,
     sum(acus_share) as acus
 from places
-group by url
+group by host, repository, number, unidentified_url
 union all by name
 select
     url,
+    host,
     repository,
+    number,
     state,
     org_id,
     session_id as first_session_id,
@@ -60,5 +75,5 @@ select
     1 as sessions,
     acus_share as acus
 from links
-where links_of_url = 1
+where links_of_pull_request = 1
 order by url

@@ -58,10 +58,10 @@ SESSION_PULL_REQUESTS = Table(
         _DAY,
         _SESSION_ID,
         _ORDINAL,
-        Column("url", pa.string(), "Normalised: no query, fragment, trailing slash or /files, /commits, /diffs."),
-        Column("host", pa.string(), "Host, in lower case."),
-        Column("repository", pa.string(), "`owner/name`; null when the URL is of no known form."),
-        Column("number", pa.int64(), "Number of the pull request; null when the URL is of no known form."),
+        Column("url", pa.string(), "The address as sent, up to the number; normalised where it has no known form."),
+        Column("host", pa.string(), "Host of the pull request's page, in lower case."),
+        Column("repository", pa.string(), "`owner/name`, in lower case; null when the address has no known form."),
+        Column("number", pa.int64(), "Number of the pull request; null when the address has no known form."),
         Column("state", pa.string(), "State in lower case: open, closed, merged, …; null when not told."),
         Column("org_id", pa.string(), "Organization of the session."),
         required("session_created_at", INSTANT, "When the session was created."),
@@ -69,7 +69,7 @@ SESSION_PULL_REQUESTS = Table(
         Column(
             "acus_share",
             ACUS,
-            "The session's ACUs shared equally over its distinct URLs, on the first row of each; null on repeats.",
+            "The session's ACUs shared equally over its distinct pull requests, on the first row of each; else null.",
         ),
     ),
     key=("day", "session_id", "ordinal"),
@@ -194,26 +194,34 @@ ACU_DAILY = Table(
 )
 
 
-def _acu_daily_by(name: str, dimension: str, none: str, meaning: str) -> Table:
+def _acu_daily_by(name: str, grain: str, *dimensions: Column) -> Table:
+    dimension = dimensions[-1].name
     return Table(
         name=name,
         layer="derived",
-        grain=f"One row per day, organization and {dimension} (`{none}` when none).",
+        grain=grain,
         columns=(
             _DAY,
             Column("org_id", pa.string(), "Organization."),
-            required(dimension, pa.string(), meaning),
+            *dimensions,
             required("sessions", pa.int64(), f"Sessions with this {dimension}; they overlap."),
             Column("acus_touching", ACUS, f"Full ACUs of every session with this {dimension}; they overlap."),
             Column("acus_split", ACUS, f"Each session's ACUs shared equally over its {dimension} values; adds up."),
         ),
-        key=("day", "org_id", dimension),
+        key=("day", "org_id", *(column.name for column in dimensions)),
     )
 
 
-ACU_DAILY_BY_TAG = _acu_daily_by("acu_daily_by_tag", "tag", "(untagged)", "Tag, or (untagged).")
+ACU_DAILY_BY_TAG = _acu_daily_by(
+    "acu_daily_by_tag",
+    "One row per day, organization and tag (`(untagged)` when none).",
+    required("tag", pa.string(), "Tag, or (untagged)."),
+)
 ACU_DAILY_BY_REPOSITORY = _acu_daily_by(
-    "acu_daily_by_repository", "repository", "(none)", "Repository of the sessions' pull requests, or (none)."
+    "acu_daily_by_repository",
+    "One row per day, organization, host and repository (`(none)` for both when none).",
+    Column("host", pa.string(), "Host of the repository, or (none)."),
+    required("repository", pa.string(), "Repository of the sessions' pull requests, or (none)."),
 )
 
 ROLLUP_TABLES = (ACU_DAILY, ACU_DAILY_BY_TAG, ACU_DAILY_BY_REPOSITORY)

@@ -8,7 +8,7 @@ from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, Row, acus
 
 def links(session_id: str, *repositories: str | None, **told: object) -> list[Row]:
     return [
-        {"session_id": session_id, "ordinal": n, "repository": repository, **told}
+        {"session_id": session_id, "ordinal": n, "host": "h", "repository": repository, **told}
         for n, repository in enumerate(repositories)
     ]
 
@@ -33,6 +33,17 @@ def test_links_of_no_known_form_count_as_none_beside_others() -> None:
         "(none)": (2, acus("3"), acus("2.5")),
         "o/r": (1, acus("1"), acus("0.5")),
     }
+
+
+def test_repositories_of_one_name_on_two_hosts_are_two() -> None:
+    sessions: list[Row] = [{"session_id": "a", "acus": acus("1")}, {"session_id": "b", "acus": acus("2")}]
+    pull_requests = links("a", "acme/web") + links("b", "acme/web", None, host="i")
+    rows = rolled_up("acu_daily_by_repository", sessions=sessions, session_pull_requests=pull_requests)
+    assert columns(rows, "host", "repository", "sessions", "acus_split") == [
+        ("(none)", "(none)", 1, acus("1")),
+        ("h", "acme/web", 1, acus("1")),
+        ("i", "acme/web", 1, acus("1")),
+    ]
 
 
 def test_unknown_acus_stay_unknown() -> None:

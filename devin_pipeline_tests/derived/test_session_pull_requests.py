@@ -1,9 +1,16 @@
 """One row per session and pull request it links: what its URL says, and its share of the session's ACUs."""
 
-import pytest
+from collections.abc import Callable
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from devin_pipeline.lake import Reader
+from devin_pipeline.reports.queries import select
+from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.derived.telling import columns, derived, only, version
-from devin_pipeline_tests.tables.rows import NOON, Row, acus, after
+from devin_pipeline_tests.tables.rows import NOON, Row, acus, after, rows_of
 
 _SAME = "as sent"
 
@@ -12,32 +19,109 @@ URLS: list[tuple[str, str | None, str | None, str | None, int | None]] = [
     ("https://github.com/o/r/pull/1", _SAME, "github.com", "o/r", 1),
     ("https://github.com/o/r/pull/1/", "https://github.com/o/r/pull/1", "github.com", "o/r", 1),
     ("https://github.com/o/r/pull/1//", "https://github.com/o/r/pull/1", "github.com", "o/r", 1),
-    ("https://github.com/o/r/pull/1/files", "https://github.com/o/r/pull/1", "github.com", "o/r", 1),
-    ("https://github.com/o/r/pull/1/files/", "https://github.com/o/r/pull/1", "github.com", "o/r", 1),
-    ("https://github.com/o/r/pull/1/commits", "https://github.com/o/r/pull/1", "github.com", "o/r", 1),
+    ("https://github.com//o/r//pull/1", "https://github.com/o/r/pull/1", "github.com", "o/r", 1),
     ("https://github.com/o/r/pull/1?diff=split", "https://github.com/o/r/pull/1", "github.com", "o/r", 1),
     ("https://github.com/o/r/pull/1#issuecomment-9", "https://github.com/o/r/pull/1", "github.com", "o/r", 1),
     ("https://github.com/o/r/pull/1/files?w=1#diff", "https://github.com/o/r/pull/1", "github.com", "o/r", 1),
-    ("HTTPS://GitHub.COM/O/R/pull/1", "https://github.com/O/R/pull/1", "github.com", "O/R", 1),
+    ("https://github.com/o/r/pull/1.diff", "https://github.com/o/r/pull/1", "github.com", "o/r", 1),
+    ("https://github.com/o/r/pull/0012/files", "https://github.com/o/r/pull/0012", "github.com", "o/r", 12),
+    ("HTTPS://GitHub.COM/O/R/Pull/1/Files", "HTTPS://GitHub.COM/O/R/Pull/1", "github.com", "o/r", 1),
+    ("https://jane:hunter2@github.com/o/r/pull/1", "https://github.com/o/r/pull/1", "github.com", "o/r", 1),
+    ("https://github.com:443/o/r/pull/1", _SAME, "github.com", "o/r", 1),
+    ("http://ghe.example:80/o/r/pull/2", _SAME, "ghe.example", "o/r", 2),
     ("https://ghe.example:8443/o/r/pull/2", _SAME, "ghe.example:8443", "o/r", 2),
     ("https://github.com/o/r/pulls/7", _SAME, "github.com", "o/r", 7),
+    ("https://gitea.example/o/r/pulls/7", _SAME, "gitea.example", "o/r", 7),
+    ("https://git.example/gitea/o/r/pulls/7", _SAME, "git.example", "o/r", 7),
+    ("https://gitea.example/api/v1/repos/O/R/pulls/7", _SAME, "gitea.example", "o/r", 7),
+    (
+        "https://api.github.com/repos/O/R/pulls/7/files",
+        "https://api.github.com/repos/O/R/pulls/7",
+        "github.com",
+        "o/r",
+        7,
+    ),
+    ("https://ghe.example/api/v3/repos/o/r/pulls/7", _SAME, "ghe.example", "o/r", 7),
     ("https://gitlab.com/g/p/-/merge_requests/3", _SAME, "gitlab.com", "g/p", 3),
     (
-        "https://gl.com/g/s/t/p/-/merge_requests/3/diffs",
-        "https://gl.com/g/s/t/p/-/merge_requests/3",
+        "https://gl.com/G/s/t/P/-/merge_requests/3/diffs",
+        "https://gl.com/G/s/t/P/-/merge_requests/3",
         "gl.com",
         "g/s/t/p",
         3,
     ),
     ("https://gitlab.com/g/p/merge_requests/3", _SAME, "gitlab.com", "g/p", 3),
+    ("https://gitlab.com/api/v4/projects/g%2Fs%2Fp/merge_requests/3", _SAME, "gitlab.com", "g/s/p", 3),
+    ("https://gitlab.com/api/v4/projects/278964/merge_requests/3", _SAME, "gitlab.com", None, None),
     ("https://bitbucket.org/w/r/pull-requests/4", _SAME, "bitbucket.org", "w/r", 4),
-    ("https://bitbucket.org/w/r/pull-requests/4/overview", _SAME, "bitbucket.org", "w/r", 4),
+    (
+        "https://bitbucket.org/w/r/pull-requests/4/overview",
+        "https://bitbucket.org/w/r/pull-requests/4",
+        "bitbucket.org",
+        "w/r",
+        4,
+    ),
+    ("https://api.bitbucket.org/2.0/repositories/W/R/pullrequests/4", _SAME, "bitbucket.org", "w/r", 4),
+    ("https://bb.example/projects/KEY/repos/Name/pull-requests/8", _SAME, "bb.example", "key/name", 8),
+    ("https://bb.example/users/JANE/repos/Name/pull-requests/8", _SAME, "bb.example", "~jane/name", 8),
+    ("https://bb.example/projects/~JANE/repos/Name/pull-requests/8", _SAME, "bb.example", "~jane/name", 8),
+    ("https://bb.example/bitbucket/projects/KEY/repos/Name/pull-requests/8", _SAME, "bb.example", "key/name", 8),
+    ("https://bb.example/rest/api/1.0/projects/KEY/repos/Name/pull-requests/8", _SAME, "bb.example", "key/name", 8),
+    ("https://bb.example/rest/api/1.0/users/Jane/repos/Name/pull-requests/8", _SAME, "bb.example", "~jane/name", 8),
+    ("https://dev.azure.com/acme/Payments/_git/api/pullrequest/12", _SAME, "dev.azure.com", "acme/payments/api", 12),
+    (
+        "https://acme@dev.azure.com/acme/My%20Pay/_git/a%2Eb/pullrequest/12?_a=files",
+        "https://dev.azure.com/acme/My%20Pay/_git/a%2Eb/pullrequest/12",
+        "dev.azure.com",
+        "acme/my pay/a.b",
+        12,
+    ),
+    ("https://dev.azure.com/acme/_git/api/pullrequest/12", _SAME, "dev.azure.com", "acme/api/api", 12),
+    (
+        "https://dev.azure.com/acme/Pay/_apis/git/repositories/api/pullRequests/12",
+        _SAME,
+        "dev.azure.com",
+        "acme/pay/api",
+        12,
+    ),
+    ("https://acme.visualstudio.com/Pay/_git/api/pullrequest/12", _SAME, "dev.azure.com", "acme/pay/api", 12),
+    (
+        "https://acme.visualstudio.com/DefaultCollection/Pay/_git/api/pullrequest/12",
+        _SAME,
+        "dev.azure.com",
+        "acme/pay/api",
+        12,
+    ),
+    ("https://acme.visualstudio.com/_git/api/pullrequest/12", _SAME, "dev.azure.com", "acme/api/api", 12),
+    (
+        "https://acme.visualstudio.com/DefaultCollection/_git/api/pullrequest/12",
+        _SAME,
+        "dev.azure.com",
+        "acme/api/api",
+        12,
+    ),
+    (
+        "https://acme.visualstudio.com/Pay/_apis/git/repositories/api/pullRequests/12",
+        _SAME,
+        "dev.azure.com",
+        "acme/pay/api",
+        12,
+    ),
+    ("https://tfs.example/tfs/Coll/Pay/_git/api/pullrequest/12", _SAME, "tfs.example", "coll/pay/api", 12),
+    ("https://tfs.example:8080/Coll/Pay/_git/api/pullrequest/12", _SAME, "tfs.example:8080", "coll/pay/api", 12),
+    ("https://tfs.example/tfs/Coll/_git/api/pullrequest/12", _SAME, "tfs.example", "coll/api/api", 12),
+    ("https://github.com/%C3%96l/r/pull/5", _SAME, "github.com", "öl/r", 5),
+    ("https://github.com/o/%ff/pull/5", _SAME, "github.com", "o/%ff", 5),
     ("https://github.com/o/pull/pull/5", _SAME, "github.com", "o/pull", 5),
     ("https://github.com/o/files/pull/5", _SAME, "github.com", "o/files", 5),
+    ("https://github.com/o/r/pull/9223372036854775807", _SAME, "github.com", "o/r", 9223372036854775807),
+    ("https://github.com/o/r/pull/9223372036854775808", _SAME, "github.com", None, None),
     ("https://github.com/o/r/pull/new", _SAME, "github.com", None, None),
     ("https://github.com/o/r/pull/12x", _SAME, "github.com", None, None),
+    ("https://github.com/r/pull/12", _SAME, "github.com", None, None),
     ("https://github.com/o/r/tree/main", _SAME, "github.com", None, None),
-    ("https://dev.azure.com/o/p/_git/r/pullrequest/6", _SAME, "dev.azure.com", None, None),
+    ("https://u@GitHub.com:443/o/r/tree/Main/?x#y", "https://github.com/o/r/tree/Main", "github.com", None, None),
+    ("https://dev.azure.com/_git/api/pullrequest/12", _SAME, "dev.azure.com", None, None),
     ("https://example.com", _SAME, "example.com", None, None),
     ("https://example.com/?x#y", "https://example.com", "example.com", None, None),
     ("github.com/o/r/pull/1", _SAME, None, None, None),
@@ -157,4 +241,106 @@ def test_sessions_share_apart_from_each_other() -> None:
         ("a", 0, acus("1")),
         ("b", 0, acus("0.5")),
         ("b", 1, acus("0.5")),
+    ]
+
+
+TABS = (
+    *("", "/", "/files", "/files/", "/changes", "/checks", "/commits", "/commits/0a1b2c", "/conflicts", "/diffs"),
+    *(
+        "/pipelines",
+        "/overview",
+        "/activity",
+        "?diff=split",
+        "#issuecomment-9",
+        "/files?w=1#diff-3",
+        "?_a=files",
+        ".diff",
+    ),
+)
+
+# How one pull request may be written: from organization, project, repository and number.
+_WEB = "https://github.com/{0}/{2}/pull/{3}"
+FORMS: dict[str, tuple[str, ...]] = {
+    "github.com": (_WEB, "http://GitHub.com:80/{0}/{2}/pulls/{3}", "https://api.github.com/repos/{0}/{2}/pulls/{3}"),
+    "ghe.example": ("https://ghe.example/{0}/{2}/pull/{3}", "https://u:p@ghe.example/api/v3/repos/{0}/{2}/pulls/{3}"),
+    "gitlab.com": (
+        "https://gitlab.com/{0}/{1}/{2}/-/merge_requests/{3}",
+        "https://gitlab.com:443/{0}/{1}/{2}/merge_requests/{3}",
+        "https://gitlab.com/api/v4/projects/{0}%2F{1}%2F{2}/merge_requests/{3}",
+    ),
+    "bitbucket.org": (
+        "https://bitbucket.org/{0}/{2}/pull-requests/{3}",
+        "https://api.bitbucket.org/2.0/repositories/{0}/{2}/pullrequests/{3}",
+    ),
+    "bb.example": (
+        "https://bb.example/projects/{1}/repos/{2}/pull-requests/{3}",
+        "https://bb.example/rest/api/1.0/projects/{1}/repos/{2}/pull-requests/{3}",
+    ),
+    "dev.azure.com": (
+        "https://dev.azure.com/{0}/{1}/_git/{2}/pullrequest/{3}",
+        "https://{0}@dev.azure.com/{0}/{1}/_git/{2}/pullrequest/{3}",
+        "https://{0}.visualstudio.com/{1}/_git/{2}/pullrequest/{3}",
+        "https://{0}.visualstudio.com/DefaultCollection/{1}/_git/{2}/pullrequest/{3}",
+        "https://dev.azure.com/{0}/{1}/_apis/git/repositories/{2}/pullRequests/{3}",
+    ),
+    "tfs.example": (
+        "https://tfs.example/tfs/{0}/{1}/_git/{2}/pullrequest/{3}",
+        "https://tfs.example/{0}/{1}/_git/{2}/pullrequest/{3}",
+    ),
+}
+
+_CHANGES: tuple[Callable[[str], str], ...] = (str, str.lower, str.upper, str.swapcase)
+_NAMES = st.sampled_from(("acme", "web", "pull", "files", "a-b", "x.y", "n_1", "7"))
+
+
+@st.composite
+def _linked(draw: st.DrawFn) -> tuple[tuple[str, int, int], str]:
+    """A pull request as host, repository (by its place among the names) and number, and one way to write it."""
+    host = draw(st.sampled_from(sorted(FORMS)))
+    name, number = draw(_NAMES), draw(st.integers(1, 3))
+    form = draw(st.sampled_from(FORMS[host]))
+    written = form.format("acme", "Pay", name, number) + draw(st.sampled_from(TABS))
+    change = draw(st.sampled_from(_CHANGES))
+    return (host, hash(name), number), change(written)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(_linked(), min_size=1, max_size=30))
+def test_a_pull_request_is_one_row_in_any_form_tab_and_case_on_every_host(
+    linked: list[tuple[tuple[str, int, int], str]],
+) -> None:
+    rows = links(*({"url": address, "state": "merged"} for _, address in linked), acus_told="1")
+    found = {(row["host"], row["repository"], row["number"]) for row in rows}
+    assert {row["host"] for row in rows} == {host for (host, _, _), _ in linked}
+    assert len(found) == len({identity for identity, _ in linked})
+    with Reader() as reader:
+        reader.give("session_pull_requests", rows_of(TABLES["session_pull_requests"], rows))
+        report = select(reader, TABLES["pull_requests"])
+    assert report.num_rows == len(found)
+    assert sum(report.column("acus").to_pylist()) == acus("1")
+
+
+def test_three_pull_requests_linked_by_fourteen_of_their_tabs_are_three() -> None:
+    tabs = ("", "/changes", "/checks", "/commits/x", "/overview", "/pipelines", "/files")
+    sent = [f"{_WEB.format('acme', '', 'web', 7)}{tab}" for tab in tabs]
+    sent += [
+        f"{FORMS['gitlab.com'][0].format('acme', 'pay', 'api', 8)}{tab}"
+        for tab in ("", "/diffs", "/pipelines", "/commits")
+    ]
+    sent += [
+        f"{FORMS['dev.azure.com'][0].format('acme', 'Payments', 'api', 12)}{tab}" for tab in ("", "?_a=files", "/")
+    ]
+    assert len(sent) == 14
+    versions = [
+        version(f"s{place:02}", pull_requests=[{"url": url, "state": "merged"}], acus=acus("1"))
+        for place, url in enumerate(sent)
+    ]
+    rows = derived("session_pull_requests", v3=versions)
+    with Reader() as reader:
+        reader.give("session_pull_requests", rows_of(TABLES["session_pull_requests"], rows))
+        report = select(reader, TABLES["pull_requests"]).to_pylist()
+    assert sorted(columns(report, "host", "repository", "number", "sessions", "acus")) == [
+        ("dev.azure.com", "acme/payments/api", 12, 3, acus("3")),
+        ("github.com", "acme/web", 7, 7, acus("7")),
+        ("gitlab.com", "acme/pay/api", 8, 4, acus("4")),
     ]

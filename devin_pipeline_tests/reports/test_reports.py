@@ -24,11 +24,13 @@ def cube(day: date, **told: object) -> Row:
     return {"day": day, "sessions": 1, **told}
 
 
-def link(session_id: str, number: int = 1, **told: object) -> Row:
+def link(session_id: str, number: int | None = 1, **told: object) -> Row:
     return {
         "session_id": session_id,
         "url": f"https://h/o/r/pull/{number}",
+        "host": "h",
         "repository": "o/r",
+        "number": number,
         "session_created_at": after(0),
         "session_updated_at": after(0),
         **told,
@@ -116,7 +118,9 @@ def test_a_shared_pull_request_is_one_row_of_the_session_that_was_created_first(
     first, second = report("pull_requests", session_pull_requests=links)
     assert first == {
         "url": "https://h/o/r/pull/1",
+        "host": "h",
         "repository": "o/r",
+        "number": 1,
         "state": None,
         "org_id": "early",
         "first_session_id": "z",
@@ -149,6 +153,27 @@ def test_the_state_is_told_by_the_session_that_changed_last_then_by_the_greatest
 ) -> None:
     assert only(report("pull_requests", session_pull_requests=links))["state"] == state
     assert only(report("pull_requests", session_pull_requests=links[::-1]))["state"] == state
+
+
+def test_a_pull_request_is_its_host_repository_and_number_whatever_its_address() -> None:
+    links = [
+        link("a", url="https://api.h/repos/o/r/pulls/1", session_updated_at=after(2), acus_share=acus("1")),
+        link("b", url="https://h/o/r/pull/1", acus_share=acus("2")),
+        link("c", host="i", url="https://i/o/r/pull/1"),
+        link("d", repository="o/s", url="https://h/o/s/pull/1"),
+        link("e", host="h", repository=None, number=None, url="https://h/x"),
+        link("f", host="h", repository=None, number=None, url="https://h/y"),
+        link("g", host="h", repository=None, number=None, url="https://h/y"),
+    ]
+    rows = report("pull_requests", session_pull_requests=links)
+    assert [(row["url"], row["host"], row["repository"], row["number"], row["sessions"]) for row in rows] == [
+        ("https://api.h/repos/o/r/pulls/1", "h", "o/r", 1, 2),
+        ("https://h/o/s/pull/1", "h", "o/s", 1, 1),
+        ("https://h/x", "h", None, None, 1),
+        ("https://h/y", "h", None, None, 2),
+        ("https://i/o/r/pull/1", "i", "o/r", 1, 1),
+    ]
+    assert rows[0]["acus"] == acus("3")
 
 
 def test_a_session_that_links_a_pull_request_twice_counts_once() -> None:
