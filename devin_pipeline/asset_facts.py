@@ -25,6 +25,7 @@ CODE_VERSION = "1"
 MAKES_REPORTS = "devin/makes_reports"
 TRIGGER = "devin/trigger"
 BACKFILL = "backfill"
+REBUILD = "rebuild"
 DEMO = "demo"
 
 # Figures of a run that asked the API: when it began, by the API's own clock, how far ours was ahead of that, and how
@@ -36,6 +37,9 @@ UNKNOWN_FIELDS = "unknown_fields"
 # Metadata of a failure: why each day could not be read, or that other days would be refused alike.
 DAYS_NOT_READ = "days_not_read"
 ASK_NO_MORE = "ask_no_more"
+
+# Metadata of a failure: a report waits until days that other code built are rebuilt.
+REPORTS_WAIT = "reports_wait"
 
 
 def table_asset(table: Table, **more: Any) -> Callable[[Callable[..., None]], dg.AssetsDefinition]:

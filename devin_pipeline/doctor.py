@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import dagster as dg
 
 from devin_pipeline.asset_facts import days_made
+from devin_pipeline.derived import days_of_other_code
 from devin_pipeline.devin_api import (
     VARIABLES,
     Clock,
@@ -398,6 +399,7 @@ def _lake() -> Iterator[Finding]:
         ("disk", _disk),
         ("access to the lake", _access),
         ("closed days", _closed_days),
+        ("code of derived days", _code_of_derived_days),
     ):
         yield _look(name, "", check if is_ours.outcome == "ok" else _not_of_this_lake)
 
@@ -480,6 +482,14 @@ def _closed_days() -> _Said:
     found = f"{len(missing)} of {len(closed)} are not made: {_ranges(missing)}"
     # Days before the first one made were never asked for; a gap after it is spend that nobody sees.
     return "failed" if missing[-1] > min(made) else "warning", found, todo
+
+
+def _code_of_derived_days() -> _Said:
+    days = days_of_other_code(_open_lake(), day_starts_at_utc_hour())
+    if not days:
+        return "ok", "this version of the code built all of them", ""
+    found = f"another version of the code built {len(days)} of them, and reports wait: {_ranges(days)}"
+    return "failed", found, f"uv run devin-pipeline rebuild --from {days[0]} --to {days[-1]}"
 
 
 def _ranges(days: Sequence[date]) -> str:

@@ -94,16 +94,16 @@ def test_unreadable_notes_cost_no_more_than_making_all_once(make_stage: MakeStag
     assert stage.versions() == versions
 
 
-def test_everything_is_made_again_when_queries_or_settings_change_or_notes_are_forgotten(
+def test_everything_is_made_again_when_queries_or_settings_change_or_days_are_invalidated(
     make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = make_stage("v2", sessions=60, days=3)
     stage.make()
     every = days_with_sessions(stage)
-    stage.lake.forget_made()
+    stage.lake.invalidate(every)
     assert made_again(stage) == (every, every)
     with monkeypatch.context() as changed:
-        changed.setattr(publishing, "recipe", lambda hour: f"other queries, {hour}")
+        changed.setattr(publishing, "fingerprint", lambda table, hour: f"other queries, {hour}")
         assert made_again(stage) == (every, every)
         assert made_again(stage) == ([], [])
     assert made_again(stage) == (every, every)

@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -40,10 +40,11 @@ from devin_pipeline.cli.stage import (
     use_dagster_home,
 )
 from devin_pipeline.lake import Kind, Lake
-from devin_pipeline.tables import ALL_TABLES, TABLES, Table
+from devin_pipeline.tables import ALL_TABLES, DERIVED_TABLES, REPORT_TABLES, TABLES, Table
 
 if TYPE_CHECKING:
     from devin_pipeline import verification
+    from devin_pipeline.cli.job import Outcome as RunOutcome
     from devin_pipeline.doctor import Finding, Outcome
 
 _DAYS_PER_RUN = 366
@@ -158,7 +159,7 @@ def backfill(first: str, last: str, days_per_run: int, only_missing: bool, dry_r
         _salvage(days)
     click.echo(f"{len(days)} days in {len(runs)} runs. The first as Dagster's own command:", err=True)
     click.echo(f"  {dg_command(runs[0][0], runs[0][-1])}", err=True)
-    failed = _run_all(runs)
+    failed, reports_wait = _run_all(runs)
     if failed:
         rest = contiguous(failed)
         commands = [
@@ -171,6 +172,8 @@ def backfill(first: str, last: str, days_per_run: int, only_missing: bool, dry_r
             f"{first_failed}: {failed[first_failed]}",
             "For the rest: " + " && ".join(commands),
         )
+    if reports_wait:
+        raise _reports_waiting(reports_wait)
 
 
 def _salvage(days: Sequence[date]) -> None:
@@ -181,7 +184,7 @@ def _salvage(days: Sequence[date]) -> None:
 
     hour = day_starts_at_utc_hour()
     lake = lake_resource(hour).open()
-    lake.forget_made()
+    lake.invalidate(days)
     salvaged = salvage(lake, days, hour, keeps_text=keeps_text())
     for each in salvaged:
         click.echo(
@@ -196,21 +199,13 @@ def _salvage(days: Sequence[date]) -> None:
 def _days_to_backfill(first: str, last: str, only_missing: bool) -> list[date]:
     """The days of the range, checked against the partitions, the configuration and the lake."""
     from devin_pipeline.asset_facts import days_made
-    from devin_pipeline.partitions import a_date, day_of, day_starts_at_utc_hour, days_between, start_date
+    from devin_pipeline.partitions import a_date, day_starts_at_utc_hour, days_between
     from devin_pipeline.resources import lake_resource, require_configuration
 
+    _range_given(first, last)
     first_day, last_day = a_date(first, "--from"), a_date(last, "--to")
     hour = day_starts_at_utc_hour()
-    earliest, latest = start_date(), day_of(datetime.now(UTC), hour)
-    if first_day > last_day:
-        raise Failed("The range is empty", f"{first_day} comes after {last_day}", "Swap --from and --to", 2)
-    if first_day < earliest or last_day > latest:
-        raise Failed(
-            f"{first_day} … {last_day} lies outside the partitions",
-            f"they go from {earliest} (DEVIN_START_DATE) to {latest}, the day that has begun",
-            "Choose days between these, or set DEVIN_START_DATE",
-            2,
-        )
+    _require_partitions(first_day, last_day)
     require_configuration()
     lake = lake_resource(hour)
     Lake(lake.uri).require_identity(lake.identity)
@@ -221,12 +216,19 @@ def _days_to_backfill(first: str, last: str, only_missing: bool) -> list[date]:
     return days
 
 
-def _run_all(runs: Sequence[Sequence[date]]) -> dict[date, str]:
-    """Run the job over each range; the days that could not be made, and why."""
+def _reports_waiting(why: str) -> Failed:
+    return Failed(
+        "The days were made, but reports were not written", why, "Run the command that is named, then look at them"
+    )
+
+
+def _run_all(runs: Sequence[Sequence[date]]) -> tuple[dict[date, str], str]:
+    """Run the job over each range; the days that could not be made and why, and why reports wait in the end."""
     from devin_pipeline.asset_facts import BACKFILL
     from devin_pipeline.partitions import contiguous
 
     failed: dict[date, str] = {}
+    reports_wait = ""
     waiting = [list(run) for run in runs]
     total = sum(map(len, runs))
     with _progress(total) as told:
@@ -234,8 +236,9 @@ def _run_all(runs: Sequence[Sequence[date]]) -> dict[date, str]:
             days = waiting.pop(0)
             outcome = run_job(days, BACKFILL)
             bad = {date.fromisoformat(day): reason for day, reason in outcome.days_not_read.items()}
-            if outcome.succeeded:
-                told(days, "done", outcome.warnings)
+            if outcome.succeeded or outcome.reports_wait:
+                reports_wait = outcome.reports_wait
+                told(days, "done, but reports wait" if reports_wait else "done", outcome.warnings)
             elif bad:
                 failed |= bad
                 told(sorted(bad), "not read")
@@ -247,7 +250,7 @@ def _run_all(runs: Sequence[Sequence[date]]) -> dict[date, str]:
                 if outcome.is_final:
                     failed |= {day: outcome.reason for run in waiting for day in run}
                     break
-    return failed
+    return failed, reports_wait
 
 
 @contextmanager
@@ -281,6 +284,94 @@ def _progress(total: int) -> Iterator[Any]:
             progress.advance(task, len(days))
 
         yield advance
+
+
+@main.command()
+@click.option("--from", "first", metavar="DAY", help="First billing day, as 2026-01-31; the first that is stored.")
+@click.option("--to", "last", metavar="DAY", help="Last billing day, included; the last that is stored.")
+def rebuild(first: str | None, last: str | None) -> None:
+    """Build derived tables and reports again from the raw tables, without asking the API.
+
+    After an update of the pipeline that builds tables by other rules, it builds all stored days by the new ones. Until
+    then, reports are not written.
+    """
+    from devin_pipeline.asset_facts import REBUILD
+    from devin_pipeline.partitions import day_starts_at_utc_hour
+    from devin_pipeline.resources import lake_resource
+
+    first_day, last_day = _range_given(first, last)
+    live_stage()
+    lake = lake_resource(day_starts_at_utc_hour()).open()
+    tables = [table for table in ALL_TABLES if table.by_day]
+    stored = sorted({day for table in tables for day in lake.snapshot(table).rows_per_day()})
+    days = [day for day in stored if (first_day or day) <= day <= (last_day or day)]
+    if not days:
+        click.echo(f"Nothing is stored of these days in {lake.uri}.", err=True)
+        return
+    _require_partitions(days[0], days[-1])
+    prepare_dagster_home()
+    lake.invalidate(days)
+    with _progress(len(days)) as progress:
+        outcome = _rebuild(days, REBUILD, progress)
+    if outcome.reports_wait:
+        raise _reports_waiting(outcome.reports_wait)
+    if not outcome.succeeded:
+        raise Failed(
+            "Not everything was rebuilt; what was not keeps its last good version",
+            outcome.reason or "a step failed",
+            "Run the same command again when the reason is gone",
+        )
+
+
+def _rebuild(days: Sequence[date], trigger: str, progress: Callable[..., None]) -> "RunOutcome":
+    """Build again what follows from the raw tables on these days; the outcome of the last run, or of one that failed.
+
+    Reports come with the last run: over days of which some are still to be built, they would not be written.
+    """
+    from devin_pipeline.partitions import contiguous
+    from devin_pipeline.reports import DUCKDB_CATALOG
+
+    runs = [
+        group[start : start + _DAYS_PER_RUN]
+        for group in contiguous(days)
+        for start in range(0, len(group), _DAYS_PER_RUN)
+    ]
+    derived = [table.name for table in DERIVED_TABLES]
+    reports = [*(table.name for table in REPORT_TABLES), DUCKDB_CATALOG]
+    for run in runs[:-1]:
+        outcome = run_job(run, trigger, only=derived)
+        progress(run, "done" if outcome.succeeded else "failed", outcome.warnings)
+        if not outcome.succeeded:
+            return outcome
+    outcome = run_job(runs[-1], trigger, only=[*derived, *reports])
+    is_done = outcome.succeeded or outcome.reports_wait
+    progress(runs[-1], "done" if is_done else "failed", outcome.warnings)
+    return outcome
+
+
+def _range_given(first: str | None, last: str | None) -> tuple[date | None, date | None]:
+    """The days of `--from` and `--to`, each None where it is not given."""
+    from devin_pipeline.partitions import a_date
+
+    first_day = a_date(first, "--from") if first else None
+    last_day = a_date(last, "--to") if last else None
+    if first_day and last_day and first_day > last_day:
+        raise Failed("The range is empty", f"{first_day} comes after {last_day}", "Swap --from and --to", 2)
+    return first_day, last_day
+
+
+def _require_partitions(first_day: date, last_day: date) -> None:
+    """Refuse days that Dagster has no partition for."""
+    from devin_pipeline.partitions import day_of, day_starts_at_utc_hour, start_date
+
+    earliest, latest = start_date(), day_of(datetime.now(UTC), day_starts_at_utc_hour())
+    if first_day < earliest or last_day > latest:
+        raise Failed(
+            f"{first_day} … {last_day} lies outside the partitions",
+            f"they go from {earliest} (DEVIN_START_DATE) to {latest}, the day that has begun",
+            "Choose days between these, or set DEVIN_START_DATE",
+            2,
+        )
 
 
 @main.command()
@@ -331,12 +422,9 @@ def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> No
     all is sound, 1 when something is not.
     """
     from devin_pipeline import verification
-    from devin_pipeline.partitions import a_date, day_starts_at_utc_hour
+    from devin_pipeline.partitions import day_starts_at_utc_hour
 
-    first_day = a_date(first, "--from") if first else None
-    last_day = a_date(last, "--to") if last else None
-    if first_day and last_day and first_day > last_day:
-        raise Failed("The range is empty", f"{first_day} comes after {last_day}", "Swap --from and --to", 2)
+    first_day, last_day = _range_given(first, last)
     lake = lake_of(demo)
     say_demo(demo)
     identity = lake.identity
@@ -511,17 +599,13 @@ def forget(user: str | None, session: str | None, text: bool) -> None:
 
 def _make_anew(days: Sequence[date]) -> None:
     """Make derived tables and reports of these days from what raw holds."""
-    from devin_pipeline.partitions import contiguous
-
-    for group in contiguous(days):
-        for start in range(0, len(group), _DAYS_PER_RUN):
-            outcome = run_job(group[start : start + _DAYS_PER_RUN], "forget", without_raw=True)
-            if not outcome.succeeded:
-                raise Failed(
-                    "What follows from the raw tables was not made anew; raw is redacted already",
-                    outcome.reason or "a step failed",
-                    "Run the same command again when the reason is gone",
-                )
+    outcome = _rebuild(days, "forget", lambda *_: None)
+    if not outcome.succeeded:
+        raise Failed(
+            "What follows from the raw tables was not rebuilt; raw is redacted already",
+            outcome.reason or "a step failed",
+            "Run the same command again when the reason is gone",
+        )
 
 
 @main.command()

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import click
 
 from devin_pipeline.cli.endings import stop_now
-from devin_pipeline.tables import ALL_TABLES
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -36,6 +35,7 @@ class Outcome:
         is_final: True when asking for other days would fail alike.
         warnings: Checks that found something without stopping the run.
         checks: Checks that ran.
+        reports_wait: Why nothing but the reports failed; empty when that is not so.
     """
 
     succeeded: bool
@@ -44,19 +44,18 @@ class Outcome:
     is_final: bool
     warnings: list[str]
     checks: int
+    reports_wait: str = ""
 
 
-def run_job(days: Sequence[date], trigger: str, *, without_raw: bool = False) -> Outcome:
-    """Run `refresh`, or what of it follows from raw, over neighbouring days in this process, with DAGSTER_HOME."""
+def run_job(days: Sequence[date], trigger: str, *, only: Sequence[str] | None = None) -> Outcome:
+    """Run `refresh` over neighbouring days in this process, with DAGSTER_HOME; with `only`, these assets of it."""
     import dagster as dg
 
     from devin_pipeline.asset_facts import TRIGGER
     from devin_pipeline.definitions import pipeline
     from devin_pipeline.partitions import range_tags
-    from devin_pipeline.reports import DUCKDB_CATALOG
     from devin_pipeline.schedules import REFRESH
 
-    made_of_raw = [*(table.name for table in ALL_TABLES if table.layer != "raw"), DUCKDB_CATALOG]
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     with dg.DagsterInstance.get() as instance, stoppable():
         result = (
@@ -67,7 +66,7 @@ def run_job(days: Sequence[date], trigger: str, *, without_raw: bool = False) ->
                 instance=instance,
                 tags=range_tags(days[0], days[-1]) | {TRIGGER: trigger},
                 raise_on_error=False,
-                asset_selection=[dg.AssetKey(name) for name in made_of_raw] if without_raw else None,
+                asset_selection=None if only is None else [dg.AssetKey(name) for name in only],
             )
         )
     return _outcome(result)
@@ -115,16 +114,19 @@ def stoppable() -> Iterator[None]:
 def _outcome(result: "dg.ExecuteInProcessResult") -> Outcome:
     import dagster as dg
 
-    from devin_pipeline.asset_facts import ASK_NO_MORE, days_not_read
+    from devin_pipeline.asset_facts import ASK_NO_MORE, REPORTS_WAIT, days_not_read
 
     bad_days: dict[str, str] = {}
     reasons: list[str] = []
+    waits: list[str] = []
     is_final = False
     for event in result.all_events:
         if event.is_step_failure:
             told = event.step_failure_data.user_failure_data
             if told and (days := days_not_read(told.metadata)):
                 bad_days |= days
+            elif told and REPORTS_WAIT in told.metadata:
+                waits.append(told.description or "")
             elif told:
                 reasons.append(told.description or event.step_key or "")
                 is_final = is_final or ASK_NO_MORE in told.metadata
@@ -142,10 +144,11 @@ def _outcome(result: "dg.ExecuteInProcessResult") -> Outcome:
     return Outcome(
         succeeded=result.success,
         days_not_read=bad_days,
-        reason=reasons[0] if reasons else "",
+        reason=next(iter([*reasons, *waits]), ""),
         is_final=is_final,
         warnings=[name for name, how in failed.items() if how == dg.AssetCheckSeverity.WARN],
         checks=len(evaluations),
+        reports_wait=waits[0] if waits and not (bad_days or reasons) else "",
     )
 
 

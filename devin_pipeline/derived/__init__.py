@@ -5,5 +5,6 @@ One SELECT per table in `<table>.sql` beside this file. Answers across days do n
 
 from devin_pipeline.derived.asset_checks import derived_checks
 from devin_pipeline.derived.assets import derived_assets
+from devin_pipeline.derived.publishing import days_of_other_code
 
-__all__ = ["derived_assets", "derived_checks"]
+__all__ = ["days_of_other_code", "derived_assets", "derived_checks"]

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from devin_pipeline.asset_checks import checks_of, sql_check
+from devin_pipeline.asset_checks import Check, Checked, Findings, checks_of, sql_check
+from devin_pipeline.derived.publishing import days_of_other_code
 from devin_pipeline.derived.queries import as_rollup
+from devin_pipeline.partitions import contiguous
 from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES
 
 _QUERIES = Path(__file__).parent / "checks"
@@ -30,6 +32,13 @@ def derived_checks() -> list[dg.AssetChecksDefinition]:
         table.name: [sql_check(_QUERIES / "acus_add_up.sql", blocking=True, views={"rollup": as_rollup(table)})]
         for table in ROLLUP_TABLES
     }
+    of_rollups["acu_daily"].append(
+        Check(
+            "days_are_of_this_code",
+            "No day of a derived table was built by another version of the code; reports wait until it is rebuilt.",
+            _days_of_other_code,
+        )
+    )
     return [
         checks_of(
             "sessions_checks",
@@ -43,4 +52,16 @@ def derived_checks() -> list[dg.AssetChecksDefinition]:
             of_rollups,
             read_once={"sessions": "day, org_id, acus"},
         ),
+    ]
+
+
+def _days_of_other_code(checked: Checked) -> Findings:
+    """Each range of such days, whichever days the run is over, and the command that rebuilds them."""
+    return [
+        {
+            "first_day": days[0],
+            "last_day": days[-1],
+            "rebuild": f"uv run devin-pipeline rebuild --from {days[0]} --to {days[-1]}",
+        }
+        for days in contiguous(days_of_other_code(checked.lake, checked.hour))
     ]

@@ -11,9 +11,17 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from devin_pipeline.derived.queries import INPUTS, keep_inputs, pass_gate, recipe, select, tell_sessions
+from devin_pipeline.derived.queries import INPUTS, fingerprint, keep_inputs, pass_gate, select, tell_sessions
 from devin_pipeline.lake import Lake, Reader, in_portions
-from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES, SESSION_TABLES, SESSIONS, TABLES, Table
+from devin_pipeline.tables import (
+    DERIVED_TABLES,
+    RAW_SESSION_TABLES,
+    ROLLUP_TABLES,
+    SESSION_TABLES,
+    SESSIONS,
+    TABLES,
+    Table,
+)
 
 # What is read at once, in bytes as stored: a range is made in parts of this size, so that memory does not grow with it.
 _BYTES_AT_ONCE = 48 * 2**20
@@ -81,6 +89,20 @@ def publish_rollups(lake: Lake, days: Sequence[date], hour: int, tables: Sequenc
     return _publish(lake, tables, inputs, days, hour, make)
 
 
+def days_of_other_code(lake: Lake, hour: int, tables: Sequence[Table] = DERIVED_TABLES) -> list[date]:
+    """The stored days that other code than this built, in some derived tables or in what they are made of.
+
+    Args:
+        lake: Where.
+        hour: Hour of the UTC day at which a billing day starts.
+        tables: The derived tables.
+    """
+    followed = {table.name for table in tables}
+    followed |= {name for table in tables for name in INPUTS.get(table.name, ())}
+    days = (lake.days_of_other_code(TABLES[name], fingerprint(TABLES[name], hour)) for name in followed)
+    return sorted(set().union(*days))
+
+
 def _publish(
     lake: Lake,
     tables: Sequence[Table],
@@ -90,14 +112,17 @@ def _publish(
     make: Callable[[Reader, Sequence[date]], Iterator[tuple[Table, pa.Table]]],
 ) -> Made:
     def make_all() -> Made:
-        made_of = lake.inputs(recipe(hour), inputs, days)
-        to_make = {day for table in tables for day in lake.not_made(table, made_of) if day is not None}
+        made_of = lake.inputs(inputs, days)
+        code = {table: fingerprint(table, hour) for table in tables}
+        to_make = {day for table in tables for day in lake.not_made(table, made_of, code[table]) if day is not None}
         made = Made(sorted(to_make), {table.name: {} for table in tables})
 
         def write(table: Table, some: Sequence[date], rows: pa.Table) -> None:
             made.acus[table.name].update(_acus_of(table, some, rows))
+            if rows.num_rows:
+                lake.begin_to_build(table, code[table])
             lake.replace_days(table, some, rows)
-            lake.remember_made(table, {day: made_of[day] for day in some})
+            lake.remember_made(table, {day: made_of[day] for day in some}, code[table])
 
         # A table is written while the next is made.
         with ThreadPoolExecutor(_WRITES_AT_ONCE, thread_name_prefix="write") as threads:
@@ -106,6 +131,8 @@ def _publish(
                     writes = [threads.submit(write, table, some, rows) for table, rows in make(reader, some)]
                 for written in writes:
                     written.result()
+        for table in tables:
+            lake.end_of_build(table, code[table])
         return made
 
     return lake.while_inputs_move(inputs, days, make_all)

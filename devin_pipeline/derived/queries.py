@@ -5,14 +5,13 @@ import math
 import re
 from collections.abc import Sequence
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
 
-from devin_pipeline import tables as tables_room
-from devin_pipeline.lake import Reader
-from devin_pipeline.lake import recipe as lake_recipe
-from devin_pipeline.tables import Table
+from devin_pipeline.lake import Reader, code_fingerprint
+from devin_pipeline.tables import SESSION_TABLES, TABLES, Table
 
 INPUTS = {
     "acu_daily": ("sessions", "session_pull_requests", "prompt_feedback"),
@@ -36,10 +35,13 @@ _WITH_MENDED = "from tellings anti join mended_payloads using (feed, session_id)
 _MENDED = pa.schema([("feed", pa.string()), ("session_id", pa.string()), ("payload", pa.string())])
 
 
-def recipe(hour: int) -> str:
-    """A digest of all that the tables of this room follow from but their inputs."""
-    here, tables = Path(__file__).parent, Path(tables_room.__file__).parent
-    return lake_recipe(*here.rglob("*.sql"), Path(__file__), *tables.glob("*.py"), settings=hour)
+@cache
+def fingerprint(table: Table, hour: int) -> str:
+    """The fingerprint of the code that builds a table of this room: all that its rows follow from but its inputs."""
+    here = Path(__file__).parent
+    # The views on the way are those of the session tables.
+    views = [file for file in here.glob("*.sql") if file.stem not in TABLES] if table in SESSION_TABLES else []
+    return code_fingerprint(here / f"{table.name}.sql", *views, Path(__file__), table=table, settings=hour)
 
 
 def select(reader: Reader, table: Table, days: Sequence[date]) -> pa.Table:

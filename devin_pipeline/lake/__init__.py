@@ -18,7 +18,7 @@ from devin_pipeline.lake.forgotten import Forgotten, Kind
 from devin_pipeline.lake.identity import LakeIdentity
 from devin_pipeline.lake.lake import Commit, Lake, Rewrite, Snapshot
 from devin_pipeline.lake.log import emptied_entries, files_ever
-from devin_pipeline.lake.made_of import recipe
+from devin_pipeline.lake.made_of import code_fingerprint
 from devin_pipeline.lake.maintenance import (
     DamagedDays,
     Deleted,
@@ -52,12 +52,12 @@ __all__ = [
     "TooManyConflicts",
     "UnusableLocation",
     "WrongLake",
+    "code_fingerprint",
     "compact",
     "delete_old_files",
     "emptied_entries",
     "files_ever",
     "in_portions",
-    "recipe",
     "rows_by_arrow",
     "rows_by_duckdb",
     "shorten_log",

@@ -50,6 +50,8 @@ _CONFIGURATION: dict[str, str] = {"delta.dataSkippingNumIndexedCols": "0"}
 _CHECKPOINT_INTERVAL = "20"
 # The columns a table was made with, which every file of it has.
 _MADE_WITH = "devin.columns"
+# The fingerprint of the code that built all days of a table; empty while days of several stand next to each other.
+_BUILT_BY = "devin.codeFingerprint"
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,15 @@ class Snapshot:
         return rows_of_files(self.table, self.files(days), some_lack_columns=not self._was_made_with_all_columns())
 
     def _was_made_with_all_columns(self) -> bool:
-        made_with = "" if self.delta is None else self.delta.metadata().configuration.get(_MADE_WITH, "")
-        return set(self.table.column_names) <= set(made_with.split(","))
+        return set(self.table.column_names) <= set(self._property(_MADE_WITH).split(","))
+
+    @property
+    def built_by(self) -> str:
+        """The fingerprint of the code that built all of its days; empty when no such code is known."""
+        return self._property(_BUILT_BY)
+
+    def _property(self, name: str) -> str:
+        return "" if self.delta is None else str(self.delta.metadata().configuration.get(name, ""))
 
     def rows(self, days: Iterable[date] | None = None) -> pa.Table:
         """This version's rows in the table's schema and key order, all of them or those of some days.
@@ -369,31 +378,78 @@ class Lake:
             "Run it again when they are done",
         )
 
-    def inputs(self, recipe: str, tables: Sequence[Table], days: Sequence[date] | None) -> Inputs:
+    def inputs(self, tables: Sequence[Table], days: Sequence[date] | None) -> Inputs:
         """A digest of what each of some days is made of; with None, of what a whole table is made of.
 
         Args:
-            recipe: Whatever else the outcome follows from: queries, settings.
             tables: The tables that are read.
             days: The days.
         """
-        return made_of.digest_of(recipe, [self.newest(table).stored_files() for table in tables], days)
+        return made_of.digest_of([self.newest(table).stored_files() for table in tables], days)
 
-    def not_made(self, table: Table, inputs: Inputs) -> list[date | None]:
-        """The days of `inputs` that do not soundly hold what was made of just these inputs."""
-        return made_of.not_made(self.uri, table.name, self.newest(table).stored_files(), inputs)
+    def not_made(self, table: Table, inputs: Inputs, code: str) -> list[date | None]:
+        """The days of `inputs` that do not soundly hold what this code made of just these inputs."""
+        return made_of.not_made(self.uri, table.name, self.newest(table).stored_files(), inputs, code)
 
-    def remember_made(self, table: Table, inputs: Inputs) -> None:
+    def remember_made(self, table: Table, inputs: Inputs, code: str) -> None:
         """Note, after a commit, what the days of `inputs` were made of, so that they are not made again.
 
         Raises:
             NotWritten: The disk is full, read-only or broken.
         """
-        made_of.remember(self.uri, table.name, self.newest(table).stored_files(), inputs)
+        made_of.remember(self.uri, table.name, self.newest(table).stored_files(), inputs, code)
 
-    def forget_made(self) -> None:
-        """Have everything made anew by the next run over it, and compared with what is stored."""
-        made_of.forget(self.uri)
+    def invalidate(self, days: Sequence[date]) -> None:
+        """Have derived tables of some days, and all reports, built again and compared by the next run over them.
+
+        Raises:
+            NotWritten: The disk is full, read-only or broken.
+        """
+        for table in ALL_TABLES:
+            made_of.invalidate(self.uri, table.name, days if table.by_day else None)
+
+    def days_of_other_code(self, table: Table, code: str) -> list[date]:
+        """The stored days of a table that are not known to be built by this code, oldest first."""
+        snapshot = self.newest(table)
+        if snapshot.built_by == code:
+            return []
+        return made_of.of_other_code(self.uri, table.name, snapshot.stored_files(), code)
+
+    def begin_to_build(self, table: Table, code: str) -> None:
+        """Before days of a table are written: make a new table one that this code builds, and any other one of several.
+
+        Raises:
+            NotWritten: The disk is full, read-only or broken.
+        """
+        built_by = self.newest(table).built_by
+        if self.newest(table).version is None:
+            with written(table.name):
+                _keep_open(Snapshot(table, self.location(table), self._create(table, {_BUILT_BY: code})))
+        elif built_by not in ("", code):
+            self._set_built_by(table, "")
+
+    def end_of_build(self, table: Table, code: str) -> None:
+        """After days of a table were written: note it when this code has built all of them by now.
+
+        Raises:
+            NotWritten: The disk is full, read-only or broken.
+        """
+        snapshot = self.newest(table)
+        if snapshot.version is not None and snapshot.built_by != code and not self.days_of_other_code(table, code):
+            self._set_built_by(table, code)
+
+    def _set_built_by(self, table: Table, code: str) -> None:
+        for _ in range(_TRIES):
+            snapshot = self.snapshot(table)
+            if snapshot.delta is None or snapshot.built_by == code:
+                return
+            with written(table.name), suppress(CommitFailedError):
+                snapshot.delta.alter.set_table_properties({_BUILT_BY: code}, raise_if_not_exists=False)
+        raise TooManyConflicts(
+            f"{table.name} was not written",
+            f"other runs wrote it {_TRIES} times in a row",
+            "Run it again when they are done",
+        )
 
     def rewrite(self, table: Table, plan: Callable[[Snapshot], Rewrite | None]) -> Commit:
         """Commit what `plan` makes of the newest snapshot, planning again when another writer was faster.
@@ -522,7 +578,7 @@ class Lake:
             # Writing to the DeltaTable that was read, not to its path, is what lets Delta notice another writer.
             write_deltalake(
                 delta,
-                rows,
+                _without_descriptions(rows),
                 mode="overwrite",
                 predicate=predicate,
                 schema_mode="merge",
@@ -532,7 +588,7 @@ class Lake:
             _keep_open(Snapshot(snapshot.table, snapshot.location, delta))
             return delta.version()
 
-    def _create(self, table: Table) -> DeltaTable:
+    def _create(self, table: Table, properties: dict[str, str] | None = None) -> DeltaTable:
         location = self.location(table)
         if not _has_scheme(location):
             # Prompts lie here: for the owner only, until the owner says otherwise.
@@ -547,11 +603,18 @@ class Lake:
                 description=table.grain,
                 mode="ignore",
                 configuration=_CONFIGURATION
-                | {_MADE_WITH: ",".join(table.column_names), "delta.checkpointInterval": _CHECKPOINT_INTERVAL},
+                | {_MADE_WITH: ",".join(table.column_names), "delta.checkpointInterval": _CHECKPOINT_INTERVAL}
+                | (properties or {}),
                 # Or Delta takes no property but its own.
                 raise_if_key_not_exists=False,
             )
         return DeltaTable(location)
+
+
+def _without_descriptions(rows: pa.Table) -> pa.Table:
+    """Rows as Delta merges them into a table whose columns an older version of the code described otherwise."""
+    schema = pa.schema([field.remove_metadata() for field in rows.schema])
+    return pa.Table.from_arrays(rows.columns, schema=schema)
 
 
 def _written_as(table: Table, rows: pa.Table) -> WriterProperties:

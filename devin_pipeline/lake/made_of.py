@@ -17,6 +17,7 @@ from pyarrow import fs
 
 from devin_pipeline.lake.errors import written
 from devin_pipeline.lake.soundness import StoredFile
+from devin_pipeline.tables import Table
 
 FOLDER = "made_of"
 
@@ -27,28 +28,38 @@ _AT_ONCE = 1 << 20
 
 
 class _Made(msgspec.Struct, frozen=True):
-    """What a day was made of, and a digest of each file that came out, by its name."""
+    """What a day was made of, a digest of each file that came out, by its name, and the code that built it.
+
+    Entries of before code fingerprints were kept have none.
+    """
 
     inputs: str
     files: dict[str, str]
+    code: str = ""
 
 
 _Entries = dict[str, _Made]
 
 
-def recipe(*sources: Path, settings: object = None) -> str:
-    """A digest of the files that say how something is made, and of the settings it follows from."""
-    digest = hashlib.sha256(repr(settings).encode())
+def code_fingerprint(*sources: Path, table: Table, settings: object = None) -> str:
+    """A digest of all that a table's rows follow from other than its inputs.
+
+    Args:
+        sources: The files that say how it is built.
+        table: The table; its columns and key count, what is said of them does not.
+        settings: The settings it follows from.
+    """
+    columns = [(column.name, column.sql_type) for column in table.columns]
+    digest = hashlib.sha256(repr((columns, table.key, settings)).encode())
     for source in sorted(sources):
         digest.update(b"%s %d\n%s" % (source.name.encode(), source.stat().st_size, source.read_bytes()))
     return digest.hexdigest()
 
 
-def digest_of(recipe: str, inputs: Sequence[Sequence[StoredFile]], days: Sequence[date] | None) -> Inputs:
+def digest_of(inputs: Sequence[Sequence[StoredFile]], days: Sequence[date] | None) -> Inputs:
     """What each of some days is made of; with None, what the whole is made of.
 
     Args:
-        recipe: Whatever else the outcome follows from: queries, settings.
         inputs: The files of each table that is read.
         days: The days to tell of.
     """
@@ -59,28 +70,46 @@ def digest_of(recipe: str, inputs: Sequence[Sequence[StoredFile]], days: Sequenc
             if day in names:
                 # A file's name holds a UUID, and its content never changes.
                 names[day].append(f"{place}:{_name(file)}")
-    return {day: _sha256("\n".join([recipe, *sorted(found)])) if found else "" for day, found in names.items()}
+    return {day: _sha256("\n".join(sorted(found))) if found else "" for day, found in names.items()}
 
 
-def not_made(uri: str, table: str, files: Sequence[StoredFile], inputs: Inputs) -> list[date | None]:
-    """Of the days in `inputs` those whose stored files are not what was made of just these inputs."""
+def not_made(uri: str, table: str, files: Sequence[StoredFile], inputs: Inputs, code: str) -> list[date | None]:
+    """Of the days in `inputs` those whose stored files are not what this code made of just these inputs."""
     entries = _read(uri, table)
     stored = _by_day(files)
     return [
         day
         for day, digest in inputs.items()
-        if (digest or stored[day]) and not _is_made(entries.get(str(day)), digest, stored[day])
+        if (digest or stored[day]) and not _is_made(entries.get(str(day)), digest, code, stored[day])
     ]
 
 
-def remember(uri: str, table: str, files: Sequence[StoredFile], inputs: Inputs) -> None:
-    """Note what the days in `inputs` were made of, just after `files` were made of them.
+def of_other_code(uri: str, table: str, files: Sequence[StoredFile], code: str) -> list[date]:
+    """The stored days that other code built, or of which no entry says what built them; oldest first."""
+    entries = _read(uri, table)
+    days = []
+    for day, stored in _by_day(files).items():
+        entry = entries.get(str(day))
+        is_of_code = entry is not None and entry.code == code and entry.files.keys() == set(map(_name, stored))
+        if day is not None and not is_of_code:
+            days.append(day)
+    return sorted(days)
+
+
+def remember(uri: str, table: str, files: Sequence[StoredFile], inputs: Inputs, code: str) -> None:
+    """Note what the days in `inputs` were made of and by which code, just after `files` were made of them.
 
     Another run may note other days in the same moment and one of the two be lost: those days are made once more.
     """
     stored = _by_day(files)
-    told = {str(day): _Made(digest, {_name(f): _digest(f) for f in stored[day]}) for day, digest in inputs.items()}
+    told = {
+        str(day): _Made(digest, {_name(f): _digest(f) for f in stored[day]}, code) for day, digest in inputs.items()
+    }
     entries = _read(uri, table) | {day: made for day, made in told.items() if all(made.files.values())}
+    _write(uri, table, entries)
+
+
+def _write(uri: str, table: str, entries: _Entries) -> None:
     filesystem, folder = fs.FileSystem.from_uri(uri)
     path = f"{folder}/{FOLDER}/{table}.json"
     # Written aside and moved, so that a reader never sees half a file.
@@ -97,16 +126,16 @@ def remember(uri: str, table: str, files: Sequence[StoredFile], inputs: Inputs) 
             raise
 
 
-def forget(uri: str) -> None:
-    """Have everything made anew by the next run over it."""
-    filesystem, folder = fs.FileSystem.from_uri(uri)
-    if filesystem.get_file_info(f"{folder}/{FOLDER}").type != fs.FileType.NotFound:
-        with written(FOLDER):
-            filesystem.delete_dir(f"{folder}/{FOLDER}")
+def invalidate(uri: str, table: str, days: Sequence[date] | None) -> None:
+    """Drop the entries of some days, or with None that of a table without days: the next run builds them again."""
+    entries = _read(uri, table)
+    dropped = entries.keys() & {str(day) for day in (days if days is not None else [None])}
+    if dropped:
+        _write(uri, table, {day: made for day, made in entries.items() if day not in dropped})
 
 
-def _is_made(entry: _Made | None, digest: str, files: Iterable[StoredFile]) -> bool:
-    if entry is None or entry.inputs != digest:
+def _is_made(entry: _Made | None, digest: str, code: str, files: Iterable[StoredFile]) -> bool:
+    if entry is None or entry.inputs != digest or entry.code != code:
         return False
     by_name = {_name(file): file for file in files}
     # Contents last: they are read whole, since a flipped bit shows in nothing less.

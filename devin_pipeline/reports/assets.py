@@ -1,11 +1,14 @@
 """The report assets, and `devin.duckdb` as the last of them."""
 
+from collections.abc import Callable, Sequence
+from datetime import date
+
 import dagster as dg
 
-from devin_pipeline.asset_facts import CODE_VERSION, MAKES_REPORTS, OWNERS, report_table, table_asset
-from devin_pipeline.lake import write_catalog
+from devin_pipeline.asset_facts import CODE_VERSION, MAKES_REPORTS, OWNERS, REPORTS_WAIT, report_table, table_asset
+from devin_pipeline.lake import Lake, write_catalog
 from devin_pipeline.partitions import RANGES
-from devin_pipeline.reports.publishing import publish_report
+from devin_pipeline.reports.publishing import BuiltByOtherCode, publish_report
 from devin_pipeline.reports.queries import INPUTS
 from devin_pipeline.resources import LakeResource
 from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, REPORT_TABLES, Table
@@ -32,18 +35,29 @@ WHEN_LEFT_BEHIND = (
 )
 
 
-def report_assets() -> list[dg.AssetsDefinition]:
-    """Every report asset, and the catalogue of all tables."""
-    return [*(_report(table) for table in REPORT_TABLES), _duckdb_catalog()]
+def report_assets(days_of_other_code: Callable[[Lake, int, Sequence[Table]], list[date]]) -> list[dg.AssetsDefinition]:
+    """Every report asset, and the catalogue of all tables.
+
+    Args:
+        days_of_other_code: Finds the stored days that other code built, given the hour at which a billing day starts.
+    """
+    return [*(_report(table, days_of_other_code) for table in REPORT_TABLES), _duckdb_catalog()]
 
 
-def _report(table: Table) -> dg.AssetsDefinition:
+def _report(
+    table: Table, days_of_other_code: Callable[[Lake, int, Sequence[Table]], list[date]]
+) -> dg.AssetsDefinition:
     @table_asset(table, deps=INPUTS[table.name], automation_condition=WHEN_LEFT_BEHIND, backfill_policy=RANGES)
     def report(context: dg.AssetExecutionContext, lake: LakeResource) -> None:
         opened = lake.open()
         opened.claim(lake.identity)
-
-        report_table(context, opened, table, publish_report(opened, table))
+        hour = lake.day_starts_at_utc_hour
+        try:
+            commit = publish_report(opened, table, lambda lake, tables: days_of_other_code(lake, hour, tables))
+        except BuiltByOtherCode as error:
+            # Another try would find the same days.
+            raise dg.Failure(str(error), metadata={REPORTS_WAIT: True}, allow_retries=False) from None
+        report_table(context, opened, table, commit)
 
     return report
 

@@ -1,25 +1,58 @@
 """Makes a report anew and commits it, again if its inputs move meanwhile. No Dagster.
 
-A report whose inputs are as they were when it was made is left alone.
+A report whose inputs are as they were when it was made is left alone, and so is one whose inputs several versions of
+the code built.
 """
 
+from collections.abc import Callable, Sequence
+from datetime import date
+
 from devin_pipeline.lake import Commit, Lake
-from devin_pipeline.reports.queries import INPUTS, recipe, select
+from devin_pipeline.reports.queries import INPUTS, fingerprint, select
 from devin_pipeline.tables import TABLES, Table
 
+DaysOfOtherCode = Callable[[Lake, Sequence[Table]], list[date]]
+"""The stored days that other code than this built, in some derived tables or in what they are made of."""
 
-def publish_report(lake: Lake, table: Table) -> Commit:
-    """Make a report from what the derived tables hold; nothing is written when it is as before."""
+
+class BuiltByOtherCode(Exception):
+    """Days that other code built stand among the inputs of a report.
+
+    Attributes:
+        days: Those days, oldest first.
+    """
+
+    def __init__(self, table: Table, days: Sequence[date]) -> None:
+        super().__init__(
+            f"{table.name} was not written: another version of the code built {len(days)} of the days it is made of, "
+            f"from {days[0]} to {days[-1]}. Run `uv run devin-pipeline rebuild`; it asks nothing of the API."
+        )
+        self.days = days
+
+
+def publish_report(lake: Lake, table: Table, days_of_other_code: DaysOfOtherCode = lambda *_: []) -> Commit:
+    """Make a report from what the derived tables hold; nothing is written when it is as before.
+
+    Args:
+        lake: Where.
+        table: The report.
+        days_of_other_code: Finds the days of its inputs that other code built.
+
+    Raises:
+        BuiltByOtherCode: There are such days. Its rows would follow two rules at once.
+    """
     inputs = [TABLES[name] for name in INPUTS[table.name]]
 
     def make() -> Commit:
-        made_of = lake.inputs(recipe(table), inputs, None)
-        if not lake.not_made(table, made_of):
+        if days := days_of_other_code(lake, [each for each in inputs if each.layer == "derived"]):
+            raise BuiltByOtherCode(table, days)
+        made_of, code = lake.inputs(inputs, None), fingerprint(table)
+        if not lake.not_made(table, made_of, code):
             return Commit(table, None, [])
         with lake.connect(inputs) as reader:
             rows = select(reader, table)
         commit = lake.replace_all(table, rows)
-        lake.remember_made(table, made_of)
+        lake.remember_made(table, made_of, code)
         return commit
 
     return lake.while_inputs_move(inputs, None, make)

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from devin_pipeline import tables as tables_room
-from devin_pipeline.lake import Reader
-from devin_pipeline.lake import recipe as lake_recipe
+from devin_pipeline.lake import Reader, code_fingerprint
 from devin_pipeline.tables import Table
 
 INPUTS = {
@@ -17,10 +15,9 @@ INPUTS = {
 }
 
 
-def recipe(table: Table) -> str:
-    """A digest of all that a report follows from but its inputs."""
-    tables = Path(tables_room.__file__).parent
-    return lake_recipe(_query_file(table), Path(__file__), *tables.glob("*.py"))
+def fingerprint(table: Table) -> str:
+    """The fingerprint of the code that builds a report: all that its rows follow from but its inputs."""
+    return code_fingerprint(_query_file(table), Path(__file__), table=table)
 
 
 def select(reader: Reader, table: Table) -> pa.Table:

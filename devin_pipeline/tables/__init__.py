@@ -12,12 +12,14 @@ from devin_pipeline.tables.raw import RAW_QUARANTINE, RAW_SESSION_TABLES
 from devin_pipeline.tables.reports import REPORT_TABLES
 from devin_pipeline.tables.table import ACUS, INSTANT, Column, Table, by_name
 
-ALL_TABLES: tuple[Table, ...] = (*RAW_SESSION_TABLES, RAW_QUARANTINE, *SESSION_TABLES, *ROLLUP_TABLES, *REPORT_TABLES)
+DERIVED_TABLES: tuple[Table, ...] = (*SESSION_TABLES, *ROLLUP_TABLES)
+ALL_TABLES: tuple[Table, ...] = (*RAW_SESSION_TABLES, RAW_QUARANTINE, *DERIVED_TABLES, *REPORT_TABLES)
 TABLES: dict[str, Table] = by_name(ALL_TABLES)
 
 __all__ = [
     "ACUS",
     "ALL_TABLES",
+    "DERIVED_TABLES",
     "INSTANT",
     "RAW_QUARANTINE",
     "RAW_SESSION_TABLES",
