@@ -69,12 +69,12 @@ class Snapshot:
 
     def files(self, days: Iterable[date] | None = None) -> list[str]:
         """The Parquet files of this version, all of them or those of some days."""
-        wanted = None if days is None or not self.table.by_day else set(days)
-        return [file.path for file in self.stored_files() if wanted is None or file.day in wanted]
+        return [file.path for file in self.stored_files(days)]
 
-    def stored_files(self) -> list[StoredFile]:
-        """What the log says of each file of this version, oldest day first."""
-        return list(self._stored_files)
+    def stored_files(self, days: Iterable[date] | None = None) -> list[StoredFile]:
+        """What the log says of each file of this version, or of those of some days, oldest day first."""
+        wanted = None if days is None or not self.table.by_day else set(days)
+        return [file for file in self._stored_files if wanted is None or file.day in wanted]
 
     def rows_per_day(self) -> Counter[date]:
         """How many rows each day has, oldest first, as the log says; nothing of a table without days."""
@@ -102,7 +102,9 @@ class Snapshot:
 
     def query(self, days: Iterable[date] | None = None) -> str:
         """A SELECT of this version's rows, all of them or those of some days."""
-        return rows_of_files(self.table, self.files(days), some_lack_columns=not self._was_made_with_all_columns())
+        return rows_of_files(
+            self.table, self.stored_files(days), some_lack_columns=not self._was_made_with_all_columns()
+        )
 
     def _was_made_with_all_columns(self) -> bool:
         return set(self.table.column_names) <= set(self._property(_MADE_WITH).split(","))

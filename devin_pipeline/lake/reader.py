@@ -5,13 +5,16 @@ from contextlib import contextmanager
 from functools import cache
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import duckdb
 import pyarrow as pa
 
 from devin_pipeline.lake.errors import Damaged, NotReadOnly, QueryFailed
 from devin_pipeline.tables import TABLES, Table
+
+if TYPE_CHECKING:
+    from devin_pipeline.lake.soundness import StoredFile
 
 Params = Mapping[str, object]
 
@@ -21,11 +24,11 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def rows_of_files(table: Table, files: Iterable[str], *, some_lack_columns: bool = True) -> str:
+def rows_of_files(table: Table, files: Iterable["StoredFile"], *, some_lack_columns: bool = True) -> str:
     """A SELECT of the table's columns over Parquet files, or of no rows when there are none.
 
     The typed SELECT of no rows comes first: it gives older files the columns they lack, as nulls, and an
-    empty table its columns. The day is read from the folder, where Delta keeps partition values.
+    empty table its columns. The day of a file is that of the log.
 
     Args:
         table: The table.
@@ -34,14 +37,25 @@ def rows_of_files(table: Table, files: Iterable[str], *, some_lack_columns: bool
     """
     columns = ", ".join(f'"{c.name}"' for c in table.columns)
     typed = ", ".join(f'null::{c.sql_type} as "{c.name}"' for c in table.columns)
-    paths = ", ".join(quoted(file) for file in files)
-    if not paths:
+    stored = list(files)
+    if not stored:
         return f"select {typed} where false"
-    by_day = ", hive_partitioning = true, hive_types = {'day': DATE}" if table.by_day else ", hive_partitioning = false"
-    return (
-        f"select {columns} from (select {typed} where false "  # noqa: S608 - as above; paths are quoted
-        f"union all by name select * from read_parquet([{paths}], union_by_name = {some_lack_columns}{by_day}))"
-    )
+    paths = ", ".join(quoted(file.path) for file in stored)
+    read = f"read_parquet([{paths}], union_by_name = {some_lack_columns}"
+    if not table.by_day:
+        rows = f"from {read}, hive_partitioning = false)"
+    elif all(
+        file.path.count("=") == 1 and file.path.rpartition("/")[0].endswith(f"/day={file.day}") for file in stored
+    ):
+        # DuckDB takes each `name=value` of a path for a column. Here there is but this one, and the log says the same.
+        rows = f"from {read}, hive_partitioning = true, hive_types = {{'day': DATE}})"
+    else:
+        days = ", ".join(f"{quoted(file.path)}: date '{file.day}'" for file in stored)
+        rows = (
+            f"select * exclude (stored_in), map {{{days}}}[stored_in] as day "  # noqa: S608 - paths are quoted
+            f"from {read}, hive_partitioning = false, filename = 'stored_in')"
+        )
+    return f"select {columns} from (select {typed} where false union all by name {rows})"  # noqa: S608 - as above
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def rows_by_duckdb(table: Table, file: StoredFile) -> pa.Table:
         Damaged: DuckDB cannot read it, or reads a null where none may be.
     """
     with Reader() as reader, _explained(file, "DuckDB"):
-        return reader.rows(rows_of_files(table, [file.path])).cast(table.schema)
+        return reader.rows(rows_of_files(table, [file])).cast(table.schema)
 
 
 def rows_by_arrow(table: Table, file: StoredFile) -> pa.Table:
@@ -73,7 +73,7 @@ def rows_by_arrow(table: Table, file: StoredFile) -> pa.Table:
         raise _damaged(file, "it is missing")
     if found.size != file.size:
         raise _damaged(file, f"it has {found.size} bytes, where the log says {file.size}")
-    if table.by_day and f"/day={file.day}/" not in path:
+    if table.by_day and not path.rpartition("/")[0].endswith(f"/day={file.day}"):
         raise _damaged(file, f"it lies in another day's folder than the log says ({file.day})")
     with _explained(file, "Arrow"), filesystem.open_input_file(path) as opened:
         parquet = pq.ParquetFile(opened)

@@ -1,0 +1,66 @@
+"""Where the lake lies says nothing about what it holds."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+from deltalake import DeltaTable
+
+from devin_pipeline.cli import main
+from devin_pipeline.lake import Lake
+from devin_pipeline.partitions import starts_at
+from devin_pipeline.tables import TABLES
+from devin_pipeline.verification import verify
+from devin_pipeline_tests.stage import Stage, differences
+
+MakeStage = Callable[..., Stage]
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "org_id=finance/lake",
+        "acus=1",
+        "day=2020-01-01",
+        "a/day=2020-01-01/b=c/lake",
+        "DAY=x/session_id=y",
+        "filename=z",
+    ],
+)
+def test_no_column_takes_its_value_from_the_path_of_the_lake(
+    make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str
+) -> None:
+    stage = make_stage("both", sessions=0, days=2)
+    monkeypatch.setenv("DEVIN_LAKE", str(tmp_path / folder))
+    stage.lake = Lake(str(tmp_path / folder))
+    for organization, acus in (("org-a", "3"), ("org-b", "5")):
+        at = starts_at(stage.days[0], 8)
+        stage.enterprise.add_session(created_at=at, org_id=organization, acus=Decimal(acus), updated_at=at)
+    stage.refresh()
+    assert differences(stage) == {}
+    expected = [("org-a", Decimal(3)), ("org-b", Decimal(5))]
+    assert sorted((row["org_id"], row["acus"]) for row in stage.rows("sessions")) == expected
+    assert sorted((row["org_id"], row["acus"]) for row in stage.rows("acu_daily")) == expected
+    assert {row["day"] for name in ("sessions", "acu_daily", "raw_sessions_v3") for row in stage.rows(name)} == {
+        stage.days[0]
+    }
+    # Every door for readers, and every command that reads.
+    assert verify(stage.lake, 8).findings == []
+    question = "select day, org_id, acus from acu_daily order by org_id"
+    answer = [(stage.days[0], *row) for row in expected]
+    assert [tuple(row.values()) for row in stage.lake.answer(question).to_pylist()] == answer
+    with duckdb.connect() as bi:
+        bi.execute(f"attach '{stage.lake.uri}/devin.duckdb' as devin (read_only)")
+        assert bi.sql(question.replace("from ", "from devin.")).fetchall() == answer
+    asked = CliRunner().invoke(main, ["query", "--format", "csv", question])
+    assert asked.stdout.splitlines()[1:] == [f"{stage.days[0]},org-a,3.000000", f"{stage.days[0]},org-b,5.000000"]
+    delta = DeltaTable(stage.lake.location(TABLES["acu_daily"])).to_pyarrow_table().to_pylist()
+    assert sorted((row["day"], row["org_id"], row["acus"]) for row in delta) == answer
+    before = stage.everything()
+    maintained = CliRunner().invoke(main, ["maintain"])
+    assert maintained.exit_code == 0, maintained.output
+    assert CliRunner().invoke(main, ["rebuild"]).exit_code == 0
+    assert stage.everything() == before
