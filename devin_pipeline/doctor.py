@@ -33,6 +33,7 @@ from devin_pipeline.devin_api import (
     check_organization,
     masked,
 )
+from devin_pipeline.freshness import older_days
 from devin_pipeline.lake import Lake, LakeError
 from devin_pipeline.partitions import (
     FIRST_TAG,
@@ -399,6 +400,7 @@ def _lake() -> Iterator[Finding]:
         ("disk", _disk),
         ("access to the lake", _access),
         ("closed days", _closed_days),
+        ("late updates", _late_updates),
         ("code of derived days", _code_of_derived_days),
     ):
         yield _look(name, "", check if is_ours.outcome == "ok" else _not_of_this_lake)
@@ -482,6 +484,22 @@ def _closed_days() -> _Said:
     found = f"{len(missing)} of {len(closed)} are not made: {_ranges(missing)}"
     # Days before the first one made were never asked for; a gap after it is spend that nobody sees.
     return "failed" if missing[-1] > min(made) else "warning", found, todo
+
+
+def _late_updates() -> _Said:
+    older = older_days(_open_lake(), feeds_turned_on(), day_starts_at_utc_hour(), datetime.now(UTC))
+    days = older.to_read_again
+    if not days:
+        return "ok", "the sensor late_updates reads those of every stored day that daily_refresh leaves out", ""
+    todo = f"uv run devin-pipeline backfill --from {days[0]} --to {days[-1]}"
+    reasons = []
+    if older.of_unknown_age:
+        found = _ranges(sorted(older.of_unknown_age))
+        reasons.append(f"nothing says when {len(older.of_unknown_age)} of the older days were last read: {found}")
+    if older.with_missed_updates:
+        found = _ranges(sorted(older.with_missed_updates))
+        reasons.append(f"updates of {len(older.with_missed_updates)} days were too many for the sensor: {found}")
+    return "warning", "; ".join(reasons), todo
 
 
 def _code_of_derived_days() -> _Said:

@@ -6,7 +6,7 @@ default for a live lake and off for the demo's.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
@@ -14,6 +14,7 @@ import msgspec
 
 from devin_pipeline.asset_facts import BACKFILL, DEMO, MAKES_REPORTS, TRIGGER, days_not_read
 from devin_pipeline.devin_api import DevinClient, Item, Window
+from devin_pipeline.freshness import CLOSED_DAYS_READ_AGAIN, first_day_read_daily, older_days
 from devin_pipeline.maintaining import maintain
 from devin_pipeline.partitions import (
     FIRST_TAG,
@@ -26,16 +27,20 @@ from devin_pipeline.partitions import (
     range_tags,
     start_date,
 )
-from devin_pipeline.resources import ASKED_OF, DevinApiResource, LakeResource, feeds_turned_on, is_demo
+from devin_pipeline.resources import (
+    ASKED_OF,
+    DevinApiResource,
+    LakeResource,
+    feeds_turned_on,
+    is_demo,
+    lake_resource,
+)
 
 REFRESH = "refresh"
 DAILY_REFRESH = "daily_refresh"
 LATE_UPDATES = "late_updates"
 MAINTAIN = "maintain"
 WEEKLY_MAINTENANCE = "weekly_maintenance"
-
-# Long enough for late analyses, and for the month that finance is closing.
-CLOSED_DAYS_READ_AGAIN = 35
 
 _OVERLAP = timedelta(hours=1)
 _MOST_PAGES = 20
@@ -83,12 +88,8 @@ def daily_refresh() -> dg.ScheduleDefinition:
 
 
 def _first_day_to_read(last: date, last_read: date | None) -> date:
-    usual = _first_of_usual_range(last)
+    usual = first_day_read_daily(last)
     return usual if last_read is None else min(usual, last_read + timedelta(days=1))
-
-
-def _first_of_usual_range(last: date) -> date:
-    return last - timedelta(days=CLOSED_DAYS_READ_AGAIN - 1)
 
 
 def _last_day_read(instance: dg.DagsterInstance) -> date | None:
@@ -100,10 +101,6 @@ def _last_day_read(instance: dg.DagsterInstance) -> date | None:
         limit=1,
     )
     return date.fromisoformat(runs[0].tags[LAST_TAG]) if runs else None
-
-
-class TooManyUpdates(Exception):
-    """More sessions changed in the shortest span than a tick may read."""
 
 
 class Cursor(msgspec.Struct, frozen=True):
@@ -119,7 +116,10 @@ class Cursor(msgspec.Struct, frozen=True):
 
 
 def late_updates() -> dg.SensorDefinition:
-    """Asks which sessions changed since its cursor and requests runs for the older days they were created in."""
+    """Asks which sessions changed since its cursor and requests runs for the older days they were created in.
+
+    Without a cursor it begins at the earliest last read of those days, and works off the time since then.
+    """
     hour = day_starts_at_utc_hour()
 
     @dg.sensor(
@@ -137,15 +137,19 @@ def late_updates() -> dg.SensorDefinition:
         if not feeds:
             return dg.SkipReason(_NO_KEY)
         now = datetime.now(UTC)
-        if not context.cursor:
-            return dg.SensorResult(
-                skip_reason="First look: updates count from now on.", cursor=_written(Cursor(until=now))
-            )
-        cursor = msgspec.json.decode(context.cursor, type=Cursor)
+        lake = lake_resource(hour).open()
+        older = older_days(lake, feeds, hour, now)
+        if context.cursor:
+            cursor = msgspec.json.decode(context.cursor, type=Cursor)
+        elif older.last_read:
+            cursor = Cursor(until=min(older.last_read.values()))
+        else:
+            reason = f"First look, at a lake without days that {DAILY_REFRESH} leaves out: updates count from now on."
+            return dg.SensorResult(skip_reason=reason, cursor=_written(Cursor(until=now)))
         if cursor.until > now:
             # Our clock was set back: updates of the time it lives through again would be passed over.
             cursor = Cursor(now - _OVERLAP)
-        window = _window(cursor, now)
+        window = _window(cursor, now, lake.updates_missed_until())
         with devin_api.client() as client:
             items = _updated(client, feeds, window)
             # What the API's clock has not reached yet is still to be updated.
@@ -153,31 +157,41 @@ def late_updates() -> dg.SensorDefinition:
         if items is None:
             span = (window.end - cursor.until).total_seconds()
             if cursor.span_seconds is not None and span <= _LEAST_SPAN_SECONDS:
-                raise TooManyUpdates(
-                    f"More than {_MOST_PAGES} pages of sessions were updated around {cursor.until.isoformat()}. "
-                    "Backfill the days they may be of, then set this sensor's cursor to a later instant."
+                lake.note_updates_missed(window.end)
+                return dg.SensorResult(
+                    skip_reason=(
+                        f"More sessions were updated around {cursor.until.isoformat()} than a tick can read. "
+                        "`devin-pipeline doctor` names the days to backfill."
+                    ),
+                    cursor=_written(Cursor(min(window.end, now_there), cursor.span_seconds)),
                 )
             narrower = max(span / 4, _LEAST_SPAN_SECONDS)
             return dg.SensorResult(
                 skip_reason=f"Not all updates could be read in one tick; the next asks for {narrower:.0f} s of them.",
                 cursor=_written(Cursor(cursor.until, narrower)),
             )
-        requests = _requests(items, hour, now)
+        requests = _requests(items, hour, now, older.last_read)
+        # After a span that could be read, a longer one: what is left of the time since is worked off the sooner.
+        longer = None if window.end == now or cursor.span_seconds is None else cursor.span_seconds * 4
         nothing = None if requests else f"{len(items)} updated sessions, none in days that {DAILY_REFRESH} leaves out."
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=nothing,
-            cursor=_written(Cursor(min(window.end, now_there), None if window.end == now else cursor.span_seconds)),
+            cursor=_written(Cursor(min(window.end, now_there), longer)),
         )
 
     return sensor
 
 
-def _window(cursor: Cursor, now: datetime) -> Window:
-    if cursor.span_seconds is None:
-        return Window(cursor.until - _OVERLAP, now)
-    span = min(now - cursor.until, timedelta(seconds=cursor.span_seconds))
-    return Window(cursor.until - min(_OVERLAP, span), cursor.until + max(span, timedelta(seconds=1)))
+def _window(cursor: Cursor, now: datetime, missed_until: datetime | None) -> Window:
+    span = now - cursor.until
+    if cursor.span_seconds is not None:
+        span = min(span, timedelta(seconds=cursor.span_seconds))
+    start = cursor.until - (_OVERLAP if cursor.span_seconds is None else min(_OVERLAP, span))
+    if missed_until is not None and missed_until <= cursor.until:
+        # Updates that were too many once are too many again.
+        start = max(start, missed_until)
+    return Window(start, cursor.until + max(span, timedelta(seconds=1)) if cursor.span_seconds is not None else now)
 
 
 def _updated(client: DevinClient, feeds: Sequence[str], window: Window) -> list[Item] | None:
@@ -199,13 +213,18 @@ def _updated(client: DevinClient, feeds: Sequence[str], window: Window) -> list[
     return items
 
 
-def _requests(items: Sequence[Item], hour: int, now: datetime) -> list[dg.RunRequest]:
-    """A run per range of days that have an updated session and that the schedule leaves out."""
+def _requests(
+    items: Sequence[Item], hour: int, now: datetime, last_read: Mapping[date, datetime]
+) -> list[dg.RunRequest]:
+    """A run per range of days that have a session updated since they were read, and that the schedule leaves out."""
     # The range of the schedule's next tick: the day that today's tick read last will not be in it.
-    read_daily_from = _first_of_usual_range(day_of(now, hour))
+    read_daily_from = first_day_read_daily(day_of(now, hour))
     changed: dict[date, set[tuple[str, str]]] = {}
     for item in items:
-        if item.created_at is not None and start_date() <= (day := day_of(item.created_at, hour)) < read_daily_from:
+        if item.created_at is None or not start_date() <= (day := day_of(item.created_at, hour)) < read_daily_from:
+            continue
+        is_read = item.updated_at is not None and day in last_read and item.updated_at < last_read[day] - _OVERLAP
+        if not is_read:
             changed.setdefault(day, set()).add((str(item.session_id), str(item.updated_at)))
     requests = []
     for days in contiguous(changed):

@@ -99,6 +99,27 @@ GUARDS = (
         "test_lake_paths.py",
     ),
     Guard(
+        "updates before the sensor's first look",
+        "schedules.py",
+        "elif older.last_read:",
+        "elif False:",
+        "test_freshness.py",
+    ),
+    Guard(
+        "days of unknown age",
+        "freshness.py",
+        "older.of_unknown_age |= stored - known.keys()",
+        "",
+        "test_freshness.py",
+    ),
+    Guard(
+        "files that another run joins meanwhile",
+        "lake/last_reads.py",
+        "            if listed == _files(uri):\n                break\n",
+        "            if listed:\n                break\n        break\n",
+        "lake/test_last_reads.py",
+    ),
+    Guard(
         "a log that has moved on",
         "lake/lake.py",
         "if opened is not None and _entry(location, opened.version) == opened.entry:",

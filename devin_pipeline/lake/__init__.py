@@ -17,6 +17,7 @@ from devin_pipeline.lake.errors import (
 from devin_pipeline.lake.forgotten import Forgotten, Kind
 from devin_pipeline.lake.identity import LakeIdentity
 from devin_pipeline.lake.lake import Commit, Lake, Rewrite, Snapshot
+from devin_pipeline.lake.last_reads import LastReads
 from devin_pipeline.lake.log import emptied_entries, files_ever
 from devin_pipeline.lake.made_of import code_fingerprint
 from devin_pipeline.lake.maintenance import (
@@ -41,6 +42,7 @@ __all__ = [
     "Lake",
     "LakeError",
     "LakeIdentity",
+    "LastReads",
     "Left",
     "NotReadOnly",
     "NotWritten",

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 from pyarrow import fs
 
-from devin_pipeline.lake.errors import written
+from devin_pipeline.lake.atomic import write_file
 
 Kind = Literal["user", "session"]
 
@@ -86,14 +86,7 @@ def remember_to_forget(uri: str, kind: Kind, identifier: str) -> Forgotten:
     if known.pseudonym(kind, identifier) is not None:
         return known
     entry = _Entry.of(kind, identifier)
-    filesystem, path = fs.FileSystem.from_uri(uri)
-    # Written aside and moved, so that a reader never sees half an entry.
-    file = f"{path}/{_FOLDER}/{entry.digest}"
-    with written("Who is to be forgotten"):
-        filesystem.create_dir(f"{path}/{_FOLDER}", recursive=True)
-        with filesystem.open_output_stream(f"{file}.new") as stream:
-            stream.write(msgspec.json.encode(entry))
-        filesystem.move(f"{file}.new", f"{file}.json")
+    write_file(uri, f"{_FOLDER}/{entry.digest}.json", msgspec.json.encode(entry), "Who is to be forgotten")
     return read_forgotten(uri)
 
 

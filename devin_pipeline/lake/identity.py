@@ -3,14 +3,13 @@
 Without this, one changed setting would mark every other organization's sessions as vanished.
 """
 
-from contextlib import suppress
 from typing import Literal
-from uuid import uuid4
 
 import msgspec
 from pyarrow import fs
 
-from devin_pipeline.lake.errors import Damaged, WrongLake, written
+from devin_pipeline.lake.atomic import create_file
+from devin_pipeline.lake.errors import Damaged, WrongLake
 
 _FILE = "lake.json"
 
@@ -86,16 +85,6 @@ def claim(uri: str, identity: LakeIdentity) -> None:
     filesystem, path = fs.FileSystem.from_uri(uri)
     if filesystem.get_file_info(f"{path}/{_FILE}").type != fs.FileType.NotFound:
         return
-    # Written aside and moved, so that a reader never sees half a file.
-    new = f"{path}/{_FILE}.{uuid4().hex}"
-    with written(_FILE):
-        filesystem.create_dir(path, recursive=True)
-        try:
-            with filesystem.open_output_stream(new) as stream:
-                stream.write(msgspec.json.encode(identity))
-            filesystem.move(new, f"{path}/{_FILE}")
-        except OSError:
-            with suppress(OSError):
-                filesystem.delete_file(new)
-            raise
+    create_file(uri, _FILE, msgspec.json.encode(identity))
+    # Another process may have claimed it for somebody else in the same moment.
     require_identity(uri, identity)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -23,6 +23,13 @@ from devin_pipeline.lake import made_of
 from devin_pipeline.lake.errors import Damaged, TooManyConflicts, UnusableLocation, written
 from devin_pipeline.lake.forgotten import Forgotten, Kind, read_forgotten, remember_to_forget
 from devin_pipeline.lake.identity import LakeIdentity, claim, read_identity, require_identity
+from devin_pipeline.lake.last_reads import (
+    LastReads,
+    note_read,
+    note_updates_missed,
+    read_last_reads,
+    read_updates_missed_until,
+)
 from devin_pipeline.lake.log import broken_log
 from devin_pipeline.lake.made_of import Inputs
 from devin_pipeline.lake.reader import Reader, rows_of_files, tables_in
@@ -416,6 +423,30 @@ class Lake:
         if snapshot.built_by == code:
             return []
         return made_of.of_other_code(self.uri, table.name, snapshot.stored_files(), code)
+
+    def note_read(self, table: Table, days: Sequence[date], at: datetime) -> None:
+        """Note that days of a raw table were read whole, and when that began, by the API's clock.
+
+        Raises:
+            NotWritten: The disk is full, read-only or broken.
+        """
+        note_read(self.uri, table.name, days, at)
+
+    def last_reads(self) -> LastReads:
+        """When each day of each raw table was last read, as far as that was noted."""
+        return read_last_reads(self.uri)
+
+    def note_updates_missed(self, until: datetime) -> None:
+        """Note that the updates before an instant were too many to be read.
+
+        Raises:
+            NotWritten: The disk is full, read-only or broken.
+        """
+        note_updates_missed(self.uri, until)
+
+    def updates_missed_until(self) -> datetime | None:
+        """The instant before which updates were too many to be read; None when all were read."""
+        return read_updates_missed_until(self.uri)
 
     def begin_to_build(self, table: Table, code: str) -> None:
         """Before days of a table are written: make a new table one that this code builds, and any other one of several.

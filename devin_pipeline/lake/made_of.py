@@ -10,12 +10,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from uuid import uuid4
 
 import msgspec
 from pyarrow import fs
 
-from devin_pipeline.lake.errors import written
+from devin_pipeline.lake.atomic import write_file
 from devin_pipeline.lake.soundness import StoredFile
 from devin_pipeline.tables import Table
 
@@ -110,20 +109,7 @@ def remember(uri: str, table: str, files: Sequence[StoredFile], inputs: Inputs, 
 
 
 def _write(uri: str, table: str, entries: _Entries) -> None:
-    filesystem, folder = fs.FileSystem.from_uri(uri)
-    path = f"{folder}/{FOLDER}/{table}.json"
-    # Written aside and moved, so that a reader never sees half a file.
-    with written(FOLDER):
-        filesystem.create_dir(f"{folder}/{FOLDER}", recursive=True)
-        new = f"{path}.{uuid4().hex}"
-        try:
-            with filesystem.open_output_stream(new) as stream:
-                stream.write(msgspec.json.encode(entries))
-            filesystem.move(new, path)
-        except OSError:
-            if filesystem.get_file_info(new).type != fs.FileType.NotFound:
-                filesystem.delete_file(new)
-            raise
+    write_file(uri, f"{FOLDER}/{table}.json", msgspec.json.encode(entries))
 
 
 def invalidate(uri: str, table: str, days: Sequence[date] | None) -> None:

@@ -9,7 +9,8 @@ import dagster as dg
 
 from devin_pipeline.asset_checks import Check, Checked, Findings, checks_of, sql_check
 from devin_pipeline.asset_facts import CLOCK_AHEAD, UNKNOWN_FIELDS, made_at, newest_records
-from devin_pipeline.partitions import newest_closed_day, start_date, starts_at
+from devin_pipeline.freshness import older_days
+from devin_pipeline.partitions import contiguous, newest_closed_day, start_date, starts_at
 from devin_pipeline.tables import TABLES
 
 _QUERIES = Path(__file__).parent / "checks"
@@ -63,6 +64,11 @@ def _checks_of(feed: str) -> list[Check]:
             _unknown_fields,
         ),
         Check("newest_closed_day_is_read", "The newest day that is over has been read.", _newest_day_missing),
+        Check(
+            "late_updates_are_read",
+            "Every day that is stored and older than those read daily is one whose late updates are read.",
+            _updates_missed,
+        ),
         Check("clocks_agree", "Our clock and the API's were no more than a minute apart.", _clocks_apart),
     ]
 
@@ -119,6 +125,19 @@ def _of_newest_reads(checked: Checked) -> list[tuple[date, Mapping[str, dg.Metad
     """What the newest read of each day recorded, oldest day first."""
     records = checked.records.items()
     return [(day, told.metadata) for day, record in records if (told := record.asset_materialization)]
+
+
+def _updates_missed(checked: Checked) -> Findings:
+    """Each range of days whose updates nobody reads by themselves, whichever days the run is over, and what does."""
+    older = older_days(checked.lake, [checked.asset], checked.hour, datetime.now(UTC))
+    return [
+        {
+            "first_day": days[0],
+            "last_day": days[-1],
+            "read_again": f"uv run devin-pipeline backfill --from {days[0]} --to {days[-1]}",
+        }
+        for days in contiguous(older.to_read_again)
+    ]
 
 
 def _newest_day_missing(checked: Checked) -> Findings:

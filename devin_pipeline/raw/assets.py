@@ -65,6 +65,7 @@ def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str]) -> dg.A
         except DevinError as error:
             refusal = error
         if read.figures:
+            opened.note_read(table, list(read.figures), read.began_at)
             report_days(context, opened, table, dict(sorted(read.figures.items())), read.of_run())
         if refusal is not None:
             raise dg.Failure(str(refusal), metadata={ASK_NO_MORE: True}, allow_retries=False)
@@ -94,11 +95,16 @@ class _Read:
     counted: Counter[str] = field(default_factory=Counter)
     unknown_fields: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def began_at(self) -> datetime:
+        """When it began, by the API's clock."""
+        return self.read_at - self.clock_ahead
+
     def of_run(self) -> dict[str, int | dg.TimestampMetadataValue | dg.JsonMetadataValue]:
         """The figures that all its days share."""
         unknown = dict(self.unknown_fields.most_common(_FIELDS_NAMED))
         return {
-            READ_AT: dg.MetadataValue.timestamp(self.read_at - self.clock_ahead),
+            READ_AT: dg.MetadataValue.timestamp(self.began_at),
             CLOCK_AHEAD: int(self.clock_ahead.total_seconds()),
             **({UNKNOWN_FIELDS: dg.MetadataValue.json(unknown)} if unknown else {}),
             **self.counted,

@@ -10,9 +10,13 @@ import dagster as dg
 import pytest
 
 from devin_pipeline.definitions import pipeline
+from devin_pipeline.doctor import examine
 from devin_pipeline.emulator import EmulatorServer, Enterprise
+from devin_pipeline.freshness import older_days
+from devin_pipeline.lake import Lake
 from devin_pipeline.resources import devin_api_resource
 from devin_pipeline.schedules import daily_refresh, late_updates, weekly_maintenance
+from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.dagster_ui.running import FIRST, HOUR, LAST, REPORTS, days_ago, span
 from devin_pipeline_tests.devin_api.scripted import Session, honest_v3, serving
 
@@ -24,8 +28,15 @@ def server() -> Iterator[EmulatorServer]:
 
 
 @pytest.fixture
-def settings(server: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def lake(tmp_path: Path) -> Lake:
+    return Lake(str(tmp_path / "lake"))
+
+
+@pytest.fixture
+def settings(server: EmulatorServer, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
+        "DEVIN_LAKE": lake.uri,
+        "DAGSTER_HOME": f"{lake.uri}-home",
         "DEVIN_API_URL": server.url,
         "DEVIN_V2_API_KEY": server.v2_key,
         "DEVIN_V3_API_KEY": server.v3_key,
@@ -130,6 +141,63 @@ def test_more_updates_than_a_tick_may_read_are_asked_for_in_ever_shorter_spans_a
         cursor, requests = tick.cursor, tick.run_requests
     assert ticks > 1
     assert {span(request.tags) for request in requests} == {(days_ago(40), days_ago(40))}
+
+
+FEEDS = (TABLES["raw_session_insights_v2"], TABLES["raw_sessions_v3"], TABLES["raw_session_insights_v3"])
+
+
+def note_reads(lake: Lake, days: list[date], at: datetime) -> None:
+    for feed in FEEDS:
+        lake.note_read(feed, days, at)
+
+
+@pytest.mark.usefixtures("settings")
+def test_without_a_cursor_the_sensor_begins_at_the_earliest_last_read_of_the_older_days(
+    server: EmulatorServer, lake: Lake, instance: dg.DagsterInstance
+) -> None:
+    now = datetime.now(UTC)
+    note_reads(lake, [days_ago(50), days_ago(45)], now - timedelta(hours=30))
+    note_reads(lake, [days_ago(45), days_ago(40)], now - timedelta(hours=2))
+    # Read daily, so that it does not matter how long ago.
+    note_reads(lake, [days_ago(5)], now - timedelta(days=4))
+    for ago, hours in ((50, 29), (45, 28), (40, 1)):
+        noon = datetime(*days_ago(ago).timetuple()[:3], HOUR + 4, tzinfo=UTC)
+        server.enterprise.add_session(created_at=noon, updated_at=now - timedelta(hours=hours))
+    tick = tick_of_the_sensor(instance, None)
+    # The update of the day in the middle came before it was read the last time.
+    requested = [span(request.tags) for request in tick.run_requests]
+    assert requested == [(days_ago(50), days_ago(50)), (days_ago(40), days_ago(40))]
+    assert datetime.fromisoformat(json.loads(tick.cursor)["until"]) >= now - timedelta(seconds=10)
+
+
+@pytest.mark.usefixtures("settings")
+def test_more_updates_in_a_second_than_a_tick_may_read_are_named_until_their_days_are_read_again(
+    server: EmulatorServer, lake: Lake, instance: dg.DagsterInstance
+) -> None:
+    now = datetime.now(UTC)
+    noon = datetime(*days_ago(40).timetuple()[:3], HOUR + 4, tzinfo=UTC)
+    note_reads(lake, [days_ago(41), days_ago(40)], now - timedelta(hours=2))
+    burst = now - timedelta(minutes=30)
+    for number in range(2100):
+        server.enterprise.add_session(created_at=noon, updated_at=burst, session_id=f"burst{number}")
+    cursor = cursor_an_hour_back()
+    ticks = 0
+    while datetime.fromisoformat(json.loads(cursor)["until"]) <= burst:
+        ticks += 1
+        assert ticks < 30
+        cursor = tick_of_the_sensor(instance, cursor).cursor
+    # And the time since is worked off.
+    while datetime.fromisoformat(json.loads(cursor)["until"]) < now - timedelta(minutes=1):
+        ticks += 1
+        assert ticks < 40
+        cursor = tick_of_the_sensor(instance, cursor).cursor
+    older = older_days(lake, [feed.name for feed in FEEDS], HOUR, now)
+    assert older.to_read_again == [days_ago(41), days_ago(40)]
+    (found,) = [finding for finding in examine() if finding.name == "late updates"]
+    assert found.outcome == "warning"
+    assert found.todo == f"uv run devin-pipeline backfill --from {days_ago(41)} --to {days_ago(40)}"
+    note_reads(lake, [days_ago(41), days_ago(40)], datetime.now(UTC))
+    assert older_days(lake, [feed.name for feed in FEEDS], HOUR, now).to_read_again == []
 
 
 @pytest.mark.usefixtures("settings")
