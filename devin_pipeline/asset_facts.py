@@ -21,9 +21,10 @@ from devin_pipeline.tables import ROLLUP_TABLES, TABLES, Table
 OWNERS = ["team:devin-pipeline"]
 CODE_VERSION = "1"
 
-# Tags of a run: that it makes the reports itself, and what started it.
+# Tags of a run: that it makes the reports itself, what started it, and that organizations new to the lake are welcome.
 MAKES_REPORTS = "devin/makes_reports"
 TRIGGER = "devin/trigger"
+ACCEPTS_NEW_ORGANIZATIONS = "devin/accepts_new_organizations"
 BACKFILL = "backfill"
 REBUILD = "rebuild"
 DEMO = "demo"

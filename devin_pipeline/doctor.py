@@ -45,6 +45,7 @@ from devin_pipeline.partitions import (
     newest_closed_day,
     start_date,
 )
+from devin_pipeline.raw.account import named
 from devin_pipeline.resources import (
     ASKED_OF,
     KEY_OF_FEED,
@@ -226,6 +227,7 @@ class _Endpoints:
             yield self._of(table, "filter", self._filter)
             yield self._of(table, "window", partial(self._window, by="created"))
             yield self._of(table, "window of updates", partial(self._window, by="updated"))
+        yield _look("account", "", self._account)
         if len({KEY_OF_FEED[table] for table in self._answering}) > 1:
             yield _look("one id in v2 and v3", "", self._one_id)
 
@@ -361,6 +363,23 @@ class _Endpoints:
             return None
         at, session_id = min(known)
         return session_id, at.replace(microsecond=0) if KEY_OF_FEED[table] == V3_KEY else at
+
+    def _account(self) -> _Said:
+        found = {item.org_id for items in self._samples.values() for item in items if item.org_id is not None}
+        try:
+            known = _open_lake().organizations()
+        except LakeError:
+            return _not_of_this_lake()
+        if not found or not known:
+            return "not told", "there are no organizations to compare with those of the lake", ""
+        if found & known:
+            return "ok", "the keys read organizations that the lake holds", ""
+        return (
+            "failed",
+            f"the keys read {named(found)}, and the lake holds {named(known)}: another enterprise",
+            "Set the keys of the enterprise whose lake this is, or another DEVIN_LAKE; if they belong to it, read them "
+            "once with `uv run devin-pipeline backfill --accept-new-organizations`",
+        )
 
     def _one_id(self) -> _Said:
         v2, v3 = (

@@ -99,6 +99,20 @@ GUARDS = (
         "test_lake_paths.py",
     ),
     Guard(
+        "an enterprise of which no organization is known",
+        "raw/account.py",
+        "if not self._found_known:",
+        "if False:",
+        "raw/test_account.py",
+    ),
+    Guard(
+        "an enterprise that shares an organization with ours",
+        "raw/account.py",
+        "missing >= _LARGEST_SHARE_MISSING * len(listed)",
+        "False",
+        "raw/test_account.py",
+    ),
+    Guard(
         "updates before the sensor's first look",
         "schedules.py",
         "elif older.last_read:",

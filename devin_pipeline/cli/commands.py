@@ -127,13 +127,26 @@ def _demo_summary(lake: Lake) -> pa.Table:
 @click.option("--only-missing", is_flag=True, help="Leave out days that have been made already.")
 @click.option("--dry-run", is_flag=True, help="Show the runs, start none.")
 @click.option("--repair", is_flag=True, help="Save what can be saved of damaged raw days, make all anew.")
-def backfill(first: str, last: str, days_per_run: int, only_missing: bool, dry_run: bool, repair: bool) -> None:
+@click.option("--accept-new-organizations", is_flag=True, help="Store them though none of them is known to the lake.")
+def backfill(
+    first: str,
+    last: str,
+    days_per_run: int,
+    only_missing: bool,
+    dry_run: bool,
+    repair: bool,
+    accept_new_organizations: bool,
+) -> None:
     """Read a range of days and rebuild what follows from it.
 
     With --repair, damaged days of the raw tables keep every row that is still sound, get back what files of older
     versions hold, and are then read again. What neither has is lost if the API no longer tells it. What follows from
     them is made anew even where it seems not to have changed.
+
+    A key that reads none of the organizations the lake knows is refused as one of another enterprise, unless
+    --accept-new-organizations says that they belong to this one.
     """
+    from devin_pipeline.asset_facts import ACCEPTS_NEW_ORGANIZATIONS
     from devin_pipeline.partitions import contiguous
 
     if repair and (only_missing or dry_run):
@@ -159,7 +172,7 @@ def backfill(first: str, last: str, days_per_run: int, only_missing: bool, dry_r
         _salvage(days)
     click.echo(f"{len(days)} days in {len(runs)} runs. The first as Dagster's own command:", err=True)
     click.echo(f"  {dg_command(runs[0][0], runs[0][-1])}", err=True)
-    failed, reports_wait = _run_all(runs)
+    failed, reports_wait = _run_all(runs, {ACCEPTS_NEW_ORGANIZATIONS: "yes"} if accept_new_organizations else {})
     if failed:
         rest = contiguous(failed)
         commands = [
@@ -222,7 +235,7 @@ def _reports_waiting(why: str) -> Failed:
     )
 
 
-def _run_all(runs: Sequence[Sequence[date]]) -> tuple[dict[date, str], str]:
+def _run_all(runs: Sequence[Sequence[date]], tags: Mapping[str, str]) -> tuple[dict[date, str], str]:
     """Run the job over each range; the days that could not be made and why, and why reports wait in the end."""
     from devin_pipeline.asset_facts import BACKFILL
     from devin_pipeline.partitions import contiguous
@@ -234,7 +247,7 @@ def _run_all(runs: Sequence[Sequence[date]]) -> tuple[dict[date, str], str]:
     with _progress(total) as told:
         while waiting:
             days = waiting.pop(0)
-            outcome = run_job(days, BACKFILL)
+            outcome = run_job(days, BACKFILL, tags=tags)
             bad = {date.fromisoformat(day): reason for day, reason in outcome.days_not_read.items()}
             if outcome.succeeded or outcome.reports_wait:
                 reports_wait = outcome.reports_wait

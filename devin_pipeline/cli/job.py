@@ -6,7 +6,7 @@ import shlex
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -47,8 +47,17 @@ class Outcome:
     reports_wait: str = ""
 
 
-def run_job(days: Sequence[date], trigger: str, *, only: Sequence[str] | None = None) -> Outcome:
-    """Run `refresh` over neighbouring days in this process, with DAGSTER_HOME; with `only`, these assets of it."""
+def run_job(
+    days: Sequence[date], trigger: str, *, only: Sequence[str] | None = None, tags: Mapping[str, str] | None = None
+) -> Outcome:
+    """Run `refresh` over neighbouring days in this process, with DAGSTER_HOME.
+
+    Args:
+        days: The days.
+        trigger: What started it.
+        only: Some of its assets; all when left out.
+        tags: Further tags of the run.
+    """
     import dagster as dg
 
     from devin_pipeline.asset_facts import TRIGGER
@@ -64,7 +73,7 @@ def run_job(days: Sequence[date], trigger: str, *, only: Sequence[str] | None = 
             .execute_in_process(
                 run_config=quiet,
                 instance=instance,
-                tags=range_tags(days[0], days[-1]) | {TRIGGER: trigger},
+                tags=range_tags(days[0], days[-1]) | {TRIGGER: trigger, **(tags or {})},
                 raise_on_error=False,
                 asset_selection=None if only is None else [dg.AssetKey(name) for name in only],
             )

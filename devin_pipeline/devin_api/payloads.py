@@ -92,6 +92,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
         content_hash: SHA-256 of its canonical JSON, which is the same however the item is written.
         fields: the names of its fields.
         acus_are_text: whether its ACUs came as text.
+        org_id: the organization it belongs to; None when the item has no usable one.
     """
 
     payload: bytes
@@ -103,6 +104,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     content_hash: str
     fields: frozenset[str]
     acus_are_text: bool
+    org_id: str | None = None
 
     def __repr__(self) -> str:
         """Without the payload: reprs end up in reports of errors, and payloads hold prompts."""
@@ -453,7 +455,10 @@ def _item(payload: bytes, members: Mapping[str, object], latest: datetime, conte
     updated_at = _instant(members.get("updated_at"), latest)
     acus_are_text = isinstance(acus_as_sent, str) and not isinstance(acus_as_sent, _NOT_TEXT)
     fields = _fields(tuple(members))
-    return Item(payload, session_id, created_at, updated_at, acus, problem, content, fields, acus_are_text)
+    org_id = members.get("org_id")
+    if not isinstance(org_id, str) or isinstance(org_id, _NOT_TEXT) or len(org_id) > LONGEST_ID:
+        org_id = None
+    return Item(payload, session_id, created_at, updated_at, acus, problem, content, fields, acus_are_text, org_id)
 
 
 @lru_cache(256)

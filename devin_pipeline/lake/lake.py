@@ -32,6 +32,7 @@ from devin_pipeline.lake.last_reads import (
 )
 from devin_pipeline.lake.log import broken_log
 from devin_pipeline.lake.made_of import Inputs
+from devin_pipeline.lake.organizations import note_organizations, read_organizations
 from devin_pipeline.lake.reader import Reader, rows_of_files, tables_in
 from devin_pipeline.lake.soundness import StoredFile, narrow_columns, rows_by_arrow
 from devin_pipeline.tables import ALL_TABLES, Table
@@ -435,6 +436,18 @@ class Lake:
     def last_reads(self) -> LastReads:
         """When each day of each raw table was last read, as far as that was noted."""
         return read_last_reads(self.uri)
+
+    def organizations(self) -> frozenset[str] | None:
+        """The organizations whose sessions the lake holds; None when they were never noted."""
+        return read_organizations(self.uri)
+
+    def note_organizations(self, organizations: Iterable[str]) -> None:
+        """Note all organizations whose sessions the lake holds.
+
+        Raises:
+            NotWritten: The disk is full, read-only or broken.
+        """
+        note_organizations(self.uri, organizations)
 
     def note_updates_missed(self, until: datetime) -> None:
         """Note that the updates before an instant were too many to be read.

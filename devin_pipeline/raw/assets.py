@@ -12,6 +12,7 @@ from functools import partial
 import dagster as dg
 
 from devin_pipeline.asset_facts import (
+    ACCEPTS_NEW_ORGANIZATIONS,
     ASK_NO_MORE,
     CLOCK_AHEAD,
     DAYS_NOT_READ,
@@ -24,6 +25,7 @@ from devin_pipeline.asset_facts import (
 from devin_pipeline.devin_api import DevinError, Listing, Window
 from devin_pipeline.lake import Damaged, Lake
 from devin_pipeline.partitions import RANGES, day_of, days_of, starts_at
+from devin_pipeline.raw.account import AccountCheck, AnotherAccount
 from devin_pipeline.raw.landing import Landed, land
 from devin_pipeline.raw.soundness import damaged_days
 from devin_pipeline.resources import ASKED_OF, KEY_OF_FEED, DevinApiResource, LakeResource
@@ -56,13 +58,14 @@ def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str]) -> dg.A
         hour = lake.day_starts_at_utc_hour
         read = _Read(datetime.now(UTC))
         windows = {Window(starts_at(day, hour), starts_at(day, hour, after=1)): day for day in days_of(context)}
-        refusal: DevinError | None = None
+        account = AccountCheck(opened, table, ACCEPTS_NEW_ORGANIZATIONS in context.run.tags)
+        refusal: DevinError | AnotherAccount | None = None
         try:
             with devin_api.client() as client, closing(client.read(ASKED_OF[table.name], list(windows))) as listings:
                 for listing in listings:
                     read.clock_ahead = client.clock_ahead or timedelta(0)
-                    _land(opened, table, listing, windows, read, lake)
-        except DevinError as error:
+                    _land(opened, table, listing, windows, read, lake, account)
+        except (DevinError, AnotherAccount) as error:
             refusal = error
         if read.figures:
             opened.note_read(table, list(read.figures), read.began_at)
@@ -112,7 +115,13 @@ class _Read:
 
 
 def _land(
-    opened: Lake, table: Table, listing: Listing, windows: Mapping[Window, date], read: _Read, lake: LakeResource
+    opened: Lake,
+    table: Table,
+    listing: Listing,
+    windows: Mapping[Window, date],
+    read: _Read,
+    lake: LakeResource,
+    account: AccountCheck,
 ) -> None:
     """Land the days that a listing tells whole, and note what became of each of its days."""
     read.not_read |= {windows[window]: str(error) for window, error in listing.failures.items()}
@@ -126,6 +135,7 @@ def _land(
     if not read_whole:
         return
     opened.claim(lake.identity)
+    account.check(listing, read_whole)
     landed, damaged = _land_sound_days(opened, table, listing, read_whole, read.read_at, lake)
     read.not_read |= damaged
     read.figures |= {day: landed.figures(day) for day in read_whole if day not in damaged}

@@ -1,0 +1,100 @@
+"""Whether what a key reads is of the enterprise whose sessions the lake holds. Nothing is written before that is clear.
+
+The API does not say whose a key is, so the organizations of a read are compared with those of the lake. Another key of
+the same enterprise sees the same ones.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+from devin_pipeline.devin_api import Listing
+from devin_pipeline.lake import Damaged, Lake
+from devin_pipeline.tables import SESSIONS, Table
+
+# Of so many sessions that were listed before, this share may be missing next to sessions of new organizations.
+_LEAST_SESSIONS = 20
+_LARGEST_SHARE_MISSING = 0.9
+
+_LISTED = """
+    select session_id
+    from versions
+    qualify row_number() over (partition by day, session_id order by fetched_at desc) = 1 and is_listed
+"""
+_READABLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
+_SHOWN = 5
+
+
+class AnotherAccount(Exception):
+    """What was read is of other organizations than what is stored."""
+
+    def __init__(self, why: str, new: Collection[str], known: Collection[str]) -> None:
+        super().__init__(
+            f"This key reads another enterprise than the one whose sessions are stored: {why}. Read: {named(new)}. "
+            f"Stored: {named(known)}. Nothing of it was written. Set the key of the enterprise whose lake this is, or "
+            "another DEVIN_LAKE; if these organizations belong to it, read these days with `uv run devin-pipeline "
+            "backfill --from … --to … --accept-new-organizations`"
+        )
+
+
+@dataclass
+class AccountCheck:
+    """Compares one read of a feed, a listing after the other, with what the lake holds.
+
+    Attributes:
+        lake: The lake.
+        table: The raw table of the feed.
+        accepts_new: True when somebody said that new organizations are welcome.
+    """
+
+    lake: Lake
+    table: Table
+    accepts_new: bool
+    _found_known: set[str] = field(default_factory=set)
+
+    def check(self, listing: Listing, days: Sequence[date]) -> None:
+        """Refuse a listing of another enterprise, and note the organizations of any other.
+
+        Args:
+            listing: What was read.
+            days: Its days that were read whole.
+
+        Raises:
+            AnotherAccount: No organization of the read is known, or nearly all sessions listed before are missing.
+        """
+        found = {item.org_id for item in listing.items if item.org_id is not None}
+        noted = self.lake.organizations()
+        known = self._stored() if noted is None else noted
+        new = found - known
+        self._found_known |= found & known
+        if new and known and not self.accepts_new:
+            if not self._found_known:
+                raise AnotherAccount("none of its organizations is known", new, known)
+            listed = self._listed(days)
+            missing = len(listed - {item.session_id for item in listing.items})
+            if len(listed) >= _LEAST_SESSIONS and missing >= _LARGEST_SHARE_MISSING * len(listed):
+                raise AnotherAccount(f"{missing} of {len(listed)} sessions listed before are missing", new, known)
+        if new or (noted is None and known):
+            self.lake.note_organizations(known | new)
+
+    def _stored(self) -> frozenset[str]:
+        """The organizations of a lake of before they were noted."""
+        try:
+            with self.lake.connect([SESSIONS]) as reader:
+                ids = reader.rows("select distinct org_id from sessions where org_id is not null").column("org_id")
+        except Damaged:
+            return frozenset()
+        return frozenset(ids.to_pylist())
+
+    def _listed(self, days: Sequence[date]) -> set[str]:
+        with self.lake.connect([self.table], days=days) as reader:
+            reader.view("versions", f'from "{self.table.name}"')
+            return set(reader.rows(_LISTED).column("session_id").to_pylist())
+
+
+def named(organizations: Collection[str]) -> str:
+    """Some organizations for a person, the first few of them; an id that is not plain is not shown."""
+    shown = [name if _READABLE_ID.fullmatch(name) else "(unprintable)" for name in sorted(organizations)[:_SHOWN]]
+    more = len(organizations) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
