@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
 
+from devin_pipeline.dagster_home import dagster_instance
 from devin_pipeline.lake import Commit, Lake
 from devin_pipeline.partitions import starts_at
 from devin_pipeline.resources import feeds_turned_on, is_demo
@@ -186,7 +187,7 @@ def days_made(days: Sequence[date], lake: Lake, hour: int) -> set[date]:
         return set()
     made = set(days)
     now = datetime.now(UTC)
-    with dg.DagsterInstance.get() as instance:
+    with dagster_instance() as instance:
         for table in (*(TABLES[feed] for feed in feeds_turned_on()), *ROLLUP_TABLES):
             rows = lake.snapshot(table).rows_per_day()
             made &= {

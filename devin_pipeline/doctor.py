@@ -10,6 +10,7 @@ import shutil
 import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import dagster as dg
 
 from devin_pipeline.asset_facts import days_made
+from devin_pipeline.dagster_home import BrokenHome, dagster_instance
 from devin_pipeline.derived import days_of_other_code
 from devin_pipeline.devin_api import (
     VARIABLES,
@@ -544,13 +546,17 @@ def _dagster() -> Iterator[Finding]:
     if not home.is_dir() or not any(home.iterdir()):
         yield Finding("DAGSTER_HOME", "", "skipped", f"{home} is not there yet: the first run or `ui` makes it", "")
         return
-    try:
-        instance = dg.DagsterInstance.get()
-    except Exception as error:  # its configuration may name any storage, and each fails in its own way
-        found = f"Dagster cannot open {home} ({type(error).__name__})"
-        yield Finding("DAGSTER_HOME", "", "failed", found, "Look at its dagster.yaml and at the storage named there")
-        return
-    with instance:
+    with ExitStack() as opened:
+        try:
+            instance = opened.enter_context(dagster_instance())
+        except BrokenHome as error:
+            yield Finding("DAGSTER_HOME", "", "failed", f"{error.what}: {error.why}", error.todo)
+            return
+        except Exception as error:  # its configuration may name any storage, and each fails in its own way
+            found = f"Dagster cannot open {home} ({type(error).__name__})"
+            todo = "Look at its dagster.yaml and at the storage named there"
+            yield Finding("DAGSTER_HOME", "", "failed", found, todo)
+            return
         yield Finding("DAGSTER_HOME", "", "ok", str(home), "")
         yield from _switches(instance)
         yield _look("daemon", "", partial(_daemon, instance))

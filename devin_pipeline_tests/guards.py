@@ -99,6 +99,20 @@ GUARDS = (
         "test_lake_paths.py",
     ),
     Guard(
+        "two processes that make Dagster's databases at once",
+        "dagster_home.py",
+        "            fcntl.flock(lock, fcntl.LOCK_EX)\n",
+        "            lock.flush()\n",
+        "test_dagster_home.py::test_a_command_waits_while_another_one_makes_the_databases_of_the_home",
+    ),
+    Guard(
+        "a lake that two claim in the same moment",
+        "lake/atomic.py",
+        "partial(_link, filesystem) if is_local else filesystem.move",
+        "filesystem.move",
+        "lake/test_identity.py",
+    ),
+    Guard(
         "an enterprise of which no organization is known",
         "raw/account.py",
         "if not self._found_known:",

@@ -32,6 +32,7 @@ class Commands(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run the command of this process and exit."""
+        from devin_pipeline.dagster_home import BrokenHome
         from devin_pipeline.partitions import BadSetting
 
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -42,7 +43,7 @@ class Commands(click.Group):
             _exit(error.lines, error.exit_code)
         except (Misconfigured, WrongLake, UnusableLocation, NotReadOnly, BadSetting) as error:
             _exit((error.what, error.why, error.todo), 2)
-        except (DevinError, LakeError) as error:
+        except (DevinError, LakeError, BrokenHome) as error:
             _exit((error.what, error.why, error.todo), 1)
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx else "devin-pipeline"

@@ -61,12 +61,13 @@ def run_job(
     import dagster as dg
 
     from devin_pipeline.asset_facts import TRIGGER
+    from devin_pipeline.dagster_home import dagster_instance
     from devin_pipeline.definitions import pipeline
     from devin_pipeline.partitions import range_tags
     from devin_pipeline.schedules import REFRESH
 
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    with dg.DagsterInstance.get() as instance, stoppable():
+    with dagster_instance() as instance, stoppable():
         result = (
             pipeline()
             .resolve_job_def(REFRESH)

@@ -64,15 +64,11 @@ def prepare_dagster_home() -> None:
 
 
 def begin_dagsters_records() -> None:
-    """Have Dagster make its databases in a new DAGSTER_HOME now.
+    """Have Dagster make its databases in a new DAGSTER_HOME now, before processes of its own open them."""
+    from devin_pipeline.dagster_home import dagster_instance
 
-    Of several processes that make them in the same moment each may write a revision, and then Dagster reads none.
-    """
-    if not (Path(os.environ["DAGSTER_HOME"]) / "history").exists():
-        import dagster as dg
-
-        with dg.DagsterInstance.get():
-            pass
+    with dagster_instance():
+        pass
 
 
 def shipped(name: str) -> Path:

@@ -81,10 +81,7 @@ def claim(uri: str, identity: LakeIdentity) -> None:
         WrongLake: The lake at `uri` belongs to another kind, host, scope or day hour.
         NotWritten: The disk is full, read-only or broken.
     """
-    require_identity(uri, identity)
-    filesystem, path = fs.FileSystem.from_uri(uri)
-    if filesystem.get_file_info(f"{path}/{_FILE}").type != fs.FileType.NotFound:
-        return
-    create_file(uri, _FILE, msgspec.json.encode(identity))
+    if read_identity(uri) is None:
+        create_file(uri, _FILE, msgspec.json.encode(identity))
     # Another process may have claimed it for somebody else in the same moment.
     require_identity(uri, identity)

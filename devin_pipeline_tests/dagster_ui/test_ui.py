@@ -129,3 +129,15 @@ def _is_finished(instance: dg.DagsterInstance, run_id: str) -> bool:
 def _locations(page: Page) -> list[Any]:
     found = page.ask("{ workspaceOrError { ... on Workspace { locationEntries { name } } } }")
     return [entry["name"] for entry in found["workspaceOrError"]["locationEntries"]]
+
+
+def test_the_ui_and_a_backfill_that_open_a_new_home_at_once_both_work(tmp_path: Path, bytecode: Path) -> None:
+    with EmulatorServer(Enterprise.synthetic(seed=3, sessions=20, days=3)) as server:
+        settings = live_settings(server, tmp_path, today() - timedelta(days=2))
+        env = environment(settings, bytecode)
+        port, day = free_port(), str(today() - timedelta(days=1))
+        log = tmp_path / "log"
+        with started(["devin-pipeline", "ui", "--port", str(port)], env, log, tmp_path):
+            backfill = run(["devin-pipeline", "backfill", "--from", day, "--to", day], env, 120)
+            assert backfill.returncode == 0, backfill.stdout
+            eventually(Page(f"http://127.0.0.1:{port}").answers, 60, "the Dagster UI answers")

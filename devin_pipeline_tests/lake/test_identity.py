@@ -1,6 +1,7 @@
 """Whose lake it is, and that nobody else's rows come in."""
 
 import resource
+import threading
 from pathlib import Path
 
 import msgspec
@@ -59,6 +60,38 @@ def test_another_identity_is_refused_naming_what_differs_and_nothing_else(
         assert lake.uri in refused.value.what
         assert "DEVIN_LAKE" in refused.value.todo
     assert lake.identity == OURS
+
+
+def test_a_new_lake_that_is_claimed_for_several_at_once_belongs_to_one_and_refuses_the_others(tmp_path: Path) -> None:
+    for turn in range(30):
+        lake = Lake(str(tmp_path / str(turn)))
+        starts = threading.Barrier(4)
+        claimed: list[str] = []
+        refused: list[str] = []
+
+        def claim(
+            scope: str,
+            lake: Lake = lake,
+            starts: threading.Barrier = starts,
+            claimed: list[str] = claimed,
+            refused: list[str] = refused,
+        ) -> None:
+            starts.wait()
+            try:
+                lake.claim(msgspec.structs.replace(OURS, scope=scope))
+                claimed.append(scope)
+            except WrongLake:
+                refused.append(scope)
+
+        claims = [threading.Thread(target=claim, args=(scope,)) for scope in ("org-1", "org-2", "org-3", "org-4")]
+        for thread in claims:
+            thread.start()
+        for thread in claims:
+            thread.join()
+        assert (len(claimed), len(refused)) == (1, 3)
+        identity = lake.identity
+        assert identity is not None
+        assert [identity.scope] == claimed
 
 
 def test_every_field_that_differs_is_named(lake: Lake) -> None:

@@ -1,0 +1,105 @@
+"""A new DAGSTER_HOME and a new lake that several processes open in the same moment; and a home that was broken so."""
+
+import fcntl
+import os
+import re
+import shlex
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from devin_pipeline.cli import main
+from devin_pipeline.doctor import examine
+from devin_pipeline_tests.dagster_ui.running import eventually
+from devin_pipeline_tests.stage import Stage, differences
+
+MakeStage = Callable[..., Stage]
+COMMAND = str(Path(sys.executable).with_name("devin-pipeline"))
+DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
+
+
+def revisions(home: Path) -> dict[str, list[str]]:
+    found = {}
+    for name in DATABASES:
+        with closing(sqlite3.connect(home / name)) as stored:
+            found[name] = [row[0] for row in stored.execute("select version_num from alembic_version")]
+    return found
+
+
+def home_of_environment() -> Path:
+    return Path(os.environ["DAGSTER_HOME"])
+
+
+@pytest.mark.parametrize("turn", range(2))
+def test_backfills_that_open_a_new_home_and_a_new_lake_at_once_all_succeed_now_and_later(
+    make_stage: MakeStage, tmp_path: Path, turn: int
+) -> None:
+    stage = make_stage("v3", sessions=60, days=4, seed=turn)
+    days = stage.days[:3]
+    words = [[COMMAND, "backfill", "--from", str(day), "--to", str(day)] for day in days]
+    running = [
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for command in words
+    ]
+    said = [process.communicate(timeout=120)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0], said
+    assert all(len(found) == 1 for found in revisions(home_of_environment()).values())
+    later = subprocess.run(words[0], cwd=tmp_path, check=False, capture_output=True, text=True, timeout=120)
+    assert later.returncode == 0, later.stderr
+    stage.refresh()
+    assert differences(stage) == {}
+
+
+@pytest.mark.parametrize("databases", [DATABASES[:1], DATABASES[1:2], DATABASES])
+def test_a_home_with_two_revisions_is_recognised_and_opens_again_with_all_it_holds(
+    make_stage: MakeStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, databases: tuple[str, ...]
+) -> None:
+    from dagster._core.storage.sqlite import LAST_KNOWN_STAMPED_SQLITE_ALEMBIC_REVISION
+
+    monkeypatch.chdir(tmp_path)
+    stage = make_stage("v3", sessions=20, days=2)
+    words = ["backfill", "--from", str(stage.days[0]), "--to", str(stage.days[0])]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    home = home_of_environment()
+    for name in databases:
+        with closing(sqlite3.connect(home / name, isolation_level=None)) as stored:
+            stored.execute("insert into alembic_version values (?)", (LAST_KNOWN_STAMPED_SQLITE_ALEMBIC_REVISION,))
+
+    failed = CliRunner().invoke(main, words)
+    assert failed.exit_code == 1
+    assert len(failed.stderr.strip().splitlines()[-3:]) == 3
+    assert all(name in failed.stderr for name in databases), failed.stderr
+    (finding,) = [each for each in examine() if each.name == "DAGSTER_HOME"]
+    assert finding.outcome == "failed"
+    command = re.search(r"uv run (python -c .*)", finding.todo)
+    assert command is not None
+    assert command[1] in failed.stderr
+    subprocess.run([sys.executable, *shlex.split(command[1])[1:]], check=True)
+
+    assert CliRunner().invoke(main, words).exit_code == 0
+    with closing(sqlite3.connect(home / "history/runs.db")) as stored:
+        assert stored.execute("select count(*) from runs").fetchone() == (2,)
+
+
+def test_a_command_waits_while_another_one_makes_the_databases_of_the_home(
+    make_stage: MakeStage, tmp_path: Path
+) -> None:
+    stage = make_stage("v3", sessions=10, days=2)
+    home = home_of_environment()
+    home.mkdir()
+    words = [COMMAND, "backfill", "--from", str(stage.days[0]), "--to", str(stage.days[0])]
+    with (home / ".opening").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as backfill:
+            eventually((home / "dagster.yaml").exists, 60, "the command begins")
+            with pytest.raises(subprocess.TimeoutExpired):
+                backfill.wait(5)
+            assert not (home / "history").exists()
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert backfill.wait(60) == 0
