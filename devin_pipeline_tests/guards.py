@@ -103,7 +103,7 @@ GUARDS = (
         "dagster_home.py",
         "            fcntl.flock(lock, fcntl.LOCK_EX)\n",
         "            lock.flush()\n",
-        "test_dagster_home.py::test_a_command_waits_while_another_one_makes_the_databases_of_the_home",
+        "test_dagster_home.py::test_a_process_waits_while_another_one_makes_the_databases_of_the_home",
     ),
     Guard(
         "a lake that two claim in the same moment",

@@ -7,6 +7,7 @@ import shlex
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,8 +16,8 @@ import pytest
 from click.testing import CliRunner
 
 from devin_pipeline.cli import main
+from devin_pipeline.cli.stage import begin_dagsters_records
 from devin_pipeline.doctor import examine
-from devin_pipeline_tests.dagster_ui.running import eventually
 from devin_pipeline_tests.stage import Stage, differences
 
 MakeStage = Callable[..., Stage]
@@ -87,19 +88,17 @@ def test_a_home_with_two_revisions_is_recognised_and_opens_again_with_all_it_hol
         assert stored.execute("select count(*) from runs").fetchone() == (2,)
 
 
-def test_a_command_waits_while_another_one_makes_the_databases_of_the_home(
-    make_stage: MakeStage, tmp_path: Path
+def test_a_process_waits_while_another_one_makes_the_databases_of_the_home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    stage = make_stage("v3", sessions=10, days=2)
-    home = home_of_environment()
-    home.mkdir()
-    words = [COMMAND, "backfill", "--from", str(stage.days[0]), "--to", str(stage.days[0])]
-    with (home / ".opening").open("w") as lock:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with (tmp_path / ".opening").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as backfill:
-            eventually((home / "dagster.yaml").exists, 60, "the command begins")
-            with pytest.raises(subprocess.TimeoutExpired):
-                backfill.wait(5)
-            assert not (home / "history").exists()
-            fcntl.flock(lock, fcntl.LOCK_UN)
-            assert backfill.wait(60) == 0
+        opening = threading.Thread(target=begin_dagsters_records)
+        opening.start()
+        opening.join(2)
+        assert opening.is_alive()
+        assert not (tmp_path / "history").exists()
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        opening.join(60)
+    assert all(len(found) == 1 for found in revisions(tmp_path).values())

@@ -73,8 +73,7 @@ class Disk:
                 patch.setattr(Path, name, self.writing(name, getattr(Path, name)))
             for name in ("vacuum", "create_checkpoint", "cleanup_metadata"):
                 patch.setattr(deltalake.DeltaTable, name, self.writing(name, getattr(deltalake.DeltaTable, name)))
-            for room in ("identity", "forgotten"):
-                patch.setattr(f"devin_pipeline.lake.{room}.fs", _Files(self))
+            patch.setattr("devin_pipeline.lake.atomic.fs", _Files(self))
             patch.setattr("devin_pipeline.lake.reader.duckdb", _DuckDB(self))
             yield
 
@@ -82,8 +81,7 @@ class Disk:
 class _Files:
     """`pyarrow.fs`, whose file systems write through a `Disk`."""
 
-    FileType = fs.FileType
-    FileSelector = fs.FileSelector
+    LocalFileSystem = fs.LocalFileSystem
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
