@@ -460,8 +460,15 @@ GUARDS = (
     Guard(
         "negative ACUs",
         "devin_api/payloads.py",
-        "if exact.is_signed() and exact:",
+        "if acus < 0:",
         "if False:",
+        "devin_api/test_payloads.py",
+    ),
+    Guard(
+        "ACUs judged before they are rounded",
+        "devin_api/payloads.py",
+        "exact if exact.copy_abs() >= MOST_ACUS else exact.quantize(_SIX_PLACES, context=_EXACT)",
+        "exact",
         "devin_api/test_payloads.py",
     ),
     Guard(
@@ -531,7 +538,7 @@ GUARDS = (
     Guard(
         "absurdly many ACUs",
         "devin_api/payloads.py",
-        "if exact >= MOST_ACUS:",
+        "if acus >= MOST_ACUS:",
         "if False:",
         "devin_api/test_payloads.py",
     ),

@@ -243,9 +243,12 @@ def acus_of(item: JsonObject) -> Decimal | None:
     if isinstance(value, str) and re.fullmatch(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", value):
         value = Number(value)
     acus = value.value if isinstance(value, Number) else None
-    if acus is None or not 0 <= acus < 10**9:
+    if acus is None or abs(acus) >= 10**9:
         raise ValueError(value)
-    return abs(acus.quantize(MICRO, ROUND_HALF_UP))
+    rounded = acus.quantize(MICRO, ROUND_HALF_UP)
+    if not 0 <= rounded < 10**9:
+        raise ValueError(value)
+    return abs(rounded)
 
 
 def reason_to_quarantine(item: Json, fetched_at: datetime) -> str | None:

@@ -111,6 +111,8 @@ def test_of_a_repeated_id_the_newest_counts_and_on_a_tie_the_later() -> None:
         (item_with_acus("NaN"), "acus_consumed"),
         (item_with_acus("1e400"), "acus_consumed"),
         (item_with_acus("-0.1"), "acus_consumed"),
+        (item_with_acus("-0.0000005"), "acus_consumed"),
+        (item_with_acus("999999999.9999995"), "acus_consumed"),
         (item_with_acus("1000000000"), "acus_consumed"),
         (item_with_acus("true"), "acus_consumed"),
         (item_with_acus('"many"'), "acus_consumed"),
@@ -133,7 +135,14 @@ def test_a_quarantined_item_keeps_its_session_listed() -> None:
 
 @pytest.mark.parametrize(
     ("sent", "acus"),
-    [("0.0000005", "0.000001"), ("2.5e-6", "0.000003"), ('"25.5"', "25.500000"), ("7", "7.000000"), ("null", None)],
+    [
+        ("0.0000005", "0.000001"),
+        ("2.5e-6", "0.000003"),
+        ("-4.44e-16", "0.000000"),
+        ('"25.5"', "25.500000"),
+        ("7", "7.000000"),
+        ("null", None),
+    ],
 )
 def test_acus_are_read_from_their_text(sent: str, acus: str | None) -> None:
     told = only(read(item_with_acus(sent)).table("sessions"))["acus"]

@@ -516,8 +516,10 @@ def _acus_of_text(text: str) -> tuple[Decimal | None, str | None]:
         exact = Decimal(text)
     except InvalidOperation:
         return None, "acus_consumed is beyond any number"
-    if exact.is_signed() and exact:
+    # Rounded first, unless there are too many digits for that: what rounds to zero is zero, and never negative.
+    acus = exact if exact.copy_abs() >= MOST_ACUS else exact.quantize(_SIX_PLACES, context=_EXACT)
+    if acus < 0:
         return None, "acus_consumed is negative"
-    if exact >= MOST_ACUS:
+    if acus >= MOST_ACUS:
         return None, "acus_consumed is absurdly large"
-    return exact.copy_abs().quantize(_SIX_PLACES, context=_EXACT), None
+    return acus.copy_abs(), None

@@ -53,6 +53,12 @@ def test_a_numbers_spelling_survives_even_beside_a_damaged_item() -> None:
         ("999999999.999999", "999999999.999999"),
         ('"25.5"', "25.500000"),
         ("1e-400", "0.000000"),
+        # What is left of sums of floats.
+        ("-4.44e-16", "0.000000"),
+        ('"-4.44e-16"', "0.000000"),
+        ("-0.00000049999999999999999999999999", "0.000000"),
+        ("-1e-400", "0.000000"),
+        ("999999999.9999994", "999999999.999999"),
     ],
 )
 def test_acus_are_read_from_their_text_and_rounded_half_away_from_zero(sent: str, acus: str) -> None:
@@ -77,7 +83,11 @@ def test_missing_acus_are_unknown_and_not_zero(sent: str) -> None:
         "1e400",
         "true",
         "-0.5",
+        "-0.0000005",
+        "-1e9",
+        "-1e400",
         "1e9",
+        "999999999.9999995",
         "9" * 40,
         '"many"',
         '" 1"',

@@ -269,6 +269,12 @@ def test_what_cannot_be_placed_is_kept_once_per_feed_day_and_content(feed: Feed)
     )
 
 
+def test_acus_that_are_negative_only_beyond_six_places_are_zero_and_quarantine_nothing(feed: Feed) -> None:
+    landed = feed.read(item("a", acus_consumed=-4.44e-16), item("b", acus_consumed=3))
+    assert (landed.placed, landed.quarantined) == ({DAY: 2}, {})
+    assert [str(row["acus"]) for row in feed.rows()] == ["0.000000", "3.000000"]
+
+
 def test_the_same_bad_item_twice_in_one_read_is_one_row(feed: Feed) -> None:
     landed = feed.read(item(""), item(""))
     assert len(feed.quarantine()) == 1
