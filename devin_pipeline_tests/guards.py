@@ -421,6 +421,9 @@ GUARDS = (
     # The body of an answer
     Guard("a gzip bomb", "devin_api/wire.py", "if size > LARGEST_BODY:", "if False:", "devin_api"),
     Guard("gzip that ends early", "devin_api/wire.py", "unfold.require_end()", "pass", "devin_api"),
+    Guard(
+        "padding behind a gzip body", "devin_api/wire.py", "if not raw.startswith(_GZIP_MAGIC):", "if False:", _CLIENT
+    ),
     Guard("a redirect", "devin_api/wire.py", "follow_redirects=False", "follow_redirects=True", "devin_api"),
     Guard(
         "an id or amount said twice",

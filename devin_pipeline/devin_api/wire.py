@@ -45,6 +45,7 @@ _VALIDATION_MESSAGE = re.compile(
     r"|Input should be a valid (?:integer|number|boolean|string|list|datetime|date)"
 )
 _GZIP_STEP = 1024 * 1024
+_GZIP_MAGIC = b"\x1f\x8b"
 
 # At INFO httpx prints whole URLs, user ids in the query included; httpcore prints the answer's headers at DEBUG.
 _TALKATIVE = ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")))
@@ -295,15 +296,30 @@ def _whole_body(response: httpx.Response, question: Question) -> bytes:
 
 
 class _Gunzip:
-    """gzip in small steps; unlike httpx's own, it notices a stream that ends early."""
+    """gzip in small steps, as strict as the program of that name; unlike httpx's own, it notices an early end.
+
+    Of what follows a member, another member is read. Anything else, such as padding with zero bytes, is ignored: the
+    member's checksum and the JSON in it show whether the body is whole. A single byte that is not zero may be the
+    beginning of a member, so that the body was cut short.
+    """
 
     def __init__(self, question: Question) -> None:
         self._question = question
         self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        self._after_member = b""
+        self._is_over = False
 
     def feed(self, raw: bytes) -> Iterator[bytes]:
-        while raw:
+        while raw and not self._is_over:
             if self._member.eof:
+                raw = self._after_member + raw
+                if len(raw) < len(_GZIP_MAGIC):
+                    self._after_member = raw
+                    return
+                self._after_member = b""
+                if not raw.startswith(_GZIP_MAGIC):
+                    self._is_over = True
+                    return
                 self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
             try:
                 piece = self._member.decompress(raw, _GZIP_STEP)
@@ -313,7 +329,7 @@ class _Gunzip:
             raw = self._member.unconsumed_tail or self._member.unused_data
 
     def require_end(self) -> None:
-        if not self._member.eof:
+        if not self._member.eof or self._after_member.strip(b"\0"):
             raise _damaged(self._question, "it was cut short")
 
 

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 import traceback
@@ -424,6 +425,62 @@ def test_a_compressed_page_of_several_members_is_read() -> None:
         listing = read_all(client, "sessions_v3", DAY)
     assert len(listing.items) == 1
     assert listing.bytes_read == len(GOOD.body)
+
+
+MEMBER = gzip.compress(GOOD.body)
+BEHIND_A_BODY = {
+    "nothing": b"",
+    "a zero byte": b"\0",
+    "zero bytes": b"\0" * 700,
+    "many zero bytes": b"\0" * 300_000,
+    "an empty member": gzip.compress(b""),
+    "an empty member and zero bytes": gzip.compress(b"") + b"\0" * 3,
+    "a byte": b"x",
+    "two bytes": b"xy",
+    "text": b"some words of a proxy",
+    "zero bytes and text": b"\0\0xy",
+    "zero bytes and a member": b"\0\0" + gzip.compress(b"{"),
+    "text and a zero byte": b"x\0",
+    "half of the sign of a member": b"\x1f",
+    "half of the sign of a member and text": b"\x1fx",
+    "the sign of a member": b"\x1f\x8b",
+    "half of a member": MEMBER[: len(MEMBER) // 2],
+    "a member with a wrong sum": gzip.compress(b" ")[:-8] + b"\0" * 8,
+    "a member compressed otherwise": b"\x1f\x8b\x09" + b"\0" * 20,
+    "an empty member and a byte": gzip.compress(b"") + b"x",
+}
+
+
+def in_chunks(*chunks: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Send a compressed body in chunks that arrive one after the other."""
+
+    def instead(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for chunk in filter(None, chunks):
+            handler.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            time.sleep(0.01)
+        handler.wfile.write(b"0\r\n\r\n")
+
+    return instead
+
+
+@pytest.mark.parametrize("tail", BEHIND_A_BODY)
+@pytest.mark.parametrize("way", ["at once", "apart", "by the byte"])
+def test_what_stands_behind_a_compressed_body_is_taken_as_gunzip_takes_it(tail: str, way: str) -> None:
+    behind = BEHIND_A_BODY[tail]
+    unpacked = subprocess.run(["gzip", "-dc"], input=MEMBER + behind, capture_output=True, check=False)
+    # 2 is a warning: decompression OK, trailing garbage ignored.
+    is_whole = unpacked.returncode in (0, 2)
+    assert not is_whole or unpacked.stdout == GOOD.body
+    chunks = {
+        "at once": [MEMBER + behind],
+        "apart": [MEMBER, behind],
+        "by the byte": [MEMBER, *(behind[at : at + 1] for at in range(min(len(behind), 40))), behind[40:]],
+    }[way]
+    with serving(lambda asked: Reply(instead=in_chunks(*chunks))) as served, client_of(served) as client:
+        listing = read_all(client, "sessions_v3", DAY)
+    assert [item.session_id for item in listing.items] == (["a"] if is_whole else [])
+    assert (listing.failures == {}) == is_whole
 
 
 def test_each_feed_sends_its_own_key_and_who_is_asking() -> None:
