@@ -253,9 +253,30 @@ GUARDS = (
     Guard(
         "a server that is down, asked once a day of a year",
         "devin_api/client.py",
-        "if isinstance(error, RateLimited) or unreachable_in_a_row > self._client._concurrency:",
-        "if isinstance(error, RateLimited):",
+        "or unreachable_in_a_row > self._client._concurrency",
+        "",
         _CLIENT,
+    ),
+    Guard(
+        "a feed that leads nowhere, asked once a day",
+        "devin_api/client.py",
+        "or without_progress >= _WINDOWS_WITHOUT_PROGRESS",
+        "",
+        _PAGING,
+    ),
+    Guard(
+        "windows side by side counted as in a row",
+        "devin_api/client.py",
+        "elif known_then[days] == without_progress:",
+        "else:",
+        _PAGING,
+    ),
+    Guard(
+        "windows asked for at once though the last one led nowhere",
+        "devin_api/client.py",
+        "(1, 1) if without_progress else (least, most)",
+        "(least, most)",
+        _PAGING,
     ),
     Guard(
         "updates under a filter that is ignored",

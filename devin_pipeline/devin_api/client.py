@@ -23,6 +23,7 @@ from devin_pipeline.devin_api.errors import (
     BrokenPromise,
     DevinError,
     Misconfigured,
+    NoProgress,
     RateLimited,
     Refused,
     Unreachable,
@@ -78,6 +79,7 @@ _THREADS_PER_REQUEST = 1.5
 # Cursor chains per thread that are under way or wait for one: the threads go on while a listing is being stored.
 _CHAINS_AT_ONCE = 3
 _PAGES_OF_A_CHAIN = 1.5
+_WINDOWS_WITHOUT_PROGRESS = 3
 _ONE_SECOND = timedelta(seconds=1)
 _DEFAULT_URL = "https://api.devin.ai"
 
@@ -625,17 +627,22 @@ class _Read:
         # A heap, oldest first: the parts of a day come before the days after it, so that few days are held at once.
         to_read = sorted(self._uncut)
         reading: _Reading = {}
-        unreachable_in_a_row = 0
+        unreachable_in_a_row = without_progress = 0
+        # What was known when a group was begun: those side by side do not count as in a row.
+        known_then: dict[_Days, int] = {}
         try:
             while to_read or reading:
+                # One at a time as long as the last one led nowhere: perhaps none of them leads anywhere.
+                fewest, highest = (1, 1) if without_progress else (least, most)
                 while to_read and (
-                    len(reading) < least
+                    len(reading) < fewest
                     or (
-                        len(reading) < most
+                        len(reading) < highest
                         and sum(map(self._pages_of, [*reading.values(), to_read[0]])) <= _PAGES_AT_ONCE
                     )
                 ):
                     days = heappop(to_read)
+                    known_then[days] = without_progress
                     reading[threads.submit(read, days)] = days
                 for future in wait(reading, return_when=FIRST_COMPLETED).done:
                     days = reading.pop(future)
@@ -647,8 +654,16 @@ class _Read:
                         # Of a part, the whole day is asked for once more, and that counts.
                         if days[0] not in self._day_of_part:
                             unreachable_in_a_row = unreachable_in_a_row + 1 if isinstance(error, Unreachable) else 0
-                        # Neither a rate limit nor a server that is down is helped by hundreds of further questions.
-                        if isinstance(error, RateLimited) or unreachable_in_a_row > self._client._concurrency:
+                            if not isinstance(error, NoProgress):
+                                without_progress = 0
+                            elif known_then[days] == without_progress:
+                                without_progress += 1
+                        # Neither a rate limit nor a server that is down is helped by hundreds of further requests.
+                        if (
+                            isinstance(error, RateLimited)
+                            or unreachable_in_a_row > self._client._concurrency
+                            or without_progress >= _WINDOWS_WITHOUT_PROGRESS
+                        ):
                             self._give_up(days, reading, to_read, error)
                         elif days[0] in self._day_of_part:
                             self._read_in_one(days[0], reading, to_read)
@@ -659,7 +674,7 @@ class _Read:
                         continue
                     except CancelledError:
                         continue  # called off by another window's refusal, which comes up here as well
-                    unreachable_in_a_row = 0
+                    unreachable_in_a_row = without_progress = 0
                     if isinstance(outcome, _SplitDay):
                         self._read_in_parts(days[0], outcome, to_read)
                     elif isinstance(outcome, list):

@@ -6,6 +6,7 @@
     ├── Unreachable     no usable answer after the last try
     ├── RateLimited     told to wait longer than we may
     └── BrokenPromise   an answer that is not what the API promises
+        └── NoProgress  pages say that more follow, and lead nowhere
 
 Each error says what happened, why, and what to do. None carries a key, a query string, a response body or the
 text of a prompt: messages end up in logs and in Dagster's event store. How an error is handled does not live here.
@@ -67,3 +68,7 @@ class RateLimited(DevinError):
 
 class BrokenPromise(DevinError):
     """Not JSON, the wrong shape, a repeated cursor, an ignored filter, totals that never agree, too much data."""
+
+
+class NoProgress(BrokenPromise):
+    """Empty pages, repeated cursors or a last page of which each says that more follow."""

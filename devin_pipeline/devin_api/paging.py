@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from devin_pipeline.devin_api.errors import BrokenPromise
+from devin_pipeline.devin_api.errors import BrokenPromise, NoProgress
 from devin_pipeline.devin_api.payloads import EARLIEST, CursorPage, Item, OffsetPage
 
 PAGE_SIZE = 200
@@ -20,6 +20,8 @@ OFFSET_PASSES = 8
 CURSOR_PASSES = 3
 EMPTY_PAGES_IN_A_ROW = 3
 STRAYS_TOLERATED = 0.1
+
+_MORE_FOLLOW = "the last page says that more follow"
 
 PAGES_WORTH_CHAINING = 3
 """A cursor chain up to this long is read as it is: cutting it into windows would cost more requests than it saves."""
@@ -255,7 +257,8 @@ def read_by_offset(
         if not moved:
             return sieve.reading()
         first = None
-    raise BrokenPromise(
+    kind = NoProgress if moved == _MORE_FOLLOW else BrokenPromise
+    raise kind(
         "The pages of a window never agreed",
         f"{moved}, in each of {OFFSET_PASSES} passes",
         "Run again when fewer sessions change, or for fewer days at once",
@@ -269,7 +272,7 @@ def _what_moved(pages: Sequence[OffsetPage], offsets: Sequence[int], overlap: in
     if any(page.total != first.total or page.limit != first.limit for page in pages):
         return "the total changed between pages"
     if pages[-1].has_more:
-        return "the last page says that more follow"
+        return _MORE_FOLLOW
     for before, page in pairwise(pages):
         if {_name(item) for item in page.items[:overlap]} - {_name(item) for item in before.items}:
             return "sessions moved from one page to another"
@@ -339,8 +342,8 @@ def _follow_cursors(
         page = ask(page.end_cursor)
 
 
-def _lost_its_way(why: str) -> BrokenPromise:
-    return BrokenPromise("Paging went nowhere", why, "Run again; if it stays, report it to Devin's support")
+def _lost_its_way(why: str) -> NoProgress:
+    return NoProgress("Paging went nowhere", why, "Run again; if it stays, report it to Devin's support")
 
 
 def estimated_pages(page: CursorPage, window: Window) -> int:

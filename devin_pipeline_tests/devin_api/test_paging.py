@@ -9,7 +9,8 @@ import pytest
 
 from devin_pipeline.devin_api import BrokenPromise, Feed, Limits, Listing, Window
 from devin_pipeline.devin_api.client import PAGES_OF_A_LISTING
-from devin_pipeline.devin_api.paging import PAGE_SIZE
+from devin_pipeline.devin_api.errors import NoProgress
+from devin_pipeline.devin_api.paging import OFFSET_PASSES, PAGE_SIZE
 from devin_pipeline_tests.devin_api.scripted import (
     START,
     Asked,
@@ -492,6 +493,48 @@ def test_three_empty_pages_in_a_row_are_borne_and_a_fourth_is_not(empty: int, fa
     assert bool(listing.failures) is fails
     assert ids(listing) == ([] if fails else names(every))
     assert len(asked) == 4
+
+
+NOWHERE: dict[str, tuple[Feed, Script, int]] = {
+    "v2, empty": ("session_insights_v2", lambda asked: page_v2([], total=0, more=True), 3 * OFFSET_PASSES),
+    "v3, empty": ("sessions_v3", lambda asked: page_v3([], cursor=f"c{asked.number}", more=True), 3 * 4),
+    "v3 insights, empty": ("session_insights_v3", lambda asked: page_v3([], cursor=f"{asked.number}", more=True), 12),
+    "v3, the same cursor": ("sessions_v3", lambda asked: page_v3([], cursor="c", more=True), 3 * 2),
+    "v3, no cursor": ("sessions_v3", lambda asked: page_v3([], more=True), 3),
+}
+
+
+@pytest.mark.parametrize("how", NOWHERE)
+def test_a_feed_that_leads_nowhere_in_three_windows_in_a_row_is_given_up_for_all_its_days(how: str) -> None:
+    feed, script, requests = NOWHERE[how]
+    over = days(12)
+    listing, asked = read(feed, over, script)
+    assert len(asked) == requests
+    assert listing.days == sorted(listing.failures) == over
+    assert len({str(error) for error in listing.failures.values()}) <= 2
+    assert {type(error) for error in listing.failures.values()} == {NoProgress}
+
+
+@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+def test_days_that_lead_nowhere_between_others_that_do_fail_alone(feed: Feed) -> None:
+    over = days(30)
+    every, honest = told_honestly(feed, 300, over)
+    # More than two of them side by side, which end last.
+    bad = [*over[2:4], *over[5:7], over[8], *over[15:17]]
+
+    def some_lead_nowhere(asked: Asked) -> Reply:
+        if feed.endswith("v2"):
+            start = datetime.fromisoformat(asked.one("created_date_from"))
+            end = datetime.fromisoformat(asked.one("created_date_to"))
+            nowhere = page_v2([], total=0, more=True)
+        else:
+            start, end = (datetime.fromtimestamp(int(asked.one(f"created_{n}")), UTC) for n in ("after", "before"))
+            nowhere = page_v3([], more=True)
+        return nowhere if any(start < day.end and day.start < end for day in bad) else honest(asked)
+
+    listing, _ = read(feed, over, some_lead_nowhere)
+    assert list(listing.failures) == bad
+    assert ids(listing) == names([one for one in every if not any(day.start <= instant(one) < day.end for day in bad)])
 
 
 def test_v3_a_total_that_comes_true_on_the_second_pass_is_believed() -> None:
