@@ -435,7 +435,7 @@ GUARDS = (
     Guard(
         "more tries by mixing kinds of failure",
         "devin_api/retry.py",
-        "or tries > MORE_TRIES:",
+        "or tries > more_tries:",
         "or False:",
         "devin_api/test_retry.py",
     ),
@@ -761,7 +761,7 @@ GUARDS = (
     Guard(
         "a tombstone for what is quarantined",
         "raw/new_versions.sql",
-        "where quarantined.session_id = latest.session_id",
+        "quarantined.session_id = latest.session_id",
         "where false",
         _LANDING,
     ),

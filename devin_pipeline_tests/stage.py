@@ -58,8 +58,12 @@ class Stage:
 
     def make(self) -> None:
         """What a run makes, in a third of the time and without Dagster's record of it; the oracle sees it too."""
-        Run(self.server.url, self.server.v2_key, self.server.v3_key, self.lake.uri, self.feeds, self.days)()
+        self.run_quickly()
         self.observe()
+
+    def run_quickly(self) -> None:
+        """The same, and the oracle sees nothing of it."""
+        Run(self.server.url, self.server.v2_key, self.server.v3_key, self.lake.uri, self.feeds, self.days)()
 
     def refresh(self) -> dg.ExecuteInProcessResult:
         """A run that must succeed, which the oracle sees too."""

@@ -13,9 +13,12 @@ import pytest
 
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.devin_api import retry
+from devin_pipeline.emulator import FaultScript
+from devin_pipeline.emulator.faults import Status, WhereListed
 from devin_pipeline.partitions import FIRST_TAG, LAST_TAG, days_between, starts_at
 from devin_pipeline.schedules import days_beside_a_bad_one
 from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES, SESSION_TABLES, TABLES
+from devin_pipeline.verification import verify
 from devin_pipeline_tests.devin_api.scripted import Reply, page_v3, serving
 from devin_pipeline_tests.lake.full_disk import no_file_beyond
 from devin_pipeline_tests.stage import Moment, Row, Stage, differences, warnings
@@ -134,6 +137,50 @@ def test_items_that_cannot_be_placed_are_kept_aside_and_warned_of(make_stage: Ma
 
     stage.make()
     assert len(stage.rows("raw_quarantine")) == 5
+
+
+def test_a_day_of_sessions_that_do_not_fit_into_one_page_is_stored(make_stage: MakeStage) -> None:
+    stage = make_stage("v2", sessions=0, days=2)
+    prompts = {f"s{number}": str(number) * (10 * 2**20) for number in range(7)}
+    for number, (session_id, prompt) in enumerate(prompts.items()):
+        at = starts_at(stage.days[0], 8) + timedelta(hours=number)
+        stage.enterprise.add_session(created_at=at, session_id=session_id, initial_user_message=prompt)
+    stage.run_quickly()
+    assert {row["session_id"]: row["initial_user_message"] for row in stage.rows("sessions")} == prompts
+    assert stage.rows("raw_quarantine") == []
+
+
+@pytest.mark.parametrize("keys", ["v2", "v3"])
+def test_an_item_that_cannot_be_read_costs_no_other_and_while_it_is_unread_its_day_gets_no_tombstone(
+    make_stage: MakeStage, keys: str
+) -> None:
+    stage = make_stage(keys, sessions=200, days=2)
+    stage.make()
+    listed = [[each for each in stage.rows(feed) if each["day"] == stage.days[0]] for feed in stage.feeds]
+    bad, gone = (row["session_id"] for row in listed[0][10:12])
+    elsewhere = next(row["session_id"] for row in stage.rows("sessions") if row["day"] == stage.days[1])
+    stage.enterprise.delete_session(gone)
+    stage.enterprise.delete_session(elsewhere)
+    stage.enterprise.session(bad).acus = Decimal("77")
+    stage.enterprise.add_session(created_at=starts_at(stage.days[0], 8) + timedelta(hours=3), session_id="new")
+
+    stage.server.script(FaultScript.of({0: WhereListed(frozenset({bad, f"devin-{bad}"}), Status(500))}))
+    for _ in range(2):
+        stage.run_quickly()
+        is_listed = {row["session_id"]: row["is_listed"] for row in stage.rows("sessions")}
+        assert (is_listed[bad], is_listed[gone], is_listed[elsewhere], is_listed["new"]) == (True, True, False, True)
+        quarantine = stage.rows("raw_quarantine")
+        assert [(row["feed"], row["day"], row["payload"]) for row in quarantine] == [
+            (feed, stage.days[0], "") for feed in sorted(stage.feeds)
+        ]
+        assert all("position" in row["reason"] and "answered 500" in row["reason"] for row in quarantine)
+    assert verify(stage.lake, 8).is_clean
+
+    stage.server.script(None)
+    stage.make()
+    sessions = {row["session_id"]: row for row in stage.rows("sessions")}
+    assert (sessions[bad]["acus"], sessions[bad]["is_listed"], sessions[gone]["is_listed"]) == (77, True, False)
+    assert stage.rows("raw_quarantine") == quarantine
 
 
 def test_fields_the_reference_does_not_list_are_counted(make_stage: MakeStage) -> None:
@@ -376,7 +423,8 @@ def test_no_second_layer_asks_again_what_the_client_has_asked_six_times(
         monkeypatch.setenv("DEVIN_API_URL", served.url)
         result = stage.run(stage.days[:1])
     assert not result.success
-    assert len(served.asked) == 6
+    # Three more, each for one item, show that it is not for what the page holds.
+    assert [asked.one("first") for asked in served.asked] == ["200"] * 6 + ["1"] * 3
     assert stage.lake.identity is None
 
 

@@ -13,9 +13,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from heapq import heapify, heappop, heappush
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Literal, ParamSpec, Self, TypeVar
 from urllib.parse import quote
 
 from devin_pipeline.devin_api import payloads
@@ -24,8 +25,11 @@ from devin_pipeline.devin_api.errors import (
     DevinError,
     Misconfigured,
     NoProgress,
+    NotConnected,
     RateLimited,
     Refused,
+    TooLarge,
+    TooSlow,
     Unreachable,
 )
 from devin_pipeline.devin_api.keys import (
@@ -58,7 +62,15 @@ from devin_pipeline.devin_api.paging import (
     too_much,
 )
 from devin_pipeline.devin_api.payloads import CursorPage, Item, OffsetPage, Principal
-from devin_pipeline.devin_api.retry import Deadline, Patience, jitter
+from devin_pipeline.devin_api.retry import MORE_TRIES, Deadline, Patience, jitter
+from devin_pipeline.devin_api.smaller import (
+    SIZES,
+    OffsetPieces,
+    PageFailed,
+    cursor_page_in_pieces,
+    read_around,
+    unread_item,
+)
 from devin_pipeline.devin_api.wire import Answer, Question, Wire
 
 Feed = Literal["session_insights_v2", "sessions_v3", "session_insights_v3"]
@@ -80,7 +92,14 @@ _THREADS_PER_REQUEST = 1.5
 _CHAINS_AT_ONCE = 3
 _PAGES_OF_A_CHAIN = 1.5
 _WINDOWS_WITHOUT_PROGRESS = 3
+# Of smaller pages: a server that goes down meanwhile is not asked once for each item of a page.
+_FAILURES_IN_A_ROW = 16
+_BUDGETS_FOR_SMALLER_PAGES = 3
+# With the tries of the page itself that is enough to show that it is no accident; each costs the whole timeout.
+_MORE_TRIES_WHEN_SLOW = 1
 _ONE_SECOND = timedelta(seconds=1)
+_EVER = Window(payloads.EARLIEST, datetime.max.replace(tzinfo=UTC))
+_REPORT = "Run again; if it stays, report these days to Devin's support"
 _DEFAULT_URL = "https://api.devin.ai"
 
 _PATHS: dict[Feed, tuple[KeyKind, str, str]] = {
@@ -109,6 +128,7 @@ _PARTS_OF_A_PART = 8
 _Params = list[tuple[str, str]]
 _Days = tuple[Window, ...]
 _Page = TypeVar("_Page", OffsetPage, CursorPage)
+_Place = ParamSpec("_Place")
 
 
 @dataclass
@@ -369,7 +389,7 @@ class DevinClient:
     def first_page(
         self, feed: Feed, window: Window, *, by: Clock = "created", size: int, deadline_seconds: float
     ) -> FirstPage:
-        """Tell what the first page of a window holds, in one attempt without retries.
+        """Tell what the first page of a window holds, in one attempt without retries; a smaller one if it is too large.
 
         Args:
             feed: which listing to ask.
@@ -385,7 +405,10 @@ class DevinClient:
         try:
             return self._first_page(self._question(feed), window, by, size, deadline)
         except DevinError as error:
-            raise error.without_frames() from None
+            smaller = [each for each in SIZES if each < size]
+            if not smaller or not isinstance(error, TooLarge):
+                raise error.without_frames() from None
+        return self.first_page(feed, window, by=by, size=smaller[0], deadline_seconds=deadline_seconds)
 
     def _first_page(self, question: Question, window: Window, by: Clock, size: int, deadline: Deadline) -> FirstPage:
         page: OffsetPage | CursorPage
@@ -450,6 +473,10 @@ class _Read:
         self._split: dict[Window, _SplitDay] = {}
         self._day_of_part: dict[Window, Window] = {}
         self._unsplit: set[Window] = set()
+        # What a v2 page holds, as the server says.
+        self._limit = PAGE_SIZE
+        self._probing = threading.Lock()
+        self._is_down = False
 
     def listings(self, runs: Sequence[_Days]) -> Generator[Listing]:
         try:
@@ -478,14 +505,20 @@ class _Read:
         steady = True
         while True:
             if self._question.kind == "v2":
-                page: OffsetPage | CursorPage = self._offset_page(
-                    skip, _updated_v2(window), deadline, self._called_off, once=True
+                page: OffsetPage | CursorPage = self._offset_page_however(
+                    skip, window, _updated_v2(window), deadline, self._called_off, more_tries=0
                 )
             else:
-                page = self._cursor_page(cursor, _updated_v3(window), deadline, self._called_off, once=True)
+                try:
+                    page = self._cursor_page_however(cursor, window, _updated_v3, deadline, more_tries=0)
+                except PageFailed:
+                    reading, _ = self._read_around(window, _updated_v3, deadline, more_tries=0, created=_EVER)
+                    page, kept = CursorPage(reading.items, has_next_page=False, end_cursor=None, total=None), {}
+                    total = None
             pages += 1
             for item in page.items:
                 told += 1
+                # Of an item that cannot be read nobody knows the day; no read of that could read it either.
                 key = told if item.session_id is None else item.session_id
                 if key not in kept or is_newer(item, kept[key]):
                     kept[key] = item
@@ -510,12 +543,14 @@ class _Read:
                 "The API has changed, or DEVIN_API_URL leads elsewhere",
             )
         inside = [
-            item for item in kept.values() if item.updated_at is None or window.start <= item.updated_at < window.end
+            item
+            for item in kept.values()
+            if item.payload and (item.updated_at is None or window.start <= item.updated_at < window.end)
         ]
         complete = steady and not more and total in (None, len(kept))
         return Updated(inside, complete, pages, total)
 
-    def _read_days_by_offset(self, days: _Days) -> "Reading | list[_Days]":
+    def _read_days_by_offset(self, days: _Days) -> Reading | list[_Days]:
         """Read a window, its pages at once, or, if it has more pages than a listing may hold, cut it into parts."""
         window = span(days)
         deadline = self._deadline()
@@ -528,7 +563,7 @@ class _Read:
             raise CancelledError
 
         def ask_at_once(skips: Sequence[int]) -> Iterable[OffsetPage]:
-            return self._at_once(lambda skip, stop: self._offset_page(skip, params, deadline, stop), skips)
+            return self._at_once(lambda skip, stop: self._page_of_days(days, skip, params, deadline, stop), skips)
 
         try:
             first = ask(0)
@@ -543,6 +578,136 @@ class _Read:
             return read_by_offset(ask, ask_at_once, window, self._client._limits, first=first)
         except DevinError as error:
             raise self._located(error, f"created {window}") from None
+
+    def _page_of_days(
+        self, days: _Days, skip: int, params: _Params, deadline: Deadline, called_off: threading.Event
+    ) -> OffsetPage:
+        # Of several days, each is read by itself once a page of them fails: an unread item must be of a certain one.
+        if len(days) > 1:
+            return self._offset_page(skip, PAGE_SIZE, params, deadline, called_off)
+        return self._offset_page_however(skip, days[0], params, deadline, called_off)
+
+    def _offset_page_however(
+        self,
+        skip: int,
+        window: Window,
+        params: _Params,
+        deadline: Deadline,
+        called_off: threading.Event,
+        *,
+        more_tries: int = MORE_TRIES,
+    ) -> OffsetPage:
+        """Read a v2 page, if need be in pieces; an item that cannot be read even alone stands in it without content."""
+
+        def ask(at: int, size: int, more_tries: int = more_tries) -> OffsetPage:
+            return self._offset_page(at, size, params, deadline, called_off, more_tries=more_tries)
+
+        try:
+            return ask(skip, PAGE_SIZE)
+        except DevinError as error:
+            failure = error.without_frames()
+        # The first one lies past the end of most listings: it shows that the server is there.
+        probes = [partial(ask, skip + at, 1, 0) for at in (self._limit, 0, self._limit // 2)]
+        self._require_smaller_ones(failure, probes, deadline, more_tries)
+        pieces = OffsetPieces(
+            self._or_failed(ask, deadline), skip, self._limit, partial(unread_item, self._feed, window)
+        )
+        try:
+            return pieces.page()
+        except PageFailed as failed:
+            failure = failed.error
+        raise failure
+
+    def _cursor_page_however(
+        self,
+        cursor: str | None,
+        window: Window,
+        params_of: Callable[[Window], _Params],
+        deadline: Deadline,
+        *,
+        more_tries: int = MORE_TRIES,
+    ) -> CursorPage:
+        """Read a v3 page, if need be in pieces.
+
+        Raises:
+            PageFailed: an item of it cannot be read even alone.
+        """
+
+        def ask(place: str | None, size: int, within: Window = window, more_tries: int = more_tries) -> CursorPage:
+            return self._cursor_page(place, size, params_of(within), deadline, self._called_off, more_tries=more_tries)
+
+        try:
+            return ask(cursor, PAGE_SIZE)
+        except DevinError as error:
+            failure = error.without_frames()
+        # The last one hardly holds an item: it shows that the server is there.
+        early = Window(window.start, window.start + (window.end - window.start) / 2)
+        last_second = Window(max(window.start, window.end - _ONE_SECOND), window.end)
+        probes = [partial(ask, cursor, 1, window, 0), *(partial(ask, None, 1, w, 0) for w in (early, last_second))]
+        self._require_smaller_ones(failure, probes, deadline, more_tries)
+        return cursor_page_in_pieces(self._or_failed(ask, deadline), cursor, PAGE_SIZE)
+
+    def _read_around(
+        self,
+        window: Window,
+        params_of: Callable[[Window], _Params],
+        deadline: Deadline,
+        *,
+        more_tries: int = MORE_TRIES,
+        created: Window | None = None,
+    ) -> tuple[Reading, list[Window]]:
+        def ask(within: Window, cursor: str | None, size: int) -> CursorPage:
+            return self._cursor_page(cursor, size, params_of(within), deadline, self._called_off, more_tries=more_tries)
+
+        return read_around(self._or_failed(ask, deadline), window, self._client._limits, created=created)
+
+    def _require_smaller_ones(
+        self, error: DevinError, probes: Sequence[Callable[[], object]], deadline: Deadline, more_tries: int
+    ) -> None:
+        """Raise the error of a page again unless its cause may lie in the page: a smaller one gets through.
+
+        Nothing is asked of a server that is down, of which no smaller page got through since any did.
+        """
+        if not _may_be_of_the_page(error, deadline):
+            raise error
+        with self._probing:
+            if self._is_down:
+                raise error
+            for probe in probes:
+                try:
+                    probe()
+                except DevinError as other:
+                    if not _may_be_of_the_page(other.without_frames(), deadline):
+                        raise
+                else:
+                    # The address and the network are not what keeps it from being read.
+                    error.todo = _REPORT
+                    if more_tries:
+                        deadline.at += _BUDGETS_FOR_SMALLER_PAGES * self._client._budget_seconds
+                    return
+            self._is_down = True
+        raise error
+
+    def _or_failed(self, ask: Callable[_Place, _Page], deadline: Deadline) -> Callable[_Place, _Page]:
+        """Have a page that fails by itself told apart from everything else that may go wrong."""
+        in_a_row = 0
+
+        def ask_or_fail(*place: _Place.args, **more: _Place.kwargs) -> _Page:
+            nonlocal in_a_row
+            try:
+                page = ask(*place, **more)
+            except DevinError as error:
+                in_a_row += 1
+                error.todo = _REPORT if _may_be_of_the_page(error, deadline) else error.todo
+                if in_a_row <= _FAILURES_IN_A_ROW and _may_be_of_the_page(error, deadline):
+                    raise PageFailed(error.without_frames()) from None
+                if in_a_row > _FAILURES_IN_A_ROW:
+                    self._is_down = True
+                raise
+            in_a_row = 0
+            return page
+
+        return ask_or_fail
 
     def _at_once(self, ask: Callable[[int, threading.Event], OffsetPage], skips: Sequence[int]) -> Iterable[OffsetPage]:
         """Ask for pages on all threads; the first error calls the others off."""
@@ -567,15 +732,21 @@ class _Read:
             # Nobody says for certain to which side of it a bound belongs: both tell it, and it counts once.
             asked_for = Window(window.start - _ONE_SECOND, window.end)
         deadline = self._deadline()
-        params = _created_v3(asked_for)
         asked = 0
+        stated: int | None = None
+        is_a_day = len(days) == 1 and window not in self._day_of_part
 
         def ask(cursor: str | None) -> CursorPage:
-            nonlocal asked
+            nonlocal asked, stated
             asked += 1
             if asked % _PAGES_PER_BUDGET == 0:
                 deadline.at += self._client._budget_seconds
-            return self._cursor_page(cursor, params, deadline, self._called_off)
+            if is_a_day:
+                page = self._cursor_page_however(cursor, asked_for, _created_v3, deadline)
+            else:
+                page = self._cursor_page(cursor, PAGE_SIZE, _created_v3(asked_for), deadline, self._called_off)
+            stated = page.total if page.total is not None else stated
+            return page
 
         try:
             first = ask(None)
@@ -600,6 +771,30 @@ class _Read:
             return read_by_cursor(ask, asked_for, self._client._limits, first=first)
         except DevinError as error:
             raise self._located(error, f"created {window}") from None
+        except PageFailed as failed:
+            failure = failed.error
+            stated = failed.total if failed.total is not None else stated
+        try:
+            return self._read_around_unread(window, failure, stated, deadline)
+        except DevinError as error:
+            raise self._located(error, f"created {window}") from None
+
+    def _read_around_unread(self, day: Window, error: DevinError, stated: int | None, deadline: Deadline) -> Reading:
+        """Read a day by narrower windows, one of its items being unreadable even alone.
+
+        Several items of one second are told apart only by the total that the day states.
+        """
+        reading, seconds = self._read_around(day, _created_v3, deadline)
+        missing = (stated or 0) - len(reading.items) - reading.outside
+        unread = [unread_item(self._feed, span(run), 0, error) for run in adjoining(seconds)]
+        if not unread and missing > 0:
+            raise error
+        unread += [
+            unread_item(self._feed, span(adjoining(seconds)[0]), position, error)
+            for position in range(1, missing - len(unread) + 1)
+        ]
+        reading.items.extend(unread)
+        return reading
 
     def _worth_chaining(self, days: _Days) -> int:
         return PAGES_WORTH_CHAINING if days in self._uncut else _PAGES_WORTH_CUTTING_AGAIN
@@ -771,24 +966,35 @@ class _Read:
         return Deadline.after(self._client._budget_seconds, self._client._patience.clock)
 
     def _offset_page(
-        self, skip: int, params: _Params, deadline: Deadline, called_off: threading.Event, *, once: bool = False
-    ) -> OffsetPage:
-        query = [("skip", str(skip)), ("limit", str(PAGE_SIZE)), *params]
-        return self._page(query, payloads.offset_page, deadline, called_off, once=once)
-
-    def _cursor_page(
         self,
-        cursor: str | None,
+        skip: int,
+        size: int,
         params: _Params,
         deadline: Deadline,
         called_off: threading.Event,
         *,
-        once: bool = False,
+        more_tries: int = MORE_TRIES,
+    ) -> OffsetPage:
+        query = [("skip", str(skip)), ("limit", str(size)), *params]
+        page = self._page(query, payloads.offset_page, deadline, called_off, size, more_tries)
+        if size == PAGE_SIZE:
+            self._limit = page.limit
+        return page
+
+    def _cursor_page(
+        self,
+        cursor: str | None,
+        size: int,
+        params: _Params,
+        deadline: Deadline,
+        called_off: threading.Event,
+        *,
+        more_tries: int = MORE_TRIES,
     ) -> CursorPage:
-        query = [("first", str(PAGE_SIZE)), *params]
+        query = [("first", str(size)), *params]
         if cursor is not None:
             query.append(("after", cursor))
-        return self._page(query, payloads.cursor_page, deadline, called_off, once=once)
+        return self._page(query, payloads.cursor_page, deadline, called_off, size, more_tries)
 
     def _page(
         self,
@@ -796,8 +1002,8 @@ class _Read:
         read: Callable[[bytes, datetime], _Page],
         deadline: Deadline,
         called_off: threading.Event,
-        *,
-        once: bool,
+        size: int,
+        more_tries: int,
     ) -> _Page:
         tally = self._tally
         tries = 0
@@ -814,6 +1020,10 @@ class _Read:
                 # At once, from this thread: no other may go on asking with a key that was just refused.
                 self._called_off.set()
                 raise
+            except TooSlow as error:
+                if size < PAGE_SIZE:
+                    error.more_tries = min(error.more_tries, _MORE_TRIES_WHEN_SLOW)
+                raise
 
         def understand(answer: Answer) -> _Page:
             now = self._client._now()
@@ -824,11 +1034,12 @@ class _Read:
             with tally.lock:
                 tally.counts.pages += 1
                 tally.counts.bytes_read += len(answer.body)
+            self._is_down = False
             return page
 
-        if once:
-            return understand(send())
-        return self._client._patience.ask(send, understand, deadline=deadline, called_off=called_off)
+        return self._client._patience.ask(
+            send, understand, deadline=deadline, called_off=called_off, more_tries=more_tries
+        )
 
     def _next_readings(self) -> dict[_Days, Reading]:
         """Take the oldest windows read so far, as many as a listing holds."""
@@ -861,6 +1072,13 @@ class _Read:
         listing.requests, listing.pages, listing.retries = tally.requests, tally.pages, tally.retries
         listing.bytes_read = tally.bytes_read
         return listing
+
+
+def _may_be_of_the_page(error: DevinError, deadline: Deadline) -> bool:
+    """Whether a request may have failed for what its page holds, and not for a limit, a pause or want of time."""
+    if isinstance(error, NotConnected) or not isinstance(error, Unreachable | BrokenPromise):
+        return False
+    return error.wait_seconds is None and not error.is_out_of_time and deadline.remaining() > 0
 
 
 def _push(to_read: list[_Days], groups: Iterable[_Days]) -> None:

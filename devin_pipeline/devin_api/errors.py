@@ -4,9 +4,12 @@
     ├── Misconfigured   a key or address that cannot work; raised before any socket opens
     ├── Refused         the API understood and said no; asking again changes nothing
     ├── Unreachable     no usable answer after the last try
+    │   ├── NotConnected  nothing was asked, as no connection came about
+    │   └── TooSlow     the last answer did not come in time
     ├── RateLimited     told to wait longer than we may
     └── BrokenPromise   an answer that is not what the API promises
-        └── NoProgress  pages say that more follow, and lead nowhere
+        ├── NoProgress  pages say that more follow, and lead nowhere
+        └── TooLarge    a page that does not fit
 
 Each error says what happened, why, and what to do. None carries a key, a query string, a response body or the
 text of a prompt: messages end up in logs and in Dagster's event store. How an error is handled does not live here.
@@ -24,6 +27,7 @@ class DevinError(Exception):
         todo: what the reader can do about it.
         more_tries: how many more times the same request may be sent before this is final.
         wait_seconds: how long the API asked us to wait before the next try, if it did.
+        is_out_of_time: whether there would have been more tries, had there been time.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class DevinError(Exception):
         self.todo = todo
         self.more_tries = more_tries
         self.wait_seconds = wait_seconds
+        self.is_out_of_time = False
 
     def located(self, where: str) -> Self:
         """Say which question this was, e.g. the feed and the days asked for."""
@@ -62,6 +67,14 @@ class Unreachable(DevinError):
     """Connection errors, timeouts, 5xx, or the deadline."""
 
 
+class NotConnected(Unreachable):
+    """No connection to the API, or to the proxy before it."""
+
+
+class TooSlow(Unreachable):
+    """No whole answer in the time a request may take."""
+
+
 class RateLimited(DevinError):
     """429 (or 503 with Retry-After) beyond what we may wait."""
 
@@ -72,3 +85,7 @@ class BrokenPromise(DevinError):
 
 class NoProgress(BrokenPromise):
     """Empty pages, repeated cursors or a last page of which each says that more follow."""
+
+
+class TooLarge(BrokenPromise):
+    """A page of more bytes than may be read at once."""

@@ -137,8 +137,16 @@ class Patience:
         *,
         deadline: Deadline,
         called_off: threading.Event,
+        more_tries: int = MORE_TRIES,
     ) -> _T:
         """Send a request and read its answer until that succeeds or its error is final.
+
+        Args:
+            send: sends the request.
+            read: reads its answer.
+            deadline: when to give up.
+            called_off: set when nobody needs the answer any more.
+            more_tries: after the first, at most.
 
         Raises:
             DevinError: the last attempt's, once it is not worth another or the wait would pass the deadline.
@@ -156,10 +164,11 @@ class Patience:
                 # Counted per kind: three resets must not use up the two further tries a wrong shape deserves.
                 failures[error.more_tries] += 1
                 tries = failures.total()
-                if failures[error.more_tries] > error.more_tries or tries > MORE_TRIES:
+                if failures[error.more_tries] > error.more_tries or tries > more_tries:
                     raise
                 wait = self._wait_after(error, tries)
                 if wait >= deadline.remaining():
+                    error.is_out_of_time = True
                     raise
             self._pause(wait, called_off)
 

@@ -23,7 +23,17 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from devin_pipeline.devin_api.errors import BrokenPromise, DevinError, Misconfigured, RateLimited, Refused, Unreachable
+from devin_pipeline.devin_api.errors import (
+    BrokenPromise,
+    DevinError,
+    Misconfigured,
+    NotConnected,
+    RateLimited,
+    Refused,
+    TooLarge,
+    TooSlow,
+    Unreachable,
+)
 from devin_pipeline.devin_api.keys import VARIABLES, KeyKind, Secret
 from devin_pipeline.devin_api.retry import (
     LONGEST_RETRY_AFTER_SECONDS,
@@ -145,7 +155,7 @@ class Wire:
                 raise _no_connection(error, question) from None
         # A body that ends where its connection does looks whole when we cut it.
         if line.is_cut:
-            raise Unreachable(
+            raise TooSlow(
                 f"{question.name} could not be read",
                 "no whole answer came in time",
                 "Check the network, then run again",
@@ -285,10 +295,10 @@ def _whole_body(response: httpx.Response, question: Question) -> bytes:
             pieces.append(piece)
             size += len(piece)
             if size > LARGEST_BODY:
-                raise BrokenPromise(
+                raise TooLarge(
                     f"{question.name} could not be read",
                     f"a page is larger than {LARGEST_BODY // 2**20} MB",
-                    "Check that DEVIN_API_URL leads to the Devin API",
+                    "Run again; if it stays, report these days to Devin's support",
                 )
     if unfold is not None:
         unfold.require_end()
@@ -349,8 +359,12 @@ def _no_connection(error: httpx.RequestError, question: Question) -> DevinError:
             "the server's certificate does not hold, so no key was sent",
             "Check DEVIN_API_URL; behind a company proxy, point SSL_CERT_FILE at the company's certificates",
         )
-    why = "no answer came in time" if isinstance(error, httpx.TimeoutException) else "the connection failed"
-    return Unreachable(
+    is_late = isinstance(error, httpx.TimeoutException)
+    why = "no answer came in time" if is_late else "the connection failed"
+    kind = TooSlow if is_late else Unreachable
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+        kind = NotConnected
+    return kind(
         f"{question.name} could not be read",
         f"{why} ({type(error).__name__})",
         "Check the network and DEVIN_API_URL, then run again",

@@ -505,6 +505,36 @@ class Misheard(Fault):
 
 
 @dataclasses.dataclass(frozen=True)
+class WhereListed(Fault):
+    """Another fault, for each page that lists one of some sessions; all other pages are honest.
+
+    Args:
+        session_ids: The sessions, as the listing names them.
+        fault: What its pages meet.
+    """
+
+    session_ids: frozenset[str]
+    fault: Fault
+
+    @property
+    def kind(self) -> str:
+        """That of the fault."""
+        return self.fault.kind
+
+    async def spoil(self, exchange: Exchange) -> bool:
+        """Have the fault answer if one of the sessions is listed."""
+        page = await exchange.page()
+        if page is None:
+            return False
+        listed = {msgspec.json.decode(item, type=_Named).session_id for item in page.items}
+        return bool(listed & self.session_ids) and await self.fault.spoil(exchange)
+
+
+class _Named(msgspec.Struct):
+    session_id: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class TwoAtOnce(Fault):
     """A page and the one after it as one: more items than asked for."""
 

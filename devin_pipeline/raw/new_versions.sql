@@ -58,6 +58,9 @@ where
     )
     and not exists (
         select 1 from quarantined
-        where quarantined.session_id = latest.session_id
+        where
+            quarantined.session_id = latest.session_id
+            -- An item that could not be read may be any session of its day.
+            or (quarantined.payload = '' and quarantined.day = latest.day)
     )
 order by day, session_id

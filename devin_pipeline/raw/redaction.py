@@ -67,7 +67,7 @@ class Redaction:
 
     def payload(self, payload: bytes) -> tuple[bytes, Redacted | None]:
         """An item's JSON as it may be stored, and what of it is not as sent."""
-        if not self:
+        if not self or not payload:
             return payload, None
         try:
             return self._redacted(payload)

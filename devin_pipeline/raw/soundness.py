@@ -88,6 +88,8 @@ def _fault_of(table: Table, row: Mapping[str, Any], seal: str, hour: int) -> str
 
 
 def _fault_of_item(row: Mapping[str, Any]) -> str | None:
+    if not row["payload"]:
+        return None  # an item that could not be read
     try:
         return None if row["redacted"] is not None else _fault_of_content(row, content_hash(row["payload"].encode()))
     except ValueError:

@@ -53,9 +53,18 @@ RAW_QUARANTINE = Table(
         required("day", pa.date32(), "Billing day of `created_at` if that is usable, else the first day asked for."),
         required("feed", pa.string(), "The raw table the item was meant for."),
         required("fetched_at", INSTANT, "When the item was first seen."),
-        required("content_hash", pa.string(), "SHA-256 of the item's canonical JSON (sorted keys) as sent."),
-        required("reason", pa.string(), "Why it could not be placed."),
-        required("payload", pa.string(), "The item's JSON as sent, unless `redacted`."),
+        required(
+            "content_hash",
+            pa.string(),
+            "SHA-256 of the item's canonical JSON (sorted keys) as sent; of an unread item, that of its feed, window "
+            "and position.",
+        ),
+        required("reason", pa.string(), "Why it could not be placed; of an unread item, where it is as well."),
+        required(
+            "payload",
+            pa.string(),
+            "The item's JSON as sent, unless `redacted`; empty for an item that cannot be read even alone.",
+        ),
         _REDACTED,
         _ROW_HASH,
     ),

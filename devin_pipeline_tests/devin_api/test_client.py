@@ -122,12 +122,14 @@ def test_what_passes_by_itself_is_asked_again(fault: str) -> None:
     ("fault", "hits"),
     [("status 503", 6), ("reset", 6), ("truncated JSON", 6), ("status 409", 3), ("HTML", 3), ("wrong shape", 3)],
 )
-def test_what_does_not_pass_fails_its_day_after_so_many_tries(fault: str, hits: int) -> None:
+def test_what_does_not_pass_fails_its_day_after_so_many_tries_and_three_requests_for_one_item(
+    fault: str, hits: int
+) -> None:
     with serving(lambda asked: TRANSIENT[fault]) as served, client_of(served) as client:
         listing = read_all(client, "sessions_v3", DAY)
     assert listing.items == []
     assert list(listing.failures) == DAY
-    assert len(served.asked) == hits
+    assert [asked.one("first") for asked in served.asked] == ["200"] * hits + ["1"] * 3
     assert "sign in" not in str(listing.failures[DAY[0]])
 
 
@@ -356,11 +358,11 @@ def test_an_answer_that_never_ends_is_cut_at_the_deadline_whatever_part_of_it_is
         DevinClient(base_url=served.url, v3_key=V3_KEY, timeout_seconds=0.3) as client,
     ):
         with pytest.raises(Unreachable, match=r"answer came in time") as caught:
-            client.updated_in("sessions_v3", DAY[0], max_pages=1, deadline_seconds=5)
+            client.first_page("sessions_v3", DAY[0], size=200, deadline_seconds=5)
         assert caught.value.more_tries == 5
         assert time.monotonic() - began < 5
         # The next question gets a connection of its own.
-        assert client.updated_in("sessions_v3", DAY[0], max_pages=1, deadline_seconds=5).pages == 1
+        assert len(client.first_page("sessions_v3", DAY[0], size=200, deadline_seconds=5).items) == 1
 
 
 @contextmanager
@@ -394,7 +396,7 @@ def test_an_interrupt_does_not_wait_for_an_answer_that_never_comes() -> None:
         client.close()
 
 
-def test_a_bomb_is_stopped_at_the_cap_in_bounded_memory_and_not_asked_for_again() -> None:
+def test_a_bomb_is_stopped_at_the_cap_in_bounded_memory_and_asked_for_again_only_as_one_item() -> None:
     bomb = gzip.compress(b" " * (10 * 2**20)) * 20
     assert len(bomb) < 250_000
     with (
@@ -408,7 +410,8 @@ def test_a_bomb_is_stopped_at_the_cap_in_bounded_memory_and_not_asked_for_again(
         finally:
             tracemalloc.stop()
     assert "larger than 64 MB" in str(listing.failures[DAY[0]])
-    assert len(served.asked) == 1
+    assert "DEVIN_API_URL" not in str(listing.failures[DAY[0]])
+    assert [asked.one("first") for asked in served.asked] == ["200", "1", "1", "1"]
     assert most < 70 * 2**20
 
 
@@ -537,7 +540,7 @@ def test_updates_are_told_with_how_complete_they_are(feed: Feed) -> None:
     assert (len(part.items), part.complete, part.pages) == (400, False, 2)
 
 
-def test_updates_are_asked_for_once_without_a_retry() -> None:
+def test_updates_are_asked_for_without_a_retry_and_then_as_one_item() -> None:
     fake = FakeTime()
     with (
         serving(lambda asked: Reply(status=503)) as served,
@@ -545,7 +548,7 @@ def test_updates_are_asked_for_once_without_a_retry() -> None:
         pytest.raises(Unreachable, match="updated 2025-03-01"),
     ):
         client.updated_in("sessions_v3", DAY[0], max_pages=20, deadline_seconds=45)
-    assert len(served.asked) == 1
+    assert [asked.one("first") for asked in served.asked] == ["200", "1", "1", "1"]
     assert fake.slept == []
 
 

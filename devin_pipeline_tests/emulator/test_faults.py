@@ -29,6 +29,7 @@ from devin_pipeline.emulator.faults import (
     Trickle,
     TwoAtOnce,
     Typed,
+    WhereListed,
     organization_deleted,
     updated,
 )
@@ -383,6 +384,20 @@ def test_items_may_be_left_out_or_come_twice(server: EmulatorServer, client: htt
     assert page(client, server, path)["items"] == honest[:20]
     armed(server, LIE["an item comes twice"])
     assert page(client, server, path)["items"] == [*honest, honest[0]]
+
+
+@pytest.mark.parametrize("path", [V2, V3])
+def test_a_fault_may_be_tied_to_a_session_wherever_it_is_listed(
+    server: EmulatorServer, client: httpx.Client, path: str
+) -> None:
+    listed = page(client, server, path)["items"]
+    size = "limit" if path == V2 else "first"
+    script = FaultScript.of({0: WhereListed(frozenset([listed[10]["session_id"]]), Status(500))})
+    server.script(script)
+    assert ask(client, server, path).status_code == 500
+    assert page(client, server, path, **{size: "10"})["items"] == listed[:10]
+    assert ask(client, server, path, **{size: "11"}).status_code == 500
+    assert script.sent == {"status 500": 2}
 
 
 def test_a_lie_that_finds_no_place_is_not_counted_and_the_answer_is_honest(

@@ -11,11 +11,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from devin_pipeline.devin_api import Listing
+from devin_pipeline.devin_api import Listing, Unreachable, Window, read_item
 from devin_pipeline.devin_api.payloads import cursor_page
+from devin_pipeline.devin_api.smaller import unread_item
 from devin_pipeline.lake import Commit, Damaged, Lake
 from devin_pipeline.raw.landing import GateClosed, Landed, land
 from devin_pipeline.raw.row_hashes import row_hashes
+from devin_pipeline.raw.soundness import damaged_days
 from devin_pipeline.tables import RAW_QUARANTINE, TABLES, Table
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, acus, after
 
@@ -191,6 +193,43 @@ def test_a_quarantined_item_without_an_id_keeps_nobody_listed(feed: Feed) -> Non
     feed.read(item("a"))
     feed.read(item(""), hours=1)
     assert feed.history() == [(0, None), (1, "gone")]
+
+
+def test_while_an_item_of_a_day_is_unread_nothing_of_that_day_counts_as_no_longer_listed(feed: Feed) -> None:
+    tomorrow = SECOND + 86400
+    feed.read(item("a"), item("b"), item("c", created_at=tomorrow), days=[DAY, NEXT_DAY])
+    why = Unreachable("it could not be read", "Devin answered 500 each time", "Run again")
+    unread = unread_item("sessions_v3", Window(NOON, after(24)), 7, why)
+    for hours in (1, 2):
+        listing = Listing(items=[unread, read_item(item("b", title="new").encode(), after(9))])
+        landed = land(feed.lake, V3, listing, [DAY, NEXT_DAY], after(hours), 8)
+        assert landed.figures(DAY) == {
+            "items_read": 2,
+            "placed": 1,
+            "quarantined": 1,
+            "acus": 0,
+            "new_versions": 2 - hours,
+            "unlisted": 0,
+        }
+    assert (feed.history("a"), feed.history("c")) == ([(0, None)], [(0, None), (1, "gone")])
+    (row,) = feed.quarantine()
+    assert (row["day"], row["feed"], row["payload"]) == (DAY, V3.name, "")
+    assert row["reason"].startswith("sessions_v3, created 2025-12-01T12:00:00Z to 2025-12-02T12:00:00Z, position 7: ")
+    assert "as Devin answered 500 each time" in row["reason"]
+    place = row["reason"].partition(": ")[0]
+    assert row["content_hash"] == hashlib.sha256(place.encode()).hexdigest()
+    assert damaged_days(feed.lake.snapshot(RAW_QUARANTINE), [DAY], 8) == {}
+    feed.read(item("b", title="new"), hours=3)
+    assert feed.history("a") == [(0, None), (3, "gone")]
+    assert feed.quarantine() == [row]
+
+
+def test_an_unread_item_holds_no_text_to_blank(feed: Feed) -> None:
+    why = Unreachable("it could not be read", "Devin answered 500 each time", "Run again")
+    listing = Listing(items=[unread_item("sessions_v3", Window(NOON, after(24)), 7, why)])
+    land(feed.lake, V3, listing, [DAY], after(0), 8, keeps_text=False)
+    land(feed.lake, V3, listing, [DAY], after(1), 8, keeps_text=False)
+    assert [(row["payload"], row["redacted"]) for row in feed.quarantine()] == [("", None)]
 
 
 def test_an_item_written_otherwise_is_no_new_version(feed: Feed) -> None:
