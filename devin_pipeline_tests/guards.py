@@ -45,7 +45,7 @@ class Guard:
 
 _VERIFY = "test_verification.py::test_"
 _CLIENT, _PAGING, _LANDING = "devin_api/test_client.py", "devin_api/test_paging.py", "raw/test_landing.py"
-_SPLITTING = "devin_api/test_splitting.py"
+_SPLITTING, _SMALLER = "devin_api/test_splitting.py", "devin_api/test_smaller.py"
 
 GUARDS = (
     # What has not changed
@@ -375,6 +375,70 @@ GUARDS = (
         "newest = max(instants) if",
         "newest = window.end if",
         _SPLITTING,
+    ),
+    # Smaller pages
+    Guard(
+        "smaller pages of a server that is down",
+        "devin_api/client.py",
+        "if self._is_down:",
+        "if False:",
+        _SMALLER,
+    ),
+    Guard(
+        "each item asked for of a server that went down",
+        "devin_api/client.py",
+        "if in_a_row <= _FAILURES_IN_A_ROW and ",
+        "if ",
+        _SMALLER,
+    ),
+    Guard(
+        "smaller pages where a pause is asked for",
+        "devin_api/client.py",
+        "return error.wait_seconds is None and ",
+        "return ",
+        _SMALLER,
+    ),
+    Guard(
+        "smaller pages of several days",
+        "devin_api/client.py",
+        "        if len(days) > 1:\n            return self._offset_page(",
+        "        if False:\n            return self._offset_page(",
+        _SMALLER,
+    ),
+    Guard(
+        "pieces of a page that contradict one another",
+        "devin_api/smaller.py",
+        "if at in self._items] if self._fits else []",
+        "if at in self._items]",
+        _SMALLER,
+    ),
+    Guard(
+        "what lies at the end of a narrower window",
+        "devin_api/smaller.py",
+        "min(part.end + _ONE_SECOND, window.end)",
+        "part.end",
+        _SMALLER,
+    ),
+    Guard(
+        "narrower windows that hold less than their day states",
+        "devin_api/client.py",
+        "if not unread and missing > 0:",
+        "if False:",
+        _SMALLER,
+    ),
+    Guard(
+        "unread items behind one of their second",
+        "devin_api/client.py",
+        "for position in range(1, missing - len(unread) + 1)",
+        "for position in range(1, 1)",
+        _SMALLER,
+    ),
+    Guard(
+        "a tombstone for what may be unread",
+        "raw/new_versions.sql",
+        "or (quarantined.payload = '' and quarantined.day = latest.day)",
+        "",
+        _LANDING,
     ),
     Guard("sessions of deleted organizations", "devin_api/client.py", '("include_deleted_orgs", "true"),', "", _PAGING),
     Guard(
