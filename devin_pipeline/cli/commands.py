@@ -39,7 +39,7 @@ from devin_pipeline.cli.stage import (
     shipped,
     use_dagster_home,
 )
-from devin_pipeline.lake import Kind, Lake
+from devin_pipeline.lake import Kind, Lake, renew_moved_catalog
 from devin_pipeline.tables import ALL_TABLES, DERIVED_TABLES, REPORT_TABLES, TABLES, Table
 
 if TYPE_CHECKING:
@@ -394,6 +394,7 @@ def _require_partitions(first_day: date, last_day: date) -> None:
 def query(sql: str, shape: str, demo: bool) -> None:
     """Ask the lake one SELECT. `devin-pipeline tables` lists what there is."""
     lake = lake_of(demo)
+    renew_moved_catalog(lake)
     say_demo(demo)
     if lake.identity is None:
         click.echo(f"No run has written to {lake.uri} yet: every table is empty.", err=True)
@@ -405,6 +406,7 @@ def query(sql: str, shape: str, demo: bool) -> None:
 def tables(demo: bool) -> None:
     """List the tables: name, grain, rows, days."""
     lake = lake_of(demo)
+    renew_moved_catalog(lake)
     say_demo(demo)
     rows = []
     for table in ALL_TABLES:

@@ -3,7 +3,7 @@
 Whatever writes a table or opens a DuckDB connection lives here. What the rows mean does not.
 """
 
-from devin_pipeline.lake.catalog import write_catalog
+from devin_pipeline.lake.catalog import renew_moved_catalog, write_catalog
 from devin_pipeline.lake.errors import (
     Damaged,
     LakeError,
@@ -60,6 +60,7 @@ __all__ = [
     "emptied_entries",
     "files_ever",
     "in_portions",
+    "renew_moved_catalog",
     "rows_by_arrow",
     "rows_by_duckdb",
     "shorten_log",

@@ -2,8 +2,12 @@
 
 The file holds views only, each over the files of one snapshot, so it is made anew after every run that changed a table.
 It tells by a digest what it was made of, so that a run that changed none leaves it alone.
+
+A view can name files by absolute paths only. In a copied or moved lake they would be those of another one, so each view
+refuses to answer where its own file does not lie in the place it was written for.
 """
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -15,9 +19,9 @@ from uuid import uuid4
 
 import duckdb
 
-from devin_pipeline.lake.errors import Damaged, written
-from devin_pipeline.lake.lake import Lake
-from devin_pipeline.lake.reader import Reader, quoted
+from devin_pipeline.lake.errors import Damaged, NotWritten, TooManyConflicts, written
+from devin_pipeline.lake.lake import Lake, Snapshot
+from devin_pipeline.lake.reader import Reader, quoted, typed_nulls
 from devin_pipeline.tables import ALL_TABLES, Table
 
 CATALOG = "devin.duckdb"
@@ -53,7 +57,7 @@ def write_catalog(lake: Lake) -> Catalog | None:
     if len(urlsplit(lake.uri).scheme) > 1:
         return None
     file = Path(lake.uri) / CATALOG
-    if _told_by(file) == _digest(_definitions(lake).values()):
+    if _told_by(file) == _digest(_definitions(lake, file).values()):
         # Who writes a table after this look makes the file anew itself.
         return Catalog(file, [], False)
     # Done again if a table moves meanwhile: a slow run must not put its older views over those of a faster one.
@@ -61,10 +65,61 @@ def write_catalog(lake: Lake) -> Catalog | None:
         return lake.while_inputs_move(ALL_TABLES, None, lambda: _swap_in(lake, file))
 
 
-def _definitions(lake: Lake) -> Mapping[Table, list[str]]:
+def renew_moved_catalog(lake: Lake) -> None:
+    """Write `devin.duckdb` again if it was written for another place; where that cannot be done, its views say so.
+
+    Raises:
+        Damaged: A table's log cannot be read.
+    """
+    file = Path(lake.uri) / CATALOG
+    if len(urlsplit(lake.uri).scheme) > 1 or _told_by(file) is None or _place(file) in _sequences(file):
+        return
+    with suppress(NotWritten, TooManyConflicts):
+        write_catalog(lake)
+
+
+def _place(file: Path) -> str:
+    """The name of a sequence by which a file is known, whatever it is attached as: that of the place it is written for.
+
+    DuckDB lists sequences in no time; a table or a view would be seen among the lake's.
+    """
+    return f"written_for_{sha256(str(file).encode()).hexdigest()[:16]}"
+
+
+def _guard(file: Path) -> str:
+    """A condition of each view that raises an error where its file lies in another place."""
+    # DuckDB 2 gives the path without links, DuckDB 1 as somebody wrote it.
+    without_links = f"{os.path.realpath(file.parent)}/{file.name}"
+    places = ", ".join(quoted(path) for path in dict.fromkeys((str(file), without_links)))
+    elsewhere = f"path not in ({places})"
+    error = (
+        f"{quoted(f'This devin.duckdb was written for {file} and answers from no other place. It was opened as ')} "
+        f"|| any_value(path) filter (where {elsewhere}) || "
+        + quoted(
+            ". If the lake was moved or copied there, run `uv run devin-pipeline tables` with DEVIN_LAKE set to it: "
+            "that writes this file again. Otherwise open it by its absolute path"
+        )
+    )
+    return (
+        f"(select case when count(*) filter (where {elsewhere}) = 0 then true else error({error}) end "  # noqa: S608 - quoted
+        "from duckdb_sequences() inner join duckdb_databases() using (database_name) "
+        f"where sequence_name = '{_place(file)}')"
+    )
+
+
+def _definitions(lake: Lake, file: Path) -> Mapping[Table, list[str]]:
     """The statements that make and describe the view of each table's newest version."""
+    guard = _guard(file)
     notice = "DEMO DATA of the emulator. " if lake.identity is not None and lake.identity.kind == "demo" else ""
-    return {table: _definition(table, lake.newest(table).query(), notice) for table in ALL_TABLES}
+    return {table: _definition(table, _guarded(lake.newest(table), guard), notice) for table in ALL_TABLES}
+
+
+def _guarded(snapshot: Snapshot, guard: str) -> str:
+    """A SELECT of a version's rows, for a view."""
+    if snapshot.stored_files():
+        return f"from ({snapshot.query()}) where {guard}"
+    # A condition on no rows would not be looked at.
+    return f"select {typed_nulls(snapshot.table)} from (select {guard} as is_in_place) where not is_in_place"  # noqa: S608 - quoted
 
 
 def _definition(table: Table, query: str, notice: str) -> list[str]:
@@ -96,6 +151,13 @@ def _told_by(file: Path) -> str | None:
     return str(told)
 
 
+def _sequences(file: Path) -> list[str]:
+    with suppress(Damaged, duckdb.Error), Reader.of_stored(str(file)) as reader:
+        rows = reader.rows("select sequence_name from duckdb_sequences()")
+        return [str(name) for name in rows.column("sequence_name").to_pylist()]
+    return []
+
+
 def _swap_in(lake: Lake, file: Path) -> Catalog:
     file.parent.mkdir(parents=True, exist_ok=True)
     for left in file.parent.glob(f".{CATALOG}.*"):
@@ -103,7 +165,7 @@ def _swap_in(lake: Lake, file: Path) -> Catalog:
         with suppress(FileNotFoundError):
             if time.time() - left.stat().st_mtime > _LEFT_BY_A_KILLED_PROCESS_SECONDS:
                 left.unlink()
-    definitions = _definitions(lake)
+    definitions = _definitions(lake, file)
     left_out: list[Table] = []
     new = file.with_name(f".{CATALOG}.{uuid4().hex}")
     try:
@@ -118,7 +180,7 @@ def _swap_in(lake: Lake, file: Path) -> Catalog:
                     left_out.append(table)
             # Without those left out it never equals the digest that is looked for, so that they get a view once healed.
             made_of = _digest(definitions[table] for table in ALL_TABLES if table not in left_out)
-            reader.define([f"create macro {_MADE_OF}() as {quoted(made_of)}"])
+            reader.define([f"create macro {_MADE_OF}() as {quoted(made_of)}", f"create sequence {_place(file)}"])
             reader.store()
         new.replace(file)
     finally:

@@ -24,6 +24,11 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def typed_nulls(table: Table) -> str:
+    """The table's columns, each a null of its type, as a SELECT lists them."""
+    return ", ".join(f'null::{c.sql_type} as "{c.name}"' for c in table.columns)
+
+
 def rows_of_files(table: Table, files: Iterable["StoredFile"], *, some_lack_columns: bool = True) -> str:
     """A SELECT of the table's columns over Parquet files, or of no rows when there are none.
 
@@ -36,7 +41,7 @@ def rows_of_files(table: Table, files: Iterable["StoredFile"], *, some_lack_colu
         some_lack_columns: False when every file has all columns: comparing their footers costs more than most queries.
     """
     columns = ", ".join(f'"{c.name}"' for c in table.columns)
-    typed = ", ".join(f'null::{c.sql_type} as "{c.name}"' for c in table.columns)
+    typed = typed_nulls(table)
     stored = list(files)
     if not stored:
         return f"select {typed} where false"

@@ -1,6 +1,7 @@
 """`devin.duckdb`, opened as the duckdb CLI or a BI tool would."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from click.testing import CliRunner
 
-from devin_pipeline.lake import Lake, LakeIdentity, Snapshot, write_catalog
+from devin_pipeline.cli import main
+from devin_pipeline.lake import Lake, LakeIdentity, Snapshot, renew_moved_catalog, write_catalog
 from devin_pipeline.tables import ALL_TABLES, TABLES, Table
 from devin_pipeline_tests.tables.rows import DAY, acus, rows_of
 
@@ -199,6 +202,101 @@ def test_the_look_at_the_file_leaves_no_lock_on_it(lake: Lake) -> None:
     # In another process: locks do not hold against one's own.
     writing = "import duckdb, sys; duckdb.connect(sys.argv[1]).execute('create table t as select 1')"
     subprocess.run([sys.executable, "-c", writing, str(made.file)], check=True)
+
+
+def elsewhere(connection: duckdb.DuckDBPyConnection, *files: Path) -> None:
+    for number, file in enumerate(files):
+        path = str(file).replace("'", "''")
+        connection.execute(f"attach '{path}' as alias_{number} (read_only)")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_file_of_a_copied_or_moved_lake_does_not_answer_from_the_other_one(
+    lake: Lake, tmp_path: Path, keep: bool
+) -> None:
+    fill(lake, "a")
+    write_catalog(lake)
+    here, there = Path(lake.uri), tmp_path / "there"
+    shutil.copytree(here, there) if keep else here.rename(there)
+    with duckdb.connect() as connection:
+        elsewhere(connection, there / "devin.duckdb")
+        for table in ALL_TABLES:
+            with pytest.raises(duckdb.Error) as refused:
+                connection.execute(f"from alias_0.{table.name}")
+            if keep or table != SESSIONS:
+                # DuckDB looks for the files of a view before anything else, and names the one that is gone.
+                assert "uv run devin-pipeline tables" in str(refused.value)
+                assert str(there) in str(refused.value)
+            assert str(here).replace("'", "") in str(refused.value).replace("'", "").replace(chr(92), "")
+    if keep:
+        with duckdb.connect() as connection:
+            elsewhere(connection, here / "devin.duckdb")
+            assert connection.sql("select session_id from alias_0.sessions").fetchall() == [("a",)]
+
+    moved = Lake(str(there))
+    fill(moved, "b")
+    renew_moved_catalog(moved)
+    with duckdb.connect() as connection:
+        elsewhere(connection, there / "devin.duckdb")
+        assert connection.sql("select session_id from alias_0.sessions").fetchall() == [("b",)]
+
+
+def test_a_copy_that_is_attached_next_to_the_original_does_not_answer_from_it(lake: Lake, tmp_path: Path) -> None:
+    fill(lake, "a")
+    write_catalog(lake)
+    shutil.copytree(lake.uri, tmp_path / "there")
+    with duckdb.connect() as connection:
+        elsewhere(connection, Path(lake.uri) / "devin.duckdb", tmp_path / "there" / "devin.duckdb")
+        with pytest.raises(duckdb.Error, match="written for"):
+            connection.execute("from alias_1.sessions")
+
+
+def test_two_lakes_answer_next_to_each_other_each_from_its_own_files(lake: Lake, tmp_path: Path) -> None:
+    other = Lake(str(tmp_path / "other"))
+    fill(lake, "a")
+    fill(other, "b")
+    write_catalog(lake)
+    write_catalog(other)
+    with duckdb.connect() as connection:
+        elsewhere(connection, Path(lake.uri) / "devin.duckdb", Path(other.uri) / "devin.duckdb")
+        both = "select session_id from alias_0.sessions union all select session_id from alias_1.sessions order by 1"
+        assert connection.sql(both).fetchall() == [("a",), ("b",)]
+
+
+def test_the_file_answers_through_a_link_and_a_relative_path(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(lake, "a")
+    write_catalog(lake)
+    (tmp_path / "link").symlink_to(lake.uri)
+    monkeypatch.chdir(tmp_path)
+    for path in ("link/devin.duckdb", f"{tmp_path}/link/devin.duckdb", f"{Path(lake.uri).name}/devin.duckdb"):
+        with duckdb.connect() as connection:
+            elsewhere(connection, Path(path))
+            assert connection.sql("select session_id from alias_0.sessions").fetchall() == [("a",)]
+    # And one that was written through the link.
+    through = Lake(str(tmp_path / "link"))
+    write_catalog(through)
+    with opened(through) as connection:
+        assert ids(connection) == ["a"]
+
+
+@pytest.mark.parametrize("command", [["tables"], ["query", "select 1"]])
+def test_the_first_command_in_the_new_place_writes_the_file_again(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    lake.claim(LakeIdentity("live", "api.devin.ai", "enterprise", 8))
+    fill(lake, "a")
+    write_catalog(lake)
+    there = tmp_path / "there"
+    Path(lake.uri).rename(there)
+    monkeypatch.setenv("DEVIN_LAKE", str(there))
+    assert CliRunner().invoke(main, command).exit_code == 0
+    with opened(Lake(str(there))) as connection:
+        assert ids(connection) == ["a"]
+    before = (there / "devin.duckdb").stat().st_mtime_ns
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert (there / "devin.duckdb").stat().st_mtime_ns == before
 
 
 def test_a_demo_lake_says_so_on_every_view(lake: Lake) -> None:
