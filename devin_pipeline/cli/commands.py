@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from devin_pipeline.cli.endings import Commands, Failed
 from devin_pipeline.cli.job import dg_command, run_job, settings_shown, warn_of_dotenv
-from devin_pipeline.cli.rows import as_json_text, draw, printable, show
+from devin_pipeline.cli.rows import draw, json_bytes, printable, show
 from devin_pipeline.cli.stage import (
     DEMO_DAYS,
     DEMO_NOTICE,
@@ -86,7 +86,7 @@ def demo(days: int) -> None:
         click.echo(f"Done: {outcome.checks} checks ran, {len(outcome.warnings)} warn of something.")
         for warning in outcome.warnings:
             click.echo(f"  warns: {warning}")
-    show(_demo_summary(lake), "table")
+    draw(_demo_summary(lake))
     click.echo(
         f"""
 The lake:        {lake.uri}
@@ -398,7 +398,8 @@ def query(sql: str, shape: str, demo: bool) -> None:
     say_demo(demo)
     if lake.identity is None:
         click.echo(f"No run has written to {lake.uri} yet: every table is empty.", err=True)
-    show(lake.answer(sql), shape)
+    with lake.reader_for(sql) as reader:
+        show(reader, sql, shape)
 
 
 @main.command()
@@ -422,7 +423,7 @@ def tables(demo: bool) -> None:
                 "last_day": days[-1] if days else None,
             }
         )
-    show(pa.Table.from_pylist(rows), "table")
+    draw(pa.Table.from_pylist(rows))
 
 
 @main.command()
@@ -470,7 +471,7 @@ def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> No
             "written_meanwhile": [table.name for table in verdict.written_meanwhile],
             "heal": heal,
         }
-        click.echo(as_json_text(told))
+        click.echo(json_bytes(told))
     else:
         _tell_verdict(verdict, findings, unjudged, heal)
     if not verdict.is_clean:
@@ -481,7 +482,7 @@ def _tell_verdict(
     verdict: "verification.Verdict", findings: pa.Table, unjudged: Mapping[str, str], heal: Sequence[str]
 ) -> None:
     if findings.num_rows:
-        draw(findings, sys.stdout)
+        draw(findings)
     for days in dict.fromkeys(unjudged.values()):
         names = ", ".join(name for name, of_table in unjudged.items() if of_table == days)
         click.echo(f"Not judged, because what they are made of is damaged: {names}" + (f" ({days})" if days else ""))
@@ -563,7 +564,7 @@ def maintain(demo: bool) -> None:
         for each in done.tables
     ]
     if rows:
-        show(pa.Table.from_pylist(rows), "table")
+        draw(pa.Table.from_pylist(rows))
     elif not done.left:
         click.echo(f"No run has written to {lake.uri} yet.", err=True)
     if done.left:
@@ -646,7 +647,7 @@ def doctor(as_json: bool, demo: bool) -> None:
             if not as_json:
                 _show_finding(finding)
     if as_json:
-        click.echo(as_json_text({"checks": findings}))
+        click.echo(json_bytes({"checks": findings}))
     else:
         outcomes = Counter(finding.outcome for finding in findings)
         click.echo(", ".join(f"{outcomes[name]} {name}" for name in _COLOURS if outcomes[name]) + ".")

@@ -7,6 +7,7 @@ from devin_pipeline.lake.catalog import renew_moved_catalog, write_catalog
 from devin_pipeline.lake.errors import (
     Damaged,
     LakeError,
+    LimitMet,
     NotReadOnly,
     NotWritten,
     QueryFailed,
@@ -29,10 +30,11 @@ from devin_pipeline.lake.maintenance import (
     in_portions,
     shorten_log,
 )
-from devin_pipeline.lake.reader import Reader
+from devin_pipeline.lake.reader import Answer, QueryLimits, Reader
 from devin_pipeline.lake.soundness import StoredFile, rows_by_arrow, rows_by_duckdb, sound_rows
 
 __all__ = [
+    "Answer",
     "Commit",
     "Damaged",
     "DamagedDays",
@@ -44,9 +46,11 @@ __all__ = [
     "LakeIdentity",
     "LastReads",
     "Left",
+    "LimitMet",
     "NotReadOnly",
     "NotWritten",
     "QueryFailed",
+    "QueryLimits",
     "Reader",
     "Rewrite",
     "Snapshot",

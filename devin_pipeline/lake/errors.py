@@ -7,6 +7,7 @@ LakeError
 ├── TooManyConflicts: other writers kept winning the race for the same days
 ├── NotWritten: the disk is full, read-only or broken
 ├── NotReadOnly: a query that would write or change settings
+├── LimitMet: a query that was stopped at a limit of time, memory or temporary disk space
 └── QueryFailed: a query that DuckDB could not run
 """
 
@@ -62,6 +63,13 @@ class NotWritten(LakeError):
 
 class NotReadOnly(LakeError):
     """A query that would write or change settings."""
+
+
+class LimitMet(LakeError):
+    """A query that was stopped at a limit of time, memory or temporary disk space."""
+
+    def __init__(self, limit: str, todo: str) -> None:
+        super().__init__("This query was stopped", f"it reached its limit of {limit}", f"Ask for less, or {todo}")
 
 
 class QueryFailed(LakeError):

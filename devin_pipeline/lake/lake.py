@@ -3,8 +3,8 @@
 import errno
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
@@ -33,7 +33,7 @@ from devin_pipeline.lake.last_reads import (
 from devin_pipeline.lake.log import broken_log
 from devin_pipeline.lake.made_of import Inputs
 from devin_pipeline.lake.organizations import note_organizations, read_organizations
-from devin_pipeline.lake.reader import Reader, rows_of_files, tables_in
+from devin_pipeline.lake.reader import QueryLimits, Reader, rows_of_files, tables_in
 from devin_pipeline.lake.soundness import StoredFile, narrow_columns, rows_by_arrow
 from devin_pipeline.tables import ALL_TABLES, Table
 
@@ -356,11 +356,22 @@ class Lake:
             NotReadOnly: It is none, several, or one that writes or changes settings.
             QueryFailed: DuckDB could not run it.
         """
+        with self.reader_for(query) as reader:
+            return reader.answer(query)
+
+    @contextmanager
+    def reader_for(self, query: str, limits: QueryLimits | None = None) -> Iterator[Reader]:
+        """A reader for one SELECT of a person's: of the tables it names and no other file, within limits.
+
+        Raises:
+            NotReadOnly: It is none, several, or one that writes or changes settings.
+            QueryFailed: It does not parse.
+        """
         snapshots = [self.snapshot(table) for table in tables_in(query)]
-        with Reader.locked_to(file for snapshot in snapshots for file in snapshot.files()) as reader:
+        with Reader.locked_to((file for snapshot in snapshots for file in snapshot.files()), limits) as reader:
             for snapshot in snapshots:
                 reader.view(snapshot.table.name, snapshot.query())
-            return reader.answer(query)
+            yield reader
 
     def while_inputs_move(
         self, inputs: Sequence[Table], days: Sequence[date] | None, work: Callable[[], Result]

@@ -1,7 +1,10 @@
 """One DuckDB connection: tables in, rows out. Every DuckDB statement of the project runs through it."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -10,7 +13,9 @@ from typing import TYPE_CHECKING, Self
 import duckdb
 import pyarrow as pa
 
-from devin_pipeline.lake.errors import Damaged, NotReadOnly, QueryFailed
+from devin_pipeline.lake.errors import Damaged, LimitMet, NotReadOnly, QueryFailed
+from devin_pipeline.lake.forms import in_json, is_number, is_text, readable
+from devin_pipeline.lake.forms import quoted as quoted
 from devin_pipeline.tables import TABLES, Table
 
 if TYPE_CHECKING:
@@ -18,10 +23,60 @@ if TYPE_CHECKING:
 
 Params = Mapping[str, object]
 
+_ROWS_OF_A_BATCH = 10_000
 
-def quoted(text: str) -> str:
-    """`text` as a SQL string literal."""
-    return "'" + text.replace("'", "''") + "'"
+
+@dataclass(frozen=True)
+class QueryLimits:
+    """What a person's query may take.
+
+    Attributes:
+        memory_bytes: Memory of DuckDB's.
+        disk_bytes: Temporary files, where it spills what does not fit into memory.
+        spills_to: The folder for them, which the caller removes.
+    """
+
+    memory_bytes: int
+    disk_bytes: int
+    spills_to: str
+
+    def met_memory(self) -> LimitMet:
+        """The error of a query that needs more memory."""
+        return LimitMet(f"memory, {_in_words(self.memory_bytes)}", "raise DEVIN_QUERY_MEMORY")
+
+    def met_disk(self) -> LimitMet:
+        """The error of a query that spills more than there is room for."""
+        return LimitMet(
+            f"temporary disk space, {_in_words(self.disk_bytes)} in {self.spills_to}",
+            "set TMPDIR to a folder with more room, or raise DEVIN_QUERY_MEMORY",
+        )
+
+
+def _in_words(count: float) -> str:
+    units = ["bytes", "kB", "MB", "GB"]
+    while count >= 1000 and len(units) > 1:
+        count /= 1000
+        del units[0]
+    return f"{count:.4g} {units[0]}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The rows of a person's query, each value as text.
+
+    Attributes:
+        names: The columns' names, no two of them alike.
+        are_numbers: Which columns hold numbers.
+        are_texts: Which columns may hold any text.
+        rows: How many rows there are.
+        batches: The rows, some at a time, in order; None for null.
+    """
+
+    names: Sequence[str]
+    are_numbers: Sequence[bool]
+    are_texts: Sequence[bool]
+    rows: int
+    batches: Iterator[Iterable[Sequence[str | None]]]
 
 
 def typed_nulls(table: Table) -> str:
@@ -64,10 +119,13 @@ def rows_of_files(table: Table, files: Iterable["StoredFile"], *, some_lack_colu
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _explained(limits: QueryLimits | None = None) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
+        if limits is not None and isinstance(error, duckdb.OutOfMemoryException):
+            is_disk = "max_temp_directory_size" in str(error)
+            raise (limits.met_disk() if is_disk else limits.met_memory()) from None
         first_line = str(error).partition("\n")[0]
         raise QueryFailed("This query failed", first_line, "`devin-pipeline tables` lists what there is") from None
 
@@ -100,6 +158,8 @@ _LOCKS = (
     "set enable_external_access = false",
     "set lock_configuration = true",
 )
+# Of its own, so that `show tables` lists the lake's alone.
+_ANSWER = "answers.answer"
 
 
 def tables_in(query: str) -> list[Table]:
@@ -122,6 +182,32 @@ def tables_in(query: str) -> list[Table]:
     return named or list(TABLES.values())
 
 
+# Where the end of a statement may be.
+_END = re.compile(r";[\s;]*(?:--|/\*|$)")
+
+
+def _without_end(query: str) -> str:
+    """A query without its last semicolon and what follows: DuckDB's relations take it at the very end only."""
+    parses = _shared_database().extract_statements
+    for end in _END.finditer(query):
+        # Or it is of a text, a name or a comment.
+        with suppress(duckdb.Error):
+            if len(parses(query[: end.start()])) == 1 and not parses(query[end.start() :]):
+                return query[: end.start()]
+    return query
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    """The names, where later ones of those alike get a number."""
+    unique: list[str] = []
+    for name in names:
+        number, free = 1, name
+        while free in unique:
+            free, number = f"{name}_{number}", number + 1
+        unique.append(free)
+    return unique
+
+
 class Reader:
     """A DuckDB connection whose clock shows UTC and whose tables and views are its own.
 
@@ -129,6 +215,7 @@ class Reader:
     """
 
     _spills_to: TemporaryDirectory[str] | None = None
+    _limits: QueryLimits | None = None
 
     def __init__(self, *, remembers_footers: bool = False) -> None:
         self._connection = _shared_database().cursor()
@@ -137,12 +224,20 @@ class Reader:
             self._connection.execute("set session parquet_metadata_cache = true")
 
     @classmethod
-    def locked_to(cls, files: Iterable[str]) -> Self:
+    def locked_to(cls, files: Iterable[str], limits: QueryLimits | None = None) -> Self:
         """A reader for a person's query: it reads these files and no other, loads nothing, and stays so."""
         reader = cls._apart()
+        reader._limits = limits
         # DuckDB always lets a query read where it spills to, which would be `.tmp` in the current folder.
-        reader._spills_to = TemporaryDirectory(prefix="devin-pipeline-")
-        reader._connection.execute(f"set temp_directory = {quoted(reader._spills_to.name)}")
+        if limits is None:
+            reader._spills_to = TemporaryDirectory(prefix="devin-pipeline-")
+            spills_to = reader._spills_to.name
+        else:
+            spills_to = limits.spills_to
+            reader._connection.execute(f"set memory_limit = '{limits.memory_bytes}B'")
+            reader._connection.execute(f"set max_temp_directory_size = '{limits.disk_bytes}B'")
+        reader._connection.execute(f"set temp_directory = {quoted(spills_to)}")
+        reader._connection.execute("create schema answers")
         reader._connection.execute(f"set allowed_paths = [{', '.join(quoted(file) for file in files)}]")
         for lock in _LOCKS:
             reader._connection.execute(lock)
@@ -231,21 +326,52 @@ class Reader:
         self._connection.execute("checkpoint catalog")
 
     def answer(self, query: str) -> pa.Table:
-        """The rows of a person's query; of columns with one name the later ones get a number.
+        """The rows of a person's query in Arrow's types; of columns with one name the later ones get a number.
 
         Raises:
             QueryFailed: DuckDB could not run it.
         """
         with _explained():
             rows = self._connection.sql(query).to_arrow_table()
-        names: list[str] = []
-        for name in rows.column_names:
-            number = 1
-            unique = name
-            while unique in names:
-                unique, number = f"{name}_{number}", number + 1
-            names.append(unique)
-        return rows.rename_columns(names)
+        return rows.rename_columns(_unique(rows.column_names))
+
+    def answer_as_text(self, query: str) -> Answer:
+        """The rows of a person's query in forms to read; all are computed before the first is given.
+
+        Raises:
+            QueryFailed: DuckDB could not run it.
+            LimitMet: It needs more memory or temporary disk space than it may take.
+        """
+        with _explained(self._limits):
+            relation = self._connection.sql(_without_end(query))
+            kinds = list(relation.types)
+            # By place: names may be alike.
+            forms = (f"{readable(kind, f'#{n}')} as c{n}" for n, kind in enumerate(kinds, start=1))
+            relation.project(", ".join(forms)).create(_ANSWER)
+            (rows,) = self._connection.table(_ANSWER).count("*").fetchall()[0]
+        batches = (zip(*(column.to_pylist() for column in batch.columns), strict=True) for batch in self._batches())
+        names = _unique(relation.columns)
+        return Answer(names, list(map(is_number, kinds)), list(map(is_text, kinds)), rows, batches)
+
+    def answer_as_json(self, query: str) -> Iterator[list[str]]:
+        """The rows of a person's query as JSON objects, some at a time; all are computed before the first is given.
+
+        Raises:
+            QueryFailed: DuckDB could not run it.
+            LimitMet: It needs more memory or temporary disk space than it may take.
+        """
+        with _explained(self._limits):
+            relation = self._connection.sql(_without_end(query))
+            members = (
+                f"{quoted(json.dumps(name, ensure_ascii=False) + ':')} || coalesce({in_json(kind, f'#{n}')}, 'null')"
+                for n, (name, kind) in enumerate(zip(_unique(relation.columns), relation.types, strict=True), start=1)
+            )
+            relation.project("'{' || " + " || ',' || ".join(members) + " || '}' as row").create(_ANSWER)
+        return (batch.column(0).to_pylist() for batch in self._batches())
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        with _explained(self._limits):
+            yield from self._connection.table(_ANSWER).to_arrow_reader(_ROWS_OF_A_BATCH)
 
     def close(self) -> None:
         """Give the connection back."""
