@@ -976,6 +976,41 @@ GUARDS = (
         'if False:\n        return f"case when',
         "lake/test_forms.py",
     ),
+    Guard(
+        "a query without a limit of time",
+        "cli/limits.py",
+        "if time.monotonic() > ends_at:",
+        "if False:",
+        "cli/test_limits.py::test_a_query_ends_at_its_limit_of_time",
+    ),
+    Guard(
+        "texts that DuckDB does not count",
+        "cli/limits.py",
+        "if _memory_in_use() > most",
+        "if False",
+        "cli/test_limits.py::test_a_query_ends_at_its_limit_of_memory",
+    ),
+    Guard(
+        "spills without a limit",
+        "lake/reader.py",
+        "set max_temp_directory_size = '{limits.disk_bytes}B'",
+        "select 1",
+        "cli/test_limits.py::test_a_query_that_spills_more_than_there_is_room_for_names_the_place",
+    ),
+    Guard(
+        "spills that a query leaves behind",
+        "cli/limits.py",
+        "cut_off=lambda: shutil.rmtree(folder, ignore_errors=True)",
+        "cut_off=lambda: None",
+        "cli/test_limits.py::test_a_query_ends_at_its_limit_of_time",
+    ),
+    Guard(
+        "a lake that does not answer",
+        "cli/commands.py",
+        "@stoppable()\ndef tables",
+        "def tables",
+        "cli/test_signals.py::test_a_command_whose_lake_does_not_answer_ends_within_ten_seconds",
+    ),
     Guard("tables others may read", "lake/lake.py", "mode=0o700", "mode=0o777", "lake/test_lake.py"),
     # Damage
     Guard(

@@ -330,8 +330,7 @@ def test_what_heeds_no_interrupt_is_cut_off() -> None:
         import os, signal, time
         from devin_pipeline.cli import job
         signal.signal(signal.SIGINT, lambda *_: os.write(1, b"interrupted "))
-        job._SECONDS_TO_STOP = 0.5
-        with job.stoppable():
+        with job.stoppable(0.5):
             os.write(1, b"begun\\n")
             while True:
                 time.sleep(60)

@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from devin_pipeline.cli.endings import Commands, Failed
-from devin_pipeline.cli.job import dg_command, run_job, settings_shown, warn_of_dotenv
+from devin_pipeline.cli.job import dg_command, run_job, settings_shown, stoppable, warn_of_dotenv
+from devin_pipeline.cli.limits import within_limits
 from devin_pipeline.cli.rows import draw, json_bytes, printable, show
 from devin_pipeline.cli.stage import (
     DEMO_DAYS,
@@ -59,6 +60,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--days", default=DEMO_DAYS, show_default=True, type=click.IntRange(1, 400), help="Days of sessions.")
+@stoppable()
 def demo(days: int) -> None:
     """Run the whole pipeline on the bundled emulator. Needs no key."""
     from devin_pipeline.asset_facts import DEMO
@@ -128,6 +130,7 @@ def _demo_summary(lake: Lake) -> pa.Table:
 @click.option("--dry-run", is_flag=True, help="Show the runs, start none.")
 @click.option("--repair", is_flag=True, help="Save what can be saved of damaged raw days, make all anew.")
 @click.option("--accept-new-organizations", is_flag=True, help="Store them though none of them is known to the lake.")
+@stoppable()
 def backfill(
     first: str,
     last: str,
@@ -302,6 +305,7 @@ def _progress(total: int) -> Iterator[Any]:
 @main.command()
 @click.option("--from", "first", metavar="DAY", help="First billing day, as 2026-01-31; the first that is stored.")
 @click.option("--to", "last", metavar="DAY", help="Last billing day, included; the last that is stored.")
+@stoppable()
 def rebuild(first: str | None, last: str | None) -> None:
     """Build derived tables and reports again from the raw tables, without asking the API.
 
@@ -390,20 +394,26 @@ def _require_partitions(first_day: date, last_day: date) -> None:
 @main.command()
 @click.argument("sql")
 @click.option("--format", "shape", default="table", show_default=True, type=click.Choice(["table", "csv", "json"]))
+@click.option("--timeout", metavar="SECONDS", help="Stop after so long, the output included; 0 for no limit.")
 @click.option("--demo", is_flag=True, help="Ask the demo's lake.")
-def query(sql: str, shape: str, demo: bool) -> None:
-    """Ask the lake one SELECT. `devin-pipeline tables` lists what there is."""
-    lake = lake_of(demo)
-    renew_moved_catalog(lake)
-    say_demo(demo)
-    if lake.identity is None:
-        click.echo(f"No run has written to {lake.uri} yet: every table is empty.", err=True)
-    with lake.reader_for(sql) as reader:
-        show(reader, sql, shape)
+def query(sql: str, shape: str, timeout: str | None, demo: bool) -> None:
+    """Ask the lake one SELECT. `devin-pipeline tables` lists what there is.
+
+    A query may take DEVIN_QUERY_SECONDS and DEVIN_QUERY_MEMORY.
+    """
+    with within_limits(timeout) as limits:
+        lake = lake_of(demo)
+        renew_moved_catalog(lake)
+        say_demo(demo)
+        if lake.identity is None:
+            click.echo(f"No run has written to {lake.uri} yet: every table is empty.", err=True)
+        with lake.reader_for(sql, limits) as reader:
+            show(reader, sql, shape)
 
 
 @main.command()
 @click.option("--demo", is_flag=True, help="Of the demo's lake.")
+@stoppable()
 def tables(demo: bool) -> None:
     """List the tables: name, grain, rows, days."""
     lake = lake_of(demo)
@@ -431,6 +441,7 @@ def tables(demo: bool) -> None:
 @click.option("--to", "last", metavar="DAY", help="Look at no day after it.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--demo", is_flag=True, help="Of the demo's lake.")
+@stoppable()
 def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> None:
     """Prove what is stored: logs, files, raw rows, and every other row by making it again.
 
@@ -540,6 +551,7 @@ def _healing(lake: Lake, verdict: "verification.Verdict", demo: bool) -> list[st
 
 @main.command()
 @click.option("--demo", is_flag=True, help="Of the demo's lake.")
+@stoppable()
 def maintain(demo: bool) -> None:
     """Join small files, delete those that no version of the last week names, shorten the tables' logs.
 
@@ -579,6 +591,7 @@ def maintain(demo: bool) -> None:
 @click.option("--user", metavar="ID", help="A user, by the id the API tells.")
 @click.option("--session", metavar="ID", help="A session, and for this session its user.")
 @click.option("--text", is_flag=True, help="All free text of everybody; needs DEVIN_TEXT=none.")
+@stoppable()
 def forget(user: str | None, session: str | None, text: bool) -> None:
     """Remove text and identity from every version and file; the spend stays, under a pseudonym.
 
@@ -627,6 +640,7 @@ def _make_anew(days: Sequence[date]) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="All findings as one JSON document.")
 @click.option("--demo", is_flag=True, help="Of the demo, with the emulator running meanwhile.")
+@stoppable()
 def doctor(as_json: bool, demo: bool) -> None:
     """Look at settings, keys, API, lake and Dagster, and say what to do. Changes nothing."""
     from devin_pipeline.doctor import Finding, examine
@@ -684,8 +698,9 @@ def emulator(port: int, sessions: int, days: int, seed: int, faults: float, faul
     """Serve the stand-in Devin API on loopback, for any client, until it is stopped."""
     from devin_pipeline.emulator import EmulatorServer, Enterprise, FaultScript
 
-    stopped = _stop_on_signal()
     enterprise = Enterprise.synthetic(seed=seed, sessions=sessions, days=days)
+    # Only now: a large enterprise takes a minute, which an interrupt ends.
+    stopped = _stop_on_signal()
     server = EmulatorServer(enterprise, port=port)
     server.script(FaultScript.seeded(fault_seed, rate=faults) if faults else None)
     try:

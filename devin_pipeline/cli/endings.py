@@ -99,6 +99,11 @@ def leave(code: int) -> NoReturn:
 
 def stop_now() -> NoReturn:
     """End this process at once, saying so; whatever hangs is left behind."""
-    tell(("Stopped", "you asked for it", "Run the same command again to go on"))
+    end_now(("Stopped", "you asked for it", "Run the same command again to go on"))
+
+
+def end_now(lines: Sequence[str]) -> NoReturn:
+    """End this process at once with the lines of an error; whatever hangs is left behind."""
+    tell(lines)
     # Not `sys.exit`: Python would wait for the threads of requests that hang.
     os._exit(1)

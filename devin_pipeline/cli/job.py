@@ -6,7 +6,7 @@ import shlex
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from devin_pipeline.cli.endings import stop_now
+from devin_pipeline.cli.endings import end_now, stop_now
+from devin_pipeline.lake import LakeError
 
 if TYPE_CHECKING:
     import dagster as dg
 
 _SECONDS_TO_STOP = 8.0
 _REMINDERS = 3
+_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,21 @@ def run_job(
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
+def stoppable(
+    seconds: float = _SECONDS_TO_STOP,
+    *,
+    limit_met: Callable[[], LakeError | None] = lambda: None,
+    cut_off: Callable[[], object] = lambda: None,
+) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM stop what runs inside, and cut off what does not stop by itself.
 
     Dagster takes an interrupt for a failure of the run, and goes on. While DuckDB or Delta works, none gets through.
     Cutting off is safe: what is published is published in one commit each, and a killed run in the middle of one.
+
+    Args:
+        seconds: How long it may take to stop.
+        limit_met: Asked ten times a second; an error cuts off what runs inside, and is shown.
+        cut_off: Called before this process is ended.
     """
     asked, ask = socket.socketpair()
     ask.setblocking(False)
@@ -99,21 +111,30 @@ def stoppable() -> Iterator[None]:
 
     def see_to_it() -> None:
         with asked, ask:
-            while not stop_is_asked(0.5):
+            while not stop_is_asked(_SECONDS_BETWEEN_LOOKS):
                 if ended.is_set():
                     return
+                if limit := limit_met():
+                    cut_off()
+                    end_now((limit.what, limit.why, limit.todo))
             for _ in range(_REMINDERS):
-                if ended.wait(_SECONDS_TO_STOP / _REMINDERS):
+                if ended.wait(seconds / _REMINDERS):
                     return
                 # Again: Python drops an interrupt that arrives while it collects garbage.
                 signal.pthread_kill(main_thread, signal.SIGINT)
+            cut_off()
             stop_now()
 
     # Written to by the signal itself, whoever handles it and whatever keeps Python busy.
     before = signal.set_wakeup_fd(ask.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=see_to_it, daemon=True).start()
     try:
-        yield
+        try:
+            yield
+        except Exception:
+            # DuckDB, for one, makes an error of its own of an interrupt.
+            if not stop_is_asked():
+                raise
         if stop_is_asked():
             raise KeyboardInterrupt
     finally:

@@ -1,0 +1,147 @@
+"""Ctrl-C and SIGTERM: how soon each command ends, whatever it is doing and whoever started it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from devin_pipeline.tables import TABLES
+from devin_pipeline_tests.cli.running import COMMAND, environment
+from devin_pipeline_tests.cli.test_limits import ENDLESS, STUBBORN
+from devin_pipeline_tests.dagster_ui.running import eventually
+from devin_pipeline_tests.stage import Stage
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to see who handles signals")
+STOPPED = ["Stopped.", "You asked for it.", "Run the same command again to go on."]
+# Python itself needs some time to start and to say goodbye on a busy machine.
+MARGIN = 3.0
+both_signals = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+
+
+@contextmanager
+def begun(
+    words: list[str], folder: Path, env: dict[str, str], stdin: int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[str]]:
+    """A command that handles signals by now; a shell without jobs started it in the background, ignoring SIGINT."""
+    with subprocess.Popen(
+        ["sh", "-c", 'trap "" INT; exec "$0" "$@"', COMMAND, *words],
+        cwd=folder, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as running:  # fmt: skip
+        try:
+            eventually(lambda: handles_signals(running.pid), 60, "the command starts")
+            # What it was started for begins.
+            time.sleep(2)
+            yield running
+        finally:
+            if running.poll() is None:
+                os.killpg(running.pid, signal.SIGKILL)
+
+
+def handles_signals(pid: int) -> bool:
+    """True for a process with handlers of its own for SIGINT and SIGTERM."""
+    caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    assert caught is not None
+    wanted = 1 << (signal.SIGINT - 1) | 1 << (signal.SIGTERM - 1)
+    return int(caught[1], 16) & wanted == wanted
+
+
+def seconds_to_end(running: subprocess.Popen[str], number: int, within: float) -> tuple[float, list[str]]:
+    """How long it takes to end after a signal, and what it says last."""
+    sent = time.monotonic()
+    running.send_signal(number)
+    _, errors = running.communicate(timeout=within + MARGIN)
+    return time.monotonic() - sent, errors.splitlines()[-3:]
+
+
+@both_signals
+@pytest.mark.parametrize("query", [ENDLESS, STUBBORN], ids=["endless", "stubborn"])
+def test_a_query_ends_within_two_seconds_and_leaves_nothing_behind(tmp_path: Path, query: str, number: int) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    env = environment(DEVIN_LAKE=str(tmp_path / "lake"), TMPDIR=str(temporary))
+    with begun(["query", query], tmp_path, env) as running:
+        eventually(lambda: list(temporary.iterdir()), 60, "the query begins")
+        time.sleep(1)
+        seconds, error = seconds_to_end(running, number, 2)
+    assert seconds < 2
+    assert (running.returncode, error) == (1, STOPPED)
+    assert list(temporary.iterdir()) == []
+
+
+@both_signals
+def test_a_query_whose_output_nobody_reads_ends_too(tmp_path: Path, number: int) -> None:
+    env = environment(DEVIN_LAKE=str(tmp_path / "lake"))
+    with begun(["query", "select unnest(range(10000000)) as n", "--format", "csv"], tmp_path, env) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "n\n"
+        time.sleep(1)
+        sent = time.monotonic()
+        running.send_signal(number)
+        running.wait(timeout=2 + MARGIN)
+        assert time.monotonic() - sent < 2
+    assert running.returncode == 1
+
+
+def test_a_query_ends_when_timeout_stops_it(tmp_path: Path) -> None:
+    began = time.monotonic()
+    words = ["timeout", "4", COMMAND, "query", ENDLESS]
+    env = environment(DEVIN_LAKE=str(tmp_path / "lake"))
+    called = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert time.monotonic() - began < 4 + 2 + MARGIN
+    assert called.returncode == 124
+    assert called.stderr.splitlines()[-3:] == STOPPED
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """The address of a server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@both_signals
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["doctor"],
+        ["doctor", "--json"],
+        ["demo"],
+        ["emulator", "--port", "0", "--sessions", "1000000", "--days", "2000"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_waits_or_works_long_ends_within_ten_seconds(
+    make_stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, silent_server: str,
+    words: list[str], number: int,
+) -> None:  # fmt: skip
+    make_stage("v3", sessions=4, days=2)
+    monkeypatch.setenv("DEVIN_API_URL", silent_server)
+    with begun(words, tmp_path, environment()) as running:
+        assert running.poll() is None
+        seconds, error = seconds_to_end(running, number, 10)
+    assert seconds < 10
+    assert (running.returncode, error) == (1, STOPPED)
+
+
+@both_signals
+@pytest.mark.parametrize("words", [["tables"], ["verify"], ["maintain"], ["query", "from sessions"]], ids=" ".join)
+def test_a_command_whose_lake_does_not_answer_ends_within_ten_seconds(
+    make_stage: Callable[..., Stage], tmp_path: Path, words: list[str], number: int
+) -> None:
+    stage = make_stage("v3", sessions=4, days=2)
+    stage.make()
+    # Opening a pipe for reading waits until somebody writes to it, as reading from a disk that hangs does.
+    os.mkfifo(Path(stage.lake.location(TABLES["sessions"])) / "_delta_log/_last_checkpoint")
+    with begun(words, tmp_path, environment()) as running:
+        assert running.poll() is None
+        seconds, error = seconds_to_end(running, number, 10)
+    assert seconds < (2 if words[0] == "query" else 10)
+    assert (running.returncode, error) == (1, STOPPED)
