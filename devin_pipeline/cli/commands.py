@@ -40,7 +40,8 @@ from devin_pipeline.cli.stage import (
     shipped,
     use_dagster_home,
 )
-from devin_pipeline.lake import Kind, Lake, renew_moved_catalog
+from devin_pipeline.cli.words import TakesText, sql_of
+from devin_pipeline.lake import Kind, Lake
 from devin_pipeline.tables import ALL_TABLES, DERIVED_TABLES, REPORT_TABLES, TABLES, Table
 
 if TYPE_CHECKING:
@@ -391,24 +392,26 @@ def _require_partitions(first_day: date, last_day: date) -> None:
         )
 
 
-@main.command()
-@click.argument("sql")
+@main.command(cls=TakesText)
+@click.argument("sql", required=False, metavar="SQL|-")
+@click.option("--file", metavar="PATH", help="Read the SELECT from a file; - is standard input.")
 @click.option("--format", "shape", default="table", show_default=True, type=click.Choice(["table", "csv", "json"]))
 @click.option("--timeout", metavar="SECONDS", help="Stop after so long, the output included; 0 for no limit.")
 @click.option("--demo", is_flag=True, help="Ask the demo's lake.")
-def query(sql: str, shape: str, timeout: str | None, demo: bool) -> None:
-    """Ask the lake one SELECT. `devin-pipeline tables` lists what there is.
+def query(sql: str | None, file: str | None, shape: str, timeout: str | None, demo: bool) -> None:
+    """Ask the lake one SELECT, given as SQL, in a file or, for -, on standard input.
 
-    A query may take DEVIN_QUERY_SECONDS and DEVIN_QUERY_MEMORY.
+    `devin-pipeline tables` lists what there is. A query may take DEVIN_QUERY_SECONDS and DEVIN_QUERY_MEMORY.
     """
+    select = sql_of(sql, file)
     with within_limits(timeout) as limits:
         lake = lake_of(demo)
         renew_moved_catalog(lake)
         say_demo(demo)
         if lake.identity is None:
             click.echo(f"No run has written to {lake.uri} yet: every table is empty.", err=True)
-        with lake.reader_for(sql, limits) as reader:
-            show(reader, sql, shape)
+        with lake.reader_for(select, limits) as reader:
+            show(reader, select, shape)
 
 
 @main.command()

@@ -90,6 +90,14 @@ def test_a_query_whose_output_nobody_reads_ends_too(tmp_path: Path, number: int)
     assert running.returncode == 1
 
 
+@both_signals
+def test_a_query_that_waits_for_its_text_ends_too(tmp_path: Path, number: int) -> None:
+    with begun(["query", "-"], tmp_path, environment(), stdin=subprocess.PIPE) as running:
+        seconds, error = seconds_to_end(running, number, 2)
+    assert seconds < 2
+    assert (running.returncode, error) == (1, STOPPED)
+
+
 def test_a_query_ends_when_timeout_stops_it(tmp_path: Path) -> None:
     began = time.monotonic()
     words = ["timeout", "4", COMMAND, "query", ENDLESS]
