@@ -1,6 +1,7 @@
 """How a command ends: expected errors as three lines, exit codes, and stopping at once."""
 
 import atexit
+import io
 import os
 import signal
 import sys
@@ -29,6 +30,10 @@ class Failed(Exception):
 
 class Commands(click.Group):
     """Shows every expected error as three lines, and exits as the module says."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the words of a call as UTF-8."""
+        return super().parse_args(ctx, in_utf8(args))
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run the command of this process and exit."""
@@ -107,3 +112,23 @@ def end_now(lines: Sequence[str]) -> NoReturn:
     tell(lines)
     # Not `sys.exit`: Python would wait for the threads of requests that hang.
     os._exit(1)
+
+
+def in_utf8(words: Sequence[str]) -> list[str]:
+    """The words of a call, whose bytes are UTF-8 whatever encoding the environment names.
+
+    Raises:
+        click.UsageError: The bytes of one are not.
+    """
+    try:
+        return [os.fsencode(word).decode() for word in words]
+    except UnicodeError:
+        raise click.UsageError("a word of it is not UTF-8") from None
+
+
+def show_any_character() -> None:
+    """Have this process, and those it starts, show an escape for a character that their terminal or file cannot."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+            os.environ["PYTHONIOENCODING"] = f"{stream.encoding}:backslashreplace"

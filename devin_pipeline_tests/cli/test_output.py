@@ -1,0 +1,152 @@
+"""What commands write where the environment names an encoding that lacks some characters."""
+
+import csv
+import io
+import json
+import os
+import pty
+import subprocess
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from devin_pipeline.lake import Lake, LakeIdentity
+from devin_pipeline.tables import TABLES
+from devin_pipeline_tests.cli.running import COMMAND, environment, run
+from devin_pipeline_tests.stage import Stage
+from devin_pipeline_tests.tables.rows import DAY, NOON, rows_of
+
+TITLE = "Grüße 😀 日本"
+ENVIRONMENTS = {
+    "cp1252": {"PYTHONIOENCODING": "cp1252"},
+    "ascii": {"PYTHONIOENCODING": "ascii"},
+    "latin-1": {"PYTHONIOENCODING": "latin-1:strict"},
+    "C": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    "C with UTF-8": {"LC_ALL": "C"},
+    "UTF-8": {"PYTHONUTF8": "1"},
+    "ascii over UTF-8": {"PYTHONUTF8": "1", "PYTHONIOENCODING": "ascii"},
+}
+every_encoding = pytest.mark.parametrize("settings", [pytest.param(env, id=name) for name, env in ENVIRONMENTS.items()])
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    lake = Lake(str(tmp_path_factory.mktemp("output") / "lake"))
+    lake.claim(LakeIdentity("live", "api.devin.ai", "enterprise", 8))
+    sessions = TABLES["sessions"]
+    updated = NOON + timedelta(hours=2, minutes=30, seconds=59)
+    told = {"session_id": "a", "title": TITLE, "tags": ["ü"], "created_at": NOON, "updated_at": updated}
+    lake.replace_days(sessions, [DAY], rows_of(sessions, [told]))
+    return lake
+
+
+def test_the_time_between_two_instants_is_hours_minutes_and_seconds(lake: Lake) -> None:
+    folder, env = Path(lake.uri).parent, environment(DEVIN_LAKE=lake.uri)
+    query = "select max(updated_at - created_at) from sessions"
+    name = "max((updated_at - created_at))"
+    assert run("query", query, folder=folder, env=env).stdout.decode().split("\n")[1].strip() == "2:30:59"
+    assert run("query", query, "--format", "csv", folder=folder, env=env).stdout == f"{name}\n2:30:59\n".encode()
+    assert json.loads(run("query", query, "--format", "json", folder=folder, env=env).stdout) == [{name: "2:30:59"}]
+
+
+@every_encoding
+def test_csv_and_json_are_utf8_and_a_table_escapes_what_cannot_be_shown(lake: Lake, settings: dict[str, str]) -> None:
+    env = environment(DEVIN_LAKE=lake.uri, **settings)
+    folder = Path(lake.uri).parent
+    query = 'select title, tags, 1 as "größe" from sessions'
+
+    as_csv = run("query", query, "--format", "csv", folder=folder, env=env)
+    assert list(csv.reader(io.StringIO(as_csv.stdout.decode()))) == [["title", "tags", "größe"], [TITLE, '["ü"]', "1"]]
+    as_json = run("query", query, "--format", "json", folder=folder, env=env)
+    assert json.loads(as_json.stdout.decode()) == [{"title": TITLE, "tags": ["ü"], "größe": 1}]
+
+    table = run("query", query, folder=folder, env=env)
+    encoding = settings.get("PYTHONIOENCODING", "ascii" if settings.get("PYTHONUTF8") == "0" else "utf-8")
+    encoding = encoding.partition(":")[0]
+    heading, row = table.stdout.decode(encoding).splitlines()
+    shown = TITLE.encode(encoding, "backslashreplace").decode(encoding)
+    assert shown in row
+    # What stands behind an escape still stands under its heading.
+    if encoding == "ascii":
+        assert row.index('["\\xfc"]') == heading.index("tags")
+    assert [called.returncode for called in (as_csv, as_json, table)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("settings", [{"PYTHONIOENCODING": "cp1252"}, ENVIRONMENTS["C"]], ids=["cp1252", "ascii"])
+def test_every_command_says_what_it_has_to_say_in_any_encoding(
+    make_stage: Callable[..., Stage], tmp_path: Path, settings: dict[str, str]
+) -> None:
+    stage = make_stage("v3", sessions=20, days=2)
+    stage.make()
+    env = environment(**settings)
+    days = ("--from", str(stage.days[0]), "--to", str(stage.days[1]))
+    calls: list[tuple[int, tuple[str, ...]]] = [
+        (0, ("backfill", *days, "--dry-run")),
+        (0, ("verify", "--json")),
+        (0, ("maintain",)),
+        (1, ("query", "select nothing as größe from 😀")),
+        (2, ("backfill", "--from", "😀", "--to", "…")),
+    ]
+    for code, words in calls:
+        called = run(*words, folder=tmp_path, env=env)
+        assert (called.returncode, b"Traceback" in called.stderr) == (code, False), (words, called.stderr.decode())
+    doctor = run("doctor", folder=tmp_path, env=env)
+    assert b"Traceback" not in doctor.stderr
+    assert b"lake" in doctor.stdout
+
+
+def on_a_terminal(words: list[str], folder: Path, env: dict[str, str]) -> tuple[int, bytes]:
+    """The exit code of a command on a terminal, and all that is to be seen there."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [COMMAND, *words], cwd=folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
+    ) as running:
+        os.close(theirs)
+        seen = b""
+        while True:
+            try:
+                some = os.read(ours, 65536)
+            except OSError:
+                break
+            if not some:
+                break
+            seen += some
+    os.close(ours)
+    return running.returncode, seen
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_a_terminal_of_any_encoding_shows_a_table(lake: Lake, encoding: str) -> None:
+    env = environment(DEVIN_LAKE=lake.uri, TERM="xterm", PYTHONIOENCODING=encoding)
+    code, seen = on_a_terminal(["query", "select title from sessions"], Path(lake.uri).parent, env)
+    assert (code, b"Traceback" in seen) == (0, False), seen
+    assert TITLE.encode(encoding, "backslashreplace") in seen
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_a_terminal_of_any_encoding_shows_how_far_a_backfill_is(
+    make_stage: Callable[..., Stage], tmp_path: Path, encoding: str
+) -> None:
+    stage = make_stage("v3", sessions=20, days=2)
+    env = environment(PYTHONIOENCODING=encoding, TERM="xterm")
+    words = ["backfill", "--from", str(stage.days[0]), "--to", str(stage.days[1])]
+    code, seen = on_a_terminal(words, tmp_path, env)
+    assert (code, b"Traceback" in seen) == (0, False), seen
+    assert b"2/2" in seen
+    assert " … ".encode(encoding, "backslashreplace") in seen
+
+
+@pytest.mark.parametrize("word", [b"select '\xff'", b"-- \xff\nselect 1"])
+def test_a_word_that_is_not_utf8_gets_three_lines_and_exit_2(tmp_path: Path, word: bytes) -> None:
+    for words in ([b"query", word], [b"forget", b"--user", word], [b"backfill", b"--from", word]):
+        called = run(*words, folder=tmp_path)
+        assert called.stderr.decode().splitlines()[:2] == ["This call cannot be run.", "A word of it is not UTF-8."]
+        assert called.returncode == 2
+
+
+def test_a_query_is_utf8_where_the_environment_knows_ascii_only(tmp_path: Path) -> None:
+    ascii_only = environment(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", DEVIN_LAKE=str(tmp_path / "lake"))
+    called = run("query", "select 'Grüße 😀' as x", "--format", "json", folder=tmp_path, env=ascii_only)
+    assert json.loads(called.stdout) == [{"x": "Grüße 😀"}]
