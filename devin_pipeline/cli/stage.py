@@ -41,7 +41,18 @@ def live_stage() -> None:
 
 def use_dagster_home(home: Path) -> None:
     """Set DAGSTER_HOME to a folder, as an absolute path."""
-    os.environ["DAGSTER_HOME"] = str(home.expanduser().absolute())
+    try:
+        path = str(home.expanduser().absolute())
+    except RuntimeError:
+        raise _unusable_home(home, "its ~ names a user whose home is not known") from None
+    # It becomes part of a URL of SQLite's.
+    if unusable := sorted(set(path) & set("?%")):
+        raise _unusable_home(home, f"Dagster's databases do not take {' '.join(unusable)} in a path as it is")
+    os.environ["DAGSTER_HOME"] = path
+
+
+def _unusable_home(home: Path, why: str) -> Failed:
+    return Failed(f"DAGSTER_HOME cannot be {home}", why, "Set it to a folder of letters, digits, - and _", 2)
 
 
 def prepare_dagster_home() -> None:

@@ -2,7 +2,7 @@
 
 LakeError
 ├── WrongLake: the lake belongs to another kind, host, scope or day hour
-├── UnusableLocation: a path that Delta or DuckDB would not take literally
+├── UnusableLocation: a path that Delta or DuckDB does not take as it is
 ├── Damaged: what is stored cannot be read, or is not what was written
 ├── TooManyConflicts: other writers kept winning the race for the same days
 ├── NotWritten: the disk is full, read-only or broken
@@ -41,7 +41,7 @@ class WrongLake(LakeError):
 
 
 class UnusableLocation(LakeError):
-    """A path that Delta or DuckDB would not take literally."""
+    """A path that Delta or DuckDB does not take as it is."""
 
 
 class Damaged(LakeError):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -10,7 +11,6 @@ from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeVar
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pyarrow as pa
@@ -56,6 +56,10 @@ _LONG_ROWS_OF_A_GROUP = 1_024
 _CONFIGURATION: dict[str, str] = {"delta.dataSkippingNumIndexedCols": "0"}
 # Of the log's entries behind the last checkpoint each costs half a millisecond whenever the table is opened.
 _CHECKPOINT_INTERVAL = "20"
+# All of ASCII was tried. Delta panics at some, splits or decodes others, and DuckDB expands what looks like a pattern.
+_NOT_IN_A_PATH = re.compile(r"[\x00-\x1f%*?\[\\\]^|\x7f]")
+# Arrow takes what RFC 3986 has in a path, and each library decodes for itself what is encoded.
+_NOT_IN_A_URI = re.compile(r"[^A-Za-z0-9\-._~!$&'()+,;=:@/]")
 # The columns a table was made with, which every file of it has.
 _MADE_WITH = "devin.columns"
 # The fingerprint of the code that built all days of a table; empty while days of several stand next to each other.
@@ -239,17 +243,21 @@ class Lake:
     """Delta tables below one folder or object-store URI.
 
     Raises:
-        UnusableLocation: The path has a character that Delta or DuckDB would not take literally.
+        UnusableLocation: The path has a character that Delta or DuckDB does not take as it is.
     """
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri if _has_scheme(uri) else str(Path(uri).expanduser().absolute())
-        if unusable := set(self.uri) & set("%*?[\\"):
-            raise UnusableLocation(
-                f"The lake cannot lie in {self.uri}",
-                f"Delta decodes or DuckDB expands {' '.join(sorted(unusable))} in a path",
-                "Set DEVIN_LAKE to a folder without these characters",
-            )
+        is_uri = _has_scheme(uri)
+        try:
+            self.uri = uri if is_uri else str(Path(uri).expanduser().absolute())
+            self.uri.encode()
+        except RuntimeError:
+            raise _unusable(uri, "its ~ names a user whose home is not known") from None
+        except UnicodeError:
+            raise _unusable(uri, "its name is not UTF-8") from None
+        if unusable := set((_NOT_IN_A_URI if is_uri else _NOT_IN_A_PATH).findall(self.uri)):
+            characters = " or ".join(map(_shown, sorted(unusable)))
+            raise _unusable(self.uri, f"Delta or DuckDB does not take {characters} in a path as it is")
 
     def require_identity(self, identity: LakeIdentity) -> None:
         """Refuse a lake that belongs to another identity, or whose folder cannot be written; writes nothing itself.
@@ -697,7 +705,19 @@ def _written_as(table: Table, rows: pa.Table) -> WriterProperties:
 
 
 def _has_scheme(uri: str) -> bool:
-    return len(urlsplit(uri).scheme) > 1
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", uri) is not None
+
+
+def _unusable(where: str, why: str) -> UnusableLocation:
+    return UnusableLocation(
+        f"The lake cannot lie in {_shown(where)}", why, "Set DEVIN_LAKE to a folder of letters, digits, - and _"
+    )
+
+
+def _shown(text: str) -> str:
+    if text == " ":
+        return "a space"
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _holds_files(location: str) -> bool:
