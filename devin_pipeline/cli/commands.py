@@ -41,7 +41,7 @@ from devin_pipeline.cli.stage import (
     use_dagster_home,
 )
 from devin_pipeline.cli.words import TakesText, sql_of
-from devin_pipeline.lake import Kind, Lake
+from devin_pipeline.lake import Kind, Lake, renew_moved_catalog
 from devin_pipeline.tables import ALL_TABLES, DERIVED_TABLES, REPORT_TABLES, TABLES, Table
 
 if TYPE_CHECKING:
@@ -730,7 +730,7 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
 
     The page answers its own tabs and programs on this machine; what other sites make a browser send it refuses.
     """
-    from devin_pipeline.page import StoppedByItself, run_until
+    from devin_pipeline.page import NoFolderForSocket, StoppedByItself, run_until
 
     _require_free(port)
     enterprise: DemoEnterprise | None = None
@@ -761,6 +761,13 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
         except StoppedByItself as error:
             why = "it was not ready in time" if error.exit_code is None else f"exit code {error.exit_code}"
             raise Failed(f"{error.name} stopped by itself", why, "Its last lines above say more") from None
+        except NoFolderForSocket:
+            raise Failed(
+                "Dagster's processes have no place for their socket",
+                "the path of no folder for temporary files is short enough, or none can be written",
+                "Set TMPDIR to a folder with a path of up to 70 letters and digits",
+                2,
+            ) from None
     if still_busy:
         click.echo("The code server is not done yet, perhaps because of a run; it ends by itself.", err=True)
 

@@ -6,6 +6,7 @@ One code server holds the pipeline's code, so that "Reload" on the page is for t
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,9 @@ from pathlib import Path
 _SECONDS_TO_LOAD = 180
 _SECONDS_TO_STOP = 7.5
 _SECONDS_TO_STOP_PAGE_AND_DAEMON = 4
+# An address of a socket has room for 103 bytes on macOS and 107 on Linux, 29 of which are names of ours. What else may
+# stand in a path, gRPC would decode.
+_IN_AN_ADDRESS = re.compile(r"/[A-Za-z0-9/._-]{0,72}")
 
 
 class StoppedByItself(Exception):
@@ -33,6 +37,10 @@ class StoppedByItself(Exception):
         super().__init__(name)
         self.name = name
         self.exit_code = exit_code
+
+
+class NoFolderForSocket(Exception):
+    """No folder for temporary files can be written and has a path that a socket's address has room for."""
 
 
 def run_until(stopped: threading.Event, *, module: str, location: str, port: int, read_only: bool) -> bool:
@@ -50,8 +58,10 @@ def run_until(stopped: threading.Event, *, module: str, location: str, port: int
 
     Raises:
         StoppedByItself: A process ended, and so the others were stopped.
+        NoFolderForSocket: No folder for temporary files has a short enough path.
     """
-    with tempfile.TemporaryDirectory(prefix="devin-pipeline-") as folder:
+    temporary = _folder_for_sockets()
+    with tempfile.TemporaryDirectory(prefix="devin-pipeline-", dir=temporary) as folder:
         code = Path(folder) / "code"
         workspace = Path(folder) / "workspace.yaml"
         served_code = {"grpc_server": {"socket": str(code), "location_name": location}}
@@ -62,7 +72,11 @@ def run_until(stopped: threading.Event, *, module: str, location: str, port: int
             # Sessions of their own: Ctrl-C in a terminal is for us, and they are stopped in order.
             # Dagster lets a .env in its folder override the environment, and so the demo's keys with live ones.
             running[name] = subprocess.Popen(  # noqa: S603 - our own words
-                [sys.executable, *words], cwd=os.environ["DAGSTER_HOME"], start_new_session=True
+                [sys.executable, *words],
+                cwd=os.environ["DAGSTER_HOME"],
+                # The code server makes a socket of its own.
+                env={**os.environ, "TMPDIR": str(temporary)},
+                start_new_session=True,
             )
 
         try:
@@ -85,6 +99,15 @@ def run_until(stopped: threading.Event, *, module: str, location: str, port: int
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code_server.wait(timeout=deadline - time.monotonic())
         return code_server.poll() is None
+
+
+def _folder_for_sockets() -> Path:
+    """The folder for temporary files, or another if its path cannot be part of a socket's address."""
+    others = ("/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR", ""))  # noqa: S108 - with a folder of its own inside
+    for folder in (os.environ.get("TMPDIR", ""), *others):
+        if _IN_AN_ADDRESS.fullmatch(folder) and os.access(folder, os.W_OK | os.X_OK):
+            return Path(folder)
+    raise NoFolderForSocket
 
 
 def _wait_for(code: Path, running: dict[str, subprocess.Popen[bytes]], stopped: threading.Event) -> None:

@@ -75,6 +75,23 @@ def test_a_run_that_is_going_on_when_the_page_is_stopped_ends_well_in_the_backgr
             eventually(lambda: not runs_still(running["dagster"]), 30, "the code server ends after it")
 
 
+@pytest.mark.parametrize("name", ["x" * 130, "a%41 b"])
+def test_a_folder_for_temporary_files_that_no_socket_fits_in_makes_no_difference(
+    tmp_path: Path, bytecode: Path, name: str
+) -> None:
+    temporary = tmp_path / name
+    temporary.mkdir()
+    port, log = free_port(), tmp_path / "log"
+    page = Page(f"http://127.0.0.1:{port}")
+    env = environment({"TMPDIR": str(temporary)}, bytecode)
+    with started(["devin-pipeline", "ui", "--demo", "--port", str(port)], env, log, tmp_path) as process:
+        eventually(page.answers, 120, "the page answers")
+        assert _locations(page) == ["devin_pipeline"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    assert not [line for line in log.read_text().splitlines() if "Traceback" in line or "socket" in line.lower()]
+
+
 def test_a_page_for_reading_changes_nothing_runs_no_daemon_and_says_when_it_stopped_by_itself(
     tmp_path: Path, bytecode: Path
 ) -> None:
