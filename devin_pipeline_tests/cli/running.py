@@ -12,7 +12,9 @@ SETTINGS_OF_PYTHON = ("PYTHONIOENCODING", "PYTHONUTF8", "PYTHONCOERCECLOCALE", "
 
 def environment(**settings: str) -> dict[str, str]:
     """Our environment without what it says about encodings, and these settings."""
-    return {name: value for name, value in os.environ.items() if name not in SETTINGS_OF_PYTHON} | settings
+    inherited = {name: value for name, value in os.environ.items() if name not in SETTINGS_OF_PYTHON}
+    # The code next to these tests, wherever the command is installed from.
+    return inherited | {"PYTHONPATH": str(Path(__file__).parents[2])} | settings
 
 
 def run(

@@ -96,6 +96,7 @@ def environment(settings: dict[str, str], bytecode: Path) -> dict[str, str]:
         "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
         "VIRTUAL_ENV": sys.prefix,  # as `uv run` sets it
         "COLUMNS": "200",
+        "PYTHONPATH": str(PROJECT),  # the code next to these tests, wherever the command is installed from
         **settings,
     }
 
