@@ -33,6 +33,7 @@ from devin_pipeline.devin_api import (
     Window,
     check_key,
     check_organization,
+    check_surroundings,
     masked,
 )
 from devin_pipeline.freshness import older_days
@@ -132,11 +133,28 @@ def _look(name: str, subject: str, at: Callable[[], _Said]) -> Finding:
 
 def _settings() -> Iterator[Finding]:
     yield _look("address", "", lambda: ("ok", api_url(), ""))
+    yield _look("proxies and certificates", "", _surroundings)
     for kind, variable in VARIABLES.items():
         yield _look("key", variable, partial(_key, kind, variable))
     yield _look("feeds", "", _feeds)
     yield _look("scope", "", _scope)
     yield _look("days", "", _days)
+
+
+def _surroundings() -> _Said:
+    if (url := _address()) is None:
+        return "skipped", "there is no address to connect to", ""
+    if url.startswith("http:"):
+        return "ok", "an address of this machine is asked without either", ""
+    check_surroundings(url)
+    return "ok", "those of the environment can be used", ""
+
+
+def _address() -> str | None:
+    try:
+        return api_url()
+    except Misconfigured:
+        return None  # the check `address` says what is wrong
 
 
 def _key(kind: Literal["v2", "v3"], variable: str) -> _Said:

@@ -9,7 +9,15 @@ from urllib.parse import urlsplit
 import dagster as dg
 from pydantic import Field
 
-from devin_pipeline.devin_api import DevinClient, Feed, Misconfigured, check_key, check_organization, check_url
+from devin_pipeline.devin_api import (
+    DevinClient,
+    Feed,
+    Misconfigured,
+    check_key,
+    check_organization,
+    check_surroundings,
+    check_url,
+)
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.tables import RAW_SESSION_TABLES
 
@@ -139,7 +147,8 @@ def require_configuration() -> None:
     """Refuse settings that no run could work with, before any request.
 
     Raises:
-        Misconfigured: No key is set, or a key, the URL, the organization, DEVIN_TEXT or DEVIN_FEEDS is unusable.
+        Misconfigured: No key is set, or a key, the URL, the organization, DEVIN_TEXT, DEVIN_FEEDS, or a proxy or
+            certificates of the environment are unusable.
     """
     api_url()
     keeps_text()
@@ -154,6 +163,7 @@ def require_configuration() -> None:
             f"neither {V3_KEY} nor {V2_KEY} is set",
             "Set one or both; `devin-pipeline demo` needs none",
         )
+    check_surroundings(api_url())
 
 
 def devin_api_resource() -> DevinApiResource:

@@ -590,10 +590,31 @@ GUARDS = (
     ),
     Guard(
         "a certificate that does not hold",
-        "devin_api/wire.py",
+        "devin_api/surroundings.py",
         "httpx.create_ssl_context()",
         "httpx.create_ssl_context(verify=False)",
         "devin_api/test_tls.py",
+    ),
+    Guard(
+        "a proxy that httpx takes and no socket does",
+        "devin_api/surroundings.py",
+        'host.encode("idna")',
+        "pass",
+        "devin_api/test_surroundings.py",
+    ),
+    Guard(
+        "a SOCKS proxy that never answers",
+        "devin_api/wire.py",
+        'event.endswith(".connect_tcp.complete")',
+        'event == "connection.connect_tcp.complete"',
+        "devin_api/test_surroundings.py",
+    ),
+    Guard(
+        "a proxy of the environment that cannot be used, before any work",
+        "resources.py",
+        "    check_surroundings(api_url())\n",
+        "",
+        "test_cli.py",
     ),
     Guard(
         "a certificate that does not hold, asked again",

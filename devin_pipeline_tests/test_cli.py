@@ -98,6 +98,27 @@ def test_a_wrong_setting_gets_three_lines_and_exit_2_before_any_request_and_writ
         assert value not in result.output
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ALL_PROXY", "foo://hunter2"),
+        ("https_proxy", "http://[::1"),
+        ("NO_PROXY", "[::1"),
+        ("SSL_CERT_FILE", "/nowhere"),
+    ],
+)
+def test_a_proxy_or_certificates_that_cannot_be_used_get_three_lines_and_exit_2_and_nothing_is_written(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str
+) -> None:
+    monkeypatch.setenv("DEVIN_API_URL", "https://127.0.0.1:9")
+    monkeypatch.setenv(variable, value)
+    result = backfill(stage)
+    assert (result.exit_code, len(lines(result))) == (2, 3)
+    assert all(variable in line for line in lines(result)[1:])
+    assert value not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_lake_that_may_not_be_written_gets_three_lines_and_exit_2_before_any_request(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

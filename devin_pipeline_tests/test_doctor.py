@@ -296,6 +296,34 @@ def test_an_api_that_does_not_answer_fails_its_endpoints_and_nothing_else(
     assert findings["clock", ""].outcome == "not told"
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"), [("ALL_PROXY", "foo://hunter2"), ("no_proxy", "host:hunter2"), ("SSL_CERT_FILE", "/hunter2")]
+)
+def test_a_proxy_or_certificates_that_cannot_be_used_fail_a_check_by_the_variables_name(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv("DEVIN_API_URL", "https://127.0.0.1:9")
+    monkeypatch.setenv(variable, value)
+    findings = found()
+    failed = findings["proxies and certificates", ""]
+    assert (failed.outcome, variable in failed.found, variable in failed.todo) == ("failed", True, True)
+    assert findings["endpoint", ""].outcome == "skipped"
+    assert "hunter2" not in repr(findings)
+    # The others are made.
+    assert findings["lake is writable", ""].outcome == "ok"
+
+
+def test_proxies_and_certificates_that_can_be_used_pass_their_check(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert found()["proxies and certificates", ""].outcome == "ok"
+    monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:9")
+    monkeypatch.setenv("DEVIN_API_URL", "https://api.devin.invalid")
+    findings = found()
+    assert findings["proxies and certificates", ""].outcome == "ok"
+    assert "through the proxy of ALL_PROXY" in findings["endpoint", FEEDS[0]].found
+
+
 # What the API does
 
 

@@ -17,6 +17,7 @@ from devin_pipeline.devin_api.errors import (
 from devin_pipeline.devin_api.keys import VARIABLES, KeyKind, check_key, check_organization, check_url, masked
 from devin_pipeline.devin_api.paging import Limits, Window
 from devin_pipeline.devin_api.payloads import Item, Principal, canonical_id, read_item
+from devin_pipeline.devin_api.wire import check_surroundings
 
 __all__ = [
     "VARIABLES",
@@ -40,6 +41,7 @@ __all__ = [
     "canonical_id",
     "check_key",
     "check_organization",
+    "check_surroundings",
     "check_url",
     "content_hash",
     "masked",

@@ -1,6 +1,6 @@
 """One request: what is sent, what may come back, and which error each answer is.
 
-The only module that imports httpx. Whether to ask again lives in `retry`; what the body says in `payloads`.
+Only it and `surroundings` import httpx. Whether to ask again lives in `retry`; what the body says in `payloads`.
 """
 
 import json
@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
+from socksio.exceptions import SOCKSError
 
 from devin_pipeline.devin_api.errors import (
     BrokenPromise,
     DevinError,
-    Misconfigured,
     NotConnected,
     RateLimited,
     Refused,
@@ -43,6 +43,7 @@ from devin_pipeline.devin_api.retry import (
     http_date,
     requested_wait,
 )
+from devin_pipeline.devin_api.surroundings import check_proxies, proxy_variable, tls_context
 
 LARGEST_BODY = 64 * 1024 * 1024
 """Decoded. 200 sessions of 300 kB each fit; 200 kB of gzip that unfold to 200 MB do not."""
@@ -56,6 +57,7 @@ _VALIDATION_MESSAGE = re.compile(
 )
 _GZIP_STEP = 1024 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
+_PORTS = {"http": 80, "https": 443}
 
 # At INFO httpx prints whole URLs, user ids in the query included; httpcore prints the answer's headers at DEBUG.
 _TALKATIVE = ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")))
@@ -83,12 +85,27 @@ class Answer(NamedTuple):
     answered_at: datetime | None
 
 
+def check_surroundings(base_url: str) -> None:
+    """Refuse proxies and certificates of the environment with which no request could be sent.
+
+    Args:
+        base_url: a checked address, without a trailing slash.
+
+    Raises:
+        Misconfigured: a variable cannot be used; it is named.
+    """
+    Wire(base_url, timeout_seconds=1).close()
+
+
 class Wire:
     """Sends requests, over one connection of each thread that asks.
 
     Args:
         base_url: a checked address, without a trailing slash.
         timeout_seconds: how long one whole answer may take, its headers included.
+
+    Raises:
+        Misconfigured: a proxy or certificates of the environment cannot be used.
     """
 
     def __init__(self, base_url: str, *, timeout_seconds: float) -> None:
@@ -99,16 +116,11 @@ class Wire:
         is_plain = urlsplit(base_url).scheme == "http"
         # Plain http is loopback only: a proxy from the environment could not reach it and would see the key.
         trust_env = not is_plain
-        try:
-            # Loading the certificates takes 0.1 s; without TLS there is nothing to hold them against.
-            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else httpx.create_ssl_context()
-            first = _Line(_new_http(tls, trust_env=trust_env))
-        except (httpx.InvalidURL, ValueError, OSError) as error:
-            raise Misconfigured(
-                "No connection can be prepared",
-                f"the proxy or certificate settings of the environment do not hold ({type(error).__name__})",
-                "Check HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
-            ) from None
+        if not is_plain:
+            check_proxies()
+        # Loading the certificates takes 0.1 s; without TLS there is nothing to hold them against.
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else tls_context()
+        first = _Line(_new_http(tls, trust_env=trust_env))
         self._new_line: Callable[[], _Line] = lambda: _Line(_new_http(tls, trust_env=trust_env))
         self._lines = [first]
         self._watch = _Watch()
@@ -149,10 +161,10 @@ class Wire:
                 if response.status_code != HTTPStatus.OK:
                     raise _error_of(response, question)
                 answer = Answer(_whole_body(response, question), http_date(response.headers.get("date")))
-        except httpx.RequestError as error:
+        except (httpx.RequestError, SOCKSError) as error:
             if not line.is_cut:
                 # `from None`: the chained exception may quote the header it could not send.
-                raise _no_connection(error, question) from None
+                raise _no_connection(error, question, self._proxy_of(line)) from None
         # A body that ends where its connection does looks whole when we cut it.
         if line.is_cut:
             raise TooSlow(
@@ -162,6 +174,12 @@ class Wire:
                 more_tries=MORE_TRIES,
             )
         return answer
+
+    def _proxy_of(self, line: "_Line") -> str | None:
+        """The variable that names the proxy through which a line was to go, if through any."""
+        api = urlsplit(self._base_url)
+        is_direct = line.goes_to in (None, (api.hostname, api.port or _PORTS[api.scheme]))
+        return None if is_direct else proxy_variable(api.scheme)
 
     def _line(self) -> "_Line":
         line: _Line | None = getattr(self._of_thread, "line", None)
@@ -180,14 +198,22 @@ class _Line:
     def __init__(self, http: httpx.Client) -> None:
         self.http = http
         self.is_cut = False
+        self.goes_to: tuple[str, int] | None = None
+        self._stream: Any = None
         self._socket: socket.socket | None = None
 
     def see(self, event: str, info: Mapping[str, Any]) -> None:
-        """Note the socket of a new connection, which httpx tells of."""
-        if event == "connection.connect_tcp.complete":
+        """Note where a new connection leads, and its socket; httpx reports both, of a SOCKS proxy as `socks.…`."""
+        if event.endswith(".connect_tcp.started"):
+            self.goes_to = (info["host"], info["port"])
+        if event.endswith(".connect_tcp.complete"):
             self._let_go()
+            self._stream = info["return_value"]
             # A second handle on it: TLS takes the first one over, and shutting down either ends both.
-            self._socket = info["return_value"].get_extra_info("socket").dup()
+            self._socket = self._stream.get_extra_info("socket").dup()
+        if event == "socks.setup_socks5_connection.failed":
+            # Left open by httpx.
+            self._stream.close()
 
     def cut(self) -> None:
         """End what the thread waits for."""
@@ -352,22 +378,31 @@ def _damaged(question: Question, why: str) -> Unreachable:
     )
 
 
-def _no_connection(error: httpx.RequestError, question: Question) -> DevinError:
+def _no_connection(error: Exception, question: Question, proxy: str | None) -> DevinError:
     if _is_about_certificates(error):
         return Refused(
             f"{question.name} was not asked for",
             "the server's certificate does not hold, so no key was sent",
             "Check DEVIN_API_URL; behind a company proxy, point SSL_CERT_FILE at the company's certificates",
         )
+    # Of a proxy's own words only the status: the rest may hold anything.
+    if proxy and isinstance(error, httpx.ProxyError) and str(error).startswith("407"):
+        return Refused(
+            f"{question.name} was not asked for",
+            f"the proxy of {proxy} asks for another user name and password (407)",
+            f"Set {proxy} to http://user:password@host:port, or unset it",
+        )
     is_late = isinstance(error, httpx.TimeoutException)
     why = "no answer came in time" if is_late else "the connection failed"
     kind = TooSlow if is_late else Unreachable
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+    if isinstance(error, httpx.ProxyError | SOCKSError):
+        why = "the proxy did not connect"
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError | SOCKSError):
         kind = NotConnected
     return kind(
         f"{question.name} could not be read",
-        f"{why} ({type(error).__name__})",
-        "Check the network and DEVIN_API_URL, then run again",
+        f"{why} ({type(error).__name__})" + (f", through the proxy of {proxy}" if proxy else ""),
+        f"Check the network{f', {proxy}' if proxy else ''} and DEVIN_API_URL, then run again",
         more_tries=MORE_TRIES,
     )
 

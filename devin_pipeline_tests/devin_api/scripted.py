@@ -70,9 +70,16 @@ class Served:
 
 @contextmanager
 def serving(
-    script: Script, *, clock: datetime = datetime(2025, 3, 1, 12, tzinfo=UTC), tls: ssl.SSLContext | None = None
+    script: Script,
+    *,
+    clock: datetime = datetime(2025, 3, 1, 12, tzinfo=UTC),
+    tls: ssl.SSLContext | None = None,
+    tunnel: int = 403,
 ) -> Iterator[Served]:
-    """Serve a script on loopback; `clock` is the server's, which stands still. As a proxy it opens no tunnel."""
+    """Serve a script on loopback; `clock` is the server's, which stands still.
+
+    As a proxy it opens no tunnel, and says so by the status `tunnel`.
+    """
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -99,7 +106,7 @@ def serving(
         def do_CONNECT(self) -> None:
             with lock:
                 served.asked.append(Asked(len(served.asked) + 1, self.path, {}, dict(self.headers.items())))
-            self.send_error(403)
+            self.send_error(tunnel)
 
         def date_time_string(self, timestamp: float | None = None) -> str:
             return format_datetime(clock, usegmt=True)

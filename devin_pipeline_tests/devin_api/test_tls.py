@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from devin_pipeline.devin_api import DevinClient, Misconfigured, Refused, Unreachable
+from devin_pipeline.devin_api import DevinClient, Refused, Unreachable
 from devin_pipeline_tests.devin_api.scripted import V3_KEY, Reply, Served, days, page_v3, serving, trickle_headers
 
 DAY = days(1)
@@ -123,12 +123,3 @@ def test_a_proxy_of_the_environment_is_asked_for_a_tunnel_and_shown_no_key(monke
     (asked,) = proxy.asked
     assert asked.path == "api.devin.invalid:443"
     assert V3_KEY not in repr(asked)
-
-
-@pytest.mark.parametrize(("name", "value"), [("HTTPS_PROXY", "nonsense://x"), ("SSL_CERT_FILE", "/no/such/file")])
-def test_a_proxy_or_certificates_that_cannot_be_used_are_named(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(name, value)
-    with pytest.raises(Misconfigured, match=name):
-        DevinClient(v3_key=V3_KEY)
