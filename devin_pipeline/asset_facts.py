@@ -183,7 +183,7 @@ def days_made(days: Sequence[date], lake: Lake, hour: int) -> set[date]:
     What Dagster recorded counts only as far as the lake still holds it. The day that has begun counts as made once it
     was read; when it is over, it is to be read again.
     """
-    if not Path(os.environ["DAGSTER_HOME"]).exists():
+    if not Path(os.environ["DAGSTER_HOME"]).is_dir():
         return set()
     made = set(days)
     now = datetime.now(UTC)

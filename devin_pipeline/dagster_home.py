@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import dagster as dg
+import yaml  # type: ignore[import-untyped]  # types are no dependency of ours
+from dagster._core.errors import DagsterInvalidConfigError, DagsterInvariantViolationError
 
 _LOCK = ".opening"
 _DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
@@ -41,14 +43,26 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
     Of several processes that made them in the same moment each could write a revision, and then Dagster reads none.
 
     Raises:
-        BrokenHome: This has happened to it.
+        BrokenHome: This has happened to it, or its dagster.yaml cannot be read or used.
     """
     home = Path(os.environ["DAGSTER_HOME"])
     with _alone_in(home):
         _require_one_revision(home)
-        instance = dg.DagsterInstance.get()
+        instance = _open(home)
     with instance:
         yield instance
+
+
+def _open(home: Path) -> dg.DagsterInstance:
+    try:
+        return dg.DagsterInstance.get()
+    except (DagsterInvalidConfigError, DagsterInvariantViolationError, yaml.YAMLError, UnicodeError, OSError) as error:
+        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__
+        raise BrokenHome(
+            f"Dagster cannot open {home}",
+            f"its dagster.yaml cannot be read or used ({why})",
+            "Put dagster.yaml right, remove it to get the one of this version, or set DAGSTER_HOME to another folder",
+        ) from None
 
 
 @contextmanager

@@ -17,6 +17,9 @@ LAST_TAG = "dagster/asset_partition_range_end"
 RANGES = dg.BackfillPolicy.single_run()
 
 
+_BEFORE_DEVIN = date(2020, 1, 1)
+
+
 class BadSetting(Exception):
     """An environment variable that cannot be used.
 
@@ -64,12 +67,15 @@ def start_date() -> date:
     """First day of the partitions (DEVIN_START_DATE, default 2025-01-01).
 
     Raises:
-        BadSetting: It is no date, or lies in the future.
+        BadSetting: It is no date, lies in the future, or before anything that is counted here.
     """
     text = os.environ.get("DEVIN_START_DATE") or "2025-01-01"
     day = a_date(text, "DEVIN_START_DATE")
     if day > day_of(datetime.now(UTC), day_starts_at_utc_hour()):
         raise BadSetting(f"DEVIN_START_DATE is {text}", "that lies in the future", "Set it to a day that has begun")
+    if day < _BEFORE_DEVIN:
+        why = f"that lies before {_BEFORE_DEVIN}, when there was no Devin"
+        raise BadSetting(f"DEVIN_START_DATE is {text}", why, "Set it to the first day with sessions")
     return day
 
 

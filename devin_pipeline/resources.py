@@ -178,7 +178,11 @@ def devin_api_resource() -> DevinApiResource:
 
 def lake_resource(hour: int) -> LakeResource:
     """The lake as the environment says (DEVIN_LAKE, default `data`), its days starting at `hour` UTC."""
-    url = urlsplit(os.environ.get("DEVIN_API_URL") or "https://api.devin.ai")
+    try:
+        url = urlsplit(os.environ.get("DEVIN_API_URL") or "https://api.devin.ai")
+    except ValueError:
+        # It is no address at all, and this says so.
+        url = urlsplit(api_url())
     return LakeResource(
         uri=os.environ.get("DEVIN_LAKE") or "data",
         kind="demo" if is_demo() else "live",

@@ -17,6 +17,7 @@ import pyarrow as pa
 from devin_pipeline.lake import (
     Damaged,
     Lake,
+    NotRead,
     Rewrite,
     Snapshot,
     StoredFile,
@@ -60,6 +61,7 @@ def salvage(lake: Lake, days: Sequence[date], hour: int, *, keeps_text: bool) ->
 
     Raises:
         Damaged: A table's log cannot be read, so what it should hold is unknown.
+        NotRead: The system refuses to read a file of a damaged day.
     """
     return [
         _salvage(lake, table, day, hour, keeps_text)
@@ -94,6 +96,9 @@ def _sound_rows(table: Table, file: StoredFile, hour: int, redaction: Redaction)
     for read in _READERS:
         try:
             rows = read(table, file)
+        except NotRead:
+            # It may be intact, and what is left out here is lost.
+            raise
         except Damaged:
             continue
         sound = rows.filter(pa.array([fault is None for fault in faults_of(table, rows, hour)], pa.bool_()))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from devin_pipeline.derived import queries as derived
-from devin_pipeline.lake import Damaged, Lake, Reader, Snapshot, emptied_entries, sound_rows
+from devin_pipeline.lake import Damaged, Lake, NotRead, Reader, Snapshot, emptied_entries, sound_rows
 from devin_pipeline.partitions import contiguous
 from devin_pipeline.raw.soundness import faults
 from devin_pipeline.reports import queries as reports
@@ -142,6 +142,9 @@ class _Verification:
         try:
             snapshot = self._lake.snapshot(table)
             snapshot.stored_files()
+        except NotRead:
+            # What heals a damaged log would cost one that is intact.
+            raise
         except Damaged as error:
             if table in self._tables:
                 why = f"its log cannot be read: {error.why}"

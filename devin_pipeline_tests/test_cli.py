@@ -17,12 +17,14 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import click
 import dagster as dg
 import httpx
 import pytest
 from click.testing import CliRunner, Result
 
 from devin_pipeline.cli import main
+from devin_pipeline.cli.endings import Commands
 from devin_pipeline.emulator import EmulatorServer
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.tables import ALL_TABLES, TABLES
@@ -71,6 +73,7 @@ def backfill(stage: Stage, *words: str) -> Result:
         ("DEVIN_FEEDS", "raw_sessions_v4", "no such feed"),
         ("DEVIN_FEEDS", "raw_session_insights_v2", "DEVIN_V2_API_KEY"),
         ("DEVIN_START_DATE", "2026-02-30", "no date"),
+        ("DEVIN_START_DATE", "0001-01-01", "no Devin"),
         ("DEVIN_DAY_STARTS_AT_UTC_HOUR", "24", "no hour"),
         ("DEVIN_LAKE", "100%", "DEVIN_LAKE"),
         ("DEVIN_LAKE", "a^b", "does not take ^"),
@@ -577,3 +580,103 @@ def test_the_emulator_serves_with_faults_as_asked_until_it_is_stopped(tmp_path: 
         assert False in honest
         served.send_signal(signal.SIGTERM)
         assert served.wait(timeout=20) == 0
+
+
+# How a command ends when something else is not as it should be
+
+
+@pytest.mark.parametrize("words", [["query", "select 1"], ["doctor"], ["tables"]])
+def test_a_dotenv_that_cannot_be_read_gets_three_lines_and_exit_2(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_bytes(b"\xff\xfe=\n")
+    result = run(*words)
+    assert (result.exit_code, len(lines(result))) == (2, 3)
+    assert "The file .env cannot be read" in result.stderr
+
+
+@pytest.mark.parametrize("words", [["rebuild"], ["forget", "--user", "u"]])
+def test_an_address_that_is_none_gets_three_lines_from_every_command_that_needs_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setenv("DEVIN_API_URL", "http://[")
+    result = run(*words)
+    assert (result.exit_code, len(lines(result))) == (2, 3)
+    assert "DEVIN_API_URL cannot be used" in result.stderr
+
+
+@pytest.mark.parametrize("only_missing", [True, False])
+@pytest.mark.parametrize("settings", [b"\xff", b"foo: bar", b"run_coordinator: 5", b"{: [", None])
+def test_a_dagster_yaml_that_cannot_be_used_gets_three_lines(
+    stage: Stage, tmp_path: Path, settings: bytes | None, only_missing: bool
+) -> None:
+    file = tmp_path / "home" / "dagster.yaml"
+    file.parent.mkdir()
+    file.mkdir() if settings is None else file.write_bytes(settings)
+    result = backfill(stage, *(["--only-missing"] if only_missing else []))
+    what, why, todo = lines(result)[-3:]
+    assert result.exit_code == 1
+    assert what == f"Dagster cannot open {tmp_path / 'home'}."
+    assert "its dagster.yaml cannot be read or used" in why.lower()
+    assert "Traceback" not in result.stderr
+    assert todo.endswith("set DAGSTER_HOME to another folder.")
+    assert stage.server.requests == []
+
+
+@pytest.mark.parametrize(("home", "code"), [("~nobody-of-this-name/home", 2), ("/etc/hostname", 1)])
+@pytest.mark.parametrize("only_missing", [True, False])
+def test_a_home_of_dagsters_that_cannot_be_one_gets_three_lines(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, home: str, code: int, only_missing: bool
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", home)
+    result = backfill(stage, *(["--only-missing"] if only_missing else []))
+    assert (result.exit_code, len(lines(result))) == (code, 3)
+    assert "DAGSTER_HOME cannot be" in result.stderr
+
+
+def test_an_error_of_the_system_gets_three_lines_and_one_of_ours_its_traceback() -> None:
+    @click.group(cls=Commands)
+    def group() -> None: ...
+
+    @group.command()
+    def system() -> None:
+        Path("/nowhere/at-all").read_text()
+
+    @group.command()
+    def ours() -> None:
+        raise OSError("a mistake of ours")
+
+    told = CliRunner().invoke(group, ["system"])
+    assert (told.exit_code, lines(told)[:2]) == (1, ["/nowhere/at-all cannot be used.", "No such file or directory."])
+    assert isinstance(CliRunner().invoke(group, ["ours"]).exception, OSError)
+
+
+def test_what_is_opened_while_stdout_is_closed_is_not_printed_into(tmp_path: Path) -> None:
+    opened = """if True:
+        import sys
+        from devin_pipeline.cli.endings import leave, open_closed_streams
+        open_closed_streams()
+        held = open(sys.argv[1], "w")
+        print("not for the file")
+        leave(0)
+    """
+    words = ["sh", "-c", 'exec "$0" "$@" >&-', sys.executable, "-c", opened, str(tmp_path / "file")]
+    told = subprocess.run(words, stderr=subprocess.PIPE, text=True)
+    assert (told.returncode, (tmp_path / "file").read_text()) == (1, "")
+    assert told.stderr.splitlines()[0] == "The output is not whole."
+
+
+@pytest.mark.parametrize("words", [["doctor", "--demo"], ["ui", "--demo"]])
+@pytest.mark.parametrize("damage", [lambda file: file.write_bytes(b"\xff"), Path.mkdir])
+def test_a_demo_whose_enterprise_cannot_be_read_gets_three_lines(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damage: Callable[[Path], None], words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("DEVIN_", "DAGSTER_"))]:
+        monkeypatch.delenv(name)
+    (tmp_path / ".dagster_home_demo").mkdir()
+    damage(tmp_path / ".dagster_home_demo" / "enterprise.json")
+    result = run(*words)
+    assert result.exit_code == 2
+    assert lines(result)[-3] == "The demo's enterprise cannot be read."

@@ -8,7 +8,7 @@ import gc
 from typing import NoReturn
 
 from devin_pipeline.cli.commands import main
-from devin_pipeline.cli.endings import leave, show_any_character
+from devin_pipeline.cli.endings import leave, open_closed_streams, show_any_character
 
 __all__ = ["command", "main"]
 
@@ -17,6 +17,7 @@ _OBJECTS_BETWEEN_LOOKS = 500_000
 
 def command() -> NoReturn:
     """Run the command `devin-pipeline`, which is all this process is for."""
+    open_closed_streams()
     # Most of what the collector would look through, again and again, comes with Dagster and stays to the end.
     gc.set_threshold(_OBJECTS_BETWEEN_LOOKS)
     show_any_character()

@@ -56,7 +56,11 @@ _DAYS_PER_RUN = 366
 @click.version_option(package_name="devin-pipeline")
 def main() -> None:
     """Where do our ACUs go, and which prompts should we fix."""
-    load_dotenv(Path(".env"))
+    try:
+        load_dotenv(Path(".env"))
+    except (OSError, ValueError) as error:
+        why = "it is not UTF-8" if isinstance(error, ValueError) else os.strerror(error.errno or 0)
+        raise Failed("The file .env cannot be read", why, "Put it right, or move it away", 2) from None
 
 
 @main.command()

@@ -1,11 +1,13 @@
 """How a command ends: expected errors as three lines, exit codes, and stopping at once."""
 
 import atexit
+import errno
 import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import click
@@ -55,6 +57,13 @@ class Commands(click.Group):
             _exit(("This call cannot be run", error.format_message(), f"See `{command} --help`"), 2)
         except (click.Abort, KeyboardInterrupt):
             stop_now()
+        except OSError as error:
+            if error.errno is None:
+                raise
+            if not _output_is_lost():
+                _exit(_lines_of(error), 1)
+            # What is left of it is written, and spoken of, by `leave`.
+            sys.exit(1)
         except Exception as error:
             why = _why_dagster_keeps_no_records(error)
             if why is None:
@@ -62,6 +71,23 @@ class Commands(click.Group):
             todo = "Make room there, or set DAGSTER_HOME to another folder, then run it again. The lake stays whole"
             _exit((f"Dagster cannot keep its records in {os.environ['DAGSTER_HOME']}", why, todo), 1)
         sys.exit(0)
+
+
+def _lines_of(error: OSError) -> tuple[str, str, str]:
+    named = " and ".join(
+        os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)
+    )
+    what = f"{named} cannot be used" if named else "A file or connection cannot be used"
+    return what, os.strerror(error.errno or 0), "Put that right, then run it again; what is stored stays as it is"
+
+
+def _output_is_lost() -> bool:
+    """True when stdout takes no more of what is to be written there."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
 
 
 def _why_dagster_keeps_no_records(error: Exception) -> str | None:
@@ -79,9 +105,28 @@ def _exit(lines: Sequence[str], code: int) -> NoReturn:
 
 
 def tell(lines: Sequence[str]) -> None:
-    """Write the lines of an error to stderr, each as a sentence."""
-    for line in lines:
-        click.echo(line[:1].upper() + line[1:] + ("" if line.endswith((".", "!", "?")) else "."), err=True)
+    """Write the lines of an error to stderr, each as a sentence, if anybody can still read it."""
+    with suppress(OSError):
+        for line in (" ".join(line.splitlines()) for line in lines):
+            click.echo(line[:1].upper() + line[1:] + ("" if line.endswith((".", "!", "?")) else "."), err=True)
+
+
+def open_closed_streams() -> None:
+    """Put something in place of standard streams that were closed when the process began.
+
+    A file opened later would get their numbers, and what is printed would be written into it. Nothing can be written to
+    the stdout that is put there: whoever prints to it fails, as on a full disk.
+    """
+    for number, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Gets the lowest number that is free, which is this one.
+            os.open(os.devnull, mode)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for as long as the process lives
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - for as long as the process lives
 
 
 def leave(code: int) -> NoReturn:
@@ -90,15 +135,17 @@ def leave(code: int) -> NoReturn:
     Python would look through all that Dagster has loaded, several times: half a second after a backfill.
     """
     atexit._run_exitfuncs()
+    with suppress(OSError):
+        sys.stderr.flush()
     try:
         sys.stdout.flush()
-        sys.stderr.flush()
     except OSError as error:
         code = 1
         # Who reads the output and has had enough, as `head` has, need not be told.
         if not isinstance(error, BrokenPipeError):
             why = f"it could not be written ({error.strerror})"
-            tell(("The output is not whole", why, "Free space, then run it again"))
+            todo = "Keep its output open" if error.errno == errno.EBADF else "Free space"
+            tell(("The output is not whole", why, f"{todo}, then run it again"))
     os._exit(code)
 
 

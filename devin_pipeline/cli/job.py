@@ -1,6 +1,7 @@
 """Runs the job `refresh` in this process, stoppable at any moment, and says what it came to."""
 
 import os
+import re
 import select
 import shlex
 import signal
@@ -164,7 +165,9 @@ def _outcome(result: "dg.ExecuteInProcessResult") -> Outcome:
             else:
                 error = event.step_failure_data.error
                 cause = error.cause if error and error.cause else error
-                reasons.append(f"{event.step_key}: {(cause.message if cause else 'no reason told').strip()}")
+                # Dagster begins with the class of an error, which of ours says nothing to a person.
+                reason = re.sub(r"^devin_pipeline\.[\w.]+: ", "", cause.message.strip()) if cause else "no reason told"
+                reasons.append(f"{event.step_key}: {reason}")
     evaluations = result.get_asset_check_evaluations()
     failed = {
         f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}": evaluation.severity

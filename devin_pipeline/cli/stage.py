@@ -88,8 +88,10 @@ def shipped(name: str) -> Path:
 
 
 def lake_of(demo: bool) -> Lake:
-    """The demo's lake, or the one of the settings."""
-    return Lake(str(_DEMO_LAKE) if demo else os.environ.get("DEVIN_LAKE") or "data")
+    """The demo's lake, or the one of the settings, if it can be looked into."""
+    lake = Lake(str(_DEMO_LAKE) if demo else os.environ.get("DEVIN_LAKE") or "data")
+    lake.require_readable()
+    return lake
 
 
 def say_demo(demo: bool) -> None:
@@ -142,7 +144,15 @@ class DemoEnterprise(msgspec.Struct, frozen=True):
 def demo_enterprise() -> DemoEnterprise:
     """The enterprise of the last `demo`, or a new one."""
     if DemoEnterprise.file().exists():
-        return msgspec.json.decode(DemoEnterprise.file().read_bytes(), type=DemoEnterprise)
+        try:
+            return msgspec.json.decode(DemoEnterprise.file().read_bytes(), type=DemoEnterprise)
+        except (msgspec.DecodeError, OSError):
+            raise Failed(
+                "The demo's enterprise cannot be read",
+                f"{DemoEnterprise.file()} is damaged, or closed to this user",
+                "Run `uv run devin-pipeline demo` again",
+                2,
+            ) from None
     enterprise = DemoEnterprise(DEMO_DAYS * DEMO_SESSIONS_PER_DAY, DEMO_DAYS, 7, datetime.now(UTC))
     enterprise.file().write_bytes(msgspec.json.encode(enterprise))
     return enterprise

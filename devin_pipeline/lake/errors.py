@@ -4,6 +4,7 @@ LakeError
 ├── WrongLake: the lake belongs to another kind, host, scope or day hour
 ├── UnusableLocation: a path that Delta or DuckDB does not take as it is
 ├── Damaged: what is stored cannot be read, or is not what was written
+│   └── NotRead: the system refuses to read what may be intact: no permission, a broken disk, a lost volume
 ├── TooManyConflicts: other writers kept winning the race for the same days
 ├── NotWritten: the disk is full, read-only or broken
 ├── NotReadOnly: a query that would write or change settings
@@ -11,6 +12,7 @@ LakeError
 └── QueryFailed: a query that DuckDB could not run
 """
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -53,6 +55,14 @@ class Damaged(LakeError):
         )
 
 
+class NotRead(Damaged):
+    """The system refuses to read what may be intact: no permission, a broken disk, a lost volume."""
+
+    def __init__(self, what: str, why: str) -> None:
+        todo = "Give the user who runs this the right to read it, or bring its disk or volume back, then run it again"
+        super().__init__(what, why, todo)
+
+
 class TooManyConflicts(LakeError):
     """Other writers kept winning the race for the same days."""
 
@@ -76,8 +86,41 @@ class QueryFailed(LakeError):
     """A query that DuckDB could not run."""
 
 
+_WORDS = [os.strerror(number) for number in errno.errorcode]
 # Rust's words for an error of the system, which Delta hands on inside others of its own.
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
+
+
+# DuckDB says which file it meant, and ends with the system's words. Other words of its may hold text of a row.
+_FILE_OF_DUCKDB = re.compile(r'file "([^"]+)"')
+# What is not there, or not of the kind it should be, was damaged: rights and volumes would not help.
+_MISSING = {os.strerror(number) for number in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)}
+
+
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Raise an error of the system, met while `what` is read inside, as `NotRead` or `Damaged`; let all others pass."""
+    try:
+        yield
+    except (OSError, DeltaError, duckdb.Error) as error:
+        if (refusal := not_read(what, error)) is None:
+            raise
+        raise refusal from None
+
+
+def not_read(what: str, error: Exception) -> Damaged | None:
+    """What an error of the system means for who reads `what`; None if it is no error of the system."""
+    if isinstance(error, duckdb.Error):
+        first_line = str(error).partition("\n")[0]
+        why = next((words for words in _WORDS if first_line.endswith(f": {words}")), None)
+        what = found[1] if (found := _FILE_OF_DUCKDB.search(first_line)) else what
+    else:
+        # Of a storage elsewhere, only Arrow and Delta know what it refuses.
+        of_storage = str(error).partition("\n")[0][:200] if isinstance(error, OSError) else None
+        why = _told_by_the_system(error) or of_storage
+    if why is None:
+        return None
+    return (Damaged if why in _MISSING else NotRead)(f"{what} cannot be read", why)
 
 
 @contextmanager

@@ -6,16 +6,18 @@ No id is stored. A file per entry, so that two commands at once cannot lose each
 import hashlib
 import hmac
 import secrets
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 from pyarrow import fs
 
 from devin_pipeline.lake.atomic import write_file
+from devin_pipeline.lake.errors import Damaged, readable
 
 Kind = Literal["user", "session"]
 
 _FOLDER = "forgotten"
+_Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -28,8 +30,8 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     kind: Kind
-    salt: str
-    digest: str
+    salt: _Hex
+    digest: _Hex
 
     @classmethod
     def of(cls, kind: Kind, identifier: str) -> "_Entry":
@@ -69,15 +71,31 @@ class Forgotten:
 
 
 def read_forgotten(uri: str) -> Forgotten:
-    """What the lake at `uri` is to forget."""
-    filesystem, path = fs.FileSystem.from_uri(uri)
-    files = filesystem.get_file_info(fs.FileSelector(f"{path}/{_FOLDER}", allow_not_found=True))
+    """What the lake at `uri` is to forget.
+
+    Raises:
+        Damaged: An entry cannot be read. Without it, what is to be gone would come back with the next run.
+    """
+    with readable(f"{uri}/{_FOLDER}"):
+        filesystem, path = fs.FileSystem.from_uri(uri)
+        files = filesystem.get_file_info(fs.FileSelector(f"{path}/{_FOLDER}", allow_not_found=True))
     entries = []
     for file in sorted(files, key=lambda file: file.path):
         if file.path.endswith(".json"):
-            with filesystem.open_input_stream(file.path) as stream:
-                entries.append(msgspec.json.decode(stream.read(), type=_Entry))
+            with readable(file.path), filesystem.open_input_stream(file.path) as stream:
+                entries.append(_entry(file.path, stream.read()))
     return Forgotten(tuple(entries))
+
+
+def _entry(path: str, stored: bytes) -> _Entry:
+    try:
+        return msgspec.json.decode(stored, type=_Entry)
+    except msgspec.DecodeError:
+        raise Damaged(
+            f"Who is to be erased cannot be read ({path})",
+            "the entry is damaged",
+            "Put it back from a backup, or remove it and run `devin-pipeline forget` for that user or session again",
+        ) from None
 
 
 def remember_to_forget(uri: str, kind: Kind, identifier: str) -> Forgotten:

@@ -3,13 +3,15 @@
 Without this, one changed setting would mark every other organization's sessions as vanished.
 """
 
-from typing import Literal
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 from pyarrow import fs
 
 from devin_pipeline.lake.atomic import create_file
-from devin_pipeline.lake.errors import Damaged, WrongLake
+from devin_pipeline.lake.errors import Damaged, WrongLake, readable
 
 _FILE = "lake.json"
 
@@ -27,7 +29,7 @@ class LakeIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: Literal["demo", "live"]
     host: str
     scope: str
-    day_starts_at_utc_hour: int
+    day_starts_at_utc_hour: Annotated[int, msgspec.Meta(ge=0, le=23)]
 
     def differences(self, other: "LakeIdentity") -> list[str]:
         """The fields that differ, as `field: ours, not theirs`."""
@@ -42,21 +44,23 @@ def read_identity(uri: str) -> LakeIdentity | None:
     """The identity stored in the lake at `uri`; None for a lake nobody has written yet.
 
     Raises:
-        Damaged: What is stored there is no identity.
+        Damaged: What is stored there is not an identity, or cannot be read.
     """
-    filesystem, path = fs.FileSystem.from_uri(uri)
-    file = f"{path}/{_FILE}"
-    if filesystem.get_file_info(file).type == fs.FileType.NotFound:
-        return None
-    with filesystem.open_input_stream(file) as stream:
-        try:
-            return msgspec.json.decode(stream.read(), type=LakeIdentity)
-        except msgspec.DecodeError:
-            raise Damaged(
-                f"Whose lake it is cannot be read ({file})",
-                "the file is damaged",
-                "Put it back from a backup, or remove it if you know whose lake it is: the next run writes it anew",
-            ) from None
+    with readable(f"{uri}/{_FILE}"):
+        filesystem, path = fs.FileSystem.from_uri(uri)
+        file = f"{path}/{_FILE}"
+        found = filesystem.get_file_info(file).type
+        # A link that leads nowhere is not a lake nobody has written.
+        if found == fs.FileType.NotFound and not Path(file).is_symlink():
+            return None
+        if found == fs.FileType.File:
+            with filesystem.open_input_stream(file) as stream, suppress(msgspec.DecodeError):
+                return msgspec.json.decode(stream.read(), type=LakeIdentity)
+    raise Damaged(
+        f"Whose lake it is cannot be read ({file})",
+        "the file is damaged",
+        "Put it back from a backup, or remove it if you know whose lake it is: the next run writes it anew",
+    )
 
 
 def require_identity(uri: str, identity: LakeIdentity) -> None:

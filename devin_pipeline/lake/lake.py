@@ -20,7 +20,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from pyarrow import fs
 
 from devin_pipeline.lake import made_of
-from devin_pipeline.lake.errors import Damaged, TooManyConflicts, UnusableLocation, written
+from devin_pipeline.lake.errors import Damaged, NotRead, TooManyConflicts, UnusableLocation, not_read, readable, written
 from devin_pipeline.lake.forgotten import Forgotten, Kind, read_forgotten, remember_to_forget
 from devin_pipeline.lake.identity import LakeIdentity, claim, read_identity, require_identity
 from devin_pipeline.lake.last_reads import (
@@ -60,6 +60,7 @@ _CHECKPOINT_INTERVAL = "20"
 _NOT_IN_A_PATH = re.compile(r"[\x00-\x1f%*?\[\\\]^|\x7f]")
 # Arrow takes what RFC 3986 has in a path, and each library decodes for itself what is encoded.
 _NOT_IN_A_URI = re.compile(r"[^A-Za-z0-9\-._~!$&'()+,;=:@/]")
+_SET_LAKE = "Set DEVIN_LAKE to a folder of yours"
 # The columns a table was made with, which every file of it has.
 _MADE_WITH = "devin.columns"
 # The fingerprint of the code that built all days of a table; empty while days of several stand next to each other.
@@ -231,10 +232,11 @@ def _keep_open(snapshot: Snapshot) -> None:
 
 def _entry(location: str, version: int) -> object:
     """What tells the entry of a version in a table's log from any other; None when it is missing or not the last."""
-    filesystem, path = fs.FileSystem.from_uri(location)
-    entry, next_entry = filesystem.get_file_info(
-        [f"{path}/_delta_log/{number:020}.json" for number in (version, version + 1)]
-    )
+    with readable(f"{location}/_delta_log"):
+        filesystem, path = fs.FileSystem.from_uri(location)
+        entry, next_entry = filesystem.get_file_info(
+            [f"{path}/_delta_log/{number:020}.json" for number in (version, version + 1)]
+        )
     is_last = entry.type == fs.FileType.File and next_entry.type == fs.FileType.NotFound
     return (entry.mtime_ns, entry.size) if is_last else None
 
@@ -266,9 +268,32 @@ class Lake:
             WrongLake: It belongs to another kind, host, scope or day hour.
             UnusableLocation: It is no folder, or none that this user may write to.
         """
-        if not _has_scheme(self.uri):
-            self._require_folders(Path(self.uri))
+        if _has_scheme(self.uri):
+            self._require_storage()
+        else:
+            self._require_folders(Path(self.uri), os.W_OK | os.X_OK)
         require_identity(self.uri, identity)
+
+    def require_readable(self) -> None:
+        """Refuse a lake that is there and cannot be looked into, before anything takes it for an empty one.
+
+        Raises:
+            UnusableLocation: It is not a folder, a link to what is not there, or this user may not look into it.
+            NotRead: The storage cannot be reached.
+        """
+        if _has_scheme(self.uri):
+            self._require_storage()
+        else:
+            self._require_folders(Path(self.uri), os.X_OK)
+
+    def _require_storage(self) -> None:
+        try:
+            with readable(self.uri):
+                fs.FileSystem.from_uri(self.uri)
+        except ValueError:
+            raise UnusableLocation(
+                f"The lake cannot lie in {self.uri}", "it is neither a folder nor a storage known here", _SET_LAKE
+            ) from None
 
     def require_writable(self) -> None:
         """Write a small file where the lake lies, or in the nearest folder there is, and remove it again.
@@ -326,16 +351,25 @@ class Lake:
 
         Raises:
             Damaged: Its log is missing or garbled. Its files without the log are old and new rows mixed.
+            NotRead: The system refuses to read its log.
         """
         location = self.location(table)
         try:
             return Snapshot(table, location, DeltaTable(location))
         except TableNotFoundError:
-            if not _holds_files(location):
-                return Snapshot(table, location, None)
+            if Path(location).is_symlink():
+                why = f"{location} is a link to what is not there; is a volume not mounted?"
+                raise NotRead(f"The log of {table.name} cannot be read", why) from None
+            with readable(location):
+                if not _holds_files(location):
+                    return Snapshot(table, location, None)
             raise broken_log(table, location, "it is missing") from None
-        except DeltaError as error:
-            raise broken_log(table, location, str(error).partition("\n")[0][:100]) from None
+        except (OSError, DeltaError) as error:
+            refusal = not_read(f"The log of {table.name}", error)
+            if isinstance(refusal, NotRead):
+                raise refusal from None
+            why = refusal.why if refusal else str(error).partition("\n")[0][:100]
+            raise broken_log(table, location, why) from None
 
     def newest(self, table: Table) -> Snapshot:
         """The newest version of a table, as `snapshot` gives it, but not opened again while it stays the newest.
@@ -617,21 +651,14 @@ class Lake:
             return Commit(snapshot.table, self._overwrite(snapshot, rows, None), [])
         return Commit(snapshot.table, None, [], 1)
 
-    def _require_folders(self, lake: Path) -> None:
+    def _require_folders(self, lake: Path, mode: int) -> None:
         # Now, not after everything was read from the API and cannot be stored.
-        nearest = next(folder for folder in (lake, *lake.parents) if folder.exists() or folder.is_symlink())
-        tables = (Path(self.location(table)) for table in ALL_TABLES)
-        stored = [folder for table in tables for folder in (table, table / "_delta_log") if folder.exists()]
-        for folder in (nearest, *stored):
-            if not folder.exists():
-                why = f"{folder} is a link to what is not there; is a volume not mounted?"
-            elif not folder.is_dir():
-                why = f"{folder} is no folder"
-            elif not os.access(folder, os.W_OK | os.X_OK):
-                why = f"you may not write to {folder}"
-            else:
-                continue
-            raise UnusableLocation(f"The lake cannot lie in {self.uri}", why, "Set DEVIN_LAKE to a folder of yours")
+        try:
+            why = _why_not_usable(lake, [Path(self.location(table)) for table in ALL_TABLES], mode)
+        except OSError as error:
+            why = f"{error.filename} cannot be looked at ({os.strerror(error.errno or errno.EIO)})"
+        if why:
+            raise UnusableLocation(f"The lake cannot lie in {self.uri}", why, _SET_LAKE)
 
     def _overwrite(self, snapshot: Snapshot, rows: pa.Table, predicate: str | None) -> int:
         with written(snapshot.table.name):
@@ -680,6 +707,19 @@ def _without_descriptions(rows: pa.Table) -> pa.Table:
     """Rows as Delta merges them into a table whose columns an older version of the code described otherwise."""
     schema = pa.schema([field.remove_metadata() for field in rows.schema])
     return pa.Table.from_arrays(rows.columns, schema=schema)
+
+
+def _why_not_usable(lake: Path, tables: Sequence[Path], mode: int) -> str | None:
+    nearest = next(folder for folder in (lake, *lake.parents) if folder.exists() or folder.is_symlink())
+    stored = [] if mode == os.X_OK else [f for table in tables for f in (table, table / "_delta_log") if f.exists()]
+    for folder in (nearest, *stored):
+        if not folder.exists():
+            return f"{folder} is a link to what is not there; is a volume not mounted?"
+        if not folder.is_dir():
+            return f"{folder} is no folder"
+        if not os.access(folder, mode):
+            return f"you may not {'write to' if mode & os.W_OK else 'look into'} {folder}"
+    return None
 
 
 def _written_as(table: Table, rows: pa.Table) -> WriterProperties:

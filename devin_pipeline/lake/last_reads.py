@@ -15,6 +15,7 @@ import msgspec
 from pyarrow import fs
 
 from devin_pipeline.lake.atomic import write_file
+from devin_pipeline.lake.errors import not_read, readable
 
 FOLDER = "last_reads"
 _MISSED = f"{FOLDER}/updates_missed_until"
@@ -80,16 +81,17 @@ def note_read(uri: str, feed: str, days: Sequence[date], at: datetime) -> None:
 
 def read_updates_missed_until(uri: str) -> datetime | None:
     """The instant before which updates were too many to be read; None when all were read."""
-    filesystem, folder = fs.FileSystem.from_uri(uri)
-    file = filesystem.get_file_info(f"{folder}/{_MISSED}")
-    if file.type == fs.FileType.NotFound:
-        return None
-    with filesystem.open_input_stream(f"{folder}/{_MISSED}") as stream:
-        try:
-            return msgspec.json.decode(stream.read(), type=datetime)
-        except msgspec.DecodeError:
-            # It was written after the updates it spoke of.
-            return datetime.fromtimestamp(file.mtime_ns / 1e9, UTC)
+    with readable(f"{uri}/{_MISSED}"):
+        filesystem, folder = fs.FileSystem.from_uri(uri)
+        file = filesystem.get_file_info(f"{folder}/{_MISSED}")
+        if file.type == fs.FileType.NotFound:
+            return None
+        with filesystem.open_input_stream(f"{folder}/{_MISSED}") as stream:
+            try:
+                return msgspec.json.decode(stream.read(), type=datetime)
+            except msgspec.DecodeError:
+                # It was written after the updates it spoke of.
+                return datetime.fromtimestamp(file.mtime_ns / 1e9, UTC)
 
 
 def note_updates_missed(uri: str, until: datetime) -> None:
@@ -125,8 +127,9 @@ def _newest(files: Iterable[Iterable[_Read]]) -> dict[str, dict[date, datetime]]
 
 
 def _files(uri: str) -> list[str]:
-    filesystem, folder = fs.FileSystem.from_uri(uri)
-    found = filesystem.get_file_info(fs.FileSelector(f"{folder}/{FOLDER}", allow_not_found=True))
+    with readable(f"{uri}/{FOLDER}"):
+        filesystem, folder = fs.FileSystem.from_uri(uri)
+        found = filesystem.get_file_info(fs.FileSelector(f"{folder}/{FOLDER}", allow_not_found=True))
     return sorted(file.base_name for file in found if file.base_name.endswith(".json"))
 
 
@@ -137,11 +140,16 @@ def _read(uri: str, name: str) -> list[_Read]:
         FileNotFoundError: Another run has joined it with others meanwhile.
     """
     filesystem, folder = fs.FileSystem.from_uri(uri)
-    with filesystem.open_input_stream(f"{folder}/{FOLDER}/{name}") as stream:
-        try:
+    path = f"{folder}/{FOLDER}/{name}"
+    try:
+        with filesystem.open_input_stream(path) as stream:
             return msgspec.json.decode(stream.read(), type=list[_Read])
-        except msgspec.DecodeError:
-            return []
+    except msgspec.DecodeError:
+        return []
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise not_read(path, error) or error from None
 
 
 def _write(uri: str, reads: Sequence[_Read]) -> None:

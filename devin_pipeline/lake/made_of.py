@@ -15,6 +15,7 @@ import msgspec
 from pyarrow import fs
 
 from devin_pipeline.lake.atomic import write_file
+from devin_pipeline.lake.errors import readable
 from devin_pipeline.lake.soundness import StoredFile
 from devin_pipeline.tables import Table
 
@@ -129,16 +130,17 @@ def _is_made(entry: _Made | None, digest: str, code: str, files: Iterable[Stored
 
 
 def _read(uri: str, table: str) -> _Entries:
-    filesystem, folder = fs.FileSystem.from_uri(uri)
-    path = f"{folder}/{FOLDER}/{table}.json"
-    if filesystem.get_file_info(path).type != fs.FileType.File:
-        return {}
-    with filesystem.open_input_stream(path) as stream:
-        try:
-            return msgspec.json.decode(stream.read(), type=_Entries)
-        except msgspec.DecodeError:
-            # Of no worth but to spare work.
+    with readable(f"{uri}/{FOLDER}/{table}.json"):
+        filesystem, folder = fs.FileSystem.from_uri(uri)
+        path = f"{folder}/{FOLDER}/{table}.json"
+        if filesystem.get_file_info(path).type != fs.FileType.File:
             return {}
+        with filesystem.open_input_stream(path) as stream:
+            try:
+                return msgspec.json.decode(stream.read(), type=_Entries)
+            except msgspec.DecodeError:
+                # Of no worth but to spare work.
+                return {}
 
 
 def _by_day(files: Iterable[StoredFile]) -> defaultdict[date | None, list[StoredFile]]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 from pyarrow import fs
 
-from devin_pipeline.lake.errors import Damaged, written
+from devin_pipeline.lake.errors import Damaged, readable, written
 from devin_pipeline.lake.lake import Lake, Rewrite, Snapshot
 from devin_pipeline.lake.soundness import StoredFile, sound_rows
 from devin_pipeline.tables import Table
@@ -174,6 +174,7 @@ def _rows_in_order(table: Table, files: Sequence[StoredFile]) -> pa.Table:
 
 
 def _entries(lake: Lake, table: Table) -> set[str]:
-    filesystem, path = fs.FileSystem.from_uri(lake.location(table))
-    found = filesystem.get_file_info(fs.FileSelector(f"{path}/_delta_log"))
+    with readable(f"The log of {table.name}"):
+        filesystem, path = fs.FileSystem.from_uri(lake.location(table))
+        found = filesystem.get_file_info(fs.FileSelector(f"{path}/_delta_log"))
     return {file.base_name for file in found if file.base_name.endswith(".json")}

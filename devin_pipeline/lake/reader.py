@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import duckdb
 import pyarrow as pa
 
-from devin_pipeline.lake.errors import Damaged, LimitMet, NotReadOnly, QueryFailed
+from devin_pipeline.lake.errors import Damaged, LimitMet, NotReadOnly, QueryFailed, not_read
 from devin_pipeline.lake.forms import in_json, is_number, is_text, readable
 from devin_pipeline.lake.forms import quoted as quoted
 from devin_pipeline.tables import TABLES, Table
@@ -126,6 +126,8 @@ def _explained(limits: QueryLimits | None = None) -> Iterator[None]:
         if limits is not None and isinstance(error, duckdb.OutOfMemoryException):
             is_disk = "max_temp_directory_size" in str(error)
             raise (limits.met_disk() if is_disk else limits.met_memory()) from None
+        if refusal := not_read("What is stored", error):
+            raise refusal from None
         first_line = str(error).partition("\n")[0]
         raise QueryFailed("This query failed", first_line, "`devin-pipeline tables` lists what there is") from None
 
@@ -135,6 +137,8 @@ def _readable() -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
+        if refusal := not_read("What is stored", error):
+            raise refusal from None
         # Only what speaks of the query itself is told: other words of DuckDB's may hold text of a row.
         is_of_query = isinstance(error, duckdb.ParserException | duckdb.BinderException | duckdb.CatalogException)
         words = f": {error}".partition("\n")[0] if is_of_query else ""

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from devin_pipeline.lake.errors import Damaged
+from devin_pipeline.lake.errors import Damaged, NotRead, not_read, readable
 from devin_pipeline.lake.reader import Reader, rows_of_files
 from devin_pipeline.tables import Table
 
@@ -67,8 +67,9 @@ def rows_by_arrow(table: Table, file: StoredFile) -> pa.Table:
     Raises:
         Damaged: Any of that does not, or Arrow cannot read it.
     """
-    filesystem, path = fs.FileSystem.from_uri(file.path)
-    found = filesystem.get_file_info(path)
+    with readable(file.path):
+        filesystem, path = fs.FileSystem.from_uri(file.path)
+        found = filesystem.get_file_info(path)
     if found.type == fs.FileType.NotFound:
         raise _damaged(file, "it is missing")
     if found.size != file.size:
@@ -170,9 +171,13 @@ def _bounds(told: object, actual: object, cut: int) -> bool:
 def _explained(file: StoredFile, reader: str) -> Iterator[None]:
     try:
         yield
+    except NotRead:
+        raise
     except Damaged as error:
         raise error if error.what.endswith(file.path) else _damaged(file, f"{reader} cannot read it") from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None and (refusal := not_read(file.path, error)):
+            raise refusal from None
         # Arrow raises nearly everything over broken bytes, UnicodeDecodeError and NotImplementedError too; and its
         # words may hold text of a row.
         raise _damaged(file, f"{reader} cannot read it ({type(error).__name__})") from None

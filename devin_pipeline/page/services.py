@@ -91,14 +91,15 @@ def run_until(stopped: threading.Event, *, module: str, location: str, port: int
                 _require_alive(running)
         finally:
             deadline = time.monotonic() + _SECONDS_TO_STOP
-            code_server, *others = running.values()
+            code_servers, others = list(running.values())[:1], list(running.values())[1:]
             _stop(others)
             # Never killed: it waits for a run that is going on. Such a run would stay "started" for ever, and with
             # `max_concurrent_runs: 1` no other would start.
-            code_server.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                code_server.wait(timeout=deadline - time.monotonic())
-        return code_server.poll() is None
+            for code_server in code_servers:
+                code_server.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    code_server.wait(timeout=deadline - time.monotonic())
+        return any(code_server.poll() is None for code_server in code_servers)
 
 
 def _folder_for_sockets() -> Path:
