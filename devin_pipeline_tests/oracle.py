@@ -574,7 +574,7 @@ def link_of(ordinal: int, sent: JsonObject) -> PullRequestLink:
 
 def parts_of_url(sent: str) -> tuple[str | None, str | None, str | None, int | None]:
     """The url, host, repository and number of a pull request's address."""
-    bare = re.split(r"[?#]", sent, maxsplit=1)[0]
+    bare = re.split(r"[?#]", sent.strip(" "), maxsplit=1)[0]
     found = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)(.*)", bare, re.DOTALL)
     if not found:
         return re.sub("/+", "/", bare).rstrip("/") or None, None, None, None
@@ -584,10 +584,12 @@ def parts_of_url(sent: str) -> tuple[str | None, str | None, str | None, int | N
     for place in range(1, len(segments)):
         number = re.match(r"[0-9]+(?![0-9A-Za-z_-])", segments[place])
         kind = segments[place - 1].lower()
-        if number is None or kind not in _KINDS or int(number[0]) >= 2**63:
+        if number is None or kind not in _KINDS:
             continue
         owner = _page_of(host, kind, segments[: place - 1])
-        if owner is not None and host:
+        if owner is None or not host or int(number[0]) >= 2**63:
+            break
+        else:
             page_host, repository = owner
             url = f"{scheme}://{authority}/{'/'.join(segments[:place])}/{number[0]}"
             return url, page_host, repository, int(number[0])
@@ -610,6 +612,8 @@ def _page_of(host: str, kind: str, before: list[str]) -> tuple[str, str] | None:
         return (host, "/".join(group)) if len(group) > 1 else None
     if kind == "pull-requests" and len(before) > 3 and lower[-2] == "repos" and lower[-4] in ("projects", "users"):
         return host, ("~" if lower[-4] == "users" else "") + f"{parts[-3]}/{parts[-1]}"
+    if kind == "pullrequests" and (lower[:2] != ["2.0", "repositories"] or len(before) != 4):
+        return None
     if kind == "pullrequest" or len(before) < 2:
         return None
     return {"api.github.com": "github.com", "api.bitbucket.org": "bitbucket.org"}.get(host, host), "/".join(parts[-2:])

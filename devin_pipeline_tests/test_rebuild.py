@@ -1,6 +1,7 @@
 """Days that another version of the code built: named, kept out of reports, and rebuilt from raw without a request."""
 
 import json
+import sys
 import tarfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 from devin_pipeline.cli import main
 from devin_pipeline.derived import days_of_other_code
 from devin_pipeline.derived import publishing as derived_publishing
+from devin_pipeline.derived.queries import fingerprint
 from devin_pipeline.lake import Lake, compact
 from devin_pipeline.reports.publishing import BuiltByOtherCode, publish_report
 from devin_pipeline.tables import ALL_TABLES, DERIVED_TABLES, RAW_SESSION_TABLES, REPORT_TABLES, TABLES
@@ -108,14 +110,20 @@ def test_a_rebuild_of_days_that_are_not_stored_says_so(old_lake: Lake) -> None:
     assert (result.exit_code, "Nothing is stored" in result.stderr) == (0, True)
 
 
-def test_a_rebuild_of_days_before_the_first_partition_is_refused(
-    old_lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rebuild_covers_days_from_before_the_start_date(old_lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVIN_START_DATE", "2026-01-06")
-    before = versions(old_lake)
+    assert run("rebuild").exit_code == 0
+    assert differing(old_lake) == []
+
+
+def test_a_rebuild_leaves_out_damaged_raw_days_and_names_what_repairs_them(old_lake: Lake) -> None:
+    (file,) = old_lake.snapshot(RAW_SESSION_TABLES[0]).stored_files([DAYS[1]])
+    Path(file.path).write_bytes(Path(file.path).read_bytes()[:-9])
     result = run("rebuild")
-    assert (result.exit_code, "DEVIN_START_DATE" in result.stderr) == (2, True)
-    assert versions(old_lake) == before
+    assert result.exit_code == 1
+    assert "1 of 3 days were not rebuilt" in result.stderr
+    assert f"uv run devin-pipeline backfill --from {DAYS[1]} --to {DAYS[1]} --repair" in result.stderr
+    assert days_of_other_code(old_lake, 8) == [DAYS[1]]
 
 
 def build(stage: Stage, days: Sequence[date], monkeypatch: pytest.MonkeyPatch, code: str) -> None:
@@ -156,6 +164,23 @@ def test_days_of_two_versions_of_the_code_are_told_apart_in_both_directions(
     build(stage, days, monkeypatch, "new")
     assert older_days(stage, monkeypatch, "new") == []
     assert days_of_other_code(stage.lake, 8) == days
+
+
+def test_rollups_of_sessions_that_other_code_built_are_of_other_code_themselves(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As after an update of one session table, when a rebuild was stopped before the rollups.
+    own = fingerprint.__wrapped__
+    with monkeypatch.context() as changed:
+        changed.setattr(
+            "devin_pipeline.derived.queries.fingerprint",
+            lambda table, hour: "new" if table.name == "sessions" else own(table, hour),
+        )
+        changed.setattr(derived_publishing, "fingerprint", sys.modules[own.__module__].fingerprint)
+        derived_publishing.publish_session_tables(stage.lake, stage.days, 8)
+        assert days_of_other_code(stage.lake, 8) != []
+        derived_publishing.publish_rollups(stage.lake, stage.days, 8)
+        assert days_of_other_code(stage.lake, 8) == []
 
 
 def test_notes_that_are_lost_name_no_day_of_a_lake_that_one_version_built(stage: Stage) -> None:

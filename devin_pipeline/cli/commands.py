@@ -42,7 +42,7 @@ from devin_pipeline.cli.stage import (
 )
 from devin_pipeline.cli.words import TakesText, sql_of
 from devin_pipeline.lake import Kind, Lake, renew_moved_catalog
-from devin_pipeline.tables import ALL_TABLES, DERIVED_TABLES, REPORT_TABLES, TABLES, Table
+from devin_pipeline.tables import ALL_TABLES, DERIVED_TABLES, RAW_SESSION_TABLES, REPORT_TABLES, TABLES, Table
 
 if TYPE_CHECKING:
     from devin_pipeline import verification
@@ -318,23 +318,39 @@ def rebuild(first: str | None, last: str | None) -> None:
     then, reports are not written.
     """
     from devin_pipeline.asset_facts import REBUILD
-    from devin_pipeline.partitions import day_starts_at_utc_hour
+    from devin_pipeline.partitions import contiguous, day_starts_at_utc_hour, start_date
+    from devin_pipeline.raw.soundness import damaged_days
     from devin_pipeline.resources import lake_resource
 
     first_day, last_day = _range_given(first, last)
     live_stage()
-    lake = lake_resource(day_starts_at_utc_hour()).open()
+    hour = day_starts_at_utc_hour()
+    lake = lake_resource(hour).open()
     tables = [table for table in ALL_TABLES if table.by_day]
     stored = sorted({day for table in tables for day in lake.snapshot(table).rows_per_day()})
     days = [day for day in stored if (first_day or day) <= day <= (last_day or day)]
     if not days:
         click.echo(f"Nothing is stored of these days in {lake.uri}.", err=True)
         return
-    _require_partitions(days[0], days[-1])
+    # Days that are stored may be older than those that are read.
+    os.environ["DEVIN_START_DATE"] = min(start_date(), days[0]).isoformat()
     prepare_dagster_home()
     lake.invalidate(days)
+    damaged: set[date] = set()
     with _progress(len(days)) as progress:
         outcome = _rebuild(days, REBUILD, progress)
+        if not (outcome.succeeded or outcome.reports_wait):
+            damaged = {day for table in RAW_SESSION_TABLES for day in damaged_days(lake.snapshot(table), days, hour)}
+            if damaged and (others := [day for day in days if day not in damaged]):
+                outcome = _rebuild(others, REBUILD, progress)
+    if damaged and (outcome.succeeded or outcome.reports_wait):
+        ranges = contiguous(damaged)
+        commands = [f"uv run devin-pipeline backfill --from {some[0]} --to {some[-1]} --repair" for some in ranges]
+        raise Failed(
+            f"{len(damaged)} of {len(days)} days were not rebuilt; they keep their last good version",
+            "what the raw tables hold of them is damaged: " + ", ".join(f"{some[0]} … {some[-1]}" for some in ranges),
+            "Repair them, which rebuilds them too: " + " && ".join(commands),
+        )
     if outcome.reports_wait:
         raise _reports_waiting(outcome.reports_wait)
     if not outcome.succeeded:

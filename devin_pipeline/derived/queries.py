@@ -41,7 +41,9 @@ def fingerprint(table: Table, hour: int) -> str:
     here = Path(__file__).parent
     # The views on the way are those of the session tables.
     views = [file for file in here.glob("*.sql") if file.stem not in TABLES] if table in SESSION_TABLES else []
-    return code_fingerprint(here / f"{table.name}.sql", *views, Path(__file__), table=table, settings=hour)
+    # What a rollup is made of changes with the code of its session tables.
+    inputs = [fingerprint(TABLES[name], hour) for name in INPUTS.get(table.name, ())]
+    return code_fingerprint(here / f"{table.name}.sql", *views, Path(__file__), table=table, settings=(hour, inputs))
 
 
 def select(reader: Reader, table: Table, days: Sequence[date]) -> pa.Table:

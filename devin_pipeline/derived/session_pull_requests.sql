@@ -38,7 +38,7 @@ addresses as (
         select
             *,
             regexp_extract(
-                coalesce(nullif(pull_request.pr_url, ''), pull_request.url),
+                trim(coalesce(nullif(pull_request.pr_url, ''), pull_request.url)),
                 '^(?:([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*))?([^?#]*)',
                 ['scheme', 'authority', 'path']
             ) as sent_as
@@ -55,24 +55,34 @@ forms as (
             when 'http' then regexp_replace(lower(authority), ':80$', '')
             else lower(authority)
         end as sent_host,
-        -- One alternative per form, the narrower ones first. `up_to_number` is what identifies the pull request; what
-        -- follows the number (a tab, `.diff`) does not.
+        -- What follows the first number (a tab, `.diff`) does not identify the pull request.
+        case
+            when scheme <> ''
+                then regexp_extract(
+                    path,
+                    '^/(.*?/(?:pulls?|pull-requests|pullrequests?|merge_requests)/[0-9]+)(?:[^0-9A-Za-z_-]|$)',
+                    1,
+                    'i'
+                )
+        end as up_to_number,
+        -- One alternative per form, the narrower ones first.
         regexp_extract(
-            case when scheme <> '' then path end,
-            '^/((?:'
+            up_to_number,
+            '^(?:'
             -- Azure DevOps, its page and its API.
             || '(?:(.+?)/)?(?:_git|_apis/git/repositories)/([^/]+)/pullrequests?'
             -- Bitbucket Server, its page and its API.
             || '|(?:.*?/)?(projects|users)/([^/]+/)repos/([^/]+)/pull-requests'
-            -- GitHub, Gitea and Bitbucket Cloud, their pages and their APIs.
-            || '|(?:.*?/)?([^/]+/[^/]+)/(?:pulls?|pull-requests|pullrequests)'
+            -- GitHub, Gitea and Bitbucket Cloud, their pages and the API of the first two.
+            || '|(?:.*?/)?([^/]+/[^/]+)/(?:pulls?|pull-requests)'
+            || '|2\.0/repositories/([^/]+/[^/]+)/pullrequests'
             -- GitLab, its API and its page.
             || '|api/v4/projects/([^/]*[^/0-9][^/]*)/merge_requests'
             || '|([^/]+(?:/[^/]+)+?)(?:/-)?/merge_requests'
-            || ')/([0-9]+))(?:[^0-9A-Za-z_-].*)?$',
+            || ')/([0-9]+)$',
             [
-                'up_to_number', 'azure_scope', 'azure_repository', 'bitbucket_kind', 'bitbucket_key', 'bitbucket_name',
-                'owner_and_name', 'gitlab_project', 'group_and_name', 'number'
+                'azure_scope', 'azure_repository', 'bitbucket_kind', 'bitbucket_key', 'bitbucket_name',
+                'owner_and_name', 'bitbucket_repository', 'gitlab_project', 'group_and_name', 'number'
             ],
             'i'
         ) as form
@@ -104,7 +114,7 @@ scopes as (
 
 identified as (
     select
-        * exclude (scheme, authority, path, form, azure_scope),
+        * exclude (scheme, authority, path, up_to_number, form, azure_scope),
         case
             when form.azure_repository <> '' and contains(azure_scope, '/')
                 then regexp_extract(azure_scope, '[^/]+/[^/]+$') || '/' || form.azure_repository
@@ -116,12 +126,13 @@ identified as (
                     case when lower(form.bitbucket_kind) = 'users' then '~' else '' end
                     || form.bitbucket_key || form.bitbucket_name
             when form.owner_and_name <> '' then form.owner_and_name
+            when form.bitbucket_repository <> '' then form.bitbucket_repository
             when form.gitlab_project <> '' then form.gitlab_project
             -- A project of GitLab's API that is given by its number has no name here.
             when not starts_with(lower(form.group_and_name), 'api/v4/projects/') then nullif(form.group_and_name, '')
         end as repository_as_sent,
         try_cast(form.number as bigint) as number_as_sent,
-        scheme || '://' || authority || '/' || form.up_to_number as url_up_to_number,
+        scheme || '://' || authority || '/' || up_to_number as url_up_to_number,
         case
             when scheme = '' then nullif(rtrim(path, '/'), '')
             else lower(scheme) || '://' || sent_host || rtrim(path, '/')

@@ -473,10 +473,12 @@ class Lake:
 
     def days_of_other_code(self, table: Table, code: str) -> list[date]:
         """The stored days of a table that are not known to be built by this code, oldest first."""
-        snapshot = self.newest(table)
+        return self._of_other_code(self.newest(table), code)
+
+    def _of_other_code(self, snapshot: Snapshot, code: str) -> list[date]:
         if snapshot.built_by == code:
             return []
-        return made_of.of_other_code(self.uri, table.name, snapshot.stored_files(), code)
+        return made_of.of_other_code(self.uri, snapshot.table.name, snapshot.stored_files(), code)
 
     def note_read(self, table: Table, days: Sequence[date], at: datetime) -> None:
         """Note that days of a raw table were read whole, and when that began, by the API's clock.
@@ -534,13 +536,14 @@ class Lake:
             NotWritten: The disk is full, read-only or broken.
         """
         snapshot = self.newest(table)
-        if snapshot.version is not None and snapshot.built_by != code and not self.days_of_other_code(table, code):
+        if snapshot.version is not None and snapshot.built_by != code and not self._of_other_code(snapshot, code):
             self._set_built_by(table, code)
 
     def _set_built_by(self, table: Table, code: str) -> None:
         for _ in range(_TRIES):
             snapshot = self.snapshot(table)
-            if snapshot.delta is None or snapshot.built_by == code:
+            # Judged on the version that is written over: a process of another version may have written meanwhile.
+            if snapshot.delta is None or snapshot.built_by == code or (code and self._of_other_code(snapshot, code)):
                 return
             with written(table.name), suppress(CommitFailedError):
                 snapshot.delta.alter.set_table_properties({_BUILT_BY: code}, raise_if_not_exists=False)

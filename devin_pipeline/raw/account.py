@@ -16,6 +16,8 @@ from devin_pipeline.tables import SESSIONS, Table
 # Of so many sessions that were listed before, this share may be missing next to sessions of new organizations.
 _LEAST_SESSIONS = 20
 _LARGEST_SHARE_MISSING = 0.9
+# So many listings with new organizations only are held in memory until one shows a known organization.
+_MOST_DOUBTFUL = 3
 
 _LISTED = """
     select session_id
@@ -32,7 +34,7 @@ class AnotherAccount(Exception):
     def __init__(self, why: str, new: Collection[str], known: Collection[str]) -> None:
         super().__init__(
             f"This key reads another enterprise than the one whose sessions are stored: {why}. Read: {named(new)}. "
-            f"Stored: {named(known)}. Nothing of it was written. Set the key of the enterprise whose lake this is, or "
+            f"Stored: {named(known)}. None of it was stored. Set the key of the enterprise whose lake this is, or "
             "another DEVIN_LAKE; if these organizations belong to it, read these days with `uv run devin-pipeline "
             "backfill --from … --to … --accept-new-organizations`"
         )
@@ -51,32 +53,61 @@ class AccountCheck:
     lake: Lake
     table: Table
     accepts_new: bool
-    _found_known: set[str] = field(default_factory=set)
+    _new: set[str] = field(default_factory=set)
+    _found_known: bool = False
+    _doubtful: int = 0
+
+    def is_of_lake(self, listing: Listing) -> bool:
+        """Whether this listing, or one before it, shows that the read is of the lake's enterprise.
+
+        Until one does, nothing may be stored: sessions of the lake would be missing from what another enterprise lists.
+
+        Raises:
+            AnotherAccount: Several listings in a row hold new organizations only.
+        """
+        known = self._known()
+        if self.accepts_new or not known or self._found_known:
+            return True
+        found = _organizations(listing)
+        self._found_known = not found.isdisjoint(known)
+        self._new |= found - known
+        self._doubtful += bool(found)
+        if self._doubtful >= _MOST_DOUBTFUL:
+            self.require_of_lake()
+        return self._found_known
+
+    def require_of_lake(self) -> None:
+        """Refuse a read that held new organizations and none that the lake knows.
+
+        Raises:
+            AnotherAccount: It is one.
+        """
+        if self._new and not self._found_known:
+            raise AnotherAccount("none of its organizations is known", self._new, self._known())
 
     def check(self, listing: Listing, days: Sequence[date]) -> None:
-        """Refuse a listing of another enterprise, and note the organizations of any other.
+        """Refuse a listing in which nearly all sessions of the lake are missing; note the organizations of any other.
 
         Args:
             listing: What was read.
             days: Its days that were read whole.
 
         Raises:
-            AnotherAccount: No organization of the read is known, or nearly all sessions listed before are missing.
+            AnotherAccount: Of the sessions listed before, nearly all are missing next to new organizations.
         """
-        found = {item.org_id for item in listing.items if item.org_id is not None}
-        noted = self.lake.organizations()
-        known = self._stored() if noted is None else noted
-        new = found - known
-        self._found_known |= found & known
+        noted, known = self.lake.organizations(), self._known()
+        new = _organizations(listing) - known
         if new and known and not self.accepts_new:
-            if not self._found_known:
-                raise AnotherAccount("none of its organizations is known", new, known)
             listed = self._listed(days)
             missing = len(listed - {item.session_id for item in listing.items})
             if len(listed) >= _LEAST_SESSIONS and missing >= _LARGEST_SHARE_MISSING * len(listed):
                 raise AnotherAccount(f"{missing} of {len(listed)} sessions listed before are missing", new, known)
         if new or (noted is None and known):
             self.lake.note_organizations(known | new)
+
+    def _known(self) -> frozenset[str]:
+        noted = self.lake.organizations()
+        return self._stored() if noted is None else noted
 
     def _stored(self) -> frozenset[str]:
         """The organizations of a lake of before they were noted."""
@@ -88,9 +119,17 @@ class AccountCheck:
         return frozenset(ids.to_pylist())
 
     def _listed(self, days: Sequence[date]) -> set[str]:
-        with self.lake.connect([self.table], days=days) as reader:
-            reader.view("versions", f'from "{self.table.name}"')
-            return set(reader.rows(_LISTED).column("session_id").to_pylist())
+        try:
+            with self.lake.connect([self.table], days=days) as reader:
+                reader.view("versions", f'from "{self.table.name}"')
+                return set(reader.rows(_LISTED).column("session_id").to_pylist())
+        except Damaged:
+            # Nothing is written over days that are damaged; the others are judged by their organizations.
+            return set()
+
+
+def _organizations(listing: Listing) -> set[str]:
+    return {item.org_id for item in listing.items if item.org_id is not None}
 
 
 def named(organizations: Collection[str]) -> str:

@@ -62,9 +62,14 @@ def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str]) -> dg.A
         refusal: DevinError | AnotherAccount | None = None
         try:
             with devin_api.client() as client, closing(client.read(ASKED_OF[table.name], list(windows))) as listings:
+                waiting: list[Listing] = []
                 for listing in listings:
                     read.clock_ahead = client.clock_ahead or timedelta(0)
-                    _land(opened, table, listing, windows, read, lake, account)
+                    waiting.append(listing)
+                    if account.is_of_lake(listing):
+                        _land_all(opened, table, waiting, windows, read, lake, account)
+                account.require_of_lake()
+                _land_all(opened, table, waiting, windows, read, lake, account)
         except (DevinError, AnotherAccount) as error:
             refusal = error
         if read.figures:
@@ -112,6 +117,19 @@ class _Read:
             **({UNKNOWN_FIELDS: dg.MetadataValue.json(unknown)} if unknown else {}),
             **self.counted,
         }
+
+
+def _land_all(
+    opened: Lake,
+    table: Table,
+    waiting: list[Listing],
+    windows: Mapping[Window, date],
+    read: _Read,
+    lake: LakeResource,
+    account: AccountCheck,
+) -> None:
+    while waiting:
+        _land(opened, table, waiting.pop(0), windows, read, lake, account)
 
 
 def _land(

@@ -43,14 +43,19 @@ def publish_report(lake: Lake, table: Table, days_of_other_code: DaysOfOtherCode
     """
     inputs = [TABLES[name] for name in INPUTS[table.name]]
 
-    def make() -> Commit:
+    def require_one_code() -> None:
         if days := days_of_other_code(lake, [each for each in inputs if each.layer == "derived"]):
             raise BuiltByOtherCode(table, days)
+
+    def make() -> Commit:
+        require_one_code()
         made_of, code = lake.inputs(inputs, None), fingerprint(table)
         if not lake.not_made(table, made_of, code):
             return Commit(table, None, [])
         with lake.connect(inputs) as reader:
             rows = select(reader, table)
+        # Again: a process of another version may have written before the rows were read.
+        require_one_code()
         commit = lake.replace_all(table, rows)
         lake.remember_made(table, made_of, code)
         return commit

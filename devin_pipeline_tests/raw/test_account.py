@@ -1,7 +1,8 @@
 """A key of another enterprise on the same host is refused before anything is written; another key of ours is not."""
 
-from collections.abc import Callable
-from datetime import timedelta
+import json
+from collections.abc import Callable, Sequence
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from devin_pipeline.cli import main
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.doctor import examine
 from devin_pipeline.partitions import range_tags, starts_at
-from devin_pipeline_tests.stage import Stage, differences
+from devin_pipeline.tables import TABLES
+from devin_pipeline_tests.stage import Row, Stage, differences
 
 MakeStage = Callable[..., Stage]
 
@@ -162,3 +164,62 @@ def test_an_organization_whose_id_is_not_plain_is_not_quoted(make_stage: MakeSta
     reason = reasons(stage.run())[0]
     assert "(unprintable)" in reason
     assert "evil" not in reason
+
+
+def add_many(stage: Stage, organization: str, days: Sequence[date], sessions: int) -> None:
+    for day in days:
+        for number in range(sessions):
+            at = starts_at(day, 8) + timedelta(seconds=number)
+            stage.enterprise.add_session(created_at=at, updated_at=at, org_id=organization, acus=Decimal(1))
+
+
+def small_listings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a read handed over in many listings, as a large one is."""
+    monkeypatch.setattr("devin_pipeline.devin_api.client._ITEMS_OF_A_LISTING", 2)
+
+
+def test_days_on_which_another_enterprise_has_no_session_lose_none_of_ours(
+    make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = make_stage("v2", sessions=0, days=6)
+    add_many(stage, "org-ours", stage.days, 3)
+    stage.refresh()
+    before = stage.versions()
+    exchange_enterprise(stage)
+    add_many(stage, "org-theirs", stage.days[4:], 3)
+    small_listings(monkeypatch)
+    assert "org-theirs" in reasons(stage.run())[0]
+    assert stage.versions() == before
+
+
+def test_an_organization_that_only_some_of_the_days_know_is_of_our_enterprise_in_whatever_order_they_come(
+    make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = make_stage("v2", sessions=0, days=6)
+    add_many(stage, "org-ours", stage.days[4:], 3)
+    stage.refresh()
+    add_many(stage, "org-before", stage.days[:2], 3)
+    small_listings(monkeypatch)
+    stage.refresh()
+    assert differences(stage) == {}
+
+
+def test_a_new_organization_next_to_a_damaged_day_costs_that_day_only(make_stage: MakeStage) -> None:
+    stage = make_stage("v3", sessions=0, days=3)
+    add_many(stage, "org-ours", stage.days, 8)
+    stage.refresh()
+    table = TABLES["raw_sessions_v3"]
+    (file,) = stage.lake.snapshot(table).stored_files([stage.days[0]])
+    Path(file.path).write_bytes(Path(file.path).read_bytes()[:-9])
+    add_many(stage, "org-new", stage.days[2:], 1)
+    result = stage.run()
+    assert not result.success
+    assert not any("another enterprise" in reason for reason in reasons(result))
+    assert "org-new" in {
+        row["org_id"] for row in map(payload, stage.lake.snapshot(table).rows(stage.days[2:]).to_pylist())
+    }
+
+
+def payload(row: Row) -> Row:
+    told: Row = json.loads(row["payload"])
+    return told
