@@ -538,6 +538,9 @@ def _late_updates() -> _Said:
     if older.with_missed_updates:
         found = _ranges(sorted(older.with_missed_updates))
         reasons.append(f"updates of {len(older.with_missed_updates)} days were too many for the sensor: {found}")
+    if older.left_unread:
+        found = _ranges(sorted(older.left_unread))
+        reasons.append(f"daily_refresh did not read {len(older.left_unread)} days before it left them: {found}")
     return "warning", "; ".join(reasons), todo
 
 

@@ -9,11 +9,15 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 from devin_pipeline.lake import Lake
-from devin_pipeline.partitions import day_of, start_date
+from devin_pipeline.partitions import day_of, start_date, starts_at
 from devin_pipeline.tables import TABLES
 
 CLOSED_DAYS_READ_AGAIN = 35
 """Long enough for late analyses, and for the month that finance is closing."""
+
+
+# The schedule starts half an hour after a day's end.
+_TIME_TO_READ = timedelta(hours=3)
 
 
 def first_day_read_daily(last: date) -> date:
@@ -29,16 +33,19 @@ class OlderDays:
         last_read: When the last read of each began, by the API's clock; the earliest of all feeds.
         of_unknown_age: Those that are stored, though no record says when they were read.
         with_missed_updates: Those last read before updates that were too many for the sensor.
+        left_unread: Those that `daily_refresh` did not read any more before it left them to the sensor. Of days that
+            are read daily, the sensor passes over updates.
     """
 
     last_read: dict[date, datetime] = field(default_factory=dict)
     of_unknown_age: set[date] = field(default_factory=set)
     with_missed_updates: set[date] = field(default_factory=set)
+    left_unread: set[date] = field(default_factory=set)
 
     @property
     def to_read_again(self) -> list[date]:
         """The days whose late updates may never be read, unless somebody backfills them; oldest first."""
-        return sorted(self.of_unknown_age | self.with_missed_updates)
+        return sorted(self.of_unknown_age | self.with_missed_updates | self.left_unread)
 
 
 def older_days(lake: Lake, feeds: Sequence[str], hour: int, now: datetime) -> OlderDays:
@@ -62,4 +69,8 @@ def older_days(lake: Lake, feeds: Sequence[str], hour: int, now: datetime) -> Ol
             older.last_read[day] = min(older.last_read.get(day, at), at)
     if missed_until is not None:
         older.with_missed_updates = {day for day, at in older.last_read.items() if at < missed_until}
+    for day, at in older.last_read.items():
+        left = starts_at(day, hour, after=CLOSED_DAYS_READ_AGAIN)
+        if at < left < now - _TIME_TO_READ:
+            older.left_unread.add(day)
     return older

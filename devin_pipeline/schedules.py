@@ -6,7 +6,7 @@ default for a live lake and off for the demo's.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
@@ -43,6 +43,7 @@ MAINTAIN = "maintain"
 WEEKLY_MAINTENANCE = "weekly_maintenance"
 
 _OVERLAP = timedelta(hours=1)
+_TIME_FOR_A_RUN = timedelta(hours=6)
 _MOST_PAGES = 20
 _LEAST_SPAN_SECONDS = 1.0
 _DEADLINE_SECONDS = 45.0
@@ -109,10 +110,12 @@ class Cursor(msgspec.Struct, frozen=True):
     Attributes:
         until: Every update before this instant has been read.
         span_seconds: How much to ask for at once when more was too much for one tick; None = all there is.
+        awaited: When a run was last requested for each day that has not been read since.
     """
 
     until: datetime
     span_seconds: float | None = None
+    awaited: dict[str, datetime] = {}
 
 
 def late_updates() -> dg.SensorDefinition:
@@ -148,7 +151,7 @@ def late_updates() -> dg.SensorDefinition:
             return dg.SensorResult(skip_reason=reason, cursor=_written(Cursor(until=now)))
         if cursor.until > now:
             # Our clock was set back: updates of the time it lives through again would be passed over.
-            cursor = Cursor(now - _OVERLAP)
+            cursor = Cursor(now - _OVERLAP, awaited=cursor.awaited)
         window = _window(cursor, now, lake.updates_missed_until())
         with devin_api.client() as client:
             items = _updated(client, feeds, window)
@@ -163,21 +166,32 @@ def late_updates() -> dg.SensorDefinition:
                         f"More sessions were updated around {cursor.until.isoformat()} than a tick can read. "
                         "`devin-pipeline doctor` names the days to backfill."
                     ),
-                    cursor=_written(Cursor(min(window.end, now_there), cursor.span_seconds)),
+                    cursor=_written(Cursor(min(window.end, now_there), cursor.span_seconds, cursor.awaited)),
                 )
             narrower = max(span / 4, _LEAST_SPAN_SECONDS)
             return dg.SensorResult(
                 skip_reason=f"Not all updates could be read in one tick; the next asks for {narrower:.0f} s of them.",
-                cursor=_written(Cursor(cursor.until, narrower)),
+                cursor=_written(Cursor(cursor.until, narrower, cursor.awaited)),
             )
-        requests = _requests(items, hour, now, older.last_read)
+        changed = _changed(items, hour, now, older.last_read)
+        awaited = {
+            day: at
+            for day, at in cursor.awaited.items()
+            if older.last_read.get(date.fromisoformat(day), at - _OVERLAP) < at
+        }
+        # A run may fail, or never start, after the updates it was to read have been passed.
+        waiting = {date.fromisoformat(day) for day, at in awaited.items() if now - at < _TIME_FOR_A_RUN}
+        overdue = {date.fromisoformat(day) for day in awaited} | older.left_unread
+        overdue -= waiting | changed.keys()
+        requests = [*_requests(changed), *_requests_again(overdue, now)]
+        awaited |= dict.fromkeys((day.isoformat() for day in {*changed, *overdue}), now)
         # After a span that could be read, a longer one: what is left of the time since is worked off the sooner.
         longer = None if window.end == now or cursor.span_seconds is None else cursor.span_seconds * 4
         nothing = None if requests else f"{len(items)} updated sessions, none in days that {DAILY_REFRESH} leaves out."
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=nothing,
-            cursor=_written(Cursor(min(window.end, now_there), longer)),
+            cursor=_written(Cursor(min(window.end, now_there), longer, awaited)),
         )
 
     return sensor
@@ -213,10 +227,10 @@ def _updated(client: DevinClient, feeds: Sequence[str], window: Window) -> list[
     return items
 
 
-def _requests(
+def _changed(
     items: Sequence[Item], hour: int, now: datetime, last_read: Mapping[date, datetime]
-) -> list[dg.RunRequest]:
-    """A run per range of days that have a session updated since they were read, and that the schedule leaves out."""
+) -> dict[date, set[tuple[str, str]]]:
+    """The days that the schedule leaves out, with the sessions that were updated since the day was read."""
     # The range of the schedule's next tick: the day that today's tick read last will not be in it.
     read_daily_from = first_day_read_daily(day_of(now, hour))
     changed: dict[date, set[tuple[str, str]]] = {}
@@ -226,14 +240,28 @@ def _requests(
         is_read = item.updated_at is not None and day in last_read and item.updated_at < last_read[day] - _OVERLAP
         if not is_read:
             changed.setdefault(day, set()).add((str(item.session_id), str(item.updated_at)))
+    return changed
+
+
+def _requests(changed: Mapping[date, set[tuple[str, str]]]) -> list[dg.RunRequest]:
+    """A run per range of days."""
     requests = []
     for days in contiguous(changed):
         # The same updates seen again in the overlap make the same key, and no second run; any other makes another.
         updates = repr(sorted(update for day in days for update in changed[day]))
-        tags = range_tags(days[0], days[-1]) | {TRIGGER: LATE_UPDATES, "dagster/max_retries": "2"}
-        key = f"{days[0]}...{days[-1]}@{hashlib.sha256(updates.encode()).hexdigest()[:16]}"
-        requests.append(dg.RunRequest(run_key=key, tags=tags))
+        requests.append(_request(days, hashlib.sha256(updates.encode()).hexdigest()[:16]))
     return requests
+
+
+def _requests_again(overdue: Iterable[date], now: datetime) -> list[dg.RunRequest]:
+    """A run per range of days, once in a while until they are read."""
+    turn = int(now.timestamp() // _TIME_FOR_A_RUN.total_seconds())
+    return [_request(days, f"again-{turn}") for days in contiguous(overdue)]
+
+
+def _request(days: Sequence[date], why: str) -> dg.RunRequest:
+    tags = range_tags(days[0], days[-1]) | {TRIGGER: LATE_UPDATES, "dagster/max_retries": "2"}
+    return dg.RunRequest(run_key=f"{days[0]}...{days[-1]}@{why}", tags=tags)
 
 
 def _written(cursor: Cursor) -> str:

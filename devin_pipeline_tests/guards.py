@@ -141,6 +141,20 @@ GUARDS = (
         "test_freshness.py",
     ),
     Guard(
+        "a day that the schedule left unread",
+        "freshness.py",
+        "if at < left < now - _TIME_TO_READ:",
+        "if False:",
+        "dagster_ui/test_requests.py",
+    ),
+    Guard(
+        "a requested run that did not read its day",
+        "schedules.py",
+        "overdue = {date.fromisoformat(day) for day in awaited} | older.left_unread",
+        "overdue = set(older.left_unread)",
+        "dagster_ui/test_requests.py",
+    ),
+    Guard(
         "days of unknown age",
         "freshness.py",
         "older.of_unknown_age |= stored - known.keys()",

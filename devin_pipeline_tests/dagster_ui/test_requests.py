@@ -171,6 +171,46 @@ def test_without_a_cursor_the_sensor_begins_at_the_earliest_last_read_of_the_old
 
 
 @pytest.mark.usefixtures("settings")
+def test_a_day_that_the_schedule_did_not_read_before_it_left_it_is_asked_for_by_the_sensor(
+    server: EmulatorServer, lake: Lake, instance: dg.DagsterInstance
+) -> None:
+    now = datetime.now(UTC)
+    note_reads(lake, [days_ago(38), days_ago(37)], now - timedelta(days=20))
+    note_reads(lake, [days_ago(37)], now - timedelta(hours=30))
+    tick = tick_of_the_sensor(instance, cursor_an_hour_back())
+    assert [span(request.tags) for request in tick.run_requests] == [(days_ago(38), days_ago(38))]
+    older = older_days(lake, [feed.name for feed in FEEDS], HOUR, now)
+    assert older.to_read_again == [days_ago(38)]
+    # It is not asked for at each tick, and not at all once it is read.
+    assert tick_of_the_sensor(instance, tick.cursor).run_requests == []
+    note_reads(lake, [days_ago(38)], datetime.now(UTC))
+    assert older_days(lake, [feed.name for feed in FEEDS], HOUR, now).to_read_again == []
+
+
+@pytest.mark.usefixtures("settings")
+def test_a_day_whose_run_failed_is_asked_for_again_until_it_is_read(
+    server: EmulatorServer, lake: Lake, instance: dg.DagsterInstance
+) -> None:
+    now = datetime.now(UTC)
+    day = days_ago(40)
+    note_reads(lake, [day], now - timedelta(hours=8))
+    noon = datetime(*day.timetuple()[:3], HOUR + 4, tzinfo=UTC)
+    server.enterprise.add_session(created_at=noon, updated_at=now - timedelta(minutes=1))
+    (first,) = tick_of_the_sensor(instance, cursor_an_hour_back()).run_requests
+    # Hours later the update lies behind the cursor, and no run has read the day.
+    later = {"until": now.isoformat(), "awaited": {day.isoformat(): (now - timedelta(hours=7)).isoformat()}}
+    server.enterprise.delete_session(
+        next(each.session_id for each in server.enterprise.sessions if each.created_at == noon)
+    )
+    tick = tick_of_the_sensor(instance, json.dumps(later))
+    (again,) = tick.run_requests
+    assert span(again.tags) == (day, day)
+    assert again.run_key != first.run_key
+    note_reads(lake, [day], datetime.now(UTC))
+    assert tick_of_the_sensor(instance, json.dumps(later)).run_requests == []
+
+
+@pytest.mark.usefixtures("settings")
 def test_more_updates_in_a_second_than_a_tick_may_read_are_named_until_their_days_are_read_again(
     server: EmulatorServer, lake: Lake, instance: dg.DagsterInstance
 ) -> None:
