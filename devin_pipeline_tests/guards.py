@@ -122,7 +122,7 @@ GUARDS = (
     Guard(
         "an enterprise of which no organization is known",
         "raw/account.py",
-        "if not self._found_known:",
+        "if self._new and not self._found_known:",
         "if False:",
         "raw/test_account.py",
     ),
@@ -513,8 +513,8 @@ GUARDS = (
     Guard(
         "a wait beyond the deadline",
         "devin_api/retry.py",
-        "if wait >= deadline.remaining():\n                    raise",
-        "if False:\n                    raise",
+        "if wait >= deadline.remaining():\n                    error.is_out_of_time",
+        "if False:\n                    error.is_out_of_time",
         "devin_api/test_retry.py",
     ),
     Guard(
@@ -974,9 +974,9 @@ GUARDS = (
     Guard(
         "prompts in a log",
         "raw/assets.py",
-        "                    _land(opened, table, listing, windows, read, lake)",
+        "                    waiting.append(listing)",
         "                    context.log.info(str([item.payload for item in listing.items]))\n"
-        "                    _land(opened, table, listing, windows, read, lake)",
+        "                    waiting.append(listing)",
         "test_pipeline.py::test_texts_of_any_kind_and_size_are_stored_as_sent_and_told_in_no_event_or_log",
     ),
     # The lake
@@ -1458,8 +1458,8 @@ GUARDS = (
     Guard(
         "updates of a clock ahead",
         "schedules.py",
-        "Cursor(min(window.end, now_there), ",
-        "Cursor(window.end, ",
+        "Cursor(min(window.end, now_there), longer",
+        "Cursor(window.end, longer",
         "dagster_ui/test_requests.py",
     ),
     Guard(
@@ -1472,8 +1472,8 @@ GUARDS = (
     Guard(
         "a day neither schedule nor sensor reads",
         "schedules.py",
-        "_first_of_usual_range(day_of(now, hour))",
-        "_first_of_usual_range(day_of(now, hour) - timedelta(days=1))",
+        "first_day_read_daily(day_of(now, hour))",
+        "first_day_read_daily(day_of(now, hour) - timedelta(days=1))",
         "dagster_ui/test_requests.py",
     ),
     Guard(
@@ -1645,9 +1645,9 @@ GUARDS = (
     ),
     Guard(
         "half a lake.json left behind",
-        "lake/identity.py",
-        "                filesystem.delete_file(new)",
-        "                pass",
+        "lake/atomic.py",
+        "            with suppress(OSError):\n                filesystem.delete_file(new)",
+        "            with suppress(OSError):\n                pass",
         "lake/test_disk.py",
     ),
     Guard(
@@ -1702,7 +1702,7 @@ GUARDS = (
     Guard(
         "a damaged devin.duckdb left as it is",
         "lake/catalog.py",
-        "    if _told_by(file) == _digest(_definitions(lake).values()):",
+        "    if _told_by(file) == _digest(_definitions(lake, file).values()):",
         "    if file.exists():",
         "lake/test_catalog.py",
     ),
