@@ -64,3 +64,11 @@ def test_no_column_takes_its_value_from_the_path_of_the_lake(
     assert maintained.exit_code == 0, maintained.output
     assert CliRunner().invoke(main, ["rebuild"]).exit_code == 0
     assert stage.everything() == before
+
+
+@pytest.mark.parametrize("folder", ["plain", "org_id=finance/lake"])
+def test_a_lake_that_is_named_by_a_file_uri_has_its_days(make_stage: MakeStage, tmp_path: Path, folder: str) -> None:
+    stage = make_stage("v2", sessions=10, days=2)
+    stage.lake = Lake(f"file://{tmp_path / folder}")
+    stage.make()
+    assert differences(stage) == {}

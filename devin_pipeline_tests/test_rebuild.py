@@ -1,6 +1,7 @@
 """Days that another version of the code built: named, kept out of reports, and rebuilt from raw without a request."""
 
 import json
+import os
 import sys
 import tarfile
 from collections.abc import Callable, Sequence
@@ -38,8 +39,9 @@ def old_lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
     with tarfile.open(OLD_LAKE) as archive:
         archive.extractall(tmp_path, filter="data")
     monkeypatch.chdir(tmp_path)
-    for name in ("DEVIN_V2_API_KEY", "DEVIN_V3_API_KEY", "DEVIN_FEEDS", "DEVIN_ORG_ID", "DEVIN_DAY_STARTS_AT_UTC_HOUR"):
-        monkeypatch.delenv(name, raising=False)
+    # Those too that a command of another test has left in this process.
+    for name in [name for name in os.environ if name.startswith("DEVIN_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("DEVIN_API_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("DEVIN_LAKE", str(tmp_path / "lake"))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))

@@ -28,6 +28,9 @@ CATALOG = "devin.duckdb"
 _LEFT_BY_A_KILLED_PROCESS_SECONDS = 3600
 
 
+# Several runs at once write a table every few milliseconds.
+_TRIES = 100
+
 # A macro, because DuckDB has no comments on databases and a table or view would be seen among the lake's.
 _MADE_OF = "made_of"
 
@@ -52,7 +55,7 @@ def write_catalog(lake: Lake) -> Catalog | None:
     Raises:
         Damaged: A table's log cannot be read.
         NotWritten: The disk is full, read-only or broken; the old file stays.
-        TooManyConflicts: Other runs wrote tables six times in a row meanwhile.
+        TooManyConflicts: Other runs wrote tables all the time.
     """
     if len(urlsplit(lake.uri).scheme) > 1:
         return None
@@ -62,7 +65,7 @@ def write_catalog(lake: Lake) -> Catalog | None:
         return Catalog(file, [], False)
     # Done again if a table moves meanwhile: a slow run must not put its older views over those of a faster one.
     with written(CATALOG):
-        return lake.while_inputs_move(ALL_TABLES, None, lambda: _swap_in(lake, file))
+        return lake.while_inputs_move(ALL_TABLES, None, lambda: _swap_in(lake, file), _TRIES)
 
 
 def renew_moved_catalog(lake: Lake) -> None:

@@ -416,7 +416,7 @@ class Lake:
             yield reader
 
     def while_inputs_move(
-        self, inputs: Sequence[Table], days: Sequence[date] | None, work: Callable[[], Result]
+        self, inputs: Sequence[Table], days: Sequence[date] | None, work: Callable[[], Result], tries: int = _TRIES
     ) -> Result:
         """Do `work`, and again if another run has written its inputs meanwhile.
 
@@ -426,18 +426,19 @@ class Lake:
             inputs: The tables that `work` reads.
             days: The days of them that it reads; None for all.
             work: Reads the inputs' newest snapshots and commits what it makes of them.
+            tries: How often at most.
 
         Raises:
-            TooManyConflicts: The inputs changed six times in a row.
+            TooManyConflicts: The inputs changed each time.
         """
-        for _ in range(_TRIES):
+        for _ in range(tries):
             read = [self.newest(table).files(days) for table in inputs]
             result = work()
             if read == [self.newest(table).files(days) for table in inputs]:
                 return result
         raise TooManyConflicts(
             "What follows from " + ", ".join(table.name for table in inputs) + " was not made",
-            f"other runs wrote them {_TRIES} times in a row",
+            f"other runs wrote them {tries} times in a row",
             "Run it again when they are done",
         )
 

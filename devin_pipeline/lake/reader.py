@@ -110,7 +110,8 @@ def rows_of_files(table: Table, files: Iterable["StoredFile"], *, some_lack_colu
         # DuckDB takes each `name=value` of a path for a column. Here there is but this one, and the log says the same.
         rows = f"from {read}, hive_partitioning = true, hive_types = {{'day': DATE}})"
     else:
-        days = ", ".join(f"{quoted(file.path)}: date '{file.day}'" for file in stored)
+        # DuckDB gives a file's path without that scheme.
+        days = ", ".join(f"{quoted(file.path.removeprefix('file://'))}: date '{file.day}'" for file in stored)
         rows = (
             f"select * exclude (stored_in), map {{{days}}}[stored_in] as day "  # noqa: S608 - paths are quoted
             f"from {read}, hive_partitioning = false, filename = 'stored_in')"
