@@ -13,7 +13,7 @@ import dagster as dg
 import pyarrow as pa
 
 from devin_pipeline.asset_facts import newest_records
-from devin_pipeline.lake import Lake, Reader
+from devin_pipeline.lake import Lake, Reader, linked_with
 from devin_pipeline.resources import LakeResource
 from devin_pipeline.tables import TABLES
 
@@ -64,6 +64,7 @@ def sql_check(
     *,
     blocking: bool = False,
     rows_per_day_of: str | None = None,
+    all_days_of: str | None = None,
     params: Mapping[str, object] | None = None,
     views: Mapping[str, str] | None = None,
 ) -> Check:
@@ -71,10 +72,11 @@ def sql_check(
 
     Args:
         query_file: `<check>.sql`. Its first comment is the check's description, each of its rows a finding. It may
-            use `$hour`, `$first_day` and `$last_day` (null when all days are checked).
+            use `$hour`, and `$first_day`, `$last_day` and `$days` (null when all days are checked).
         blocking: True where a wrong number would follow; the others warn.
         rows_per_day_of: A table whose rows of each day, whichever days are checked, the query finds counted in
             `rows_per_day` (day, rows). They stand in the table's log, so that no file is read for them.
+        all_days_of: A table all of whose days, whichever are checked, the query reads as `all_<table>`.
         params: Further parameters of the query.
         views: Further names it reads by, each with its SELECT; so assets can share a query.
     """
@@ -85,11 +87,14 @@ def sql_check(
             "hour": checked.hour,
             "first_day": checked.days[0] if checked.days else None,
             "last_day": checked.days[-1] if checked.days else None,
+            "days": checked.days,
             **(params or {}),
         }
         used = {name: value for name, value in known.items() if f"${name}" in query}
         for name, select in (views or {}).items():
             checked.reader.view(name, select)
+        if all_days_of:
+            checked.reader.view(f"all_{all_days_of}", checked.lake.newest(TABLES[all_days_of]).query())
         if rows_per_day_of:
             checked.reader.give("rows_per_day", counted(checked.lake.newest(TABLES[rows_per_day_of]).rows_per_day()))
         found: Findings = checked.reader.rows(query, used).to_pylist()
@@ -111,6 +116,8 @@ def checks_of(
     checks: Mapping[str, Sequence[Check]],
     read_once: Mapping[str, str] | None = None,
     views: Mapping[str, str] | None = None,
+    *,
+    with_linked_days: bool = False,
 ) -> dg.AssetChecksDefinition:
     """The checks of one asset or several as one step: a step each would cost more than all of them do.
 
@@ -121,6 +128,7 @@ def checks_of(
         read_once: Of some of those, the columns that all checks together need: opening the files anew for each check
             takes longer than the checks.
         views: Further names that checks read by, each with its SELECT.
+        with_linked_days: True when they also read the days that have sessions in common with those of the run.
     """
 
     @dg.multi_asset_check(
@@ -134,7 +142,8 @@ def checks_of(
     )
     def run_checks(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
         opened, days = lake.open(), _days_checked(context)
-        with opened.connect([TABLES[name] for name in inputs], days=days) as reader:
+        linked = linked_with(opened.links(), days) if with_linked_days and days else []
+        with opened.connect([TABLES[name] for name in inputs], days=days and [*days, *linked]) as reader:
             # A check that is asked for alone reads what it needs, which may be nothing.
             if len(context.selected_asset_check_keys) == sum(map(len, checks.values())):
                 for name, columns in (read_once or {}).items():

@@ -109,6 +109,28 @@ def report_days(
     )
 
 
+def report_other_days(
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    table: Table,
+    figures: Mapping[date, Mapping[str, int | Decimal | None]],
+) -> None:
+    """Record that a run built days outside its own range, which had sessions in common with days of it."""
+    rows = lake.newest(table).rows_per_day()
+    for day, of_day in figures.items():
+        context.log_event(
+            dg.AssetMaterialization(
+                table.name,
+                partition=day.isoformat(),
+                metadata={
+                    "dagster/partition_row_count": rows[day],
+                    **{name: _shown(value) for name, value in of_day.items()},
+                    "dagster/uri": dg.MetadataValue.text(lake.location(table)),
+                },
+            )
+        )
+
+
 def _add_to_partitions(
     context: dg.AssetExecutionContext, table: Table, metadata: Mapping[str, Mapping[str, Any]]
 ) -> None:
@@ -196,9 +218,14 @@ def days_made(days: Sequence[date], lake: Lake, hour: int) -> set[date]:
                 if ((over := starts_at(day, hour, after=1)) > now or made_at(record) >= over)
                 and (told := record.asset_materialization)
                 and told.metadata["dagster/uri"].value == lake.location(table)
-                and told.metadata["dagster/partition_row_count"].value == rows[day]
+                and _are_stored(table, told.metadata["dagster/partition_row_count"].value, rows[day])
             }
     return made
+
+
+def _are_stored(table: Table, recorded: object, rows: int) -> bool:
+    # A run over another day may add rows to a raw one: of sessions that moved away from it.
+    return isinstance(recorded, int) and (recorded <= rows if table.layer == "raw" else recorded == rows)
 
 
 def report_table(context: dg.AssetExecutionContext, lake: Lake, table: Table, commit: Commit) -> None:

@@ -15,6 +15,7 @@ import msgspec
 from devin_pipeline.asset_facts import BACKFILL, DEMO, MAKES_REPORTS, TRIGGER, days_not_read
 from devin_pipeline.devin_api import DevinClient, Item, Window
 from devin_pipeline.freshness import CLOSED_DAYS_READ_AGAIN, first_day_read_daily, older_days
+from devin_pipeline.lake import Lake
 from devin_pipeline.maintaining import maintain
 from devin_pipeline.partitions import (
     FIRST_TAG,
@@ -27,6 +28,7 @@ from devin_pipeline.partitions import (
     range_tags,
     start_date,
 )
+from devin_pipeline.raw import days_held
 from devin_pipeline.resources import (
     ASKED_OF,
     DevinApiResource,
@@ -35,6 +37,7 @@ from devin_pipeline.resources import (
     is_demo,
     lake_resource,
 )
+from devin_pipeline.tables import TABLES
 
 REFRESH = "refresh"
 DAILY_REFRESH = "daily_refresh"
@@ -173,7 +176,7 @@ def late_updates() -> dg.SensorDefinition:
                 skip_reason=f"Not all updates could be read in one tick; the next asks for {narrower:.0f} s of them.",
                 cursor=_written(Cursor(cursor.until, narrower, cursor.awaited)),
             )
-        changed = _changed(items, hour, now, older.last_read)
+        changed = _changed(items, _days_held(lake, feeds, items), hour, now, older.last_read)
         awaited = {
             day: at
             for day, at in cursor.awaited.items()
@@ -227,19 +230,37 @@ def _updated(client: DevinClient, feeds: Sequence[str], window: Window) -> list[
     return items
 
 
+def _days_held(lake: Lake, feeds: Sequence[str], items: Sequence[Item]) -> dict[str, set[date]]:
+    """The days on which the lake holds each updated session, which may be others than the API returns now."""
+    session_ids = {item.session_id for item in items if item.session_id is not None}
+    if not session_ids:
+        return {}
+    erased = lake.forgotten()
+    stored_as = {erased.pseudonym("session", session_id) or session_id: session_id for session_id in session_ids}
+    held: dict[str, set[date]] = {}
+    for feed in feeds:
+        for stored, days in days_held(lake.newest(TABLES[feed]), stored_as).items():
+            held.setdefault(stored_as[stored], set()).update(days)
+    return held
+
+
 def _changed(
-    items: Sequence[Item], hour: int, now: datetime, last_read: Mapping[date, datetime]
+    items: Sequence[Item],
+    held: Mapping[str, set[date]],
+    hour: int,
+    now: datetime,
+    last_read: Mapping[date, datetime],
 ) -> dict[date, set[tuple[str, str]]]:
     """The days that the schedule leaves out, with the sessions that were updated since the day was read."""
     # The range of the schedule's next tick: the day that today's tick read last will not be in it.
     read_daily_from = first_day_read_daily(day_of(now, hour))
     changed: dict[date, set[tuple[str, str]]] = {}
     for item in items:
-        if item.created_at is None or not start_date() <= (day := day_of(item.created_at, hour)) < read_daily_from:
-            continue
-        is_read = item.updated_at is not None and day in last_read and item.updated_at < last_read[day] - _OVERLAP
-        if not is_read:
-            changed.setdefault(day, set()).add((str(item.session_id), str(item.updated_at)))
+        days = held.get(str(item.session_id), set()) | ({day_of(item.created_at, hour)} if item.created_at else set())
+        for day in days:
+            is_read = item.updated_at is not None and day in last_read and item.updated_at < last_read[day] - _OVERLAP
+            if start_date() <= day < read_daily_from and not is_read:
+                changed.setdefault(day, set()).add((str(item.session_id), str(item.updated_at)))
     return changed
 
 

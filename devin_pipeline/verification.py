@@ -4,6 +4,7 @@ Reads only, and asks nothing of the API. What healing takes is told as a command
 no word of any row.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -12,8 +13,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from devin_pipeline.derived import queries as derived
-from devin_pipeline.lake import Damaged, Lake, NotRead, Reader, Snapshot, emptied_entries, sound_rows
+from devin_pipeline.lake import (
+    Damaged,
+    Lake,
+    Links,
+    NotRead,
+    Reader,
+    Snapshot,
+    emptied_entries,
+    linked_with,
+    links_of,
+    sound_rows,
+)
 from devin_pipeline.partitions import contiguous
+from devin_pipeline.raw.moved_sessions import tombstones_of_pairs
 from devin_pipeline.raw.soundness import faults
 from devin_pipeline.reports import queries as reports
 from devin_pipeline.tables import (
@@ -40,6 +53,7 @@ class Finding:
         what: What is wrong.
         path: The file or folder; None when rows of sound files are wrong.
         is_of_log: True when the table as a whole cannot be read, and no backfill heals it.
+        needs_rebuild: True when the rows are as they were written, and `rebuild` puts right what they lead to.
     """
 
     table: Table
@@ -47,6 +61,7 @@ class Finding:
     what: str
     path: str | None = None
     is_of_log: bool = False
+    needs_rebuild: bool = False
 
 
 @dataclass
@@ -80,10 +95,15 @@ class Verdict:
         """The days that a backfill heals, each with whether it must repair (raw, or what seems made)."""
         days: dict[date, bool] = {}
         for finding in self.findings:
-            if finding.day is not None:
+            if finding.day is not None and not finding.needs_rebuild:
                 must_repair = finding.table.layer == "raw" or finding.path is None
                 days[finding.day] = days.get(finding.day, False) or must_repair
         return days
+
+    @property
+    def days_to_rebuild(self) -> list[date]:
+        """The days that `rebuild` puts right, oldest first."""
+        return sorted({finding.day for finding in self.findings if finding.needs_rebuild and finding.day is not None})
 
 
 def verify(
@@ -115,6 +135,7 @@ class _Verification:
         self._told = Verdict()
         self._snapshots: dict[str, Snapshot] = {}
         self._damaged: set[tuple[str, date | None]] = set()
+        self._links: Links = {}
 
     def verdict(self, first: date, last: date) -> Verdict:
         for table in ALL_TABLES:
@@ -122,12 +143,14 @@ class _Verification:
         stored = {file.day for snapshot in self._snapshots.values() for file in snapshot.stored_files()}
         self._told.stored_days = sorted(day for day in stored if day is not None)
         self._told.days = [day for day in self._told.stored_days if first <= day <= last]
+        self._links = self._days_sharing_sessions()
         for start in range(0, len(self._told.days), _DAYS_AT_ONCE):
             days = self._told.days[start : start + _DAYS_AT_ONCE]
             for table in self._tables:
                 if table.by_day:
                     self._look_at_files(table, days)
             self._derive(days)
+        self._find_sessions_on_several_days()
         for table in self._tables:
             if not table.by_day:
                 self._look_at_files(table, None)
@@ -161,10 +184,33 @@ class _Verification:
         except Damaged:
             return True
 
+    def _days_sharing_sessions(self) -> Links:
+        """The days that have sessions in common, by what raw holds; as far as noted, if that cannot be read."""
+        try:
+            with Reader() as reader:
+                for table in RAW_SESSION_TABLES:
+                    reader.view(table.name, self._snapshots[table.name].query())
+                pairs = derived.days_sharing_sessions(reader)
+        except (KeyError, *_DAMAGED_INPUTS):
+            return self._lake.links()
+        return links_of(pairs)
+
+    def _find_sessions_on_several_days(self) -> None:
+        # What is damaged may seem to be on another day.
+        damaged = {finding.table for finding in self._told.findings}
+        for table in RAW_SESSION_TABLES:
+            if table in self._tables and table.name in self._snapshots and table not in damaged:
+                days = tombstones_of_pairs(self._snapshots[table.name]).column("day").to_pylist()
+                for day, sessions in Counter(days).items():
+                    if day in self._told.days:
+                        what = f"{sessions} of its sessions were moved to another day, which has them too"
+                        self._told.findings.append(Finding(table, day, what, needs_rebuild=True))
+
     def _find(
         self, table: Table, day: date | None, what: str, path: str | None = None, *, is_of_log: bool = False
     ) -> None:
-        self._told.findings.append(Finding(table, day, what, path, is_of_log))
+        needs_rebuild = table in SESSION_TABLES and path is None and day in self._links
+        self._told.findings.append(Finding(table, day, what, path, is_of_log, needs_rebuild))
         self._damaged.add((table.name, day))
 
     def _look_at_files(self, table: Table, days: Sequence[date] | None) -> None:
@@ -191,7 +237,7 @@ class _Verification:
         if session_tables:
 
             def tell(reader: Reader, some: Sequence[date]) -> None:
-                derived.tell_sessions(reader, some)
+                derived.tell_sessions(reader, some, linked_with(self._links, some))
 
             self._compare(session_tables, RAW_SESSION_TABLES, days, tell)
         for table in ROLLUP_TABLES:
@@ -205,7 +251,12 @@ class _Verification:
         days: Sequence[date],
         prepare: Callable[[Reader, Sequence[date]], None] = lambda *_: None,
     ) -> None:
-        bad = {day for table in inputs for day in days if self._is_damaged(table, day)}
+        bad = {
+            day
+            for table in inputs
+            for day in days
+            if any(self._is_damaged(table, each) for each in self._made_of(table, [day]))
+        }
         self._leave(tables, sorted(bad))
         for some in contiguous(day for day in days if day not in bad):
             try:
@@ -225,9 +276,13 @@ class _Verification:
     ) -> Mapping[Table, pa.Table]:
         with Reader() as reader:
             for table in inputs:
-                reader.view(table.name, self._snapshots[table.name].query(days))
+                reader.view(table.name, self._snapshots[table.name].query(self._made_of(table, days)))
             prepare(reader, days)
             return {table: derived.select(reader, table, days) for table in tables}
+
+    def _made_of(self, table: Table, days: Sequence[date]) -> list[date]:
+        """The days of an input that rows of some days follow from."""
+        return [*days, *(linked_with(self._links, days) if table in RAW_SESSION_TABLES else [])]
 
     def _compare_days(self, table: Table, rows: pa.Table, days: Sequence[date]) -> None:
         # Days whose file was named already are not named again.

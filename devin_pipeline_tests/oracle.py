@@ -21,14 +21,16 @@ Reading items
 raw
 - content_hash is sha-256 of our own canonical form: compare for sameness, never with the pipeline's digest. The
   reasons are ours too: not an object, session_id, created_at, acus_consumed; the first that fits.
-- Histories are per feed, day and id. In one read an id has one winner, over all days asked. A version older by
+- Histories are per feed, day and id; a session that is new to a day leaves the others of its feed. In one read an id
+  has one winner, over all days asked. A version older by
   `updated_at` than the latest is added all the same. A quarantined item keeps its session listed, revives none.
 
 sessions
 - Both v3 endpoints carry every v3 field of section 8; only `analysis`, session_size and num_*_messages are the insights
   feed's alone. Section 3.1's "only get/list" is not followed: an insights item without status_detail tells null.
 - `status_detail`: two null updated_at are equal. An analysis that is a list or text is as null.
-- `versions` counts raw rows without tombstones (A, B, A is 3); last_changed_at is over the tombstones too.
+- `versions` counts raw rows without tombstones (A, B, A is 3), of every day it was on; last_changed_at is over the
+  tombstones too.
 - `feeds`: every feed that ever had a version, unlisted by now or not.
 
 details
@@ -281,6 +283,7 @@ class Version:
     fetched_at: datetime
     content_hash: str | None
     payload: str | None
+    moved_to: date | None = None
 
     @property
     def is_listed(self) -> bool:
@@ -291,7 +294,7 @@ class Version:
         return an_object(read_json(self.payload)) if self.payload is not None else {}
 
     def row(self) -> Row:
-        columns = "day session_id created_at updated_at fetched_at content_hash is_listed payload"
+        columns = "day session_id created_at updated_at fetched_at content_hash is_listed payload moved_to"
         return {column: getattr(self, column) for column in columns.split()}
 
 
@@ -328,7 +331,8 @@ class Oracle:
                 session_id = usable_id(an_object(item).get("session_id"))
                 listed |= {(any_day, session_id) for any_day in asked if session_id is not None}
         listed |= {(version.day, version.session_id) for version in winners.values()}
-        self._add_versions(winners.values())
+        arrived = self._add_versions(winners.values())
+        self._move(feed, arrived, fetched_at)
         self._add_tombstones(feed, asked, listed, fetched_at)
 
     def table(self, name: str) -> list[Row]:
@@ -359,26 +363,40 @@ class Oracle:
         row: Row = {"day": day, "feed": feed, "fetched_at": fetched_at, "content_hash": digest}
         self._quarantine.setdefault((feed, day, digest), row | {"reason": reason, "payload": payload})
 
-    def _add_versions(self, versions: Iterable[Version]) -> None:
+    def _add_versions(self, versions: Iterable[Version]) -> dict[str, date]:
+        """Add what differs; the day of each session that is new to it."""
+        arrived: dict[str, date] = {}
         for version in versions:
             history = self._histories.setdefault((version.feed, version.day, version.session_id), [])
+            if not history or history[-1].moved_to is not None:
+                arrived[version.session_id] = version.day
             if not history or history[-1].content_hash != version.content_hash:
                 history.append(version)
+        return arrived
+
+    def _move(self, feed: str, arrived: Mapping[str, date], fetched_at: datetime) -> None:
+        """Have each session that is new to a day leave the others of its feed."""
+        for (of_feed, day, session_id), history in self._histories.items():
+            moved_to = arrived.get(session_id, day)
+            if of_feed == feed and moved_to != day and history[-1].moved_to is None:
+                history.append(_tombstone(history[-1], fetched_at, moved_to))
 
     def _add_tombstones(
         self, feed: str, asked: frozenset[date], listed: set[tuple[date, str]], fetched_at: datetime
     ) -> None:
         for (of_feed, day, session_id), history in self._histories.items():
             if of_feed == feed and day in asked and history[-1].is_listed and (day, session_id) not in listed:
-                history.append(replace(history[-1], fetched_at=fetched_at, content_hash=None, payload=None))
+                history.append(_tombstone(history[-1], fetched_at))
 
     def _all_tables(self) -> dict[str, list[Row]]:
         versions = [version for history in self._histories.values() for version in history]
         tables: dict[str, list[Row]] = {
             feed: [version.row() for version in versions if version.feed == feed] for feed in FEEDS
         }
-        by_session = grouped(versions, lambda version: (version.day, version.session_id))
-        tellings = [telling_of(by_session[key]) for key in sorted(by_session)]
+        by_session = grouped(self._histories.values(), lambda history: history[0].session_id)
+        tellings = sorted(
+            map(telling_of, by_session.values()), key=lambda told: (told.session.day, told.session.session_id)
+        )
         return (
             tables
             | {"raw_quarantine": list(self._quarantine.values())}
@@ -386,6 +404,10 @@ class Oracle:
             | rollups(tellings)
             | pull_request_reports(tellings)
         )
+
+
+def _tombstone(version: Version, fetched_at: datetime, moved_to: date | None = None) -> Version:
+    return replace(version, fetched_at=fetched_at, content_hash=None, payload=None, moved_to=moved_to)
 
 
 def grouped(things: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
@@ -480,9 +502,12 @@ class Telling:
         return list(dict.fromkeys(link.identity for link in self.links if link.identity is not None))
 
 
-def telling_of(versions: list[Version]) -> Telling:
-    """One session from all its versions of all feeds."""
-    ordered = in_order_of_precedence(versions)
+def telling_of(histories: list[list[Version]]) -> Telling:
+    """One session from all its versions, a list for each feed and day."""
+    versions = [version for history in histories for version in history]
+    # Each feed has it on one day: the others say that it moved.
+    counting = [history for history in histories if history[-1].moved_to is None]
+    ordered = in_order_of_precedence([version for history in counting for version in history])
     first = ordered[0]
     every, v3 = first.item, _item_of_first(ordered, V3)
     insights_v3, v2 = _item_of_first(ordered, (INSIGHTS_V3,)), _item_of_first(ordered, (INSIGHTS_V2,))
@@ -510,7 +535,7 @@ def telling_of(versions: list[Version]) -> Telling:
         playbook_id=text(v3.get("playbook_id")),
         parent_session_id=None if parent is None else canonical_id(parent),
         is_archived=boolean(v3.get("is_archived")),
-        is_listed=any(history[-1].is_listed for history in grouped(versions, lambda v: v.feed).values()),
+        is_listed=any(history[-1].is_listed for history in counting),
         created_at=first.created_at,
         updated_at=first.updated_at,
         acus=acus_of(every),

@@ -103,7 +103,9 @@ def counted_twice(lake: Lake) -> list[str]:
             key = ", ".join(f'"{name}"' for name in table.key)
             rows = reader.rows(f'select {key} from "{table.name}" group by all having count(*) > 1')
             found += [f"{table.name}: {row}" for row in rows.to_pylist()]
-        for table in (*RAW_SESSION_TABLES, TABLES["sessions"]):
-            twice = f'select session_id from "{table.name}" group by all having count(distinct day) > 1'
-            found += [f"{table.name}: {row} in two days" for row in reader.rows(twice).to_pylist()]
+        twice = "select session_id from ({}) group by all having count(distinct day) > 1"
+        held = 'select day, session_id from "{}" group by all having arg_max_null(moved_to, fetched_at) is null'
+        holders = {table.name: held.format(table.name) for table in RAW_SESSION_TABLES} | {"sessions": "from sessions"}
+        for name, rows_of_days in holders.items():
+            found += [f"{name}: {row} on two days" for row in reader.rows(twice.format(rows_of_days)).to_pylist()]
     return found

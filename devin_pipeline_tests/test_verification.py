@@ -314,6 +314,8 @@ def test_a_sound_version_has_no_fault_and_any_change_of_it_has() -> None:
         changed = sound | {name: "x" if isinstance(sound[name], str) else None}
         if name == "redacted":
             changed = sound | {name: "text"}
+        if name == "moved_to":
+            changed = sound | {name: DAY + timedelta(days=1)}
         if name not in ("day", "created_at"):
             assert fault_of(changed) == "its values do not give its row_hash"
 
@@ -326,6 +328,7 @@ def test_a_sound_version_has_no_fault_and_any_change_of_it_has() -> None:
         ({"payload": None}, "a version without content"),
         ({"day": DAY + timedelta(days=1)}, "its created_at lies outside its day"),
         ({"is_listed": False}, "a tombstone with content"),
+        ({"moved_to": DAY}, "a version that says its session moved to another day"),
         ({"redacted": "text", "payload": "{"}, "its payload is no JSON"),
         ({"redacted": "ids", "session_id": "b"}, "its payload tells another session_id"),
         ({"redacted": "ids", "created_at": after(1)}, "its payload tells another created_at"),

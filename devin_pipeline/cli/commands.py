@@ -315,10 +315,11 @@ def rebuild(first: str | None, last: str | None) -> None:
     """Build derived tables and reports again from the raw tables, without asking the API.
 
     After an update of the pipeline that builds tables by other rules, it builds all stored days by the new ones. Until
-    then, reports are not written.
+    then, reports are not written. A session that a feed holds on several days stays on the one with its newest version.
     """
     from devin_pipeline.asset_facts import REBUILD
     from devin_pipeline.partitions import contiguous, day_starts_at_utc_hour, start_date
+    from devin_pipeline.raw.moved_sessions import settle
     from devin_pipeline.raw.soundness import damaged_days
     from devin_pipeline.resources import lake_resource
 
@@ -335,6 +336,8 @@ def rebuild(first: str | None, last: str | None) -> None:
     # Days that are stored may be older than those that are read.
     os.environ["DEVIN_START_DATE"] = min(start_date(), days[0]).isoformat()
     prepare_dagster_home()
+    moved = set().union(*(settle(lake, table, hour) for table in RAW_SESSION_TABLES))
+    days = sorted({*days, *moved})
     lake.invalidate(days)
     damaged: set[date] = set()
     with _progress(len(days)) as progress:
@@ -561,15 +564,19 @@ def _healing(lake: Lake, verdict: "verification.Verdict", demo: bool) -> list[st
         elif finding.is_of_log:
             by_hand.append(f"rm -r {shlex.quote(lake.location(finding.table))}")
             days = dict.fromkeys(verdict.stored_days, False) | days
-        elif finding.day is None and not days:
+        elif finding.day is None and not (days or verdict.days_to_rebuild):
             # Reports are made by every run.
             days = dict.fromkeys(verdict.stored_days[-1:], False)
+    rebuilds = [
+        f"uv run devin-pipeline rebuild --from {some[0]} --to {some[-1]}"
+        for some in contiguous(verdict.days_to_rebuild)
+    ]
     commands = [
         f"uv run devin-pipeline backfill --from {some[0]} --to {some[-1]}" + (" --repair" if repair else "")
         for repair in (True, False)
         for some in contiguous(day for day, must_repair in days.items() if must_repair == repair)
     ]
-    return [*dict.fromkeys(by_hand), *commands]
+    return [*dict.fromkeys(by_hand), *rebuilds, *commands]
 
 
 @main.command()

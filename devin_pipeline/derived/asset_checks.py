@@ -23,7 +23,7 @@ def derived_checks() -> list[dg.AssetChecksDefinition]:
         sql_check(_QUERIES / "session_ids_are_unique.sql", blocking=True),
         sql_check(_QUERIES / "sessions_are_inside_their_day.sql", blocking=True),
         sql_check(_QUERIES / "every_raw_session_is_told.sql", blocking=True),
-        sql_check(_QUERIES / "sessions_stay_in_one_day.sql"),
+        sql_check(_QUERIES / "sessions_stay_in_one_day.sql", all_days_of="sessions"),
         sql_check(_QUERIES / "organizations_stay_listed.sql"),
         sql_check(_QUERIES / "enum_values_are_known.sql"),
         sql_check(_QUERIES / "days_are_as_busy_as_usual.sql", rows_per_day_of="sessions"),
@@ -45,6 +45,7 @@ def derived_checks() -> list[dg.AssetChecksDefinition]:
             ["sessions", *(table.name for table in RAW_SESSION_TABLES)],
             {"sessions": of_sessions},
             read_once={"sessions": _CHECKED_OF_SESSIONS},
+            with_linked_days=True,
         ),
         checks_of(
             "rollups_checks",

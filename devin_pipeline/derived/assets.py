@@ -5,7 +5,7 @@ from datetime import date
 
 import dagster as dg
 
-from devin_pipeline.asset_facts import acus_of_days, facts, report_days
+from devin_pipeline.asset_facts import acus_of_days, facts, report_days, report_other_days
 from devin_pipeline.derived.publishing import Made, publish_rollups, publish_session_tables
 from devin_pipeline.derived.queries import INPUTS
 from devin_pipeline.lake import Lake
@@ -69,4 +69,6 @@ def _told(
 ) -> Iterator[dg.MaterializeResult[None]]:
     for table in tables:
         report_days(context, lake, table, acus_of_days(lake, table, days, made.acus[table.name]))
+        others = [day for day in made.days if day not in days]
+        report_other_days(context, lake, table, acus_of_days(lake, table, others, made.acus[table.name]))
         yield dg.MaterializeResult(asset_key=table.name)

@@ -7,12 +7,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from decimal import Decimal
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from devin_pipeline.derived.queries import INPUTS, fingerprint, keep_inputs, pass_gate, select, tell_sessions
-from devin_pipeline.lake import Lake, Reader, in_portions
+from devin_pipeline.derived.queries import (
+    INPUTS,
+    days_sharing_sessions,
+    fingerprint,
+    keep_inputs,
+    pass_gate,
+    select,
+    sessions_lacking_a_feed,
+    tell_sessions,
+)
+from devin_pipeline.lake import Damaged, Inputs, Lake, Links, Reader, in_portions, linked_with
 from devin_pipeline.tables import (
     DERIVED_TABLES,
     RAW_SESSION_TABLES,
@@ -45,24 +56,30 @@ def publish_session_tables(
 
     Args:
         lake: Where.
-        days: Neighbouring days, oldest first.
+        days: Neighbouring days, oldest first. Changed days that have sessions in common with them are made too.
         hour: Hour of the UTC day at which a billing day starts.
         tables: The session tables to make; their payloads are parsed once for all of them.
 
     Raises:
         GateClosed: What was made contradicts raw; none of these days was written.
     """
+    _note_days_sharing_sessions(lake, tables, days, hour)
+    links = lake.links()
 
     def make(reader: Reader, some: Sequence[date]) -> Iterator[tuple[Table, pa.Table]]:
-        tell_sessions(reader, some)
+        linked = linked_with(links, some)
+        tell_sessions(reader, some, linked)
         # The gate of the sessions comes before the others are written.
         for table in sorted(tables, key=lambda table: table != SESSIONS):
             rows = select(reader, table, some)
             if table == SESSIONS:
-                pass_gate(reader, table, rows, hour)
-            yield table, rows
+                pass_gate(reader, table, rows, hour, some)
+            yield table, _of_days(rows, some) if linked else rows
 
-    return _publish(lake, tables, RAW_SESSION_TABLES, days, hour, make)
+    def publish(some: Sequence[date]) -> Made:
+        return _publish(lake, tables, RAW_SESSION_TABLES, some, hour, make, links)
+
+    return _with_linked(publish, days, links)
 
 
 def publish_rollups(lake: Lake, days: Sequence[date], hour: int, tables: Sequence[Table] = ROLLUP_TABLES) -> Made:
@@ -70,7 +87,7 @@ def publish_rollups(lake: Lake, days: Sequence[date], hour: int, tables: Sequenc
 
     Args:
         lake: Where.
-        days: Neighbouring days, oldest first.
+        days: Neighbouring days, oldest first. Changed days that have sessions in common with them are made too.
         hour: Hour of the UTC day at which a billing day starts.
         tables: The rollups to make; what they are made of is read once for all of them.
 
@@ -86,7 +103,57 @@ def publish_rollups(lake: Lake, days: Sequence[date], hour: int, tables: Sequenc
             pass_gate(reader, table, rows, hour)
         yield from made.items()
 
-    return _publish(lake, tables, inputs, days, hour, make)
+    def publish(some: Sequence[date]) -> Made:
+        return _publish(lake, tables, inputs, some, hour, make)
+
+    return _with_linked(publish, days, lake.links())
+
+
+def _with_linked(publish: Callable[[Sequence[date]], Made], days: Sequence[date], links: Links) -> Made:
+    """Publish some days, and the days that have sessions in common with them, as far as these changed."""
+    made = publish(days)
+    linked = linked_with(links, days)
+    if not linked:
+        return made
+    try:
+        also = publish(linked)
+    except Damaged:
+        # A damaged day holds back no other; what repairs it builds what follows from it.
+        return made
+    acus = {name: of_days | also.acus[name] for name, of_days in made.acus.items()}
+    return Made(sorted({*made.days, *also.days}), acus)
+
+
+def _note_days_sharing_sessions(lake: Lake, tables: Sequence[Table], days: Sequence[date], hour: int) -> None:
+    """Note the days that have sessions in common with those that are to be built, because feeds disagree."""
+    stored = [table for table in RAW_SESSION_TABLES if lake.newest(table).stored_files()]
+    if len(stored) < 2:
+        return
+    to_build = _to_build(lake, tables, lake.inputs(RAW_SESSION_TABLES, days, lake.links()), hour)
+    if not to_build:
+        return
+    with lake.connect(RAW_SESSION_TABLES, days=to_build) as reader:
+        looked_for = sessions_lacking_a_feed(reader, len(stored))
+    if looked_for.num_rows:
+        lake.note_links(_pairs(lake, looked_for))
+
+
+def _pairs(lake: Lake, looked_for: pa.Table) -> set[tuple[date, date]]:
+    try:
+        with lake.connect(RAW_SESSION_TABLES) as reader:
+            return days_sharing_sessions(reader, looked_for)
+    except Damaged:
+        stored = {file.day for table in RAW_SESSION_TABLES for file in lake.newest(table).stored_files()}
+        return set().union(*(_pairs_with(lake, day, looked_for) for day in stored if day is not None))
+
+
+def _pairs_with(lake: Lake, day: date, looked_for: pa.Table) -> set[tuple[date, date]]:
+    """The pairs of days of which one is this day; none if that is damaged, since it holds back no other."""
+    try:
+        with lake.connect(RAW_SESSION_TABLES, days=[day]) as reader:
+            return days_sharing_sessions(reader, looked_for)
+    except Damaged:
+        return set()
 
 
 def days_of_other_code(lake: Lake, hour: int, tables: Sequence[Table] = DERIVED_TABLES) -> list[date]:
@@ -110,12 +177,12 @@ def _publish(
     days: Sequence[date],
     hour: int,
     make: Callable[[Reader, Sequence[date]], Iterator[tuple[Table, pa.Table]]],
+    links: Links = MappingProxyType({}),
 ) -> Made:
     def make_all() -> Made:
-        made_of = lake.inputs(inputs, days)
+        made_of = lake.inputs(inputs, days, links)
         code = {table: fingerprint(table, hour) for table in tables}
-        to_make = {day for table in tables for day in lake.not_made(table, made_of, code[table]) if day is not None}
-        made = Made(sorted(to_make), {table.name: {} for table in tables})
+        made = Made(_to_build(lake, tables, made_of, hour), {table.name: {} for table in tables})
 
         def write(table: Table, some: Sequence[date], rows: pa.Table) -> None:
             made.acus[table.name].update(_acus_of(table, some, rows))
@@ -127,7 +194,7 @@ def _publish(
         # A table is written while the next is made.
         with ThreadPoolExecutor(_WRITES_AT_ONCE, thread_name_prefix="write") as threads:
             for some in in_portions(_sizes(lake, inputs, made.days), _BYTES_AT_ONCE):
-                with lake.connect(inputs, days=some) as reader:
+                with lake.connect(inputs, days=[*some, *linked_with(links, some)]) as reader:
                     writes = [threads.submit(write, table, some, rows) for table, rows in make(reader, some)]
                 for written in writes:
                     written.result()
@@ -135,7 +202,17 @@ def _publish(
             lake.end_of_build(table, code[table])
         return made
 
-    return lake.while_inputs_move(inputs, days, make_all)
+    return lake.while_inputs_move(inputs, [*days, *linked_with(links, days)], make_all)
+
+
+def _to_build(lake: Lake, tables: Sequence[Table], inputs: Inputs, hour: int) -> list[date]:
+    """The days that some of the tables do not hold as this code builds them of these inputs, oldest first."""
+    days = {day for table in tables for day in lake.not_made(table, inputs, fingerprint(table, hour))}
+    return sorted(day for day in days if day is not None)
+
+
+def _of_days(rows: pa.Table, days: Sequence[date]) -> pa.Table:
+    return rows.filter(pc.is_in(rows.column("day"), pa.array(days, pa.date32())))
 
 
 def _acus_of(table: Table, days: Sequence[date], rows: pa.Table) -> dict[date, Decimal]:

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -58,16 +58,22 @@ def select(reader: Reader, table: Table, days: Sequence[date]) -> pa.Table:
     return reader.rows(query, _range(days) if "$first_day" in query else None).cast(table.schema)
 
 
-def tell_sessions(reader: Reader, days: Sequence[date]) -> None:
+def tell_sessions(reader: Reader, days: Sequence[date], linked: Collection[date] = ()) -> None:
     """Parse each session's payloads once and keep, as `told_sessions` and `told_analyses`, which feed tells what.
 
     Args:
         reader: Holds the three raw tables under their names.
-        days: Neighbouring days, oldest first.
+        days: Days, oldest first.
+        linked: Other days that the reader holds; what they have of the sessions of `days` counts too, and only that.
     """
     # Versions stay in their files, which DuckDB reads and parses on several threads; a table this small it would not.
-    reader.view("versions", _sql("versions"))
-    reader.keep("histories", _sql("histories"), _range(days))
+    if linked:
+        reader.view("all_versions", _sql("versions"))
+        reader.give("days_built", _days_built(days))
+        reader.view("versions", _sql("versions_of_days"))
+    else:
+        reader.view("versions", _sql("versions"))
+    reader.keep("histories", _sql("histories"), _range(sorted({*days, *linked})))
     reader.view("latest_versions", _sql("latest_versions"))
     reader.view("versions_to_parse", "from latest_versions")
     reader.keep("tellings", _sql("tellings"))
@@ -80,6 +86,37 @@ def tell_sessions(reader: Reader, days: Sequence[date]) -> None:
         reader.keep("tellings", _WITH_MENDED)
     reader.keep("told_sessions", _sql("told_sessions"))
     reader.view("told_analyses", _sql("told_analyses"))
+
+
+def sessions_lacking_a_feed(reader: Reader, feeds: int) -> pa.Table:
+    """The sessions that not every feed holds on a day, as `day` and `session_id`: another day may hold them too.
+
+    Args:
+        reader: Holds the three raw tables under their names, over the days to look at.
+        feeds: How many of the tables hold anything on any day.
+    """
+    reader.view("versions", _sql("versions"))
+    return reader.rows(_sql("sessions_lacking_a_feed"), {"feeds": feeds})
+
+
+def days_sharing_sessions(reader: Reader, looked_for: pa.Table | None = None) -> set[tuple[date, date]]:
+    """Pairs of a day and another one that have a session in common.
+
+    Args:
+        reader: Holds the three raw tables under their names, with all their days.
+        looked_for: The sessions, as `day` and `session_id`; all when left out.
+    """
+    reader.view("versions", _sql("versions"))
+    if looked_for is None:
+        reader.keep("looked_for", _sql("sessions_on_several_days"))
+    else:
+        reader.give("looked_for", looked_for)
+    pairs = reader.rows(_sql("days_sharing_sessions")).to_pylist()
+    return {(pair["day"], pair["other_day"]) for pair in pairs}
+
+
+def _days_built(days: Sequence[date]) -> pa.Table:
+    return pa.table({"day": pa.array(days, pa.date32())})
 
 
 def keep_inputs(reader: Reader, inputs: Sequence[Table]) -> None:
@@ -134,7 +171,7 @@ def as_rollup(table: Table) -> str:
     return f'select day, org_id, {ACUS_OF_ROLLUP[table.name]} as acus from "{table.name}"'  # noqa: S608 - our own names
 
 
-def pass_gate(reader: Reader, table: Table, rows: pa.Table, hour: int) -> None:
+def pass_gate(reader: Reader, table: Table, rows: pa.Table, hour: int, days: Sequence[date] | None = None) -> None:
     """Assert on rows about to be written what the blocking checks assert on stored ones.
 
     Args:
@@ -142,6 +179,7 @@ def pass_gate(reader: Reader, table: Table, rows: pa.Table, hour: int) -> None:
         table: `sessions` or a rollup.
         rows: All its rows of some days.
         hour: Hour of the UTC day at which a billing day starts.
+        days: The days of which all sessions are there; None for all days.
 
     Raises:
         GateClosed: A check of `checks/` finds something.
@@ -151,7 +189,8 @@ def pass_gate(reader: Reader, table: Table, rows: pa.Table, hour: int) -> None:
         reader.view("rollup", as_rollup(table))
     for check in ("acus_add_up",) if table.name in ACUS_OF_ROLLUP else _GATE_OF_SESSIONS:
         query = _sql(f"checks/{check}")
-        found = reader.rows(query, {"hour": hour} if "$hour" in query else None).to_pylist()
+        params = {"hour": hour, "days": days}
+        found = reader.rows(query, {name: value for name, value in params.items() if f"${name}" in query}).to_pylist()
         if found:
             raise GateClosed(f"{table.name}: {check} finds {found[:3]}")
 

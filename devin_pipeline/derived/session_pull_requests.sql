@@ -17,8 +17,7 @@ sent as (
         from told_sessions
         inner join tellings as newest
             on
-                told_sessions.day = newest.day
-                and told_sessions.session_id = newest.session_id
+                told_sessions.session_id = newest.session_id
                 and told_sessions.newest_feed = newest.feed
     ) as numbered
 ),

@@ -43,22 +43,18 @@ select
 from told_sessions
 inner join tellings as newest
     on
-        told_sessions.day = newest.day
-        and told_sessions.session_id = newest.session_id
+        told_sessions.session_id = newest.session_id
         and told_sessions.newest_feed = newest.feed
 left join tellings as newest_v3
     on
-        told_sessions.day = newest_v3.day
-        and told_sessions.session_id = newest_v3.session_id
+        told_sessions.session_id = newest_v3.session_id
         and told_sessions.newest_v3_feed = newest_v3.feed
 left join tellings as insights_v3
     on
-        told_sessions.day = insights_v3.day
-        and told_sessions.session_id = insights_v3.session_id
+        told_sessions.session_id = insights_v3.session_id
         and insights_v3.feed = 'raw_session_insights_v3'
 left join tellings as insights_v2
     on
-        told_sessions.day = insights_v2.day
-        and told_sessions.session_id = insights_v2.session_id
+        told_sessions.session_id = insights_v2.session_id
         and insights_v2.feed = 'raw_session_insights_v2'
 order by told_sessions.day, told_sessions.session_id

@@ -1,7 +1,8 @@
 -- One row per session: which feed's telling counts for which field.
 --
 -- Tellings are ordered by `updated_at`, newest first, then by feed, never by when they were fetched: the answer must
--- not depend on timing. `newest_feed` speaks for what every feed carries, `newest_v3_feed` for what only v3 carries.
+-- not depend on timing. Where feeds disagree about the day, that of the first counts. `newest_feed` speaks for what
+-- every feed carries, `newest_v3_feed` for what only v3 carries.
 -- Feeds are only named: whoever asks for a field joins its telling, since carrying all fields along costs far more.
 with
 ordered as (
@@ -18,7 +19,7 @@ ordered as (
         status_detail,
         feed <> 'raw_session_insights_v2' as is_v3,
         row_number() over (
-            partition by day, session_id
+            partition by session_id
             order by updated_at desc nulls last, precedence asc
         ) as place
     from tellings
@@ -26,7 +27,7 @@ ordered as (
 
 chosen as (
     select
-        day,
+        arg_min(day, place) as day,
         session_id,
         bool_or(is_listed) as is_listed,
         min(first_seen_at) as first_seen_at,
@@ -41,7 +42,7 @@ chosen as (
         arg_min_null(updated_at, place) filter (where is_v3) as newest_v3_updated_at,
         arg_min_null(status_detail, place) filter (where is_v3) as newest_v3_status_detail
     from ordered
-    group by day, session_id
+    group by session_id
 )
 
 select

@@ -20,8 +20,9 @@ from devin_pipeline.lake.forgotten import Forgotten, Kind
 from devin_pipeline.lake.identity import LakeIdentity
 from devin_pipeline.lake.lake import Commit, Lake, Rewrite, Snapshot
 from devin_pipeline.lake.last_reads import LastReads
+from devin_pipeline.lake.linked_days import Links, linked_with, links_of
 from devin_pipeline.lake.log import emptied_entries, files_ever
-from devin_pipeline.lake.made_of import code_fingerprint
+from devin_pipeline.lake.made_of import Inputs, code_fingerprint
 from devin_pipeline.lake.maintenance import (
     DamagedDays,
     Deleted,
@@ -41,6 +42,7 @@ __all__ = [
     "DamagedDays",
     "Deleted",
     "Forgotten",
+    "Inputs",
     "Kind",
     "Lake",
     "LakeError",
@@ -48,6 +50,7 @@ __all__ = [
     "LastReads",
     "Left",
     "LimitMet",
+    "Links",
     "NotRead",
     "NotReadOnly",
     "NotWritten",
@@ -66,6 +69,8 @@ __all__ = [
     "emptied_entries",
     "files_ever",
     "in_portions",
+    "linked_with",
+    "links_of",
     "renew_moved_catalog",
     "rows_by_arrow",
     "rows_by_duckdb",

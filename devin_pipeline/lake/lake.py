@@ -30,6 +30,7 @@ from devin_pipeline.lake.last_reads import (
     read_last_reads,
     read_updates_missed_until,
 )
+from devin_pipeline.lake.linked_days import Links, note_links, read_links
 from devin_pipeline.lake.log import broken_log
 from devin_pipeline.lake.made_of import Inputs
 from devin_pipeline.lake.organizations import note_organizations, read_organizations
@@ -442,14 +443,15 @@ class Lake:
             "Run it again when they are done",
         )
 
-    def inputs(self, tables: Sequence[Table], days: Sequence[date] | None) -> Inputs:
+    def inputs(self, tables: Sequence[Table], days: Sequence[date] | None, links: Links | None = None) -> Inputs:
         """A digest of what each of some days is made of; with None, of what a whole table is made of.
 
         Args:
             tables: The tables that are read.
             days: The days.
+            links: The other days that each is made of too.
         """
-        return made_of.digest_of([self.newest(table).stored_files() for table in tables], days)
+        return made_of.digest_of([self.newest(table).stored_files() for table in tables], days, links or {})
 
     def not_made(self, table: Table, inputs: Inputs, code: str) -> list[date | None]:
         """The days of `inputs` that do not soundly hold what this code made of just these inputs."""
@@ -504,6 +506,18 @@ class Lake:
             NotWritten: The disk is full, read-only or broken.
         """
         note_organizations(self.uri, organizations)
+
+    def links(self) -> Links:
+        """Which days have sessions in common, as far as that was noted."""
+        return read_links(self.uri)
+
+    def note_links(self, pairs: Iterable[tuple[date, date]]) -> None:
+        """Note pairs of days that have sessions in common.
+
+        Raises:
+            NotWritten: The disk is full, read-only or broken.
+        """
+        note_links(self.uri, pairs)
 
     def note_updates_missed(self, until: datetime) -> None:
         """Note that the updates before an instant were too many to be read.

@@ -16,6 +16,7 @@ from pyarrow import fs
 
 from devin_pipeline.lake.atomic import write_file
 from devin_pipeline.lake.errors import readable
+from devin_pipeline.lake.linked_days import Links
 from devin_pipeline.lake.soundness import StoredFile
 from devin_pipeline.tables import Table
 
@@ -56,18 +57,19 @@ def code_fingerprint(*sources: Path, table: Table, settings: object = None) -> s
     return digest.hexdigest()
 
 
-def digest_of(inputs: Sequence[Sequence[StoredFile]], days: Sequence[date] | None) -> Inputs:
+def digest_of(inputs: Sequence[Sequence[StoredFile]], days: Sequence[date] | None, links: Links) -> Inputs:
     """What each of some days is made of; with None, what the whole is made of.
 
     Args:
         inputs: The files of each table that is read.
-        days: The days to tell of.
+        days: The days whose inputs are wanted.
+        links: The other days that each is made of too.
     """
     names: dict[date | None, list[str]] = {day: [] for day in (days if days is not None else [None])}
     for place, files in enumerate(inputs):
         for file in files:
-            day = file.day if days is not None else None
-            if day in names:
+            made_of_it = {None} if days is None or file.day is None else {file.day, *links.get(file.day, ())}
+            for day in made_of_it & names.keys():
                 # A file's name holds a UUID, and its content never changes.
                 names[day].append(f"{place}:{_name(file)}")
     return {day: _sha256("\n".join(sorted(found))) if found else "" for day, found in names.items()}

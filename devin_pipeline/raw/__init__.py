@@ -5,5 +5,6 @@ Asking, comparing with what is known and the gate before the commit belong here.
 
 from devin_pipeline.raw.asset_checks import raw_checks
 from devin_pipeline.raw.assets import raw_assets
+from devin_pipeline.raw.moved_sessions import days_held
 
-__all__ = ["raw_assets", "raw_checks"]
+__all__ = ["days_held", "raw_assets", "raw_checks"]

@@ -32,7 +32,7 @@ def raw_checks(feeds: Sequence[str]) -> list[dg.AssetChecksDefinition]:
             f"{feed}_checks",
             [feed, "raw_quarantine"],
             {feed: _checks_of(feed)},
-            read_once={feed: "day, session_id, created_at, fetched_at, acus, is_listed"},
+            read_once={feed: "day, session_id, created_at, fetched_at, acus, is_listed, moved_to"},
             views={"versions": f'from "{feed}"'},
         )
         for feed in feeds

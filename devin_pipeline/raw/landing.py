@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from devin_pipeline.devin_api import Item, Listing
 from devin_pipeline.lake import Lake, Reader, Rewrite, Snapshot
 from devin_pipeline.partitions import day_of
+from devin_pipeline.raw.moved_sessions import pairs_of, settle, with_moves
 from devin_pipeline.raw.redaction import Redaction
-from devin_pipeline.raw.row_hashes import extended, sealed
+from devin_pipeline.raw.row_hashes import extended_days, sealed
 from devin_pipeline.tables import ACUS, INSTANT, RAW_QUARANTINE, Table
 
 _NEW_VERSIONS = (Path(__file__).parent / "new_versions.sql").read_text()
@@ -31,7 +32,17 @@ _BLANKED = """
 """
 _DAYS_AT_ONCE = 31
 # What is looked at of every stored row; payloads are most of what there is to read.
-_COMPARED = ("day", "session_id", "created_at", "updated_at", "fetched_at", "content_hash", "is_listed", "redacted")
+_COMPARED = (
+    "day",
+    "session_id",
+    "created_at",
+    "updated_at",
+    "fetched_at",
+    "content_hash",
+    "is_listed",
+    "redacted",
+    "moved_to",
+)
 
 
 class GateClosed(Exception):
@@ -46,7 +57,7 @@ class Landed:
         placed: Sessions the API lists, each once.
         acus: Their ACUs to date, the unknown ones left out.
         new_versions: Versions added.
-        unlisted: Tombstones added.
+        unlisted: Tombstones added, other than of sessions that moved to another day.
         quarantined: Items of this read that could not be placed.
         items_read: Items of this read, each session once.
     """
@@ -103,15 +114,21 @@ def land(
     if quarantine.num_rows or not keeps_text:
         lake.rewrite(RAW_QUARANTINE, lambda snapshot: _with_unknown(snapshot, quarantine, days, redaction))
     added = pa.table({})
+    planned_from: int | None = None
 
     def with_new_versions(snapshot: Snapshot) -> Rewrite | None:
-        nonlocal added
-        added, is_redacted = _new_versions(snapshot, items, quarantine, days, read_at)
+        nonlocal added, planned_from
+        planned_from = snapshot.version
+        added, is_redacted = _new_versions(snapshot, items, quarantine, days, read_at, hour)
+        lake.note_links(pairs_of(added))
         added = redaction.rows(table, added)
         retold = _retold(snapshot, days, redaction, items) if is_redacted or not keeps_text else added.slice(0, 0)
         return _extended(snapshot, sealed(table, added), sealed(table, retold))
 
-    lake.rewrite(table, with_new_versions)
+    commit = lake.rewrite(table, with_new_versions)
+    if commit.version is not None and planned_from is not None and commit.version > planned_from + 1:
+        # Another run wrote other days meanwhile, perhaps of the same sessions.
+        settle(lake, table, hour, pc.unique(added.column("session_id")).to_pylist())
     if lake.forgotten() != redaction.forgotten:
         # Somebody was to be forgotten meanwhile, perhaps on days that had nothing of them yet.
         for written in (table, RAW_QUARANTINE):
@@ -225,10 +242,10 @@ def _with_unknown(
 
 
 def _new_versions(
-    snapshot: Snapshot, items: pa.Table, quarantine: pa.Table, days: Sequence[date], read_at: datetime
+    snapshot: Snapshot, items: pa.Table, quarantine: pa.Table, days: Sequence[date], read_at: datetime, hour: int
 ) -> tuple[pa.Table, bool]:
     """The versions and tombstones to add, and whether anything that is stored of these days was redacted."""
-    if not snapshot.files(days):
+    if not snapshot.files():
         return _first_versions(snapshot.table, items, read_at), False
     keys = items.drop_columns(["payload"]).append_column("place", pa.array(range(items.num_rows), pa.int64()))
     with Reader() as reader:
@@ -237,6 +254,7 @@ def _new_versions(
         reader.give("quarantined", quarantine)
         added = reader.rows(_NEW_VERSIONS, {"read_at": read_at, "now": datetime.now(UTC)})
         redacted = reader.rows("from known where redacted is not null limit 1").num_rows
+    added = with_moves(snapshot, added, days, read_at, hour)
     is_all = added.column("place").equals(keys.column("place"))
     payloads = items.column("payload") if is_all else items.column("payload").take(added.column("place"))
     columns = {name: payloads if name == "payload" else added.column(name) for name in snapshot.table.column_names}
@@ -249,6 +267,7 @@ def _first_versions(table: Table, items: pa.Table, read_at: datetime) -> pa.Tabl
         "fetched_at": pa.repeat(pa.scalar(read_at, INSTANT), items.num_rows),
         "is_listed": pa.repeat(True, items.num_rows),
         "redacted": pa.nulls(items.num_rows),
+        "moved_to": pa.nulls(items.num_rows),
         "row_hash": pa.nulls(items.num_rows),
     }
     columns = {name: first[name] if name in first else items.column(name) for name in table.column_names}
@@ -278,18 +297,8 @@ def _retold(snapshot: Snapshot, days: Sequence[date], redaction: Redaction, item
 
 def _extended(snapshot: Snapshot, added: pa.Table, retold: pa.Table) -> Rewrite | None:
     """The days of `added` and `retold` with what they hold and what is new; None when nothing is."""
-    if not added.num_rows and not retold.num_rows:
-        return None
     news = pa.concat_tables([added, retold]).sort_by(_in_key_order(snapshot.table)) if retold.num_rows else added
-    days = pc.unique(news.column("day")).to_pylist()
-    if not snapshot.files(days):
-        return Rewrite(days, news)
-    key = ", ".join(snapshot.table.key)
-    with Reader() as reader:
-        reader.give("news", news.select(list(snapshot.table.key)))
-        reader.view("stored", snapshot.query(days))
-        kept = reader.rows(f"from stored anti join news using ({key})").cast(snapshot.table.schema)
-    return Rewrite(days, extended(snapshot.table, kept, news))
+    return extended_days(snapshot, news)
 
 
 def _in_key_order(table: Table) -> list[tuple[str, str]]:
@@ -303,7 +312,8 @@ def _landed(items: pa.Table, quarantine: pa.Table, added: pa.Table) -> Landed:
         landed.acus[row["day"]] = row["acus_sum"] or Decimal(0)
     landed.quarantined = _counted(quarantine.column("day"))
     landed.new_versions = _counted(added.column("day").filter(added.column("is_listed")))
-    landed.unlisted = _counted(added.column("day")) - landed.new_versions
+    is_unlisted = pc.and_(pc.invert(added.column("is_listed")), pc.is_null(added.column("moved_to")))
+    landed.unlisted = _counted(added.column("day").filter(is_unlisted))
     return landed
 
 

@@ -1,5 +1,5 @@
 -- One row per session whose telling differs from what is known: a new version, or a tombstone. `place` is where the
--- item stands among those read.
+-- item stands among those read; `is_new` says that its day does not have the session, or lost it to another.
 --
 -- A tombstone keeps the instants of the last version. A version that another run fetched after this read began wins
 -- over it; one from our own future was stamped by a clock that ran ahead, and is followed by the next microsecond.
@@ -12,6 +12,7 @@ latest as (
         updated_at,
         content_hash,
         is_listed,
+        moved_to,
         fetched_at between $read_at and $now as is_newer,
         greatest($read_at::timestamptz, fetched_at + interval 1 microsecond) as next_fetched_at
     from known
@@ -29,7 +30,9 @@ select
     items.acus,
     items.place,
     null::varchar as redacted,
-    null::varchar as row_hash
+    null::date as moved_to,
+    null::varchar as row_hash,
+    (latest.session_id is null or latest.moved_to is not null) as is_new
 from items
 left join latest using (day, session_id)
 where
@@ -47,7 +50,9 @@ select
     null as acus,
     null as place,
     null as redacted,
-    null as row_hash
+    null as moved_to,
+    null as row_hash,
+    false as is_new
 from latest
 where
     latest.is_listed

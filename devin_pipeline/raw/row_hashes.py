@@ -7,12 +7,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from devin_pipeline.devin_api import sha256_of
-from devin_pipeline.lake import Damaged
+from devin_pipeline.lake import Damaged, Reader, Rewrite, Snapshot
 from devin_pipeline.tables import Table
 
 ROW_HASH = "row_hash"
 
 _LONG = "payload"
+
+# Columns that tables of before lack: where they are null, the hash is that of before.
+_ADDED = frozenset({"moved_to"})
 
 _ROWS_AT_ONCE = 2_000
 
@@ -28,7 +31,10 @@ def row_hashes(table: Table, rows: pa.Table) -> list[str]:
     place = columns.index(_LONG)
     hashes: list[str] = []
     for batch in rows.select(columns).to_batches(max_chunksize=_ROWS_AT_ONCE):
-        pieces = [_pieces(column, in_full=name != _LONG) for name, column in zip(columns, batch.columns, strict=True)]
+        pieces = [
+            _pieces(column, in_full=name != _LONG, of_null=b"" if name in _ADDED else b"-")
+            for name, column in zip(columns, batch.columns, strict=True)
+        ]
         before = pc.binary_join_element_wise(*pieces[: place + 1], b"").to_pylist()
         after = pc.binary_join_element_wise(*pieces[place + 1 :], b"", b"").to_pylist()
         for head, text, tail in zip(before, _views(batch.column(place)), after, strict=True):
@@ -66,19 +72,43 @@ def extended(table: Table, stored: pa.Table, news: pa.Table) -> pa.Table:
     return pa.concat_tables([sealed_now, news]).sort_by(order)
 
 
-def _pieces(column: pa.Array, *, in_full: bool) -> pa.Array:
+def extended_days(snapshot: Snapshot, news: pa.Table) -> Rewrite | None:
+    """The days of `news` with what they hold and what is new; None when nothing is.
+
+    Args:
+        snapshot: Of a raw table.
+        news: Sealed rows, in key order. They replace stored rows of the same key.
+
+    Raises:
+        Damaged: As `extended`.
+    """
+    if not news.num_rows:
+        return None
+    days = pc.unique(news.column("day")).to_pylist()
+    if not snapshot.files(days):
+        return Rewrite(days, news)
+    key = ", ".join(snapshot.table.key)
+    with Reader() as reader:
+        reader.give("news", news.select(list(snapshot.table.key)))
+        reader.view("stored", snapshot.query(days))
+        kept = reader.rows(f"from stored anti join news using ({key})").cast(snapshot.table.schema)
+    return Rewrite(days, extended(snapshot.table, kept, news))
+
+
+def _pieces(column: pa.Array, *, in_full: bool, of_null: bytes) -> pa.Array:
     """A column's values as they are hashed, each behind its length: ("ab", "c") is not ("a", "bc").
 
     Args:
         column: The column.
         in_full: False for the lengths only, where the values follow by themselves.
+        of_null: What stands for a null.
     """
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.int64())
     text = pc.if_else(column, "True", "False") if pa.types.is_boolean(column.type) else column.cast(pa.string())
     length = pc.binary_length(text).cast(pa.string()).cast(pa.binary())
     value = text.cast(pa.binary()) if in_full else pc.if_else(text.is_null(), None, pa.scalar(b"", pa.binary()))
-    return pc.fill_null(pc.binary_join_element_wise(length, value, b":"), b"-")
+    return pc.fill_null(pc.binary_join_element_wise(length, value, b":"), of_null)
 
 
 def _views(texts: pa.Array) -> Iterator[memoryview]:

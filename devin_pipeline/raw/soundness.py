@@ -81,7 +81,11 @@ def _fault_of(table: Table, row: Mapping[str, Any], seal: str, hour: int) -> str
         return "its created_at lies outside its day"
     if not row["is_listed"]:
         is_bare = all(row[name] is None for name in _OF_A_VERSION)
+        if row["moved_to"] == row["day"]:
+            return "a tombstone that says its session moved to its own day"
         return None if is_bare else "a tombstone with content"
+    if row["moved_to"] is not None:
+        return "a version that says its session moved to another day"
     if row["payload"] is None or row["content_hash"] is None:
         return "a version without content"
     return _fault_of_version(row)

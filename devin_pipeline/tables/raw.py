@@ -33,6 +33,11 @@ def _raw_sessions(name: str, endpoint: str) -> Table:
             Column("acus", ACUS, "ACUs consumed to date, read from the number's text as sent; null = unknown."),
             Column("payload", pa.string(), "The item's JSON as sent, unless `redacted`; null on a tombstone."),
             _REDACTED,
+            Column(
+                "moved_to",
+                pa.date32(),
+                "On a tombstone, the day on which this feed lists the session now: it no longer belongs to this day.",
+            ),
             _ROW_HASH,
         ),
         key=("day", "session_id", "fetched_at"),

@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from devin_pipeline.definitions import pipeline
+from devin_pipeline.devin_api import DevinClient
 from devin_pipeline.doctor import examine
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.freshness import older_days
@@ -19,6 +20,7 @@ from devin_pipeline.schedules import daily_refresh, late_updates, weekly_mainten
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.dagster_ui.running import FIRST, HOUR, LAST, REPORTS, days_ago, span
 from devin_pipeline_tests.devin_api.scripted import Session, honest_v3, serving
+from devin_pipeline_tests.runs import read_feed
 
 
 @pytest.fixture
@@ -119,6 +121,22 @@ def test_old_days_with_a_changed_session_become_contiguous_ranges_and_recent_day
     # The overlap shows the same changes again; the same key makes no second run.
     third = tick_of_the_sensor(instance, second.cursor)
     assert [request.run_key for request in third.run_requests] == [request.run_key for request in second.run_requests]
+
+
+@pytest.mark.usefixtures("settings")
+def test_a_session_that_moved_has_the_day_asked_for_that_the_api_returns_and_the_one_the_lake_holds(
+    server: EmulatorServer, lake: Lake, instance: dg.DagsterInstance
+) -> None:
+    noon = {ago: datetime(*days_ago(ago).timetuple()[:3], HOUR + 4, tzinfo=UTC) for ago in (52, 50, 20)}
+    session = server.enterprise.add_session(created_at=noon[50])
+    with DevinClient(base_url=server.url, v2_key=server.v2_key, v3_key=server.v3_key) as client:
+        for feed in ("raw_session_insights_v2", "raw_sessions_v3"):
+            read_feed(client, lake, feed, [days_ago(50)])
+    for ago, asked in ((52, [52, 50]), (20, [50])):
+        session.created_at = noon[ago]
+        session.updated_at = datetime.now(UTC)
+        requested = [span(request.tags) for request in tick_of_the_sensor(instance, cursor_an_hour_back()).run_requests]
+        assert requested == [(days_ago(day), days_ago(day)) for day in asked]
 
 
 @pytest.mark.usefixtures("settings")

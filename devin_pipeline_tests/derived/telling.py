@@ -10,7 +10,7 @@ from devin_pipeline.lake import Reader
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.tables.rows import DAY, NOON, Row, rows_of
 
-_PLACING = {"day", "created_at", "fetched_at", "acus", "is_listed", "payload"}
+_PLACING = {"day", "created_at", "fetched_at", "acus", "is_listed", "payload", "moved_to"}
 
 
 def version(session_id: str = "a", *, updated_at: datetime | None = NOON, **told: object) -> Row:

@@ -19,11 +19,15 @@ def test_a_session_in_two_rows_of_a_day_is_found() -> None:
     assert found == [{"day": DAY, "rows_of_one_session": 2}]
 
 
-def test_a_session_told_on_two_days_is_found_on_the_later_one() -> None:
-    fine = [session("a"), session("b"), session("c", day=NEXT_DAY)]
-    assert findings("derived", "sessions_stay_in_one_day", sessions=fine) == []
-    found = findings("derived", "sessions_stay_in_one_day", sessions=[*fine, session("a", day=NEXT_DAY)])
-    assert found == [{"day": NEXT_DAY, "days_of_one_session": 2}]
+def test_a_session_counted_on_two_days_is_found_whichever_days_are_checked() -> None:
+    stored = [session("a"), session("b"), session("c", day=NEXT_DAY)]
+    check = "sessions_stay_in_one_day"
+    assert findings("derived", check, sessions=stored, views={"all_sessions": stored}) == []
+    twice = [*stored, session("a", day=NEXT_DAY)]
+    for checked in (twice[:2], twice[2:]):
+        found = findings("derived", check, sessions=checked, views={"all_sessions": twice})
+        assert found == [{"day": NEXT_DAY, "days_of_one_session": 2}]
+    assert findings("derived", check, sessions=twice[1:2], views={"all_sessions": twice}) == []
 
 
 def test_sessions_outside_their_day_are_found_to_the_microsecond() -> None:
@@ -44,9 +48,9 @@ def test_raw_sessions_that_are_not_told_and_told_ones_without_raw_are_found() ->
         "raw_session_insights_v3": [session("c", day=NEXT_DAY)],
     }
     told = [session("a"), session("b"), session("c", day=NEXT_DAY)]
-    assert findings("derived", "every_raw_session_is_told", sessions=told, **raw) == []
+    assert findings("derived", "every_raw_session_is_told", params={"days": None}, sessions=told, **raw) == []
     wrong = [session("a"), session("b", day=NEXT_DAY), session("x"), session("y")]
-    assert findings("derived", "every_raw_session_is_told", sessions=wrong, **raw) == [
+    assert findings("derived", "every_raw_session_is_told", params={"days": None}, sessions=wrong, **raw) == [
         {"day": DAY, "missing": 1, "without_raw": 2},
         {"day": NEXT_DAY, "missing": 1, "without_raw": 1},
     ]

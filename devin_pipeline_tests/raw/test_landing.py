@@ -84,6 +84,7 @@ def test_an_item_is_stored_as_sent_with_what_places_it(feed: Feed) -> None:
         "acus": Decimal("1.500000"),
         "payload": sent,
         "redacted": None,
+        "moved_to": None,
     }
     assert landed.figures(DAY) == {
         "items_read": 1,
@@ -149,6 +150,7 @@ def test_a_missing_session_gets_one_tombstone_that_keeps_its_instants(feed: Feed
         "acus": None,
         "payload": None,
         "redacted": None,
+        "moved_to": None,
     }
     assert feed.history() == [(0, "A"), (1, "gone")]
     assert landed.figures(DAY) | {"acus": None} == {
@@ -470,6 +472,7 @@ def test_the_hash_of_a_row_tells_any_change_of_it(feed: Feed) -> None:
             "fetched_at": NOON + timedelta(microseconds=1),
             "is_listed": False,
             "acus": Decimal("0.000001"),
+            "moved_to": NEXT_DAY,
         }
         for name in table.column_names:
             if name != "row_hash":

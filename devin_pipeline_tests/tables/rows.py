@@ -47,15 +47,18 @@ def findings(
     params: Mapping[str, object] | None = None,
     rollup: Sequence[Row] = (),
     rows_per_day: Mapping[date, int] | None = None,
+    views: Mapping[str, Sequence[Row]] | None = None,
     **tables: Sequence[Row],
 ) -> list[Row]:
-    """What a check's SELECT finds in these rows; `versions` are of a raw table, `rollup` of `acu_daily`."""
+    """What the SELECT of a check finds: `versions` are of raw, `rollup` of `acu_daily`, `views` of `sessions`."""
     package = Path(devin_pipeline.__file__).parent
     query = (package / room / "checks" / f"{check}.sql").read_text()
     with Reader() as reader:
         reader.give("versions", rows_of(RAW_SESSION_TABLES[0], versions))
         reader.give("rollup", rows_of(TABLES["acu_daily"], rollup))
         reader.give("rows_per_day", counted(rows_per_day or {}))
+        for name, rows in (views or {}).items():
+            reader.give(name, rows_of(TABLES["sessions"], rows))
         for name, rows in tables.items():
             reader.give(name, rows_of(TABLES[name], rows))
         found: list[Row] = reader.rows(query, params).to_pylist()

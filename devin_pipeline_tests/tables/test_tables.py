@@ -101,6 +101,7 @@ def test_the_three_raw_feeds_share_one_schema_with_payloads_as_sent() -> None:
         "acus": "decimal128(18, 6)",
         "payload": "string",
         "redacted": "string",
+        "moved_to": "date32[day]",
         "row_hash": "string",
     }
     assert [f.name for f in TABLES["raw_sessions_v3"].schema if f.nullable] == [
@@ -109,6 +110,7 @@ def test_the_three_raw_feeds_share_one_schema_with_payloads_as_sent() -> None:
         "acus",
         "payload",
         "redacted",
+        "moved_to",
         "row_hash",
     ]
 

@@ -1,0 +1,13 @@
+-- The versions of sessions that some days hold, wherever they lie.
+with
+sessions_of_days as (
+    select session_id
+    from all_versions
+    where day in (select day from days_built)
+)
+
+select *
+from all_versions
+where
+    day in (select day from days_built)
+    or session_id in (select session_id from sessions_of_days)

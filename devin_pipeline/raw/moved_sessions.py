@@ -1,0 +1,131 @@
+"""Sessions that the API moved to another day: within a feed, a session belongs to exactly one.
+
+Which day counts where feeds disagree is decided in `derived`.
+"""
+
+from collections.abc import Container, Iterable
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from devin_pipeline.lake import Damaged, Lake, Reader, Rewrite, Snapshot
+from devin_pipeline.raw.row_hashes import extended_days, sealed
+from devin_pipeline.raw.soundness import damaged_days
+from devin_pipeline.tables import Table
+
+_HERE = Path(__file__).parent
+_HOLDINGS = (_HERE / "holdings.sql").read_text()
+_MOVES = (_HERE / "moves.sql").read_text()
+_PAIRS = (_HERE / "pairs.sql").read_text()
+_LOOKED_AT = "day, session_id, created_at, updated_at, fetched_at, is_listed, moved_to"
+_ON_SEVERAL_DAYS = "select session_id from stored group by session_id having min(day) <> max(day)"
+
+
+def with_moves(snapshot: Snapshot, added: pa.Table, days: Container[date], read_at: datetime, hour: int) -> pa.Table:
+    """The versions and tombstones to add, with a tombstone on each day that a session left for another.
+
+    Args:
+        snapshot: Of the raw table they are added to.
+        added: They, with `is_new`: true for a version of a session that its day does not have.
+        days: The days of the read.
+        read_at: When the read began.
+        hour: Hour of the UTC day at which a billing day starts.
+    """
+    wanted = added.filter(pc.or_(added.column("is_new"), pc.invert(added.column("is_listed"))))
+    if not wanted.num_rows:
+        return added.drop_columns(["is_new"])
+    holdings = _holdings(snapshot, wanted.select(["session_id"]))
+    with Reader() as reader:
+        reader.give("added", added)
+        reader.give("holdings", holdings)
+        rows = reader.rows(_MOVES, {"read_at": read_at, "now": datetime.now(UTC)})
+    left = {day for day in pc.unique(rows.column("day")).to_pylist() if day not in days}
+    # A damaged day is not written over. Once it is repaired and read again, what left it is missing from that read.
+    damaged = damaged_days(snapshot, left, hour) if left else {}
+    return rows.filter(pc.invert(pc.is_in(rows.column("day"), pa.array(damaged, pa.date32())))) if damaged else rows
+
+
+def pairs_of(moves: pa.Table) -> set[tuple[date, date]]:
+    """The pairs of days between which sessions moved, from raw rows."""
+    moved = moves.filter(pc.is_valid(moves.column("moved_to")))
+    return set(zip(moved.column("day").to_pylist(), moved.column("moved_to").to_pylist(), strict=True))
+
+
+def settle(lake: Lake, table: Table, hour: int, session_ids: Iterable[str] | None = None) -> set[date]:
+    """Have each session of a feed on one day, where several hold it: on that of its newest version.
+
+    Args:
+        lake: The lake.
+        table: The raw table of the feed.
+        hour: Hour of the UTC day at which a billing day starts.
+        session_ids: The sessions to look at; all when left out.
+
+    Returns:
+        The days that sessions left. Damaged ones are not written.
+    """
+    wanted = None if session_ids is None else pa.table({"session_id": pa.array(session_ids, pa.string())})
+
+    def moved(snapshot: Snapshot) -> Rewrite | None:
+        tombstones = tombstones_of_pairs(snapshot, wanted)
+        damaged = damaged_days(snapshot, pc.unique(tombstones.column("day")).to_pylist(), hour)
+        tombstones = tombstones.filter(pc.invert(pc.is_in(tombstones.column("day"), pa.array(damaged, pa.date32()))))
+        lake.note_links(pairs_of(tombstones))
+        return extended_days(snapshot, sealed(table, tombstones))
+
+    return set(lake.rewrite(table, moved).days)
+
+
+def tombstones_of_pairs(snapshot: Snapshot, wanted: pa.Table | None = None) -> pa.Table:
+    """The tombstones that sessions lack on days they left, in the table's schema and key order.
+
+    Args:
+        snapshot: Of the raw table of a feed.
+        wanted: The sessions to look at, as `session_id`; all when left out.
+    """
+    table = snapshot.table
+    with Reader() as reader:
+        reader.give("holdings", _holdings(snapshot, wanted))
+        rows = reader.rows(_PAIRS, {"now": datetime.now(UTC)})
+    columns = {name: rows.column(name) if name in rows.column_names else None for name in table.column_names}
+    nulls = pa.nulls(rows.num_rows)
+    return pa.table({name: nulls if column is None else column for name, column in columns.items()}).cast(table.schema)
+
+
+def days_held(snapshot: Snapshot, session_ids: Iterable[str]) -> dict[str, set[date]]:
+    """The days on which a feed holds each of these sessions, as far as it holds them."""
+    held: dict[str, set[date]] = {}
+    wanted = pa.table({"session_id": pa.array(session_ids, pa.string())})
+    for row in _holdings(snapshot, wanted).select(["session_id", "day"]).to_pylist():
+        held.setdefault(row["session_id"], set()).add(row["day"])
+    return held
+
+
+def _holdings(snapshot: Snapshot, wanted: pa.Table | None) -> pa.Table:
+    """What each day holds of the sessions wanted (None: of those that several days have)."""
+    try:
+        return _holdings_of(snapshot.query(), wanted)
+    except Damaged:
+        readable = [day for day in snapshot.rows_per_day() if _is_readable(snapshot, day)]
+        return _holdings_of(snapshot.query(readable), wanted)
+
+
+def _holdings_of(query: str, wanted: pa.Table | None) -> pa.Table:
+    with Reader(remembers_footers=True) as reader:
+        reader.view("stored", f"select {_LOOKED_AT} from ({query})")  # noqa: S608 - our own names
+        if wanted is None:
+            reader.keep("wanted", _ON_SEVERAL_DAYS)
+        else:
+            reader.give("wanted", wanted)
+        return reader.rows(_HOLDINGS)
+
+
+def _is_readable(snapshot: Snapshot, day: date) -> bool:
+    """False when a look at a day would fail that is of no concern to those who look at all."""
+    try:
+        with Reader() as reader:
+            reader.keep("looked_at", f"select {_LOOKED_AT} from ({snapshot.query([day])})")  # noqa: S608 - as above
+    except Damaged:
+        return False
+    return True

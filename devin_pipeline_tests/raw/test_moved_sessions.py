@@ -1,0 +1,161 @@
+"""Within a feed a session belongs to exactly one day, whatever the API makes of its creation time."""
+
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from devin_pipeline.lake import Lake, Rewrite
+from devin_pipeline.raw.moved_sessions import days_held, settle
+from devin_pipeline.raw.row_hashes import extended_days, sealed
+from devin_pipeline.raw.soundness import damaged_days
+from devin_pipeline.tables import TABLES
+from devin_pipeline_tests.raw.test_landing import SECOND, Feed, item
+from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, after
+
+V3 = TABLES["raw_sessions_v3"]
+A_DAY = 24 * 60 * 60
+DAY_AFTER = NEXT_DAY + timedelta(days=1)
+
+
+@pytest.fixture
+def feed(tmp_path: Path) -> Feed:
+    return Feed(Lake(str(tmp_path)))
+
+
+def on_next_day(session_id: str = "a", **told: object) -> str:
+    return item(session_id, created_at=SECOND + A_DAY, **told)
+
+
+def history(feed: Feed, session_id: str = "a") -> list[tuple[date, str]]:
+    """Each row of a session in the order fetched, by its day: `listed`, `gone`, or where it moved."""
+    rows = sorted(feed.rows(), key=lambda row: (row["fetched_at"], row["is_listed"]))
+    return [
+        (row["day"], "listed" if row["is_listed"] else f"to {row['moved_to']}" if row["moved_to"] else "gone")
+        for row in rows
+        if row["session_id"] == session_id
+    ]
+
+
+def test_a_session_that_a_read_of_both_days_finds_on_the_other_one_moves(feed: Feed) -> None:
+    feed.read(item("a"), item("b"), days=(DAY, NEXT_DAY))
+    landed = feed.read(on_next_day("a"), item("b"), hours=1, days=(DAY, NEXT_DAY))
+    assert history(feed) == [(DAY, "listed"), (DAY, f"to {NEXT_DAY}"), (NEXT_DAY, "listed")]
+    assert landed.figures(DAY)["unlisted"] == 0
+    assert feed.lake.links() == {DAY: {NEXT_DAY}, NEXT_DAY: {DAY}}
+    version = feed.lake.snapshot(V3).version
+    feed.read(on_next_day("a"), item("b"), hours=2, days=(DAY, NEXT_DAY))
+    assert feed.lake.snapshot(V3).version == version
+
+
+@pytest.mark.parametrize("was_missed", [False, True])
+def test_a_read_of_the_new_day_alone_ends_the_old_one(feed: Feed, was_missed: bool) -> None:
+    feed.read(item("a"), item("b"))
+    if was_missed:
+        feed.read(item("b"), hours=1)
+    feed.read(on_next_day("a"), hours=2, days=(NEXT_DAY,))
+    missed = [(DAY, "gone")] if was_missed else []
+    assert history(feed) == [(DAY, "listed"), *missed, (DAY, f"to {NEXT_DAY}"), (NEXT_DAY, "listed")]
+    assert history(feed, "b") == [(DAY, "listed")]
+    assert damaged_days(feed.lake.snapshot(V3), [DAY, NEXT_DAY], 8) == {}
+
+
+def test_a_read_of_the_old_day_alone_leaves_the_session_there_until_it_is_found(feed: Feed) -> None:
+    feed.read(item("a"))
+    feed.read(hours=1)
+    assert history(feed) == [(DAY, "listed"), (DAY, "gone")]
+
+
+def test_a_session_may_move_back_and_on(feed: Feed) -> None:
+    both = (DAY, NEXT_DAY)
+    feed.read(item("a"), days=both)
+    feed.read(on_next_day("a"), hours=1, days=both)
+    feed.read(item("a"), hours=2, days=(DAY,))
+    feed.read(item("a", created_at=SECOND + 2 * A_DAY), hours=3, days=(DAY_AFTER,))
+    assert history(feed) == [
+        (DAY, "listed"),
+        (DAY, f"to {NEXT_DAY}"),
+        (NEXT_DAY, "listed"),
+        (NEXT_DAY, f"to {DAY}"),
+        (DAY, "listed"),
+        (DAY, f"to {DAY_AFTER}"),
+        (DAY_AFTER, "listed"),
+    ]
+
+
+def test_a_session_that_vanishes_where_it_moved_to_stays_there(feed: Feed) -> None:
+    both = (DAY, NEXT_DAY)
+    feed.read(item("a"), days=both)
+    feed.read(on_next_day("a"), hours=1, days=both)
+    feed.read(hours=2, days=both)
+    assert history(feed)[-1] == (NEXT_DAY, "gone")
+    assert days_held(feed.lake.snapshot(V3), ["a", "x"]) == {"a": {NEXT_DAY}}
+
+
+def test_a_later_read_of_the_old_day_wins_over_an_earlier_one_of_the_new_day(feed: Feed) -> None:
+    feed.read(item("a"), hours=3)
+    feed.read(on_next_day("a"), on_next_day("b"), hours=2, days=(NEXT_DAY,))
+    assert history(feed) == [(DAY, "listed")]
+    assert history(feed, "b") == [(NEXT_DAY, "listed")]
+
+
+def test_a_damaged_day_does_not_hold_back_the_day_a_session_moved_to(feed: Feed) -> None:
+    feed.read(item("a"), item("b"))
+    [file] = feed.lake.snapshot(V3).files([DAY])
+    intact = Path(file).read_bytes()
+    Path(file).write_bytes(intact[: len(intact) // 2])
+    feed.read(on_next_day("a"), hours=1, days=(NEXT_DAY,))
+    assert days_held(feed.lake.snapshot(V3), ["a"]) == {"a": {NEXT_DAY}}
+    # The repaired day is read again, and finds where its session is.
+    Path(file).write_bytes(intact)
+    feed.read(item("b"), hours=2)
+    assert history(feed) == [(DAY, "listed"), (NEXT_DAY, "listed"), (DAY, f"to {NEXT_DAY}")]
+
+
+def test_two_runs_that_land_a_session_on_two_days_at_once_leave_it_on_one(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed.read(item("z"), days=(DAY, NEXT_DAY))
+    rewrite = Lake.rewrite
+    others = [lambda: feed.read(on_next_day("a"), hours=2, days=(NEXT_DAY,))]
+
+    def rewrite_second(lake: Lake, table: object, plan: object) -> object:
+        def planned_first(snapshot: object) -> Rewrite | None:
+            planned: Rewrite | None = plan(snapshot)  # type: ignore[operator]
+            # Between the plan and its commit the other run commits.
+            if others:
+                others.pop()()
+            return planned
+
+        return rewrite(lake, table, planned_first)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Lake, "rewrite", rewrite_second)
+    feed.read(item("a"), item("z"), hours=1)
+    assert days_held(feed.lake.snapshot(V3), ["a"]) == {"a": {NEXT_DAY}}
+
+
+def test_settling_leaves_a_session_on_the_day_with_its_newest_version(feed: Feed) -> None:
+    both = (DAY, NEXT_DAY)
+    feed.read(item("a"), item("b"), days=both)
+    # As versions of the pipeline before `moved_to` landed it: on both days.
+    feed.read(on_next_day("x"), hours=1, days=(NEXT_DAY,))
+    rows = feed.lake.snapshot(V3).rows([NEXT_DAY])
+    twice = rows.set_column(1, "session_id", [["a"]])
+    feed.lake.rewrite(V3, lambda snapshot: extended_days(snapshot, sealed(V3, twice)))
+    assert days_held(feed.lake.snapshot(V3), ["a"]) == {"a": {DAY, NEXT_DAY}}
+    assert settle(feed.lake, V3, 8) == {DAY}
+    assert days_held(feed.lake.snapshot(V3), ["a", "b"]) == {"a": {NEXT_DAY}, "b": {DAY}}
+    assert feed.lake.links() == {DAY: {NEXT_DAY}, NEXT_DAY: {DAY}}
+    assert settle(feed.lake, V3, 8) == set()
+    assert feed.rows()[-1]["fetched_at"] < after(10_000)
+
+
+def test_a_moved_to_that_no_landing_writes_is_found(feed: Feed) -> None:
+    feed.read(item("a"), days=(DAY, NEXT_DAY))
+    feed.read(on_next_day("a"), hours=1, days=(DAY, NEXT_DAY))
+    rows = feed.lake.snapshot(V3).rows([DAY])
+    place = rows.column_names.index("moved_to")
+    for moved_to in ([NEXT_DAY, NEXT_DAY], [None, DAY]):
+        wrong = sealed(V3, rows.set_column(place, rows.schema.field(place), [moved_to]))
+        feed.lake.replace_days(V3, [DAY], wrong)
+        assert damaged_days(feed.lake.snapshot(V3), [DAY], 8).keys() == {DAY}
