@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -42,7 +42,9 @@ class Stage:
     feeds: list[str]
     oracle: Oracle = field(default_factory=Oracle)
 
-    def run(self, days: Sequence[date] | None = None) -> dg.ExecuteInProcessResult:
+    def run(
+        self, days: Sequence[date] | None = None, tags: Mapping[str, str] | None = None
+    ) -> dg.ExecuteInProcessResult:
         """The job `refresh` over a range of days."""
         asked = days or self.days
         return (
@@ -50,7 +52,7 @@ class Stage:
             .resolve_job_def("refresh")
             .execute_in_process(
                 instance=self.instance,
-                tags=range_tags(asked[0], asked[-1]),
+                tags={**range_tags(asked[0], asked[-1]), **(tags or {})},
                 raise_on_error=False,
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             )

@@ -381,6 +381,15 @@ class Enterprise:
             self._selections.clear()
             return [session.session_id for session in self.sessions if session.org_id == org_id]
 
+    def rename_organization(self, org_id: str, name: str) -> None:
+        """Give an organization another name; its id stays.
+
+        Raises:
+            KeyError: No such organization.
+        """
+        with self.lock:
+            self._organizations[org_id] = dataclasses.replace(self._organizations[org_id], name=name)
+
     def _visible(self) -> list[Session]:
         rows = self._selected(Query("sessions_v3"))
         return [row.session for row in rows if row.session is not None]
