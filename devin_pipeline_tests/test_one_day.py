@@ -1,6 +1,7 @@
 """A session counts on exactly one day: when the API corrects its creation time, and when feeds disagree about it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -227,6 +228,22 @@ def test_feeds_that_disagreed_before_are_named_by_verify_and_put_right_by_rebuil
     assert "uv run devin-pipeline rebuild" in shown.stdout
     assert run("rebuild").exit_code == 0
     assert [(row["day"], row["acus"]) for row in stage.rows("acu_daily")] == [(after, Decimal(3))]
+    assert run("verify").exit_code == 0
+
+
+def test_a_loss_of_the_notes_of_days_with_sessions_in_common_is_put_right_by_rebuild(make_stage: MakeStage) -> None:
+    stage = with_two_sessions(make_stage, "both")
+    stage.make()
+    move(stage, 1)
+    stage.make()
+    stored = stage.everything()
+    notes = Path(stage.lake.uri) / "linked_days"
+    shutil.rmtree(notes)
+    notes.mkdir()
+    (notes / "2026-01-01_2026-01-02 (copy).json").write_text("")
+    assert run("verify").exit_code == 0
+    assert run("rebuild").exit_code == 0
+    assert stage.everything() == stored
     assert run("verify").exit_code == 0
 
 

@@ -318,6 +318,7 @@ def rebuild(first: str | None, last: str | None) -> None:
     then, reports are not written. A session that a feed holds on several days stays on the one with its newest version.
     """
     from devin_pipeline.asset_facts import REBUILD
+    from devin_pipeline.derived.publishing import note_all_days_sharing_sessions
     from devin_pipeline.partitions import contiguous, day_starts_at_utc_hour, start_date
     from devin_pipeline.raw.moved_sessions import settle
     from devin_pipeline.raw.soundness import damaged_days
@@ -337,6 +338,7 @@ def rebuild(first: str | None, last: str | None) -> None:
     os.environ["DEVIN_START_DATE"] = min(start_date(), days[0]).isoformat()
     prepare_dagster_home()
     moved = set().union(*(settle(lake, table, hour) for table in RAW_SESSION_TABLES))
+    note_all_days_sharing_sessions(lake)
     days = sorted({*days, *moved})
     lake.invalidate(days)
     damaged: set[date] = set()

@@ -138,22 +138,29 @@ def _note_days_sharing_sessions(lake: Lake, tables: Sequence[Table], days: Seque
         lake.note_links(_pairs(lake, looked_for))
 
 
-def _pairs(lake: Lake, looked_for: pa.Table) -> set[tuple[date, date]]:
+def note_all_days_sharing_sessions(lake: Lake) -> None:
+    """Note which days have sessions in common, by what raw holds of all days: in a lake of before, or after a loss.
+
+    Raises:
+        NotWritten: The disk is full, read-only or broken.
+    """
+    lake.note_links(_pairs(lake))
+
+
+def _pairs(lake: Lake, looked_for: pa.Table | None = None) -> set[tuple[date, date]]:
     try:
         with lake.connect(RAW_SESSION_TABLES) as reader:
             return days_sharing_sessions(reader, looked_for)
     except Damaged:
-        stored = {file.day for table in RAW_SESSION_TABLES for file in lake.newest(table).stored_files()}
-        return set().union(*(_pairs_with(lake, day, looked_for) for day in stored if day is not None))
-
-
-def _pairs_with(lake: Lake, day: date, looked_for: pa.Table) -> set[tuple[date, date]]:
-    """The pairs of days of which one is this day; none if that is damaged, since it holds back no other."""
-    try:
-        with lake.connect(RAW_SESSION_TABLES, days=[day]) as reader:
+        # A damaged day holds back no other.
+        readable = set[date]()
+        damaged = set[date]()
+        for snapshot in map(lake.newest, RAW_SESSION_TABLES):
+            stored, intact = set(snapshot.rows_per_day()), set(snapshot.readable_days("session_id"))
+            readable |= intact
+            damaged |= stored - intact
+        with lake.connect(RAW_SESSION_TABLES, days=sorted(readable - damaged)) as reader:
             return days_sharing_sessions(reader, looked_for)
-    except Damaged:
-        return set()
 
 
 def days_of_other_code(lake: Lake, hour: int, tables: Sequence[Table] = DERIVED_TABLES) -> list[date]:

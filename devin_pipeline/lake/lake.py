@@ -144,6 +144,19 @@ class Snapshot:
         except ValueError as error:
             raise Damaged(f"What {self.table.name} holds could not be read", str(error)) from None
 
+    def readable_days(self, columns: str) -> list[date]:
+        """The days of which DuckDB can read these columns, oldest first: a damaged day need not hold back others.
+
+        Args:
+            columns: Their names, as a SELECT lists them.
+        """
+        readable = []
+        for day in self.rows_per_day():
+            with Reader() as reader, suppress(Damaged):
+                reader.keep("looked_at", f"select {columns} from ({self.query([day])})")  # noqa: S608 - our own names
+                readable.append(day)
+        return readable
+
     def days_other_than(self, rows: pa.Table, days: Sequence[date]) -> set[date]:
         """Of some days those that hold anything but `rows`, or hold them in a file that is not sound.
 

@@ -5,6 +5,7 @@ small file for each pair of days, so that two runs at once cannot lose each othe
 stored.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import date
 
@@ -15,6 +16,9 @@ from devin_pipeline.lake.atomic import write_file
 from devin_pipeline.lake.errors import readable
 
 FOLDER = "linked_days"
+
+_DAY = r"(\d{4}-\d{2}-\d{2})"
+_NAME = re.compile(rf"{_DAY}_{_DAY}\.json")
 
 Links = Mapping[date, frozenset[date]]
 """The days that have sessions in common with a day; a day without any is missing."""
@@ -56,5 +60,6 @@ def _pairs(uri: str) -> set[tuple[date, date]]:
     with readable(f"{uri}/{FOLDER}"):
         filesystem, folder = fs.FileSystem.from_uri(uri)
         found = filesystem.get_file_info(fs.FileSelector(f"{folder}/{FOLDER}", allow_not_found=True))
-    names = (file.base_name.removesuffix(".json").split("_") for file in found if file.base_name.endswith(".json"))
-    return {(date.fromisoformat(name[0]), date.fromisoformat(name[1])) for name in names}
+    # Whatever else lies there is not ours.
+    names = (_NAME.fullmatch(file.base_name) for file in found)
+    return {(date.fromisoformat(name[1]), date.fromisoformat(name[2])) for name in names if name}

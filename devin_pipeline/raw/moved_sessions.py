@@ -107,8 +107,7 @@ def _holdings(snapshot: Snapshot, wanted: pa.Table | None) -> pa.Table:
     try:
         return _holdings_of(snapshot.query(), wanted)
     except Damaged:
-        readable = [day for day in snapshot.rows_per_day() if _is_readable(snapshot, day)]
-        return _holdings_of(snapshot.query(readable), wanted)
+        return _holdings_of(snapshot.query(snapshot.readable_days(_LOOKED_AT)), wanted)
 
 
 def _holdings_of(query: str, wanted: pa.Table | None) -> pa.Table:
@@ -119,13 +118,3 @@ def _holdings_of(query: str, wanted: pa.Table | None) -> pa.Table:
         else:
             reader.give("wanted", wanted)
         return reader.rows(_HOLDINGS)
-
-
-def _is_readable(snapshot: Snapshot, day: date) -> bool:
-    """False when a look at a day would fail that is of no concern to those who look at all."""
-    try:
-        with Reader() as reader:
-            reader.keep("looked_at", f"select {_LOOKED_AT} from ({snapshot.query([day])})")  # noqa: S608 - as above
-    except Damaged:
-        return False
-    return True
