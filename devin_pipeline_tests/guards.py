@@ -52,8 +52,8 @@ GUARDS = (
     Guard(
         "the day a session left",
         "raw/landing.py",
-        "added = with_moves(snapshot, added, days, read_at, hour)",
-        'added = added.drop_columns(["is_new"])',
+        "added, pairs = with_moves(snapshot, added, days, read_at, hour)",
+        'added, pairs = added.drop_columns(["is_new"]), Pairs()',
         "raw/test_moved_sessions.py::test_a_read_of_the_new_day_alone_ends_the_old_one",
     ),
     Guard(

@@ -175,7 +175,7 @@ def test_a_change_in_either_feed_reaches_the_day_that_counts(make_stage: MakeSta
 def land_as_before(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Land what the server lists as code without `moved_to` did: a session stays on the day it left."""
     with monkeypatch.context() as changed:
-        changed.setattr(landing, "with_moves", lambda snapshot, added, *_: added.drop_columns(["is_new"]))
+        changed.setattr(landing, "with_moves", lambda _, added, *__: (added.drop_columns(["is_new"]), set()))
         server = stage.server
         run = Run(server.url, server.v2_key, server.v3_key, stage.lake.uri, stage.feeds, stage.days)
         with run.client() as client:

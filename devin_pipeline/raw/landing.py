@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from devin_pipeline.devin_api import Item, Listing
 from devin_pipeline.lake import Lake, Reader, Rewrite, Snapshot
 from devin_pipeline.partitions import day_of
-from devin_pipeline.raw.moved_sessions import pairs_of, settle, with_moves
+from devin_pipeline.raw.moved_sessions import Pairs, settle, with_moves
 from devin_pipeline.raw.redaction import Redaction
 from devin_pipeline.raw.row_hashes import extended_days, sealed
 from devin_pipeline.tables import ACUS, INSTANT, RAW_QUARANTINE, Table
@@ -119,8 +119,8 @@ def land(
     def with_new_versions(snapshot: Snapshot) -> Rewrite | None:
         nonlocal added, planned_from
         planned_from = snapshot.version
-        added, is_redacted = _new_versions(snapshot, items, quarantine, days, read_at, hour)
-        lake.note_links(pairs_of(added))
+        added, is_redacted, pairs = _new_versions(snapshot, items, quarantine, days, read_at, hour)
+        lake.note_links(pairs)
         added = redaction.rows(table, added)
         retold = _retold(snapshot, days, redaction, items) if is_redacted or not keeps_text else added.slice(0, 0)
         return _extended(snapshot, sealed(table, added), sealed(table, retold))
@@ -243,10 +243,13 @@ def _with_unknown(
 
 def _new_versions(
     snapshot: Snapshot, items: pa.Table, quarantine: pa.Table, days: Sequence[date], read_at: datetime, hour: int
-) -> tuple[pa.Table, bool]:
-    """The versions and tombstones to add, and whether anything that is stored of these days was redacted."""
+) -> tuple[pa.Table, bool, Pairs]:
+    """The versions and tombstones to add, and whether anything that is stored of these days was redacted.
+
+    Also the pairs of days that have sessions in common from now on.
+    """
     if not snapshot.files():
-        return _first_versions(snapshot.table, items, read_at), False
+        return _first_versions(snapshot.table, items, read_at), False, set()
     keys = items.drop_columns(["payload"]).append_column("place", pa.array(range(items.num_rows), pa.int64()))
     with Reader() as reader:
         reader.keep("known", f"select {', '.join(_COMPARED)} from ({snapshot.query(days)})")  # noqa: S608 - our own names
@@ -254,11 +257,11 @@ def _new_versions(
         reader.give("quarantined", quarantine)
         added = reader.rows(_NEW_VERSIONS, {"read_at": read_at, "now": datetime.now(UTC)})
         redacted = reader.rows("from known where redacted is not null limit 1").num_rows
-    added = with_moves(snapshot, added, days, read_at, hour)
+    added, pairs = with_moves(snapshot, added, days, read_at, hour)
     is_all = added.column("place").equals(keys.column("place"))
     payloads = items.column("payload") if is_all else items.column("payload").take(added.column("place"))
     columns = {name: payloads if name == "payload" else added.column(name) for name in snapshot.table.column_names}
-    return pa.table(columns).cast(snapshot.table.schema), redacted > 0
+    return pa.table(columns).cast(snapshot.table.schema), redacted > 0, pairs
 
 
 def _first_versions(table: Table, items: pa.Table, read_at: datetime) -> pa.Table:

@@ -19,12 +19,21 @@ _HERE = Path(__file__).parent
 _HOLDINGS = (_HERE / "holdings.sql").read_text()
 _MOVES = (_HERE / "moves.sql").read_text()
 _PAIRS = (_HERE / "pairs.sql").read_text()
+_DAYS_WITH_VERSIONS = (_HERE / "days_with_versions.sql").read_text()
 _LOOKED_AT = "day, session_id, created_at, updated_at, fetched_at, is_listed, moved_to"
 _ON_SEVERAL_DAYS = "select session_id from stored group by session_id having min(day) <> max(day)"
 
 
-def with_moves(snapshot: Snapshot, added: pa.Table, days: Container[date], read_at: datetime, hour: int) -> pa.Table:
+Pairs = set[tuple[date, date]]
+"""Days that have sessions in common."""
+
+
+def with_moves(
+    snapshot: Snapshot, added: pa.Table, days: Container[date], read_at: datetime, hour: int
+) -> tuple[pa.Table, Pairs]:
     """The versions and tombstones to add, with a tombstone on each day that a session left for another.
+
+    Also the pairs of days that have versions of a session that moves.
 
     Args:
         snapshot: Of the raw table they are added to.
@@ -35,7 +44,7 @@ def with_moves(snapshot: Snapshot, added: pa.Table, days: Container[date], read_
     """
     wanted = added.filter(pc.or_(added.column("is_new"), pc.invert(added.column("is_listed"))))
     if not wanted.num_rows:
-        return added.drop_columns(["is_new"])
+        return added.drop_columns(["is_new"]), set()
     holdings = _holdings(snapshot, wanted.select(["session_id"]))
     with Reader() as reader:
         reader.give("added", added)
@@ -44,13 +53,8 @@ def with_moves(snapshot: Snapshot, added: pa.Table, days: Container[date], read_
     left = {day for day in pc.unique(rows.column("day")).to_pylist() if day not in days}
     # A damaged day is not written over. Once it is repaired and read again, what left it is missing from that read.
     damaged = damaged_days(snapshot, left, hour) if left else {}
-    return rows.filter(pc.invert(pc.is_in(rows.column("day"), pa.array(damaged, pa.date32())))) if damaged else rows
-
-
-def pairs_of(moves: pa.Table) -> set[tuple[date, date]]:
-    """The pairs of days between which sessions moved, from raw rows."""
-    moved = moves.filter(pc.is_valid(moves.column("moved_to")))
-    return set(zip(moved.column("day").to_pylist(), moved.column("moved_to").to_pylist(), strict=True))
+    rows = rows.filter(pc.invert(pc.is_in(rows.column("day"), pa.array(damaged, pa.date32())))) if damaged else rows
+    return rows, _pairs(holdings, rows)
 
 
 def settle(lake: Lake, table: Table, hour: int, session_ids: Iterable[str] | None = None) -> set[date]:
@@ -68,25 +72,24 @@ def settle(lake: Lake, table: Table, hour: int, session_ids: Iterable[str] | Non
     wanted = None if session_ids is None else pa.table({"session_id": pa.array(session_ids, pa.string())})
 
     def moved(snapshot: Snapshot) -> Rewrite | None:
-        tombstones = tombstones_of_pairs(snapshot, wanted)
+        holdings = _holdings(snapshot, wanted)
+        tombstones = _tombstones(snapshot.table, holdings)
         damaged = damaged_days(snapshot, pc.unique(tombstones.column("day")).to_pylist(), hour)
         tombstones = tombstones.filter(pc.invert(pc.is_in(tombstones.column("day"), pa.array(damaged, pa.date32()))))
-        lake.note_links(pairs_of(tombstones))
+        lake.note_links(_pairs(holdings, tombstones))
         return extended_days(snapshot, sealed(table, tombstones))
 
     return set(lake.rewrite(table, moved).days)
 
 
-def tombstones_of_pairs(snapshot: Snapshot, wanted: pa.Table | None = None) -> pa.Table:
-    """The tombstones that sessions lack on days they left, in the table's schema and key order.
+def tombstones_of_pairs(snapshot: Snapshot) -> pa.Table:
+    """The tombstones that sessions lack on days they left, in the schema and key order of the raw table."""
+    return _tombstones(snapshot.table, _holdings(snapshot, None))
 
-    Args:
-        snapshot: Of the raw table of a feed.
-        wanted: The sessions to look at, as `session_id`; all when left out.
-    """
-    table = snapshot.table
+
+def _tombstones(table: Table, holdings: pa.Table) -> pa.Table:
     with Reader() as reader:
-        reader.give("holdings", _holdings(snapshot, wanted))
+        reader.give("holdings", holdings)
         rows = reader.rows(_PAIRS, {"now": datetime.now(UTC)})
     columns = {name: rows.column(name) if name in rows.column_names else None for name in table.column_names}
     nulls = pa.nulls(rows.num_rows)
@@ -97,9 +100,21 @@ def days_held(snapshot: Snapshot, session_ids: Iterable[str]) -> dict[str, set[d
     """The days on which a feed holds each of these sessions, as far as it holds them."""
     held: dict[str, set[date]] = {}
     wanted = pa.table({"session_id": pa.array(session_ids, pa.string())})
-    for row in _holdings(snapshot, wanted).select(["session_id", "day"]).to_pylist():
+    for row in _holdings(snapshot, wanted).select(["session_id", "day", "has_moved"]).to_pylist():
+        if row["has_moved"]:
+            continue
         held.setdefault(row["session_id"], set()).add(row["day"])
     return held
+
+
+def _pairs(holdings: pa.Table, moves: pa.Table) -> Pairs:
+    if not moves.num_rows or moves.column("moved_to").null_count == moves.num_rows:
+        return set()
+    with Reader() as reader:
+        reader.give("holdings", holdings)
+        reader.give("moves", moves.select(["session_id", "moved_to"]))
+        pairs = reader.rows(_DAYS_WITH_VERSIONS).to_pylist()
+    return {(pair["day"], pair["other_day"]) for pair in pairs}
 
 
 def _holdings(snapshot: Snapshot, wanted: pa.Table | None) -> pa.Table:

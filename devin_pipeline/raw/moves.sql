@@ -10,6 +10,7 @@ elsewhere as (
         holdings.*
     from added
     inner join holdings on added.session_id = holdings.session_id and added.day <> holdings.day
+    where not holdings.has_moved
 ),
 
 outdated as (

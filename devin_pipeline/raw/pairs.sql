@@ -8,7 +8,7 @@ select
     false as is_listed,
     arg_max(day, (version_fetched_at, day)) over session as moved_to
 from holdings
-where version_fetched_at is not null
+where not has_moved and version_fetched_at is not null
 window session as (partition by session_id)
 qualify moved_to <> day
 order by day, session_id

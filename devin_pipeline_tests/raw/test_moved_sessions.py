@@ -81,6 +81,8 @@ def test_a_session_may_move_back_and_on(feed: Feed) -> None:
         (DAY, f"to {DAY_AFTER}"),
         (DAY_AFTER, "listed"),
     ]
+    # What follows from the last day follows from all days that have versions of it.
+    assert feed.lake.links()[DAY_AFTER] == {DAY, NEXT_DAY}
 
 
 def test_a_session_that_vanishes_where_it_moved_to_stays_there(feed: Feed) -> None:
