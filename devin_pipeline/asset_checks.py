@@ -33,6 +33,7 @@ class Checked:
         days: The days of the run; None when the checks were started without any, and then cover all.
         reader: The tables the checks read, over those days.
         instance: Dagster's records.
+        run_id: The run of the checks.
     """
 
     asset: str
@@ -41,6 +42,7 @@ class Checked:
     days: list[date] | None
     reader: Reader
     instance: dg.DagsterInstance
+    run_id: str
 
     @cached_property
     def records(self) -> dict[date, dg.EventLogRecord]:
@@ -151,7 +153,8 @@ def checks_of(
             for name, query in (views or {}).items():
                 reader.view(name, query)
             for asset, of_asset in checks.items():
-                checked = Checked(asset, opened, lake.day_starts_at_utc_hour, days, reader, context.instance)
+                hour, run_id = lake.day_starts_at_utc_hour, context.op_execution_context.run_id
+                checked = Checked(asset, opened, hour, days, reader, context.instance, run_id)
                 for check in of_asset:
                     if dg.AssetCheckKey(dg.AssetKey(asset), check.name) in context.selected_asset_check_keys:
                         yield _result(asset, check, check.findings(checked))

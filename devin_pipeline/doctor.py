@@ -21,6 +21,7 @@ import dagster as dg
 
 from devin_pipeline.asset_facts import days_made
 from devin_pipeline.dagster_home import BrokenHome, dagster_instance
+from devin_pipeline.dead_runs import BlockingRun, blocking_runs, command_to_end
 from devin_pipeline.derived import days_of_other_code
 from devin_pipeline.devin_api import (
     VARIABLES,
@@ -582,6 +583,7 @@ def _dagster() -> Iterator[Finding]:
         yield from _switches(instance)
         yield _look("daemon", "", partial(_daemon, instance))
         yield _look("last run", "", partial(_last_run, instance))
+        yield from _runs(instance)
 
 
 def _switches(instance: dg.DagsterInstance) -> Iterator[Finding]:
@@ -647,6 +649,31 @@ def _last_run(instance: dg.DagsterInstance) -> _Said:
     if run.status != dg.DagsterRunStatus.FAILURE:
         return "ok", found, ""
     return "warning", found, "See why on Dagster's page (uv run devin-pipeline ui); its days keep their last version"
+
+
+def _runs(instance: dg.DagsterInstance) -> Iterator[Finding]:
+    try:
+        runs = [each for each in blocking_runs(instance) if each.is_dead or each.may_be_dead]
+    except Exception as error:  # the storage may be any, and each fails in its own way
+        found = f"they could not be looked at ({type(error).__name__})"
+        yield Finding("runs", "", "failed", found, "Look at the storage that dagster.yaml names")
+        return
+    if not runs:
+        yield Finding("runs", "", "ok", "none blocks others though its process is gone", "")
+    for each in runs:
+        yield _look("runs", each.run.run_id, partial(_dead_run, instance, each))
+
+
+def _dead_run(instance: dg.DagsterInstance, each: BlockingRun) -> _Said:
+    since = f"it counts as running since {each.started_at:%Y-%m-%d %H:%M} UTC" if each.started_at else "it is canceled"
+    if each.is_dead:
+        found = f"{since}, its process is gone, and it may block the runs after it"
+        return "warning", found, "The Dagster UI fails it within a minute: uv run devin-pipeline ui"
+    return (
+        "warning" if each.is_long else "not told",
+        f"{since}, and it cannot be known here whether its process is alive",
+        f"If it is not, end it: {command_to_end(instance, each.run.run_id)}",
+    )
 
 
 def _minute(timestamp: float) -> str:

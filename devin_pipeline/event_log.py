@@ -33,6 +33,8 @@ from dagster._record import copy
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy.engine import Connection, Engine
 
+from devin_pipeline.dead_runs import RunLocks
+
 _OF_ASSETS = {kind.value for kind in ASSET_EVENTS}
 _OF_CHECKS = {kind.value for kind in ASSET_CHECK_EVENTS}
 # Kept in the index too, so that it answers questions across runs.
@@ -40,6 +42,10 @@ _IN_INDEX = _OF_ASSETS | _OF_CHECKS | {kind.value for kind in EVENT_TYPE_TO_PIPE
 
 _ENDS_EARLY = {
     kind.value for kind in (DagsterEventType.STEP_FAILURE, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED)
+}
+
+_ENDS_RUN = {
+    kind.value for kind in (DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED)
 }
 
 # Enough for the days of three years at once.
@@ -82,6 +88,7 @@ class SqliteEventLog(SqliteEventLogStorage):
     def register_instance(self, instance: dg.DagsterInstance) -> None:
         """Open the files of the instance's home, wherever that lies by now; let Dagster hand over events in groups."""
         SqliteEventLogStorage.__init__(self, _event_logs_directory(instance.root_directory), self._inst_data)
+        self._locks = RunLocks(Path(instance.root_directory))
         super().register_instance(instance)
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", _EVENTS_AT_ONCE)
 
@@ -98,6 +105,12 @@ class SqliteEventLog(SqliteEventLogStorage):
         """Store events, all or none of a run's."""
         for run_id, of_run in groupby([*self._left_behind(events), *events], attrgetter("run_id")):
             told = [(event, self._rows(event)) for event in of_run]
+            kinds = {_kind(event) for event, _ in told}
+            if DagsterEventType.RUN_START.value in kinds:
+                # Before Dagster says that the run has started, and in the process that runs it.
+                self._locks.take(run_id)
+            if kinds & _ENDS_RUN:
+                self._locks.end(run_id)
             in_index = [(event, rows) for event, rows in told if _kind(event) in _IN_INDEX]
             with self.run_connection(run_id) as run:
                 run.execute(SqlEventLogStorageTable.insert(), [row for _, rows in told for row in rows])
@@ -247,8 +260,9 @@ class SqliteEventLog(SqliteEventLogStorage):
         super().wipe()
 
     def dispose(self) -> None:
-        """Close the files."""
+        """Close the files, and say no more that runs of this process are alive."""
         self._close()
+        self._locks.release()
         super().dispose()
 
     def _close(self) -> None:

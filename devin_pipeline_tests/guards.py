@@ -1561,6 +1561,49 @@ GUARDS = (
         "if day is None:",
         "test_partitions.py",
     ),
+    # Dead runs
+    Guard(
+        "a run whose process was killed",
+        "dead_runs.py",
+        "if each.is_dead or (is_left and had_time_to_start):",
+        "if is_left and had_time_to_start:",
+        "test_dead_runs.py::test_a_run_whose_process_was_killed_is_failed_and_the_pool_slots_it_held_are_free",
+    ),
+    Guard(
+        "the pool slots of a killed run",
+        "dead_runs.py",
+        "        self._instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)\n",
+        "",
+        "test_dead_runs.py::test_a_run_whose_process_was_killed_is_failed_and_the_pool_slots_it_held_are_free",
+    ),
+    Guard(
+        "a dead run of a backfill",
+        "dead_runs.py",
+        "if _BACKFILL in run.tags and _MAX_RETRIES not in run.tags:",
+        "if False:",
+        "test_dead_runs.py::test_a_dead_run_of_a_backfill_is_retried_once_and_no_other",
+    ),
+    Guard(
+        "a run that is alive",
+        "event_log.py",
+        "                self._locks.take(run_id)\n",
+        "                pass\n",
+        "test_dead_runs.py::test_a_run_whose_process_is_alive_is_left_alone_and_leaves_no_file",
+    ),
+    Guard(
+        "a run that a killed daemon was starting",
+        "dead_runs.py",
+        "if each.is_dead or (is_left and had_time_to_start):",
+        "if each.is_dead:",
+        "test_dead_runs.py::test_a_run_that_a_killed_daemon_was_starting_is_failed_unless_it_starts_and_a_later_one_is_left_alone",
+    ),
+    Guard(
+        "a run of another machine",
+        "dead_runs.py",
+        'return "gone" if _machine() & set(os.read(file, 1000).decode().split("\\n")) else "unknown"',
+        'return "gone"',
+        "test_dead_runs.py::test_a_run_of_another_machine_is_left_alone",
+    ),
     # Dagster's page
     Guard(
         "a page under another host's name",

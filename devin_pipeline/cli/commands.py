@@ -772,7 +772,11 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
         prepare_dagster_home()
     begin_dagsters_records()
     stopped = _stop_on_signal()
-    with enterprise.served() if enterprise else nullcontext():
+    with (
+        enterprise.served() if enterprise else nullcontext(),
+        # Without a daemon of ours, that of another deployment may be at work.
+        nullcontext() if read_only else _dead_runs_failed(),
+    ):
         say_demo(demo)
         click.echo(f"Dagster's own command, without the guard: {_page_command(port, read_only)}")
         if enterprise:
@@ -799,6 +803,15 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
             ) from None
     if still_busy:
         click.echo("The code server is not done yet, perhaps because of a run; it ends by itself.", err=True)
+
+
+@contextmanager
+def _dead_runs_failed() -> Iterator[None]:
+    from devin_pipeline.dagster_home import dagster_instance
+    from devin_pipeline.dead_runs import dead_runs_failed
+
+    with dagster_instance() as instance, dead_runs_failed(instance):
+        yield
 
 
 def _page_command(port: int, read_only: bool) -> str:

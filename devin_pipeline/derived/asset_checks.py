@@ -5,6 +5,7 @@ from pathlib import Path
 import dagster as dg
 
 from devin_pipeline.asset_checks import Check, Checked, Findings, checks_of, sql_check
+from devin_pipeline.dead_runs import blocking_runs, command_to_end
 from devin_pipeline.derived.publishing import days_of_other_code
 from devin_pipeline.derived.queries import as_rollup
 from devin_pipeline.partitions import contiguous
@@ -27,6 +28,12 @@ def derived_checks() -> list[dg.AssetChecksDefinition]:
         sql_check(_QUERIES / "organizations_stay_listed.sql"),
         sql_check(_QUERIES / "enum_values_are_known.sql"),
         sql_check(_QUERIES / "days_are_as_busy_as_usual.sql", rows_per_day_of="sessions"),
+        Check(
+            "running_runs_are_alive",
+            "No run counts as running, and may block others, though its process is gone; where that cannot be known, "
+            "none does for more than an hour.",
+            _dead_runs,
+        ),
     ]
     of_rollups = {
         table.name: [sql_check(_QUERIES / "acus_add_up.sql", blocking=True, views={"rollup": as_rollup(table)})]
@@ -53,6 +60,15 @@ def derived_checks() -> list[dg.AssetChecksDefinition]:
             of_rollups,
             read_once={"sessions": "day, org_id, acus"},
         ),
+    ]
+
+
+def _dead_runs(checked: Checked) -> Findings:
+    """Each such run, and the command that ends it."""
+    return [
+        {"run": each.run.run_id, "end_it": command_to_end(checked.instance, each.run.run_id)}
+        for each in blocking_runs(checked.instance)
+        if each.run.run_id != checked.run_id and (each.is_dead or (each.may_be_dead and each.is_long))
     ]
 
 

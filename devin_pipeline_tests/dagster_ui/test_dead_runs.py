@@ -14,9 +14,16 @@ from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_ite
 from devin_pipeline_tests.dagster_ui.running import dagster_home
 
 
-def left_started(instance: dg.DagsterInstance, hours_ago: float) -> str:
+def left_started(instance: dg.DagsterInstance, hours_ago: float, retry_of: str | None = None) -> str:
     """A run that began so long ago and was never heard of again."""
-    run = instance.add_run(dg.DagsterRun(job_name="refresh", status=dg.DagsterRunStatus.NOT_STARTED))
+    run = instance.add_run(
+        dg.DagsterRun(
+            job_name="refresh",
+            status=dg.DagsterRunStatus.NOT_STARTED,
+            root_run_id=retry_of,
+            parent_run_id=retry_of,
+        )
+    )
     began = DagsterEvent("PIPELINE_START", "refresh")
     at = time.time() - hours_ago * 3600
     # Dagster does not type it.
