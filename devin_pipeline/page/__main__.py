@@ -2,20 +2,26 @@
 
 import contextlib
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 import click
 import dagster as dg
 import uvicorn
+from dagster._core.errors import DagsterInvariantViolationError
 from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRequestContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster._utils.log import configure_loggers
 from dagster_webserver.cli import DEFAULT_DB_STATEMENT_TIMEOUT, DEFAULT_POOL_MAX_OVERFLOW, DEFAULT_POOL_RECYCLE
 from dagster_webserver.version import __version__
 from dagster_webserver.webserver import DagsterWebserver
+from graphql import GraphQLError, GraphQLFormattedError
 from starlette.middleware import Middleware
 
-from devin_pipeline.page.guard import Guard
+from devin_pipeline.page.guard import LARGEST_HEAD_BYTES, Guard
+
+# What Dagster raises for a value that it cannot use, such as a path that leads elsewhere or a cursor that is not one.
+_OF_A_VALUE = (ValueError, DagsterInvariantViolationError)
 
 
 class GuardedWebserver(DagsterWebserver[WorkspaceProcessContext, WorkspaceRequestContext]):
@@ -28,6 +34,22 @@ class GuardedWebserver(DagsterWebserver[WorkspaceProcessContext, WorkspaceReques
     def build_middleware(self) -> list[Middleware]:
         """The guard before everything else."""
         return [Middleware(Guard, port=self._port), *super().build_middleware()]
+
+    def handle_graphql_errors(self, errors: Sequence[GraphQLError]) -> list[GraphQLFormattedError]:
+        """Dagster's answers to errors, without the traceback if a value of the request is to blame."""
+        answers: list[GraphQLFormattedError] = super().handle_graphql_errors(errors)
+        for error, answer in zip(errors, answers, strict=True):
+            if isinstance(error.original_error, _OF_A_VALUE):
+                answer.get("extensions", {}).pop("errorInfo", None)
+        return answers
+
+    def _determine_status_code(
+        self, resolver_errors: list[GraphQLError] | None, captured_errors: list[Exception]
+    ) -> int:
+        causes = [*(error.original_error for error in resolver_errors or ()), *captured_errors]
+        if causes and all(isinstance(cause, _OF_A_VALUE) for cause in causes):
+            return 400
+        return super()._determine_status_code(resolver_errors, captured_errors)
 
     def make_security_headers(self) -> dict[str, str]:
         """Dagster's headers of the page, and that no other page may frame it."""
@@ -54,8 +76,17 @@ def main(workspace: str, port: int, read_only: bool) -> None:
             code_server_log_level="warning",
         ) as context:
             app: Any = GuardedWebserver(context, port).create_asgi_app()
-            # Tabs keep websockets open: without a limit, stopping would wait for them.
-            uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=1)
+            uvicorn.run(
+                app,
+                host="127.0.0.1",
+                port=port,
+                log_level="warning",
+                # Tabs keep websockets open: without a limit, stopping would wait for them.
+                timeout_graceful_shutdown=1,
+                # The other parser has no limit of its own, and the guard sees only what was read to its end.
+                http="h11",
+                h11_max_incomplete_event_size=16 * LARGEST_HEAD_BYTES,
+            )
 
 
 if __name__ == "__main__":

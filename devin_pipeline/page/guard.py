@@ -3,14 +3,32 @@
 Dagster's webserver knows no login, takes mutations over GET and in bodies that a browser sends across sites without
 asking, and believes any Host. So any site that is open in a browser on the same machine could operate it. The guard
 stands before all its routes and looks at headers only, never at bodies.
+
+Nor does the webserver look at what it is sent: a GraphQL body that is not an object, a log's path that leads elsewhere,
+the id of an unknown run raise somewhere in it. The guard answers for it, without the traceback.
 """
+
+import logging
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+_log = logging.getLogger(__name__)
+
+LARGEST_HEAD_BYTES = 2**16
+"""Of the address and all headers together."""
+
 _POLICY_VIOLATION = 1008
+# The routes that take more from a request than which file of Dagster's to send, and what is wrong where they fail.
+_TAKING_INPUT = {
+    "/graphql": (400, "This is not a GraphQL request: one JSON object with a query."),
+    "/logs/": (404, "There is no such log."),
+    "/download_debug/": (404, "There is no such run."),
+    "/notebook": (404, "There is no such notebook."),
+    "/dagit/notebook": (404, "There is no such notebook."),
+}
 
 
 class Guard:
@@ -30,14 +48,39 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it: 403 with a text that says why; a websocket is closed before it opens."""
-        why = None if scope["type"] == "lifespan" else self._why_not(scope)
-        if why is None:
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
+        elif scope["type"] == "http" and _head_bytes(scope) > LARGEST_HEAD_BYTES:
+            await PlainTextResponse("The address and headers of this request are too long.", 431)(scope, receive, send)
+        elif (why := self._why_not(scope)) is None:
+            await self._pass_on(scope, receive, send)
         elif scope["type"] == "websocket":
             await WebSocketClose(_POLICY_VIOLATION, why)(scope, receive, send)
         else:
             told = f"This request is refused.\nThe reason: {why}.\nTo see the page, type {self._url} into the browser."
             await PlainTextResponse(told, status_code=403)(scope, receive, send)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and answer it if the app fails on what is in it."""
+        has_answer = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal has_answer
+            has_answer = has_answer or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_on)
+        except Exception as error:
+            answer = next((told for path, told in _TAKING_INPUT.items() if scope["path"].startswith(path)), None)
+            if answer is None or has_answer:
+                raise
+            # The kind only: the text may quote what was sent.
+            _log.warning("A request to the Dagster UI could not be answered (%s)", type(error).__name__)
+            if scope["type"] == "websocket":
+                await WebSocketClose(_POLICY_VIOLATION, answer[1])(scope, receive, send)
+            else:
+                await PlainTextResponse(answer[1], answer[0])(scope, receive, send)
 
     def _why_not(self, scope: Scope) -> str | None:
         """Why a request is refused; None if it is not."""
@@ -57,6 +100,11 @@ class Guard:
         if scope["type"] == "websocket":
             return None if "origin" in headers else "a websocket must tell its Origin"
         return _why_not_asked_so(scope["method"], scope["path"], headers.getlist("content-type"))
+
+
+def _head_bytes(scope: Scope) -> int:
+    headers = sum(len(name) + len(value) for name, value in scope["headers"])
+    return headers + len(scope["path"]) + len(scope["query_string"])
 
 
 def _why_not_asked_so(method: str, path: str, content_types: list[str]) -> str | None:

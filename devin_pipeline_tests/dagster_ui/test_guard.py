@@ -4,10 +4,12 @@ Each attack is made on the unguarded webserver of the same instance too, where i
 """
 
 import asyncio
+import contextlib
 import http.client
 import http.server
 import itertools
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,9 @@ import pytest
 from playwright.sync_api import Browser
 from playwright.sync_api import Page as Tab
 from starlette.responses import PlainTextResponse
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+from websockets.typing import Origin, Subprotocol
 
 from devin_pipeline.page import Guard
 from devin_pipeline_tests.dagster_ui.conftest import REBOUND, LivePage
@@ -84,6 +89,11 @@ def unguarded(live: LivePage, bytecode: Path, tmp_path_factory: pytest.TempPathF
 
 def status(page: Page, method: str, path: str, headers: Headers = (), body: str = "") -> int:
     """The status of one request with these headers and, unless they have one, the Host of the page."""
+    return answer(page, method, path, headers, body)[0]
+
+
+def answer(page: Page, method: str, path: str, headers: Headers = (), body: str = "") -> tuple[int, str]:
+    """The status and the text of an answer."""
     own = page.url.removeprefix("http://")
     connection = http.client.HTTPConnection(own, timeout=30)
     connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
@@ -92,7 +102,9 @@ def status(page: Page, method: str, path: str, headers: Headers = (), body: str 
     connection.putheader("Content-Length", str(len(body)))
     connection.endheaders(body.encode())
     try:
-        return connection.getresponse().status
+        response = connection.getresponse()
+        # After an upgrade there is no end to wait for.
+        return response.status, "" if response.status == 101 else response.read().decode()
     finally:
         connection.close()
 
@@ -120,7 +132,6 @@ def test_the_page_and_programs_on_this_machine_are_answered(live: LivePage, path
         (("Host", "127.0.0.1"),),
         (("Host", "127.0.0.1:1"),),
         (("Host", "127.0.0.1.nip.example:PORT"),),
-        (("Host", "OWN"), ("Host", "rebound.example")),
         (("Host", ""),),
         (("Origin", "http://evil.example"),),
         (("Origin", "null"),),
@@ -196,6 +207,105 @@ def test_a_websocket_opens_for_the_page_alone(live: LivePage, unguarded: Page) -
     for foreign in ((), (("Origin", "http://evil.example"),)):
         assert status(live.page, "GET", "/graphql", (*UPGRADE, *foreign)) == 403
         assert status(unguarded, "GET", "/graphql", (*UPGRADE, *foreign)) == 101
+
+
+NO_BODY = ""
+QUERY = '{"query": "{ version }"}'
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "expected"),
+    [
+        ("/graphql", f"[{QUERY}]", 400),
+        ("/graphql", "[]", 400),
+        ("/graphql", "null", 400),
+        ("/graphql", "[" * 200_000, 400),
+        ("/graphql", "1" * 5000, 400),
+        ("/graphql", '{"query": 1}', 400),
+        ("/graphql", '{"query": "{ version }", "variables": [1]}', 400),
+        ("/graphql", '{"query": "{ capturedLogs(logKey: [\\"..\\", \\"..\\"]) { stdout } }"}', 400),
+        ("/graphql", '{"query": "{ runsFeedOrError(limit: 1, cursor: \\"x\\", view: RUNS) { __typename } }"}', 400),
+        ("/logs/..%2f..%2fhistory%2fruns.db", NO_BODY, 404),
+        ("/logs/..", NO_BODY, 404),
+        ("/logs/x", NO_BODY, 404),
+        ("/logs/a%00/err", NO_BODY, 404),
+        ("/download_debug/unknown", NO_BODY, 404),
+        ("/download_debug/%00", NO_BODY, 404),
+    ],
+)
+def test_what_dagster_cannot_use_of_a_request_gets_an_answer_of_4xx_without_a_traceback(
+    live: LivePage, unguarded: Page, path: str, body: str, expected: int
+) -> None:
+    method, headers = ("POST", (JSON,)) if body else ("GET", ())
+    assert answer(unguarded, method, path, headers, body)[0] == 500
+    found, text = answer(live.page, method, path, headers, body)
+    assert found == expected, text
+    assert all(word not in text for word in ("Traceback", "stack", ".py"))
+    assert "Traceback" not in log_of(live)
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["junk", "[]", b"\0", '{"type": "start"}', '{"type": "start", "id": [], "payload": {"query": "{ version }"}}'],
+)
+def test_what_dagster_cannot_use_on_a_websocket_closes_it_without_a_traceback(
+    live: LivePage, message: str | bytes
+) -> None:
+    url = live.page.url.replace("http", "ws")
+    with connect(f"{url}/graphql", origin=Origin(live.page.url), subprotocols=[Subprotocol("graphql-ws")]) as opened:
+        opened.send(message)
+        with pytest.raises(ConnectionClosed) as closed:
+            opened.recv(timeout=30)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1008
+    assert "Traceback" not in log_of(live)
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/server_info", (("X-Long", "x" * 200_000),)),
+        ("/server_info", tuple((f"X-{number}", "x" * 100) for number in range(2000))),
+        (f"/server_info?{'x' * 200_000}", ()),
+    ],
+)
+def test_an_address_and_headers_of_200_kb_are_refused(
+    live: LivePage, unguarded: Page, path: str, headers: Headers
+) -> None:
+    # Dagster's own webserver takes any header, and an address of up to 64 kB.
+    assert status(unguarded, "GET", path, headers) == (400 if "?" in path else 200)
+    assert status(live.page, "GET", path, headers) == 431
+
+
+def test_headers_without_end_are_not_read_to_their_end(live: LivePage, unguarded: Page) -> None:
+    def bytes_read(page: Page) -> int:
+        host, _, port = page.url.removeprefix("http://").partition(":")
+        sent = 0
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=5) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nX-Long: ")
+            while sent < 16_000_000:
+                sent += connection.send(b"x" * 100_000)
+        return sent
+
+    assert bytes_read(live.page) < 8_000_000
+    assert bytes_read(unguarded) >= 16_000_000
+
+
+def log_of(live: LivePage) -> str:
+    """What the webserver has logged."""
+    return (Path(live.settings["DAGSTER_HOME"]).parent / "page.log").read_text()
+
+
+def test_a_request_with_two_hosts_is_refused_by_the_server_and_by_the_guard(live: LivePage) -> None:
+    async def ask(*hosts: str) -> int:
+        guarded = httpx.ASGITransport(Guard(PlainTextResponse("seen"), port=3000))
+        async with httpx.AsyncClient(transport=guarded) as client:
+            headers = [("Host", host) for host in hosts]
+            return (await client.get("http://127.0.0.1:3000/", headers=headers)).status_code
+
+    assert status(live.page, "GET", "/server_info", (("Host", "OWN"), ("Host", "rebound.example"))) == 400
+    assert asyncio.run(ask("127.0.0.1:3000")) == 200
+    assert asyncio.run(ask("127.0.0.1:3000", "rebound.example")) == 403
 
 
 def test_at_the_default_port_hosts_and_origins_have_none() -> None:
