@@ -3,7 +3,9 @@
 Numbers and fixed words only. Text from the API is data and never becomes metadata, tags or descriptions.
 """
 
+import hashlib
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -14,6 +16,7 @@ import dagster as dg
 from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
 
 from devin_pipeline.dagster_home import dagster_instance
+from devin_pipeline.event_log import FINGERPRINT
 from devin_pipeline.lake import Commit, Lake
 from devin_pipeline.partitions import starts_at
 from devin_pipeline.resources import feeds_turned_on, is_demo
@@ -35,6 +38,10 @@ DEMO = "demo"
 READ_AT = "read_at"
 CLOCK_AHEAD = "clock_ahead_seconds"
 UNKNOWN_FIELDS = "unknown_fields"
+CLOCKS_APART_SECONDS = 60
+
+# The one figure of a day that says what a read did, not what the day holds.
+NEW_VERSIONS = "new_versions"
 
 # Metadata of a failure: why each day could not be read, or that other days would be refused alike.
 DAYS_NOT_READ = "days_not_read"
@@ -81,13 +88,33 @@ def report_days(
     lake: Lake,
     table: Table,
     figures: Mapping[date, Mapping[str, int | Decimal | None]],
+    hour: int,
     run_figures: Mapping[str, int | dg.TimestampMetadataValue | dg.JsonMetadataValue] | None = None,
+    *,
+    at: datetime | None = None,
+    findings: Sequence[object] = (),
 ) -> None:
     """Record the figures of each day of a run on its partition, and those of the whole run on each.
 
-    One result for a range would copy the same number onto every day and flatten the plots.
+    One result for a range would copy the same number onto every day and flatten the plots. A day that is as its newest
+    record says is not recorded again by DAGSTER_HOME.
+
+    Args:
+        context: The step.
+        lake: The lake.
+        table: The table.
+        figures: The figures of each day.
+        hour: Hour of the UTC day at which a billing day starts.
+        run_figures: What the run cost and met; a day is not recorded again for these.
+        at: Since when what is stored of the days is known to be right; now when left out.
+        findings: What checks read from `run_figures`.
     """
-    rows = lake.newest(table).rows_per_day()
+    snapshot = lake.newest(table)
+    rows = snapshot.rows_per_day()
+    files = defaultdict(list)
+    for file in snapshot.stored_files(figures):
+        files[file.day].append(file.path)
+    at = at or datetime.now(UTC)
     of_all = {
         "dagster/uri": dg.MetadataValue.text(lake.location(table)),
         **{
@@ -103,6 +130,13 @@ def report_days(
                 "dagster/partition_row_count": rows[day],
                 **{name: _shown(value) for name, value in of_day.items()},
                 **of_all,
+                FINGERPRINT: _fingerprint(
+                    files[day],
+                    {name: value for name, value in of_day.items() if name != NEW_VERSIONS},
+                    # Read again after it is over, a day counts as read, whether or not it has changed.
+                    at >= starts_at(day, hour, after=1),
+                    findings,
+                ),
             }
             for day, of_day in figures.items()
         },
@@ -129,6 +163,10 @@ def report_other_days(
                 },
             )
         )
+
+
+def _fingerprint(*content: object) -> str:
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
 
 
 def _add_to_partitions(

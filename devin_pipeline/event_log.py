@@ -1,14 +1,19 @@
 """Dagster's event log in SQLite, written in groups: a run over a year records more than ten thousand events.
 
 Files, tables and rows are those of Dagster's own `SqliteEventLogStorage`, so either may take over from the other. That
-one opens a connection, compiles its statements and commits up to five times for each event.
+one opens a connection, compiles its statements and commits up to five times for each event, and keeps every event
+forever. This one stores what a reader would miss, and no more:
+
+- no materialization whose fingerprint is that of its partition's newest one;
+- one event for all partitions that a run plans to materialize of an asset. They show as in progress or, after a
+  failure, as failed, until they are materialized;
+- in the index, of each check its newest event, and of each asset what was planned last.
 """
 
 import json
 import os
 import threading
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from operator import attrgetter
@@ -18,6 +23,7 @@ from typing import Any, Self
 import dagster as dg
 import sqlalchemy as sa
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
+from dagster._core.definitions.partitions.subset import DefaultPartitionsSubset
 from dagster._core.events import (
     ASSET_CHECK_EVENTS,
     ASSET_EVENTS,
@@ -26,11 +32,12 @@ from dagster._core.events import (
     DagsterEventType,
 )
 from dagster._core.instance.ref import _event_logs_directory
+from dagster._core.storage.event_log.base import PlannedMaterializationInfo
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._record import copy
-from dagster._serdes import ConfigurableClassData
+from dagster._serdes import ConfigurableClassData, deserialize_value, serialize_value
 from sqlalchemy.engine import Connection, Engine
 
 from devin_pipeline.dead_runs import RunLocks
@@ -61,6 +68,14 @@ _TABLES = """
     where sql is not null and name not like 'sqlite_%'
     order by sqlite_master.rowid
 """
+
+FINGERPRINT = "devin/fingerprint"
+"""Metadata of a materialization: what it says of its partition. One that says the same as the newest is not stored."""
+
+_MATERIALIZATION = DagsterEventType.ASSET_MATERIALIZATION.value
+_PLANNED = DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value
+_LOGS = SqlEventLogStorageTable.c
+_HAS_PARTITIONS = '%"partitions_subset": {%'
 
 _Row = dict[str, Any]
 
@@ -94,7 +109,7 @@ class SqliteEventLog(SqliteEventLogStorage):
 
     @property
     def supports_partition_subset_in_asset_materialization_planned_events(self) -> bool:
-        """One event per asset tells which partitions a run intends to make; it is stored as one for each."""
+        """One event per asset names the partitions that a run plans to materialize."""
         return True
 
     def store_event(self, event: dg.EventLogEntry) -> None:
@@ -102,43 +117,106 @@ class SqliteEventLog(SqliteEventLogStorage):
         self.store_event_batch([event])
 
     def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
-        """Store events, all or none of a run's."""
+        """Store events, all or none of a run's, but for those that say nothing new."""
         for run_id, of_run in groupby([*self._left_behind(events), *events], attrgetter("run_id")):
-            told = [(event, self._rows(event)) for event in of_run]
-            kinds = {_kind(event) for event, _ in told}
+            lean = [_lean(event) for event in of_run]
+            kinds = {_kind(event) for event in lean}
             if DagsterEventType.RUN_START.value in kinds:
                 # Before Dagster says that the run has started, and in the process that runs it.
                 self._locks.take(run_id)
             if kinds & _ENDS_RUN:
                 self._locks.end(run_id)
-            in_index = [(event, rows) for event, rows in told if _kind(event) in _IN_INDEX]
+            materialized = _materialized(lean)
+            unchanged = self._unchanged(run_id, materialized)
+            rows = [(event, self._event_to_row(event)) for event in lean if _partition(event) not in unchanged]
+            in_index = [(event, row) for event, row in rows if _kind(event) in _IN_INDEX]
             with self.run_connection(run_id) as run:
-                run.execute(SqlEventLogStorageTable.insert(), [row for _, rows in told for row in rows])
-                if in_index:
+                if rows:
+                    run.execute(SqlEventLogStorageTable.insert(), [row for _, row in rows])
+                if in_index or materialized:
                     with self.index_connection() as index:
                         self._store_in_index(index, in_index)
+                        for asset, partitions in materialized.items():
+                            _end_plans(index, run_id, asset, set(partitions))
             # Who watches a run watches this file, and SQLite keeps what is new in the one beside it for a while.
             os.utime(self.path_for_shard(run_id))
 
-    def _store_in_index(self, index: Connection, told: Sequence[tuple[dg.EventLogEntry, Sequence[_Row]]]) -> None:
-        rows = [row for _, of_event in told for row in of_event]
-        if not rows:
+    def _unchanged(self, run_id: str, materialized: "_Materialized") -> set["_Partition"]:
+        """Those whose newest materialization has the same fingerprint, and that no other run has planned since.
+
+        Dagster shows a partition as failed until a later materialization of it is stored.
+        """
+        found: set[_Partition] = set()
+        for asset, fingerprints in materialized.items():
+            marked = {key: f'"{mark}"' for key, mark in fingerprints.items() if key and mark}
+            if not marked:
+                continue
+            with self.index_connection() as index:
+                newest = _newest_materializations(index, asset, marked)
+                query = sa.select(_LOGS.partition, _LOGS.event).where(_LOGS.id.in_(newest.values()))
+                same = {key for key, event in index.execute(query) if marked[key] in event}
+                planned = self._attempts(index, dg.AssetKey(json.loads(asset)), not_of=run_id) if same else {}
+            found |= {(asset, key) for key in same - planned.keys()}
+        return found
+
+    def _attempts(
+        self, index: Connection, asset_key: dg.AssetKey, after: int | None = None, *, not_of: str | None = None
+    ) -> dict[str, tuple[str, int]]:
+        """The partitions planned since their newest materialization: by which run, and the id of that event.
+
+        Args:
+            index: The index.
+            asset_key: The asset.
+            after: Look at later events only.
+            not_of: A run to leave out.
+        """
+        # What Dagster's own storage wrote: an event for each partition.
+        found = dict(
+            super().get_latest_asset_partition_materialization_attempts_without_materializations(asset_key, after)
+        )
+        for event_id, run_id, keys in _plans(index, asset_key.to_string()):
+            if event_id > (after or 0) and run_id != not_of:
+                newest = _newest_materializations(index, asset_key.to_string(), keys)
+                found |= {key: (run_id, event_id) for key in keys if newest.get(key, 0) < event_id}
+        return found
+
+    def get_latest_asset_partition_materialization_attempts_without_materializations(
+        self, asset_key: dg.AssetKey, after_storage_id: int | None = None
+    ) -> Mapping[str, tuple[str, int]]:
+        """The partitions planned since their newest materialization: by which run, and the id of that event."""
+        with self.index_connection() as index:
+            return self._attempts(index, asset_key, after_storage_id)
+
+    def get_latest_planned_materialization_info(
+        self, asset_key: dg.AssetKey, partition: str | None = None
+    ) -> PlannedMaterializationInfo | None:
+        """The run that planned last to materialize an asset, or a partition that it has not materialized since."""
+        if partition:
+            attempts = self.get_latest_asset_partition_materialization_attempts_without_materializations(asset_key)
+            if attempt := attempts.get(partition):
+                return PlannedMaterializationInfo(storage_id=attempt[1], run_id=attempt[0])
+        return super().get_latest_planned_materialization_info(asset_key, partition)
+
+    def _store_in_index(self, index: Connection, told: Sequence[tuple[dg.EventLogEntry, _Row]]) -> None:
+        if not told:
             return
-        index.execute(SqlEventLogStorageTable.insert(), rows)
+        index.execute(SqlEventLogStorageTable.insert(), [row for _, row in told])
         # Nobody else writes meanwhile, so the ids are those up to the last.
-        last_id = index.execute(sa.select(sa.func.max(SqlEventLogStorageTable.c.id))).scalar_one() - len(rows)
+        last_id = index.execute(sa.select(sa.func.max(_LOGS.id))).scalar_one()
         of_assets: list[tuple[dg.EventLogEntry, int]] = []
         newest: dict[tuple[str, str], tuple[dg.EventLogEntry, int]] = {}
-        for event, of_event in told:
-            last_id += len(of_event)
+        for event_id, (event, row) in enumerate(told, last_id - len(told) + 1):
             if (kind := _kind(event)) in _OF_ASSETS:
-                of_assets.append((event, last_id))
-                newest[of_event[0]["asset_key"], kind] = (event, last_id)
+                of_assets.append((event, event_id))
+                newest[row["asset_key"], kind] = (event, event_id)
             elif kind in _OF_CHECKS:
-                self.store_asset_check_event(event, last_id)
+                self.store_asset_check_event(event, event_id)
         self._store_asset_event_tags(index, [event for event, _ in of_assets], [event_id for _, event_id in of_assets])
-        for event, event_id in newest.values():
+        for (asset, kind), (event, event_id) in newest.items():
             self._store_asset_event(index, event, event_id)
+            if kind == _PLANNED:
+                ended = _planned(asset) & (_LOGS.id < event_id) & _LOGS.event.not_like(_HAS_PARTITIONS)
+                index.execute(SqlEventLogStorageTable.delete().where(ended, _LOGS.partition.is_(None)))
 
     def _left_behind(self, events: Sequence[dg.EventLogEntry]) -> list[dg.EventLogEntry]:
         """Events that Dagster still holds of a group whose step, before its last event, was interrupted."""
@@ -149,39 +227,28 @@ class SqliteEventLog(SqliteEventLogStorage):
         ended = [key for key, group in list(groups.items()) if group and group[0].run_id in runs]
         return [event for key in ended for event in groups.pop(key)]
 
-    def _rows(self, event: dg.EventLogEntry) -> list[_Row]:
-        """The rows of an event: one for each partition it tells to be made, as Dagster's own storage gets them."""
-        planned = event.dagster_event.event_specific_data if event.dagster_event else None
-        if not isinstance(planned, AssetMaterializationPlannedData) or not planned.partitions_subset:
-            return [self._event_to_row(event)]
-        place = uuid.uuid4().hex
-        row = self._event_to_row(_with_data(event, AssetMaterializationPlannedData(planned.asset_key, place)))
-        return [
-            {**row, "event": row["event"].replace(place, json.dumps(key)[1:-1]), "partition": key}
-            for key in planned.partitions_subset.get_partition_keys()
-        ]
+    def store_asset_check_event(self, event: dg.EventLogEntry, event_id: int | None) -> None:
+        """Store what a check found, or that it is planned.
 
-    def _store_asset_check_evaluation_planned(self, event: dg.EventLogEntry, event_id: int | None) -> None:
-        # The result comes without a partition, and would leave a row for each "planned" for ever.
-        planned = event.get_dagster_event().event_specific_data
-        if isinstance(planned, AssetCheckEvaluationPlanned):
-            event = _with_data(event, copy(planned, partitions_subset=None))
-        super()._store_asset_check_evaluation_planned(event, event_id)
-
-    def _update_asset_check_evaluation(self, event: dg.EventLogEntry, event_id: int | None) -> None:
-        # The row added last counts as the newest, and of two runs the one planned first may end last.
-        told = event.get_dagster_event().asset_check_evaluation_data
+        The row added last counts as the newest, and of two runs the one planned first may end last. The row holds the
+        event too, so that in the log of the index the newest is enough.
+        """
+        dagster_event = event.get_dagster_event()
+        is_planned = dagster_event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
+        told = dagster_event.asset_check_planned_data if is_planned else dagster_event.asset_check_evaluation_data
         rows = AssetCheckExecutionsTable.c
+        of_check = (rows.asset_key == told.asset_key.to_string()) & (rows.check_name == told.check_name)
         with self.index_connection() as index:
-            index.execute(
-                AssetCheckExecutionsTable.delete().where(
-                    rows.asset_key == told.asset_key.to_string(),
-                    rows.check_name == told.check_name,
-                    rows.run_id == event.run_id,
-                    rows.partition.is_(None),
+            if not is_planned:
+                # What this run planned, and the result before.
+                older = sa.select(rows.evaluation_event_storage_id).where(of_check).order_by(rows.id.desc()).limit(2)
+                index.execute(SqlEventLogStorageTable.delete().where(_LOGS.id.in_(older)))
+                index.execute(
+                    AssetCheckExecutionsTable.delete().where(
+                        of_check, rows.run_id == event.run_id, rows.partition.is_(None)
+                    )
                 )
-            )
-        super()._update_asset_check_evaluation(event, event_id)
+            super().store_asset_check_event(event, event_id)
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
@@ -237,6 +304,8 @@ class SqliteEventLog(SqliteEventLogStorage):
             return False
         try:
             with engine.connect() as run:
+                # Of the thirty tables and indexes each takes a page at least.
+                run.exec_driver_sql("pragma page_size = 1024")
                 run.exec_driver_sql("pragma journal_mode = wal")
                 run.exec_driver_sql("begin immediate")
                 for statement, _ in told:
@@ -271,13 +340,85 @@ class SqliteEventLog(SqliteEventLogStorage):
                 self._engines.popitem()[1].dispose()
 
 
+_Partition = tuple[str, str | None]
+_Materialized = dict[str, dict[str | None, str | None]]
+
+
 def _kind(event: dg.EventLogEntry) -> str:
     return event.dagster_event.event_type_value if event.dagster_event else ""
 
 
-def _with_data(
-    event: dg.EventLogEntry, data: AssetMaterializationPlannedData | AssetCheckEvaluationPlanned
-) -> dg.EventLogEntry:
+def _lean(event: dg.EventLogEntry) -> dg.EventLogEntry:
+    """An event without what nobody reads of it."""
+    if event.dagster_event is None:
+        return event
+    lean = event.dagster_event._replace(logging_tags={})
+    if isinstance(planned := lean.event_specific_data, AssetCheckEvaluationPlanned):
+        # The result comes without partitions, and would leave each of them "planned" forever.
+        lean = lean._replace(event_specific_data=copy(planned, partitions_subset=None))
+    return event._replace(dagster_event=lean)
+
+
+def _partition(event: dg.EventLogEntry) -> _Partition | None:
+    """The asset and partition that an event materializes, if it does."""
+    if _kind(event) != _MATERIALIZATION:
+        return None
+    told = event.get_dagster_event().step_materialization_data.materialization
+    return told.asset_key.to_string(), told.partition
+
+
+def _materialized(events: Sequence[dg.EventLogEntry]) -> _Materialized:
+    """The partitions that events materialize, by asset, each with its fingerprint if it has one."""
+    found: _Materialized = {}
+    for event in events:
+        if of := _partition(event):
+            told = event.get_dagster_event().step_materialization_data.materialization.metadata.get(FINGERPRINT)
+            found.setdefault(of[0], {})[of[1]] = str(told.value) if told else None
+    return found
+
+
+def _newest_materializations(index: Connection, asset: str, partitions: Iterable[str]) -> dict[str, int]:
+    """The id of the newest materialization of each partition that has one."""
+    of_asset = (_LOGS.asset_key == asset) & (_LOGS.dagster_event_type == _MATERIALIZATION)
+    query = sa.select(_LOGS.partition, sa.func.max(_LOGS.id)).where(of_asset, _LOGS.partition.in_(partitions))
+    return {partition: newest for partition, newest in index.execute(query.group_by(_LOGS.partition))}
+
+
+def _planned(asset: str) -> sa.ColumnElement[bool]:
+    return (_LOGS.asset_key == asset) & (_LOGS.dagster_event_type == _PLANNED)
+
+
+def _plans(index: Connection, asset: str) -> list[tuple[int, str, set[str]]]:
+    """What runs have planned of an asset and not yet materialized: id, run and partitions, oldest first."""
+    query = sa.select(_LOGS.id, _LOGS.event).where(_planned(asset), _LOGS.event.like(_HAS_PARTITIONS))
+    found = []
+    for event_id, stored in index.execute(query.order_by(_LOGS.id)):
+        event = deserialize_value(stored, dg.EventLogEntry)
+        planned = event.get_dagster_event().asset_materialization_planned_data.partitions_subset
+        found.append((event_id, event.run_id, set(planned.get_partition_keys()) if planned else set()))
+    return found
+
+
+def _end_plans(index: Connection, run_id: str, asset: str, partitions: set[str | None]) -> None:
+    """Leave in the event with which a run planned an asset the partitions alone that it has yet to materialize.
+
+    Those of other runs go once all that they planned has been materialized after them.
+    """
+    for event_id, planned_by, keys in _plans(index, asset):
+        row = SqlEventLogStorageTable.c.id == event_id
+        rest = set() if None in partitions else keys - partitions
+        if planned_by == run_id and rest != keys:
+            stored = index.execute(sa.select(_LOGS.event).where(row)).scalar_one()
+            event = deserialize_value(stored, dg.EventLogEntry)
+            asset_key = event.get_dagster_event().asset_materialization_planned_data.asset_key
+            subset = DefaultPartitionsSubset(rest) if rest else None
+            left = _with_data(event, AssetMaterializationPlannedData(asset_key, partitions_subset=subset))
+            index.execute(SqlEventLogStorageTable.update().where(row).values(event=serialize_value(left)))
+        elif planned_by != run_id and not rest:
+            index.execute(SqlEventLogStorageTable.delete().where(row))
+
+
+def _with_data(event: dg.EventLogEntry, data: AssetMaterializationPlannedData) -> dg.EventLogEntry:
     return event._replace(dagster_event=event.get_dagster_event()._replace(event_specific_data=data))
 
 

@@ -1382,11 +1382,39 @@ GUARDS = (
         "test_event_log.py::test_the_file_of_a_run_is_what_dagsters_own_storage_would_have_made",
     ),
     Guard(
-        "an event for each day that is to be made",
+        "days that a run planned and did not materialize",
         "event_log.py",
-        "or not planned.partitions_subset:",
-        "or True:",
+        "if newest.get(key, 0) < event_id}",
+        "if False}",
         "test_event_log.py::test_a_step_that_fails_loses_nothing_and_its_days_show_as_failed",
+    ),
+    Guard(
+        "nothing stored of an unchanged day",
+        "event_log.py",
+        "if marked[key] in event}",
+        "if False}",
+        "test_event_log.py::test_a_run_over_35_unchanged_days_adds_less_than_a_tenth_of_6_7_megabytes",
+    ),
+    Guard(
+        "unchanged days of a failed run",
+        "event_log.py",
+        "for key in same - planned.keys()}",
+        "for key in same}",
+        "test_event_log.py::test_days_of_a_failed_run_show_as_materialized_after_one_that_found_them_unchanged",
+    ),
+    Guard(
+        "plans that a run has carried out",
+        "event_log.py",
+        "_end_plans(index, run_id, asset, set(partitions))",
+        "pass",
+        "test_event_log.py::test_days_of_a_failed_run_show_as_materialized_after_one_that_found_them_unchanged",
+    ),
+    Guard(
+        "a day that is over by now",
+        "asset_facts.py",
+        "at >= starts_at(day, hour, after=1),\n",
+        "True,\n",
+        "test_event_log.py::test_a_day_is_recorded_once_more_when_it_is_over",
     ),
     # Checks of what is stored
     Guard(

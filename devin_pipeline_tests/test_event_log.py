@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from datetime import datetime, timedelta, tzinfo
+from itertools import pairwise
 from pathlib import Path
 from queue import Queue
 from threading import Barrier
@@ -30,13 +32,15 @@ from dagster._core.execution.api import execute_run
 from dagster._core.execution.plan.objects import StepFailureData
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
+from devin_pipeline import asset_facts
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.event_log import SqliteEventLog
-from devin_pipeline.partitions import billing_days, range_tags
+from devin_pipeline.partitions import FIRST_TAG, LAST_TAG, billing_days, day_of, range_tags
+from devin_pipeline.raw import assets as raw_assets
 from devin_pipeline.resources import feeds_turned_on
 from devin_pipeline.tables import REPORT_TABLES, ROLLUP_TABLES, SESSION_TABLES
 from devin_pipeline_tests.conftest import MakeStage
-from devin_pipeline_tests.stage import Stage
+from devin_pipeline_tests.stage import Stage, the_last_days, warnings
 
 PROJECT = Path(__file__).parent.parent
 
@@ -66,13 +70,21 @@ def refresh(stage: Stage, instance: dg.DagsterInstance) -> dg.ExecuteInProcessRe
 
 
 def stored(home: Path) -> dict[str, Counter[tuple[Any, ...]]]:
-    """What the files of a home with one run hold, without ids, times and what is written in JSON."""
+    """What the files of a home with one run hold, without ids, times and what is written in JSON.
+
+    Of what was planned, each step and asset counts once: Dagster's own storage has an event for each partition.
+    """
     runs = home / "history" / "runs"
     (run,) = (file for file in runs.glob("*-*.db"))
     columns = "dagster_event_type, step_key, asset_key, partition"
     queries = {
-        f"select {columns} from event_logs where dagster_event_type not in ('ENGINE_EVENT', 'LOGS_CAPTURED')": run,
-        f"select {columns} from event_logs": runs / "index.db",
+        f"select {columns} from event_logs where dagster_event_type not in"
+        " ('ENGINE_EVENT', 'LOGS_CAPTURED', 'ASSET_MATERIALIZATION_PLANNED')": run,
+        f"select {columns} from event_logs where dagster_event_type not like '%_PLANNED'": runs / "index.db",
+        "select distinct step_key, asset_key from event_logs"
+        " where dagster_event_type = 'ASSET_MATERIALIZATION_PLANNED'": run,
+        "select distinct asset_key from event_logs where dagster_event_type = 'ASSET_MATERIALIZATION_PLANNED'": runs
+        / "index.db",
         "select asset_key, key, value from asset_event_tags": runs / "index.db",
         "select asset_key, last_run_id is null, last_materialization is null from asset_keys": runs / "index.db",
         "select asset_key, check_name, execution_status from asset_check_executions where partition is null"
@@ -130,7 +142,7 @@ def test_dagsters_own_storage_reads_each_day_while_ours_is_open(make_stage: Make
             )
             assert execution.status.value == ("SUCCEEDED" if evaluation.passed else "FAILED")
         planned = reader.get_asset_partitions_for_run(result.run_id, DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
-        assert planned[dg.AssetKey("acu_daily")] == set(keys)
+        assert dg.AssetKey("acu_daily") in planned
         stored_events = reader.get_records_for_run(result.run_id).records
         assert [told.event_log_entry for told in stored_events] == instance.all_logs(result.run_id)
         (done,) = reader.fetch_run_status_changes(DagsterEventType.RUN_SUCCESS, limit=5).records
@@ -160,10 +172,174 @@ def test_a_step_that_fails_loses_nothing_and_its_days_show_as_failed(
     monkeypatch.setenv("DEVIN_V3_API_KEY", "cog_" + "x" * 40)
     with opened() as instance:
         assert not refresh(stage, instance).success
-        with opened(stock=True) as reader, partition_loading_context(dynamic_partitions_store=reader):
+        with opened() as reader:
             assert reader.get_materialized_partitions(dg.AssetKey("raw_session_insights_v2")) == set(keys)
-            failed = reader.get_status_by_partition(dg.AssetKey("raw_sessions_v3"), keys, billing_days())
-    assert {str(told) for told in (failed or {}).values()} == {"AssetPartitionStatus.FAILED"}
+            assert status(reader, "raw_session_insights_v2", keys) == {"MATERIALIZED"}
+            assert status(reader, "raw_sessions_v3", keys) == {"FAILED"}
+            assert reader.get_latest_planned_materialization_info(dg.AssetKey("raw_sessions_v3"), keys[0])
+
+
+def status(instance: dg.DagsterInstance, asset: str, keys: list[str]) -> set[str]:
+    """How Dagster shows partitions of an asset."""
+    with partition_loading_context(dynamic_partitions_store=instance):
+        told = instance.get_status_by_partition(dg.AssetKey(asset), keys, billing_days())
+    return {each.name if each else "MISSING" for each in (told or {}).values()}
+
+
+def recorded(instance: dg.DagsterInstance) -> Counter[tuple[str, str | None]]:
+    """How many materializations of each partition are stored."""
+    tables = [*feeds_turned_on(), *(table.name for table in (*SESSION_TABLES, *ROLLUP_TABLES))]
+    return Counter(
+        (name, record.partition_key)
+        for name in tables
+        for record in instance.fetch_materializations(dg.AssetKey(name), limit=1000).records
+    )
+
+
+def bytes_of(home: Path) -> int:
+    """The files of a home once SQLite has put all it holds into its databases."""
+    for file in home.rglob("*.db"):
+        with sqlite3.connect(file) as connection:
+            connection.execute("pragma wal_checkpoint(truncate)")
+        connection.close()
+    return sum(file.stat().st_size for file in home.rglob("*") if file.is_file())
+
+
+def test_a_run_over_35_unchanged_days_adds_less_than_a_tenth_of_6_7_megabytes(
+    make_stage: MakeStage, opened: Open, tmp_path: Path
+) -> None:
+    stage = make_stage("both", sessions=700, days=35)
+    sizes = []
+    for _ in range(4):
+        with opened() as instance:
+            assert refresh(stage, instance).success
+        sizes.append(bytes_of(tmp_path / "home"))
+    added = [later - earlier for earlier, later in pairwise(sizes)]
+    assert max(added) < 670_000, added
+    with opened(stock=True) as reader:
+        keys = {day.isoformat() for day in stage.days}
+        assert set(recorded(reader).values()) == {1}
+        for name, _ in recorded(reader):
+            assert reader.get_materialized_partitions(dg.AssetKey(name)) == keys
+
+
+def test_of_a_later_run_only_days_that_changed_are_recorded_and_all_show_as_materialized(
+    make_stage: MakeStage, opened: Open
+) -> None:
+    stage = make_stage("both", sessions=80, days=6)
+    keys = [day.isoformat() for day in stage.days]
+    with opened() as instance:
+        assert refresh(stage, instance).success
+        before = recorded(instance)
+        (session_id,) = stage.enterprise.grow_acus(1)
+        changed = day_of(stage.enterprise.session(session_id).created_at, 8).isoformat()
+        assert refresh(stage, instance).success
+        news = recorded(instance) - before
+        assert {key for _, key in news} == {changed}
+        # A session's children are as they were, whatever it cost.
+        assert {name for name, _ in news} >= {*feeds_turned_on(), "sessions", "acu_daily"}
+        assert set(news.values()) == {1}
+        for name, _ in before:
+            assert status(instance, name, keys) == {"MATERIALIZED"}
+        assert refresh(stage, instance).success
+        assert recorded(instance) == before + news
+
+
+def test_a_finding_of_a_read_is_recorded_and_so_is_that_the_next_read_has_none(
+    make_stage: MakeStage, opened: Open
+) -> None:
+    stage = make_stage("v3", sessions=80, days=4)
+    with opened() as instance:
+        assert refresh(stage, instance).success
+        stage.enterprise.delete_session(stage.enterprise.sessions[0].session_id)
+        assert "sessions_stay_listed" in warnings(refresh(stage, instance))
+        assert "sessions_stay_listed" not in warnings(refresh(stage, instance))
+        before = recorded(instance)
+        refresh(stage, instance)
+        assert recorded(instance) == before
+
+
+def test_a_day_is_recorded_once_more_when_it_is_over(
+    make_stage: MakeStage, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Tomorrow(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # the plain one is what is stored
+            return datetime.now(tz) + timedelta(days=1)
+
+    stage = make_stage("both", sessions=60, days=3)
+    with opened() as instance:
+        assert refresh(stage, instance).success
+        before = recorded(instance)
+        for module in (asset_facts, raw_assets):
+            monkeypatch.setattr(module, "datetime", Tomorrow)
+        assert refresh(stage, instance).success
+        news = recorded(instance) - before
+        assert news == Counter({(name, stage.days[-1].isoformat()): 1 for name, _ in before})
+        assert refresh(stage, instance).success
+        assert recorded(instance) == before + news
+
+
+def test_days_of_a_failed_run_show_as_materialized_after_one_that_found_them_unchanged(
+    make_stage: MakeStage, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = make_stage("both", sessions=60, days=3)
+    keys = [day.isoformat() for day in stage.days]
+    with opened() as instance:
+        assert refresh(stage, instance).success
+        with monkeypatch.context() as changed:
+            changed.setenv("DEVIN_V3_API_KEY", "cog_" + "x" * 40)
+            assert not refresh(stage, instance).success
+        assert status(instance, "raw_session_insights_v2", keys) == {"MATERIALIZED"}
+        failed = [name for name in sorted({name for name, _ in recorded(instance)}) if "v2" not in name]
+        for name in failed:
+            assert status(instance, name, keys) == {"FAILED"}
+        assert refresh(stage, instance).success
+        for name in failed:
+            assert status(instance, name, keys) == {"MATERIALIZED"}
+        before = recorded(instance)
+        assert refresh(stage, instance).success
+        assert recorded(instance) == before
+
+
+def test_of_what_a_run_planned_the_partitions_it_did_not_materialize_show_as_failed(opened: Open) -> None:
+    keys = [day.isoformat() for day in the_last_days(4)]
+    days = dg.DailyPartitionsDefinition(keys[0], end_offset=1)
+
+    @dg.asset(partitions_def=days)
+    def stopped(context: dg.AssetExecutionContext) -> None:
+        for key in (keys[0], keys[2]):
+            context.log_event(dg.AssetMaterialization("stopped", partition=key))
+        raise dg.Failure
+
+    with opened() as instance:
+        job = dg.Definitions([stopped], jobs=[dg.define_asset_job("all")]).resolve_job_def("all")
+        tags = {FIRST_TAG: keys[1], LAST_TAG: keys[3]}
+        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        assert not job.execute_in_process(instance=instance, tags=tags, raise_on_error=False, run_config=quiet).success
+        with partition_loading_context(dynamic_partitions_store=instance):
+            told = instance.get_status_by_partition(dg.AssetKey("stopped"), keys, days) or {}
+    made, failed = "AssetPartitionStatus.MATERIALIZED", "AssetPartitionStatus.FAILED"
+    assert [str(told[key]) for key in keys] == [made, failed, made, failed]
+
+
+def test_partitions_that_a_run_has_planned_show_as_in_progress_until_it_has_materialized_them(
+    make_stage: MakeStage, opened: Open
+) -> None:
+    stage = make_stage("v3", sessions=40, days=3)
+    keys = [day.isoformat() for day in stage.days]
+    job = pipeline().resolve_job_def("refresh")
+    with opened() as instance:
+        assert refresh(stage, instance).success
+        tags = range_tags(stage.days[1], stage.days[2])
+        queued = instance.create_run_for_job(job_def=job, tags=tags, status=dg.DagsterRunStatus.NOT_STARTED)
+        assert status(instance, "acu_daily", keys[1:]) == {"IN_PROGRESS"}
+        assert status(instance, "acu_daily", keys[:1]) == {"MATERIALIZED"}
+        planned = instance.get_latest_planned_materialization_info(dg.AssetKey("acu_daily"), keys[1])
+        assert planned
+        assert planned.run_id == queued.run_id
+        assert execute_run(InMemoryJob(job), queued, instance).success
+        assert status(instance, "acu_daily", keys) == {"MATERIALIZED"}
 
 
 def test_what_an_interrupted_step_left_unfinished_is_stored_with_its_failure(opened: Open) -> None:

@@ -35,7 +35,7 @@ def _session_tables(billing_days: dg.PartitionsDefinition[str]) -> dg.AssetsDefi
         opened.claim(lake.identity)
         days, selected = days_of(context), _selected(context, SESSION_TABLES)
         made = publish_session_tables(opened, days, lake.day_starts_at_utc_hour, selected)
-        yield from _told(context, opened, selected, days, made)
+        yield from _told(context, opened, selected, days, made, lake.day_starts_at_utc_hour)
 
     return session_tables
 
@@ -55,7 +55,7 @@ def _rollups(billing_days: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
         opened = lake.open()
         days, selected = days_of(context), _selected(context, ROLLUP_TABLES)
         made = publish_rollups(opened, days, lake.day_starts_at_utc_hour, selected)
-        yield from _told(context, opened, selected, days, made)
+        yield from _told(context, opened, selected, days, made, lake.day_starts_at_utc_hour)
 
     return rollups
 
@@ -65,10 +65,15 @@ def _selected(context: dg.AssetExecutionContext, tables: Sequence[Table]) -> lis
 
 
 def _told(
-    context: dg.AssetExecutionContext, lake: Lake, tables: Sequence[Table], days: Sequence[date], made: Made
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    tables: Sequence[Table],
+    days: Sequence[date],
+    made: Made,
+    hour: int,
 ) -> Iterator[dg.MaterializeResult[None]]:
     for table in tables:
-        report_days(context, lake, table, acus_of_days(lake, table, days, made.acus[table.name]))
+        report_days(context, lake, table, acus_of_days(lake, table, days, made.acus[table.name]), hour)
         others = [day for day in made.days if day not in days]
         report_other_days(context, lake, table, acus_of_days(lake, table, others, made.acus[table.name]))
         yield dg.MaterializeResult(asset_key=table.name)

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from devin_pipeline.asset_checks import Check, Checked, Findings, checks_of, sql_check
-from devin_pipeline.asset_facts import CLOCK_AHEAD, UNKNOWN_FIELDS, made_at, newest_records
+from devin_pipeline.asset_facts import CLOCK_AHEAD, CLOCKS_APART_SECONDS, UNKNOWN_FIELDS, made_at, newest_records
 from devin_pipeline.freshness import older_days
 from devin_pipeline.partitions import contiguous, newest_closed_day, start_date, starts_at
 from devin_pipeline.tables import TABLES
@@ -19,8 +19,6 @@ _LISTED_SESSIONS = (Path(__file__).parent / "listed_sessions.sql").read_text()
 
 # A day that closed less than this ago may still be on its way: the schedule starts half an hour after its end.
 _GRACE = timedelta(hours=3)
-
-_CLOCKS_APART_SECONDS = 60
 
 _COUNTS = ("items_read", "placed", "quarantined")
 
@@ -112,7 +110,7 @@ def _unknown_fields(checked: Checked) -> Findings:
 
 def _clocks_apart(checked: Checked) -> Findings:
     ahead = _figures(checked, f"run/{CLOCK_AHEAD}")
-    return [{"day": day, "ahead_seconds": seconds} for day, seconds in ahead if abs(seconds) > _CLOCKS_APART_SECONDS]
+    return [{"day": day, "ahead_seconds": seconds} for day, seconds in ahead if abs(seconds) > CLOCKS_APART_SECONDS]
 
 
 def _figures(checked: Checked, name: str) -> list[tuple[date, int]]:

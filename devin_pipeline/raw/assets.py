@@ -15,6 +15,7 @@ from devin_pipeline.asset_facts import (
     ACCEPTS_NEW_ORGANIZATIONS,
     ASK_NO_MORE,
     CLOCK_AHEAD,
+    CLOCKS_APART_SECONDS,
     DAYS_NOT_READ,
     READ_AT,
     UNKNOWN_FIELDS,
@@ -74,7 +75,10 @@ def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str]) -> dg.A
             refusal = error
         if read.figures:
             opened.note_read(table, list(read.figures), read.began_at)
-            report_days(context, opened, table, dict(sorted(read.figures.items())), read.of_run())
+            days = dict(sorted(read.figures.items()))
+            report_days(
+                context, opened, table, days, hour, read.of_run(), at=read.began_at, findings=read.findings_of_checks()
+            )
         if refusal is not None:
             raise dg.Failure(str(refusal), metadata={ASK_NO_MORE: True}, allow_retries=False)
         if read.not_read:
@@ -117,6 +121,15 @@ class _Read:
             **({UNKNOWN_FIELDS: dg.MetadataValue.json(unknown)} if unknown else {}),
             **self.counted,
         }
+
+    def findings_of_checks(self) -> list[object]:
+        """What of these figures the checks find; how much of it changes with the days that are read together."""
+        return [
+            self.counted["outside_the_days"] > 0,
+            self.counted["acus_as_text"] > 0,
+            sorted(self.unknown_fields),
+            abs(int(self.clock_ahead.total_seconds())) > CLOCKS_APART_SECONDS,
+        ]
 
 
 def _land_all(
