@@ -63,6 +63,7 @@ from devin_pipeline.resources import (
     lake_resource,
     organization,
 )
+from devin_pipeline.run_retention import keep_runs_days
 from devin_pipeline.tables import RAW_QUARANTINE, RAW_SESSION_TABLES
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def _settings() -> Iterator[Finding]:
     yield _look("feeds", "", _feeds)
     yield _look("scope", "", _scope)
     yield _look("days", "", _days)
+    yield _look("old runs", "", lambda: ("ok", f"removed by `maintain` {keep_runs_days()} days after they ended", ""))
 
 
 def _surroundings() -> _Said:

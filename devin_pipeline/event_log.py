@@ -12,9 +12,10 @@ forever. This one stores what a reader would miss, and no more:
 
 import json
 import os
+import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -60,6 +61,8 @@ _EVENTS_AT_ONCE = "1100"
 
 # The index and the newest runs: Dagster's page may look at hundreds.
 _OPEN_FILES = 4
+
+_SECONDS_TO_WAIT = 5.0
 
 _REVISIONS = "select version_num from alembic_version"
 _TABLES = """
@@ -317,6 +320,40 @@ class SqliteEventLog(SqliteEventLogStorage):
                 return False
             raise
         return True
+
+    def delete_events(self, run_id: str) -> None:
+        """Remove the events of a run, and its file, which Dagster's own storage leaves as large as it was."""
+        if not run_id:
+            super().delete_events(run_id)
+            return
+        with self.index_connection() as index:
+            planned = sa.select(_LOGS.asset_key).where(_LOGS.run_id == run_id, _LOGS.dagster_event_type == _PLANNED)
+            assets = index.execute(planned.distinct()).scalars().all()
+            self.delete_events_for_run(index, run_id)
+            for asset in assets:
+                # It may show partitions as failed because of this run, until they are materialized again.
+                self.wipe_asset_cached_status(dg.AssetKey(json.loads(asset)))
+        self.free_concurrency_slots_for_run(run_id)
+        with self._lock:
+            if engine := self._engines.pop(run_id, None):
+                engine.dispose()
+            self._initialized_dbs.discard(run_id)
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self.path_for_shard(run_id)}{suffix}").unlink(missing_ok=True)
+
+    def give_back_space(self) -> None:
+        """Shrink the index if more than half of it is empty and nothing else writes to it.
+
+        Less than that is used by the next events. SQLite copies what is left, and puts the copy in place in one
+        transaction.
+        """
+        with closing(sqlite3.connect(self.path_for_shard(INDEX_SHARD_NAME), _SECONDS_TO_WAIT)) as index:
+            size, empty = (index.execute(f"pragma {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
+            # An error means that another process writes, or that the disk has no room for the copy.
+            with suppress(sqlite3.OperationalError):
+                if empty > size / 2:
+                    index.execute("vacuum")
+                    index.execute("pragma wal_checkpoint(truncate)")
 
     def has_table(self, table_name: str) -> bool:
         """Whether the index has a table."""

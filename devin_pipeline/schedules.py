@@ -37,6 +37,7 @@ from devin_pipeline.resources import (
     is_demo,
     lake_resource,
 )
+from devin_pipeline.run_retention import keep_runs_days, remove_old_runs
 from devin_pipeline.tables import TABLES
 
 REFRESH = "refresh"
@@ -357,10 +358,18 @@ def tables_and_logs(context: dg.OpExecutionContext, lake: LakeResource) -> None:
         raise dg.Failure("Something was left as it is. " + ". ".join(done.left), allow_retries=False)
 
 
-@dg.job(name=MAINTAIN, description="Keeps the lake's files few and its logs short; changes no row.")
+@dg.op(out=dg.Out(dg.Nothing), description="Removes runs that ended longer ago than DEVIN_KEEP_RUNS_DAYS says.")
+def runs_and_events(context: dg.OpExecutionContext) -> None:
+    """What `devin-pipeline maintain` does."""
+    if removed := remove_old_runs(context.instance, keep_runs_days(), DAILY_REFRESH):
+        context.log.info(str(removed))
+
+
+@dg.job(name=MAINTAIN, description="Keeps the lake's files few, its logs short and Dagster's records small.")
 def maintain_job() -> None:
     """Not an asset: it makes no table, and a refresh has no use for it."""
     tables_and_logs()
+    runs_and_events()
 
 
 def weekly_maintenance() -> dg.ScheduleDefinition:
@@ -371,5 +380,5 @@ def weekly_maintenance() -> dg.ScheduleDefinition:
         cron_schedule=f"30 {(day_starts_at_utc_hour() + 12) % 24} * * 0",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING if _on_by_default() else dg.DefaultScheduleStatus.STOPPED,
-        description="Takes care of the lake's files and logs.",
+        description="Takes care of the lake's files and logs, and removes old runs.",
     )

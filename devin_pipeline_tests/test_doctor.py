@@ -269,6 +269,7 @@ def test_a_key_of_a_person_or_of_one_organization_gets_a_warning(
         ("DEVIN_FEEDS", "raw_sessions_v4", ("feeds", "")),
         ("DEVIN_START_DATE", "2026-02-30", ("days", "")),
         ("DEVIN_DAY_STARTS_AT_UTC_HOUR", "24", ("days", "")),
+        ("DEVIN_KEEP_RUNS_DAYS", "0", ("old runs", "")),
         ("DEVIN_TEXT", "some", ("text", "")),
         ("DEVIN_LAKE", "100%", ("lake", "")),
         ("DEVIN_LAKE", "/etc/hostname/lake", ("lake", "")),

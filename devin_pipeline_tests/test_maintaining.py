@@ -132,6 +132,7 @@ def test_the_command_says_what_it_did(stage: Stage) -> None:
 
 def test_the_command_writes_nothing_where_no_run_has_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVIN_LAKE", str(tmp_path / "lake"))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
     result = CliRunner().invoke(main, ["maintain"])
     assert result.exit_code == 0
     assert "No run has written" in result.stderr

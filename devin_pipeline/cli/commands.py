@@ -33,6 +33,7 @@ from devin_pipeline.cli.stage import (
     begin_dagsters_records,
     demo_enterprise,
     demo_stage,
+    has_dagsters_records,
     lake_of,
     live_stage,
     prepare_dagster_home,
@@ -587,11 +588,14 @@ def _healing(lake: Lake, verdict: "verification.Verdict", demo: bool) -> list[st
 def maintain(demo: bool) -> None:
     """Join small files, delete those that no version of the last week names, shorten the tables' logs.
 
-    Changes no row, and may run beside anything else. Dagster does the same every Sunday.
+    Removes what Dagster recorded of runs that ended more than DEVIN_KEEP_RUNS_DAYS ago. Changes no row, and may run
+    beside anything else. Dagster does the same every Sunday.
     """
     from devin_pipeline import maintaining
     from devin_pipeline.partitions import day_starts_at_utc_hour
+    from devin_pipeline.run_retention import keep_runs_days
 
+    keep_days = keep_runs_days()
     lake = lake_of(demo)
     say_demo(demo)
     identity = lake.identity
@@ -611,12 +615,25 @@ def maintain(demo: bool) -> None:
         draw(pa.Table.from_pylist(rows))
     elif not done.left:
         click.echo(f"No run has written to {lake.uri} yet.", err=True)
+    if has_dagsters_records(demo):
+        _remove_old_runs(keep_days)
     if done.left:
         raise Failed(
             "Something was left as it is",
             "; ".join(done.left),
             "`uv run devin-pipeline verify` says what is damaged and what heals it; then run this again",
         )
+
+
+def _remove_old_runs(days: int) -> None:
+    from devin_pipeline.dagster_home import dagster_instance
+    from devin_pipeline.run_retention import remove_old_runs
+    from devin_pipeline.schedules import DAILY_REFRESH
+
+    with dagster_instance() as instance:
+        removed = remove_old_runs(instance, days, DAILY_REFRESH)
+    if removed and (removed.runs or removed.remaining):
+        click.echo(str(removed))
 
 
 @main.command()

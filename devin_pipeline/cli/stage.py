@@ -94,6 +94,12 @@ def lake_of(demo: bool) -> Lake:
     return lake
 
 
+def has_dagsters_records(demo: bool) -> bool:
+    """Point DAGSTER_HOME at the demo's, or the one of the settings; False where no run has been recorded."""
+    use_dagster_home(_DEMO_HOME if demo else Path(os.environ.get("DAGSTER_HOME") or ".dagster_home"))
+    return (Path(os.environ["DAGSTER_HOME"]) / "dagster.yaml").exists()
+
+
 def say_demo(demo: bool) -> None:
     """Say on stderr that what follows is made up, if it is."""
     if demo:
