@@ -64,7 +64,7 @@ from devin_pipeline.resources import (
     organization,
 )
 from devin_pipeline.run_retention import keep_runs_days
-from devin_pipeline.tables import RAW_QUARANTINE, RAW_SESSION_TABLES
+from devin_pipeline.tables import RAW_QUARANTINE, RAW_SESSION_TABLES, Table
 
 if TYPE_CHECKING:
     from dagster._core.scheduler.instigation import InstigatorState
@@ -437,6 +437,9 @@ def _lake() -> Iterator[Finding]:
     is_ours = _look("lake", "", _whose_lake)
     yield is_ours
     yield _look("text", "", partial(_text, can_read=is_ours.outcome == "ok"))
+    for table in (*RAW_SESSION_TABLES, RAW_QUARANTINE):
+        check = partial(_last_version, table) if is_ours.outcome == "ok" else _not_of_this_lake
+        yield _look("last version", table.name, check)
     for name, check in (
         ("lake is writable", _writable),
         ("disk", _disk),
@@ -472,6 +475,12 @@ def _text(can_read: bool) -> _Said:
         found = f"DEVIN_TEXT=none, but {with_text} versions stored before still have their text"
         return "warning", found, "Remove it: uv run devin-pipeline forget --text"
     return "ok", "DEVIN_TEXT=none: no free text is stored", ""
+
+
+def _last_version(table: Table) -> _Said:
+    if (version := _open_lake().snapshot(table).version) is None:
+        return "ok", "nothing is stored in it yet", ""
+    return "ok", f"version {version}, no older than what was last written to it", ""
 
 
 def _not_of_this_lake() -> _Said:

@@ -5,11 +5,15 @@ row that is sound by either reader, and whatever sound rows older versions' file
 rows that only a damaged part held and no older file has; that is, versions and tombstones added by the day's last
 commit, or all of them once older files were deleted: `maintain` does so after a week, `forget` at once. A session that
 is lost so and that the API no longer tells leaves the derived tables too. Finding damage does not belong here.
+
+A raw table whose newest log entries are lost gets back, on every day, the rows they added as far as files in its folder
+still hold them; files that no version names are valid row by row only. What is stored then is its last version.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -22,13 +26,19 @@ from devin_pipeline.lake import (
     Snapshot,
     StoredFile,
     files_ever,
+    files_in_folder,
     rows_by_arrow,
     rows_by_duckdb,
 )
 from devin_pipeline.raw.redaction import Redaction
-from devin_pipeline.raw.row_hashes import extended
+from devin_pipeline.raw.row_hashes import ROW_HASH, extended
 from devin_pipeline.raw.soundness import damaged_days, faults_of
 from devin_pipeline.tables import RAW_QUARANTINE, RAW_SESSION_TABLES, Table
+
+_Row = dict[str, Any]
+_Rows = dict[tuple[object, ...], _Row]
+"""Rows of a table by their key."""
+_FETCHED_AT = itemgetter("fetched_at")
 
 _READERS: tuple[Callable[[Table, StoredFile], pa.Table], ...] = (rows_by_duckdb, rows_by_arrow)
 
@@ -39,7 +49,7 @@ class Salvaged:
 
     Attributes:
         kept: Those its newest files still held.
-        brought_back: Those taken from files of older versions.
+        brought_back: Those taken from files of older versions, or of versions whose log entries are lost.
         lost: Those that should be there and are not.
     """
 
@@ -53,6 +63,8 @@ class Salvaged:
 def salvage(lake: Lake, days: Sequence[date], hour: int, *, keeps_text: bool) -> list[Salvaged]:
     """Make the damaged ones of some days sound again, in every raw table; the others are left alone.
 
+    A table that is older than what was last written to it is looked at on all days, and accepted from then on.
+
     Args:
         lake: The lake.
         days: The days to look at.
@@ -63,33 +75,74 @@ def salvage(lake: Lake, days: Sequence[date], hour: int, *, keeps_text: bool) ->
         Damaged: A table's log cannot be read, so what it should hold is unknown.
         NotRead: The system refuses to read a file of a damaged day.
     """
-    return [
-        _salvage(lake, table, day, hour, keeps_text)
-        for table in (*RAW_SESSION_TABLES, RAW_QUARANTINE)
-        for day in sorted(damaged_days(lake.snapshot(table), days, hour))
-    ]
+    salvaged: list[Salvaged] = []
+    for table in (*RAW_SESSION_TABLES, RAW_QUARANTINE):
+        snapshot = lake.snapshot_to_repair(table)
+        is_older = lake.is_older(snapshot)
+        found = files_in_folder(snapshot.location) if is_older else {}
+        damaged = damaged_days(snapshot, {*days, *found}, hour)
+        for day in sorted({*damaged, *found}):
+            each = _salvage(lake, table, day, hour, keeps_text, found.get(day, ()), day in damaged)
+            salvaged += [each] if day in damaged or each.brought_back else []
+        if is_older:
+            # Last: killed before, the same command does it all again.
+            lake.accept_version(table)
+    return salvaged
 
 
-def _salvage(lake: Lake, table: Table, day: date, hour: int, keeps_text: bool) -> Salvaged:
+def _salvage(
+    lake: Lake, table: Table, day: date, hour: int, keeps_text: bool, in_folder: Sequence[StoredFile], is_damaged: bool
+) -> Salvaged:
     told = Salvaged(table, day, 0, 0, 0)
 
-    def saved(snapshot: Snapshot) -> Rewrite:
+    def saved(snapshot: Snapshot) -> Rewrite | None:
         nonlocal told
         redaction = Redaction(keeps_text, lake.forgotten())
         newest = [file for file in snapshot.stored_files() if file.day == day]
-        found: dict[tuple[object, ...], dict[str, Any]] = {}
-        kept = 0
-        for file in (*newest, *files_ever(snapshot.location, day)):
-            for row in _sound_rows(table, file, hour, redaction):
-                found.setdefault(tuple(row[name] for name in table.key), row)
-            if file == newest[-1]:
-                kept = len(found)
+        found: _Rows = {}
+        _add_new(found, table, (row for file in newest for row in _sound_rows(table, file, hour, redaction)))
+        kept = len(found)
+        if is_damaged:
+            older = files_ever(snapshot.location, day)
+            _add_new(found, table, (row for file in older for row in _sound_rows(table, file, hour, redaction)))
+        names = {file.path for file in newest}
+        unnamed = (file for file in in_folder if file.path not in names)
+        lost = [row for file in unnamed for row in _sound_rows(table, file, hour, redaction) if row[ROW_HASH]]
+        # Next to whole rows, what was written later only: a killed run's file may hold what later reads did not find.
+        _add_new(found, table, lost if is_damaged else _added_later(table, found, lost))
         told = Salvaged(table, day, kept, len(found) - kept, max(0, sum(file.rows for file in newest) - len(found)))
+        if not is_damaged and len(found) == kept:
+            return None
         rows = pa.Table.from_pylist(list(found.values()), table.schema)
         return Rewrite([day], extended(table, rows, table.schema.empty_table()))
 
-    lake.rewrite(table, saved)
+    lake.rewrite(table, saved, repairs=True)
     return told
+
+
+def _add_new(found: _Rows, table: Table, rows: Iterable[_Row]) -> None:
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in table.key), row)
+
+
+def _added_later(table: Table, found: _Rows, lost: Sequence[_Row]) -> Iterator[_Row]:
+    """Of rows of lost versions those that each session's history goes on with, from the last row that is stored."""
+
+    def history(row: _Row) -> tuple[object, ...]:
+        return tuple(row[name] for name in table.key if name != "fetched_at")
+
+    last: dict[tuple[object, ...], _Row] = {}
+    for row in sorted(found.values(), key=_FETCHED_AT):
+        last[history(row)] = row
+    for row in sorted(lost, key=_FETCHED_AT):
+        before = last.get(history(row))
+        if before is None or (before["fetched_at"] < row["fetched_at"] and _content(before) != _content(row)):
+            last[history(row)] = row
+            yield row
+
+
+def _content(row: _Row) -> tuple[object, ...]:
+    return row.get("is_listed"), row["content_hash"]
 
 
 def _sound_rows(table: Table, file: StoredFile, hour: int, redaction: Redaction) -> Iterator[dict[str, Any]]:

@@ -20,7 +20,9 @@ from devin_pipeline.lake import (
     NotRead,
     Reader,
     Snapshot,
+    VersionsLost,
     emptied_entries,
+    files_in_folder,
     linked_with,
     links_of,
     sound_rows,
@@ -54,6 +56,7 @@ class Finding:
         path: The file or folder; None when rows of sound files are wrong.
         is_of_log: True when the table as a whole cannot be read, and no backfill heals it.
         needs_rebuild: True when the rows are as they were written, and `rebuild` puts right what they lead to.
+        lost_versions: True when a raw table is older than what was last written to it.
     """
 
     table: Table
@@ -62,6 +65,7 @@ class Finding:
     path: str | None = None
     is_of_log: bool = False
     needs_rebuild: bool = False
+    lost_versions: bool = False
 
 
 @dataclass
@@ -95,6 +99,9 @@ class Verdict:
         """The days that a backfill heals, each with whether it must repair (raw, or what seems made)."""
         days: dict[date, bool] = {}
         for finding in self.findings:
+            if finding.lost_versions:
+                # What they held may be of any day.
+                days |= dict.fromkeys(self.stored_days, True)
             if finding.day is not None and not finding.needs_rebuild:
                 must_repair = finding.table.layer == "raw" or finding.path is None
                 days[finding.day] = days.get(finding.day, False) or must_repair
@@ -136,12 +143,13 @@ class _Verification:
         self._snapshots: dict[str, Snapshot] = {}
         self._damaged: set[tuple[str, date | None]] = set()
         self._links: Links = {}
+        self._days_in_folders: set[date] = set()
 
     def verdict(self, first: date, last: date) -> Verdict:
         for table in ALL_TABLES:
             self._open(table)
-        stored = {file.day for snapshot in self._snapshots.values() for file in snapshot.stored_files()}
-        self._told.stored_days = sorted(day for day in stored if day is not None)
+        named = {file.day for snapshot in self._snapshots.values() for file in snapshot.stored_files()}
+        self._told.stored_days = sorted(self._days_in_folders | {day for day in named if day is not None})
         self._told.days = [day for day in self._told.stored_days if first <= day <= last]
         self._links = self._days_sharing_sessions()
         for start in range(0, len(self._told.days), _DAYS_AT_ONCE):
@@ -168,6 +176,12 @@ class _Verification:
         except NotRead:
             # What heals a damaged log would cost one that is intact.
             raise
+        except VersionsLost as error:
+            location = self._lake.location(table)
+            self._days_in_folders |= files_in_folder(location).keys()
+            if table in self._tables:
+                self._find(table, None, error.why, location, lost_versions=True)
+            return
         except Damaged as error:
             if table in self._tables:
                 why = f"its log cannot be read: {error.why}"
@@ -207,10 +221,17 @@ class _Verification:
                         self._told.findings.append(Finding(table, day, what, needs_rebuild=True))
 
     def _find(
-        self, table: Table, day: date | None, what: str, path: str | None = None, *, is_of_log: bool = False
+        self,
+        table: Table,
+        day: date | None,
+        what: str,
+        path: str | None = None,
+        *,
+        is_of_log: bool = False,
+        lost_versions: bool = False,
     ) -> None:
         needs_rebuild = table in SESSION_TABLES and path is None and day in self._links
-        self._told.findings.append(Finding(table, day, what, path, is_of_log, needs_rebuild))
+        self._told.findings.append(Finding(table, day, what, path, is_of_log, needs_rebuild, lost_versions))
         self._damaged.add((table.name, day))
 
     def _look_at_files(self, table: Table, days: Sequence[date] | None) -> None:

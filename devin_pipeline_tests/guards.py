@@ -44,6 +44,7 @@ class Guard:
 
 
 _VERIFY = "test_verification.py::test_"
+_LOST = "test_lost_versions.py::test_"
 _CLIENT, _PAGING, _LANDING = "devin_api/test_client.py", "devin_api/test_paging.py", "raw/test_landing.py"
 _SPLITTING, _SMALLER = "devin_api/test_splitting.py", "devin_api/test_smaller.py"
 
@@ -1277,8 +1278,8 @@ GUARDS = (
     Guard(
         "damage: rows of older files, salvaged",
         "salvaging.py",
-        "(*newest, *files_ever(snapshot.location, day))",
-        "newest",
+        "older = files_ever(snapshot.location, day)",
+        "older: list[StoredFile] = []",
         _VERIFY + "repair_keeps_sound_rows_and_brings_back_the_damaged_one_from_an_older_file",
     ),
     Guard(
@@ -1287,6 +1288,56 @@ GUARDS = (
         "yield from redaction.rows(table, sound).to_pylist()",
         "yield from sound.to_pylist()",
         _VERIFY + "text_that_is_to_be_gone_is_not_brought_back",
+    ),
+    # Lost versions
+    Guard(
+        "lost versions: a raw table that is older than it was",
+        "lake/lake.py",
+        "if noted is not None and _is_older(snapshot.version, noted):",
+        "if noted is not None and _is_older(snapshot.version, -1):",
+        _LOST + "a_lost_log_entry_of_a_session_that_was_deleted_since_costs_no_acu",
+    ),
+    Guard(
+        "lost versions: an emptied newest entry",
+        "lake/lake.py",
+        "        if lacks_entry(location, snapshot.version):",
+        "        if lacks_entry(location, None):",
+        _LOST + "emptied_newest_entries_are_lost_ones",
+    ),
+    Guard(
+        "lost versions: noted after a commit",
+        "lake/lake.py",
+        "            self._note_version(snapshot.table, delta.version())",
+        "            pass",
+        _LOST + "repair_restores_what_several_lost_versions_added_on_any_day",
+    ),
+    Guard(
+        "lost versions: noted after a run was killed before it could",
+        "lake/lake.py",
+        "                self._note_version(table, planned_from.version)",
+        "                pass",
+        _LOST + "a_note_that_is_behind_or_missing_or_damaged_raises_no_alarm_and_the_next_run_corrects_it",
+    ),
+    Guard(
+        "lost versions: days outside the range that is repaired",
+        "salvaging.py",
+        "for day in sorted({*damaged, *found}):",
+        "for day in sorted(damaged):",
+        _LOST + "repair_restores_what_several_lost_versions_added_on_any_day",
+    ),
+    Guard(
+        "lost versions: what a killed run left",
+        "salvaging.py",
+        "lost if is_damaged else _added_later(table, found, lost)",
+        "lost",
+        _LOST + "repair_leaves_out_what_a_killed_run_wrote_and_later_reads_did_not_find",
+    ),
+    Guard(
+        "lost versions: rows without a row hash",
+        "salvaging.py",
+        " if row[ROW_HASH]]",
+        "]",
+        _LOST + "repair_restores_only_rows_whose_row_hash_is_intact",
     ),
     # Derived
     Guard(

@@ -43,7 +43,15 @@ from devin_pipeline.cli.stage import (
 )
 from devin_pipeline.cli.words import TakesText, sql_of
 from devin_pipeline.lake import Kind, Lake, renew_moved_catalog
-from devin_pipeline.tables import ALL_TABLES, DERIVED_TABLES, RAW_SESSION_TABLES, REPORT_TABLES, TABLES, Table
+from devin_pipeline.tables import (
+    ALL_TABLES,
+    DERIVED_TABLES,
+    RAW_QUARANTINE,
+    RAW_SESSION_TABLES,
+    REPORT_TABLES,
+    TABLES,
+    Table,
+)
 
 if TYPE_CHECKING:
     from devin_pipeline import verification
@@ -207,7 +215,14 @@ def _salvage(days: Sequence[date]) -> None:
     hour = day_starts_at_utc_hour()
     lake = lake_resource(hour).open()
     lake.invalidate(days)
+    older = [table for table in (*RAW_SESSION_TABLES, RAW_QUARANTINE) if lake.is_older(lake.snapshot_to_repair(table))]
     salvaged = salvage(lake, days, hour, keeps_text=keeps_text())
+    for table in older:
+        click.echo(
+            f"{table.name} is older than what was last written to it: what no file holds any more is lost, and what is "
+            "stored from now on counts.",
+            err=True,
+        )
     for each in salvaged:
         click.echo(
             f"{each.table.name} {each.day}: {each.kept} rows kept, {each.brought_back} brought back from older files, "
@@ -215,7 +230,13 @@ def _salvage(days: Sequence[date]) -> None:
             err=True,
         )
     if not salvaged:
-        click.echo("No raw day is damaged.", err=True)
+        click.echo("No raw day is damaged." if not older else "No file of theirs holds more.", err=True)
+    if outside := sorted({each.day for each in salvaged} - set(days)):
+        click.echo(
+            f"Rows of days outside the range came back too. When this is done, build what follows from them: "
+            f"`uv run devin-pipeline rebuild --from {outside[0]} --to {outside[-1]}`",
+            err=True,
+        )
 
 
 def _days_to_backfill(first: str, last: str, only_missing: bool) -> list[date]:

@@ -14,6 +14,7 @@ from devin_pipeline.lake.errors import (
     QueryFailed,
     TooManyConflicts,
     UnusableLocation,
+    VersionsLost,
     WrongLake,
 )
 from devin_pipeline.lake.forgotten import Forgotten, Kind
@@ -21,7 +22,7 @@ from devin_pipeline.lake.identity import LakeIdentity
 from devin_pipeline.lake.lake import Commit, Lake, Rewrite, Snapshot
 from devin_pipeline.lake.last_reads import LastReads
 from devin_pipeline.lake.linked_days import Links, linked_with, links_of
-from devin_pipeline.lake.log import emptied_entries, files_ever
+from devin_pipeline.lake.log import emptied_entries, files_ever, files_in_folder
 from devin_pipeline.lake.made_of import Inputs, code_fingerprint
 from devin_pipeline.lake.maintenance import (
     DamagedDays,
@@ -62,12 +63,14 @@ __all__ = [
     "StoredFile",
     "TooManyConflicts",
     "UnusableLocation",
+    "VersionsLost",
     "WrongLake",
     "code_fingerprint",
     "compact",
     "delete_old_files",
     "emptied_entries",
     "files_ever",
+    "files_in_folder",
     "in_portions",
     "linked_with",
     "links_of",

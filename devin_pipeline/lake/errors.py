@@ -4,6 +4,7 @@ LakeError
 ├── WrongLake: the lake belongs to another kind, host, scope or day hour
 ├── UnusableLocation: a path that Delta or DuckDB does not take as it is
 ├── Damaged: what is stored cannot be read, or is not what was written
+│   ├── VersionsLost: the newest entries of a table's log are gone
 │   └── NotRead: the system refuses to read what may be intact: no permission, a broken disk, a lost volume
 ├── TooManyConflicts: other writers kept winning the race for the same days
 ├── NotWritten: the disk is full, read-only or broken
@@ -53,6 +54,10 @@ class Damaged(LakeError):
         super().__init__(
             what, why, todo or "Run `devin-pipeline verify`: it names what is damaged and the command that heals it"
         )
+
+
+class VersionsLost(Damaged):
+    """The newest entries of a table's log are gone: the table is older than what was last written to it."""
 
 
 class NotRead(Damaged):

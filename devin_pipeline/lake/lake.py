@@ -30,8 +30,17 @@ from devin_pipeline.lake.last_reads import (
     read_last_reads,
     read_updates_missed_until,
 )
+from devin_pipeline.lake.last_versions import note_last_version, read_last_version
 from devin_pipeline.lake.linked_days import Links, note_links, read_links
-from devin_pipeline.lake.log import broken_log
+from devin_pipeline.lake.log import (
+    add_entry_of_checkpoint,
+    broken_log,
+    clear_lost_checkpoint,
+    lacks_entry,
+    names_lost_checkpoint,
+    remove_empty_entry,
+    versions_lost,
+)
 from devin_pipeline.lake.made_of import Inputs
 from devin_pipeline.lake.organizations import note_organizations, read_organizations
 from devin_pipeline.lake.reader import QueryLimits, Reader, rows_of_files, tables_in
@@ -235,6 +244,8 @@ class _Opened(NamedTuple):
 
 
 _opened: dict[str, _Opened] = {}
+# The last version of each raw table as this process has read or written it.
+_noted: dict[str, int | None] = {}
 
 
 def _keep_open(snapshot: Snapshot) -> None:
@@ -364,9 +375,55 @@ class Lake:
         """The newest version of a table.
 
         Raises:
+            VersionsLost: It is a raw table, and older than what was last written to it.
             Damaged: Its log is missing or garbled. Its files without the log are old and new rows mixed.
             NotRead: The system refuses to read its log.
         """
+        if table.layer != "raw":
+            # What is lost of it is built again.
+            return self._open(table)
+        location = self.location(table)
+        # Read before the log: what was noted was committed before.
+        noted = _noted[location] = read_last_version(self.uri, table.name)
+        try:
+            snapshot = self._open(table)
+        except Damaged:
+            if noted is None or not names_lost_checkpoint(location):
+                raise
+            raise versions_lost(table, location, "names a checkpoint that is missing", noted) from None
+        if noted is not None and _is_older(snapshot.version, noted):
+            end = "is gone" if snapshot.version is None else f"ends at version {snapshot.version}"
+            raise versions_lost(table, location, end, noted)
+        if lacks_entry(location, snapshot.version):
+            end = f"has nothing in the entry of version {snapshot.version}"
+            raise versions_lost(table, location, end, noted or snapshot.version or 0)
+        return snapshot
+
+    def snapshot_to_repair(self, table: Table) -> Snapshot:
+        """The newest version of a raw table that its log still has, even if it is older than what was last written.
+
+        Raises:
+            Damaged: Its log is missing or garbled.
+            NotRead: The system refuses to read its log.
+            NotWritten: Its log could not be made one that Delta reads and writes.
+        """
+        location = self.location(table)
+        try:
+            snapshot = self._open(table)
+        except Damaged:
+            if read_last_version(self.uri, table.name) is None or not names_lost_checkpoint(location):
+                raise
+            clear_lost_checkpoint(location)
+            snapshot = self._open(table)
+        while snapshot.version is not None and lacks_entry(location, snapshot.version):
+            remove_empty_entry(location, snapshot.version)
+            older = self._open(table)
+            if older.version == snapshot.version:
+                add_entry_of_checkpoint(location, snapshot.version)
+            snapshot = older
+        return snapshot
+
+    def _open(self, table: Table) -> Snapshot:
         location = self.location(table)
         try:
             return Snapshot(table, location, DeltaTable(location))
@@ -384,6 +441,29 @@ class Lake:
                 raise refusal from None
             why = refusal.why if refusal else str(error).partition("\n")[0][:100]
             raise broken_log(table, location, why) from None
+
+    def is_older(self, snapshot: Snapshot) -> bool:
+        """Whether a raw table is older than what was last written to it."""
+        return _is_older(snapshot.version, read_last_version(self.uri, snapshot.table.name))
+
+    def accept_version(self, table: Table) -> None:
+        """Take what is stored of a raw table now for what was last written to it.
+
+        Raises:
+            NotWritten: The disk is full, read-only or broken.
+        """
+        version = self.snapshot_to_repair(table).version
+        note_last_version(self.uri, table.name, version)
+        _noted[self.location(table)] = version
+
+    def _note_version(self, table: Table, version: int | None) -> None:
+        """Note what was last written to a raw table, by a run that was killed before it did, too."""
+        location = self.location(table)
+        if table.layer != "raw" or version is None or not _is_older(_noted.get(location), version):
+            return
+        if _is_older(read_last_version(self.uri, table.name), version):
+            note_last_version(self.uri, table.name, version)
+        _noted[location] = version
 
     def newest(self, table: Table) -> Snapshot:
         """The newest version of a table, as `snapshot` gives it, but not opened again while it stays the newest.
@@ -581,24 +661,26 @@ class Lake:
             "Run it again when they are done",
         )
 
-    def rewrite(self, table: Table, plan: Callable[[Snapshot], Rewrite | None]) -> Commit:
+    def rewrite(self, table: Table, plan: Callable[[Snapshot], Rewrite | None], *, repairs: bool = False) -> Commit:
         """Commit what `plan` makes of the newest snapshot, planning again when another writer was faster.
 
         Args:
             table: The table, partitioned by day.
             plan: From a snapshot to the days to replace and all their rows; None leaves the table as it is.
+            repairs: Whether a raw table may be older than what was last written to it.
 
         Raises:
             TooManyConflicts: Another writer was faster six times in a row.
             NotWritten: The disk is full, read-only or broken.
         """
         for conflicts in range(_TRIES):
-            planned_from = self.newest(table)
+            planned_from = self.snapshot_to_repair(table) if repairs else self.newest(table)
             change = plan(planned_from)
             if change is None or not change.days:
+                self._note_version(table, planned_from.version)
                 return Commit(table, None, [], conflicts)
             # Opened anew, since writing moves a snapshot on, and others may read the one that was planned from.
-            snapshot = self.snapshot(table)
+            snapshot = self.snapshot_to_repair(table) if repairs else self.snapshot(table)
             if snapshot.version != planned_from.version:
                 continue
             days = sorted(set(change.days))
@@ -709,6 +791,7 @@ class Lake:
             )
             # Writing has moved it on to the version it made.
             _keep_open(Snapshot(snapshot.table, snapshot.location, delta))
+            self._note_version(snapshot.table, delta.version())
             return delta.version()
 
     def _create(self, table: Table, properties: dict[str, str] | None = None) -> DeltaTable:
@@ -732,6 +815,10 @@ class Lake:
                 raise_if_key_not_exists=False,
             )
         return DeltaTable(location)
+
+
+def _is_older(version: int | None, other: int | None) -> bool:
+    return other is not None and (version is None or version < other)
 
 
 def _without_descriptions(rows: pa.Table) -> pa.Table:

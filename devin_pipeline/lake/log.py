@@ -11,13 +11,16 @@ from typing import TypeVar
 import msgspec
 from pyarrow import fs
 
-from devin_pipeline.lake.errors import Damaged, readable
+from devin_pipeline.lake.atomic import create_file
+from devin_pipeline.lake.errors import Damaged, VersionsLost, readable, written
 from devin_pipeline.lake.soundness import StoredFile
 from devin_pipeline.tables import Table
 
 _Decoded = TypeVar("_Decoded")
 
 _ENTRY = re.compile(r"\d{20}\.json")
+_LAST_CHECKPOINT = "_last_checkpoint"
+_FILE_OF_DAY = re.compile(r"day=(\d{4}-\d\d-\d\d)/[^/]+\.parquet")
 
 
 class _File(msgspec.Struct, rename="camel"):
@@ -44,6 +47,86 @@ def broken_log(table: Table, location: str, why: str) -> Damaged:
         else f"Remove the folder {location} and run `devin-pipeline backfill` over all days: raw has all it was made of"
     )
     return Damaged(f"The log of {table.name} cannot be read", why, todo)
+
+
+def versions_lost(table: Table, location: str, end: str, noted: int) -> VersionsLost:
+    """The refusal of a raw table whose log ends, at `end`, before the version that was last written."""
+    days = sorted(files_in_folder(location))
+    # Anything may have been in them, of any day that is stored.
+    days_given = f"--from {days[0]} --to {days[-1]}" if days else "--from DAY --to DAY"
+    return VersionsLost(
+        f"The table {table.name} is older than what was last written to it",
+        f"its log {end}, but version {noted} was written: entries are missing, as after a partial restore",
+        f"Put the missing entries back into {location}/_delta_log. If you cannot, restore what files in the folder "
+        f"still hold and read the rest again: `uv run devin-pipeline backfill {days_given} --repair`",
+    )
+
+
+def names_lost_checkpoint(location: str) -> bool:
+    """True when a log names its last checkpoint and has none: Delta refuses the table, whatever else the log holds."""
+    with readable(f"{location}/_delta_log"):
+        filesystem, path = fs.FileSystem.from_uri(f"{location}/_delta_log")
+        names = [file.base_name for file in filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))]
+    return _LAST_CHECKPOINT in names and not any(".checkpoint." in name for name in names)
+
+
+def clear_lost_checkpoint(location: str) -> None:
+    """Have Delta read the entries of a log of which `names_lost_checkpoint` is true.
+
+    Raises:
+        NotWritten: The disk is full, read-only or broken.
+    """
+    filesystem, path = fs.FileSystem.from_uri(f"{location}/_delta_log")
+    with written(path):
+        filesystem.delete_file(f"{path}/{_LAST_CHECKPOINT}")
+
+
+def lacks_entry(location: str, version: int | None) -> bool:
+    """True when the newest entry of a log is empty, or only a checkpoint holds its version.
+
+    Delta takes the one for a commit that did nothing, and refuses every commit after the other.
+    """
+    return version is not None and not _entry_of(location, version).size
+
+
+def remove_empty_entry(location: str, version: int) -> None:
+    """Remove the entry of a version of which `lacks_entry` is true, if it is there: the one before is the newest then.
+
+    Raises:
+        NotWritten: The disk is full, read-only or broken.
+    """
+    entry = _entry_of(location, version)
+    if entry.type == fs.FileType.File:
+        with written(entry.path):
+            fs.FileSystem.from_uri(location)[0].delete_file(entry.path)
+
+
+def _entry_of(location: str, version: int) -> fs.FileInfo:
+    with readable(f"{location}/_delta_log"):
+        filesystem, path = fs.FileSystem.from_uri(location)
+        return filesystem.get_file_info(f"{path}/_delta_log/{version:020}.json")
+
+
+def add_entry_of_checkpoint(location: str, version: int) -> None:
+    """Have Delta commit after a version that only a checkpoint holds, by an entry that adds nothing to it.
+
+    Raises:
+        NotWritten: The disk is full, read-only or broken.
+    """
+    create_file(location, f"_delta_log/{version:020}.json", b'{"commitInfo":{"operation":"REPAIR"}}\n')
+
+
+def files_in_folder(location: str) -> dict[date, list[StoredFile]]:
+    """The Parquet files in each day's folder of a table, whether or not a version names them; with 0 rows, unknown."""
+    with readable(location):
+        filesystem, path = fs.FileSystem.from_uri(location)
+        found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=True))
+    files: dict[date, list[StoredFile]] = {}
+    for file in sorted(found, key=lambda file: file.path):
+        if of_day := _FILE_OF_DAY.fullmatch(file.path.removeprefix(f"{path}/")):
+            day = date.fromisoformat(of_day[1])
+            files.setdefault(day, []).append(StoredFile(f"{location}/{of_day[0]}", day, 0, file.size))
+    return files
 
 
 def emptied_entries(location: str) -> list[str]:

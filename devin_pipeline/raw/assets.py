@@ -24,7 +24,7 @@ from devin_pipeline.asset_facts import (
     table_asset,
 )
 from devin_pipeline.devin_api import DevinError, Listing, Window
-from devin_pipeline.lake import Damaged, Lake
+from devin_pipeline.lake import Damaged, Lake, VersionsLost
 from devin_pipeline.partitions import RANGES, day_of, days_of, starts_at
 from devin_pipeline.raw.account import AccountCheck, AnotherAccount
 from devin_pipeline.raw.landing import Landed, land
@@ -56,6 +56,11 @@ def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str]) -> dg.A
     @table_asset(table, partitions_def=billing_days, backfill_policy=RANGES, pool="devin_api")
     def raw(context: dg.AssetExecutionContext, devin_api: DevinApiResource, lake: LakeResource) -> None:
         opened = lake.open()
+        try:
+            opened.newest(table)
+        except VersionsLost as error:
+            # Before any request: nothing of what the API returns could be stored.
+            raise dg.Failure(str(error), metadata={ASK_NO_MORE: True}, allow_retries=False) from None
         hour = lake.day_starts_at_utc_hour
         read = _Read(datetime.now(UTC))
         windows = {Window(starts_at(day, hour), starts_at(day, hour, after=1)): day for day in days_of(context)}
