@@ -1289,6 +1289,21 @@ GUARDS = (
         "yield from sound.to_pylist()",
         _VERIFY + "text_that_is_to_be_gone_is_not_brought_back",
     ),
+    # Order
+    Guard(
+        "order: rows that Delta's threads would displace",
+        "lake/lake.py",
+        ".combine_chunks()",
+        "",
+        "lake/test_lake.py::test_a_whole_table_is_stored_in_key_order_whatever_its_size",
+    ),
+    Guard(
+        "order: right rows in another order, taken for wrong ones",
+        "lake/lake.py",
+        "(not in_key_order and _in_order(self.table, stored).equals(rows))",
+        "False",
+        "reports/test_publishing.py",
+    ),
     # Lost versions
     Guard(
         "lost versions: a raw table that is older than it was",

@@ -191,17 +191,24 @@ class Snapshot:
         files = [file for file in self.stored_files() if file.day in days and file.day not in others]
         return others | {f.day for f in files if f.day and not self._holds(_of_days(rows, [f.day]), f.day)}
 
-    def holds(self, rows: pa.Table) -> bool:
-        """True when an unpartitioned table is just these rows, in key order, and its files are sound."""
+    def holds(self, rows: pa.Table, *, in_key_order: bool = False) -> bool:
+        """True when an unpartitioned table is just these rows and its files are valid.
+
+        Args:
+            rows: Rows in the table's schema and key order.
+            in_key_order: Whether they must be stored in that order, too.
+        """
         files = self.stored_files()
         if self.delta is None or sum(file.rows for file in files) != rows.num_rows:
             return False
         try:
             # First by what costs least, and mostly tells the two apart; last by both readers, one after the other.
-            narrow = [narrow_columns(self.table, file) for file in files]
+            narrow = [narrow_columns(self.table, file) for file in files] if in_key_order else []
             if narrow and not pa.concat_tables(narrow).equals(rows.select(narrow[0].column_names)):
                 return False
-            return bool(self._by_arrow(files).equals(rows) and self.rows().equals(rows))
+            stored = self._by_arrow(files)
+            are_stored = stored.equals(rows) or (not in_key_order and _in_order(self.table, stored).equals(rows))
+            return bool(are_stored and self.rows().equals(rows))
         except Damaged:
             return False
 
@@ -724,7 +731,7 @@ class Lake:
         rows = rows.cast(table.schema)
         for conflicts in range(_TRIES):
             compared = self.newest(table)
-            if compared.holds(rows):
+            if compared.holds(rows, in_key_order=True):
                 return Commit(table, None, [], conflicts)
             snapshot = self.snapshot(table)
             if snapshot.version != compared.version:
@@ -822,9 +829,12 @@ def _is_older(version: int | None, other: int | None) -> bool:
 
 
 def _without_descriptions(rows: pa.Table) -> pa.Table:
-    """Rows as Delta merges them into a table whose columns an older version of the code described otherwise."""
+    """Rows as Delta merges them into a table whose columns an older version of the code described otherwise.
+
+    In one batch: Delta's threads write several in whichever order they are done, and the rows lose theirs.
+    """
     schema = pa.schema([field.remove_metadata() for field in rows.schema])
-    return pa.Table.from_arrays(rows.columns, schema=schema)
+    return pa.Table.from_arrays(rows.columns, schema=schema).combine_chunks()
 
 
 def _why_not_usable(lake: Path, tables: Sequence[Path], mode: int) -> str | None:

@@ -10,15 +10,15 @@ from threading import Barrier, Thread
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
-from devin_pipeline.lake import Commit, Lake, LakeError, Rewrite, Snapshot, TooManyConflicts
+from devin_pipeline.lake import Commit, Lake, LakeError, Rewrite, Snapshot, TooManyConflicts, rows_by_arrow
 from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, TABLES, Table
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, Row, acus, after, rows_of
 
 SESSIONS = TABLES["sessions"]
-ACU_WEEKLY = TABLES["acu_weekly"]
+ACU_DAILY, ACU_WEEKLY = TABLES["acu_daily"], TABLES["acu_weekly"]
 
 
 @pytest.fixture
@@ -377,6 +377,47 @@ def test_a_whole_table_is_replaced_and_left_alone_when_equal(lake: Lake) -> None
     assert lake.snapshot(ACU_WEEKLY).rows().equals(weeks.slice(1))
     lake.replace_all(ACU_WEEKLY, weeks.slice(2))
     assert lake.snapshot(ACU_WEEKLY).rows().num_rows == 0
+
+
+# Arrow and DuckDB give rows in batches of at most 122,880.
+MANY = 300_000
+
+
+def many(table: Table) -> pa.Table:
+    """Rows that fill several batches, in key order."""
+    (first,) = rows_of(table, [{"org_id": "a", "acus": acus("1")}]).to_pylist()
+    columns = {name: pa.repeat(pa.scalar(value, table.schema.field(name).type), MANY) for name, value in first.items()}
+    columns["user_id"] = pa.array([f"{number:06}" for number in range(MANY)])
+    return pa.Table.from_batches(pa.table(columns, table.schema).to_batches(max_chunksize=100_000))
+
+
+def stored_as_written(lake: Lake, table: Table) -> pa.Table:
+    return pa.concat_tables(rows_by_arrow(table, file) for file in lake.snapshot(table).stored_files())
+
+
+def test_a_whole_table_is_stored_in_key_order_whatever_its_size(lake: Lake) -> None:
+    rows = many(ACU_WEEKLY)
+    lake.replace_all(ACU_WEEKLY, rows)
+    assert stored_as_written(lake, ACU_WEEKLY).equals(rows)
+    assert lake.replace_all(ACU_WEEKLY, rows).version is None
+
+
+def test_a_day_is_stored_in_key_order_whatever_its_size(lake: Lake) -> None:
+    rows = many(ACU_DAILY)
+    lake.replace_days(ACU_DAILY, [DAY], rows)
+    assert stored_as_written(lake, ACU_DAILY).equals(rows)
+    assert lake.replace_days(ACU_DAILY, [DAY], rows).version is None
+
+
+def test_rows_in_another_order_are_the_same_rows_and_are_put_in_order_when_written(lake: Lake) -> None:
+    rows = rows_of(ACU_WEEKLY, [{"org_id": org_id, "acus": acus("1")} for org_id in "abc"])
+    write_deltalake(lake.location(ACU_WEEKLY), rows.take([2, 0, 1]))
+    assert lake.snapshot(ACU_WEEKLY).holds(rows)
+    assert not lake.snapshot(ACU_WEEKLY).holds(rows, in_key_order=True)
+    others = (rows.take([0, 0, 1]), rows.slice(1), rows_of(ACU_WEEKLY, [{"org_id": org_id} for org_id in "abc"]))
+    assert not any(lake.snapshot(ACU_WEEKLY).holds(other) for other in others)
+    assert lake.replace_all(ACU_WEEKLY, rows).version == 1
+    assert stored_as_written(lake, ACU_WEEKLY).equals(rows)
 
 
 def test_the_log_tells_each_file_with_its_day_and_rows(lake: Lake) -> None:
