@@ -142,7 +142,7 @@ def _added_later(table: Table, found: _Rows, lost: Sequence[_Row]) -> Iterator[_
 
 
 def _content(row: _Row) -> tuple[object, ...]:
-    return row.get("is_listed"), row["content_hash"]
+    return row.get("is_listed"), row["content_hash"], row.get("moved_to")
 
 
 def _sound_rows(table: Table, file: StoredFile, hour: int, redaction: Redaction) -> Iterator[dict[str, Any]]:

@@ -1289,6 +1289,42 @@ GUARDS = (
         "yield from sound.to_pylist()",
         _VERIFY + "text_that_is_to_be_gone_is_not_brought_back",
     ),
+    # Spelling
+    Guard(
+        "spelling: instants by value",
+        "devin_api/canonical.py",
+        "item[name] = _instant_by_value(value)",
+        "item[name] = value",
+        _LANDING + "::test_sessions_that_two_servers_spell_otherwise_gain_no_version",
+    ),
+    Guard(
+        "spelling: tags as a set",
+        "devin_api/canonical.py",
+        'item["tags"] = ordered',
+        'item["tags"] = tags',
+        _LANDING + "::test_sessions_that_two_servers_spell_otherwise_gain_no_version",
+    ),
+    Guard(
+        "spelling: versions that a lake of before has, in its spelling",
+        "raw/landing.py",
+        'same = set(doubtful.column("place").filter(is_same).to_pylist())',
+        "same: set[int] = set()\n    is_same = pc.and_(is_same, False)",
+        _LANDING + "::test_a_redacted_version_of_before_gains_none_either",
+    ),
+    Guard(
+        "spelling: versions that a lake of before has, in another",
+        "raw/landing.py",
+        'content_hash(row["payload"].encode()) == row["content_hash"]',
+        "False",
+        _LANDING + "::test_a_lake_of_before_gains_no_version_from_the_new_rule_in_any_spelling",
+    ),
+    Guard(
+        "spelling: hashes of before, taken for damage",
+        "raw/soundness.py",
+        'row["content_hash"] == content_hash_as_spelled(row["payload"].encode())',
+        "False",
+        _LANDING + "::test_a_lake_of_before_gains_no_version_from_the_new_rule_in_any_spelling",
+    ),
     # Order
     Guard(
         "order: rows that Delta's threads would displace",

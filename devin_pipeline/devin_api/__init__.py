@@ -4,7 +4,7 @@ Keys, requests, retries, paging, the shape of a page and what goes wrong with an
 storage, billing days and the meaning of a session's fields do not. This is the only room that imports httpx.
 """
 
-from devin_pipeline.devin_api.canonical import content_hash, sha256_of
+from devin_pipeline.devin_api.canonical import content_hash, content_hash_as_spelled, sha256_of
 from devin_pipeline.devin_api.client import Clock, DevinClient, Feed, FirstPage, Listing, Updated
 from devin_pipeline.devin_api.errors import (
     BrokenPromise,
@@ -44,6 +44,7 @@ __all__ = [
     "check_surroundings",
     "check_url",
     "content_hash",
+    "content_hash_as_spelled",
     "masked",
     "read_item",
     "sha256_of",

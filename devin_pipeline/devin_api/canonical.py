@@ -1,10 +1,12 @@
 """What an item says, however it is written: its canonical JSON and the hash of that.
 
-Which field means what is told in `payloads`.
+Keys are sorted, numbers and instants count by value, and tags as a set. Which field means what is told in `payloads`.
 """
 
 import hashlib
 import json
+import re
+from datetime import UTC, datetime
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 from functools import lru_cache
 
@@ -28,34 +30,119 @@ class Odd(ValueError):
     """JSON that only the standard library reads, if anything does: NaN, a lone surrogate, an endless number."""
 
 
+ISO_INSTANT = re.compile(
+    r"(\d{4}-\d\d-\d\d)[T ]((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)", re.ASCII
+)
+"""An ISO 8601 instant with a zone: date, time of day, fraction of a second, zone."""
+
+_INSTANTS = ("created_at", "updated_at")
+_WHOLE_SECONDS = len("2026-01-31T08:00:00Z")
+
+
+class Content(msgspec.Struct, frozen=True, gc=False):
+    """What an item says.
+
+    Attributes:
+        value: The item, its numbers as `number` gives them, its instants and tags in their canonical spelling.
+        hash: SHA-256 of its canonical JSON.
+        is_respelled: Whether its instants or tags were written in another spelling.
+    """
+
+    value: object
+    hash: str
+    is_respelled: bool
+
+
 def content_hash(payload: bytes) -> str:
-    """SHA-256 of an item's canonical JSON: keys sorted, no white space, numbers by value.
+    """SHA-256 of an item's canonical JSON.
 
     Raises:
         ValueError: it is no JSON.
     """
+    return _hash(payload, by_value=True)
+
+
+def content_hash_as_spelled(payload: bytes) -> str:
+    """The hash that an item had before its instants counted by value and its tags as a set.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    return _hash(payload, by_value=False)
+
+
+def _hash(payload: bytes, *, by_value: bool) -> str:
     try:
-        return read_json(payload)[1]
+        return _read(payload, by_value=by_value).hash
     except Odd:
         item = json.loads(payload, parse_float=number, parse_int=number)
+        if by_value:
+            respell(item)
         return sha256_of(json.dumps(item, sort_keys=True, separators=(",", ":"), default=str).encode())
     except RecursionError:
         # Nested too deeply for either; as it came, it can still be told from others.
         return sha256_of(payload)
 
 
-def read_json(payload: bytes) -> tuple[object, str]:
-    """Give what an item says, its numbers as `number` gives them, and the hash of its content.
+def read_json(payload: bytes) -> Content:
+    """What an item says.
 
     Raises:
         Odd: only the standard library reads it, if anything does.
         RecursionError: it is nested too deeply.
     """
+    return _read(payload, by_value=True)
+
+
+def _read(payload: bytes, *, by_value: bool) -> Content:
     try:
         item = _DECODER.decode(payload)
-        return item, sha256_of(_ENCODER.encode(item))
+        is_respelled = by_value and respell(item)
+        return Content(item, sha256_of(_ENCODER.encode(item)), is_respelled)
     except (msgspec.MsgspecError, ValueError) as error:
         raise Odd(type(error).__name__) from None
+
+
+def respell(item: object) -> bool:
+    """Give the instants and tags of an item their canonical spelling; say whether one had another.
+
+    Most are canonical as sent, and a look at some letters costs less than reading them: it is done for every item.
+    """
+    if not isinstance(item, dict):
+        return False
+    is_respelled = False
+    for name in _INSTANTS:
+        value = item.get(name)
+        # As 2026-01-31T08:00:00Z, or with a fraction that ends in no 0.
+        if type(value) is str and not (
+            value[-1:] == "Z" and value[10:11] == "T" and (len(value) == _WHOLE_SECONDS or value[-2] != "0")
+        ):
+            item[name] = _instant_by_value(value)
+            is_respelled = is_respelled or item[name] != value
+    tags = item.get("tags")
+    if type(tags) is list and len(tags) > 1:
+        try:
+            ordered = sorted(set(tags))
+        except TypeError:
+            return is_respelled
+        # What sorts next to a text is one.
+        if ordered != tags and type(ordered[0]) is str:
+            item["tags"] = ordered
+            return True
+    return is_respelled
+
+
+@lru_cache(4096)
+def _instant_by_value(text: str) -> str:
+    """An instant in UTC without needless digits, as 2026-01-31T08:00:00.5Z; any other text as it is."""
+    if (found := ISO_INSTANT.fullmatch(text)) is None:
+        return text
+    day, time, fraction, zone = found.groups("")
+    try:
+        at = datetime.fromisoformat(f"{day}T{time}{zone}").astimezone(UTC)
+    except (ValueError, OverflowError):
+        return text
+    return f"{at.replace(tzinfo=None).isoformat()}.{fraction}".rstrip("0").rstrip(".") + "Z"
 
 
 @lru_cache(4096)
@@ -65,6 +152,8 @@ def number(text: str) -> int | Decimal | Endless:
         value = Decimal(text)
     except InvalidOperation:
         return Endless(text)
+    if not value:
+        return 0
     if -_MOST_DIGITS < value.adjusted() < _MOST_DIGITS and value == value.to_integral_value():
         return int(value)
     return value.normalize(_EXACT)

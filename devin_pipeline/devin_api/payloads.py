@@ -21,7 +21,16 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from devin_pipeline.devin_api.canonical import Endless, Odd, content_hash, number, read_json
+from devin_pipeline.devin_api.canonical import (
+    ISO_INSTANT,
+    Content,
+    Endless,
+    Odd,
+    content_hash,
+    number,
+    read_json,
+    respell,
+)
 from devin_pipeline.devin_api.errors import BrokenPromise
 
 EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
@@ -57,9 +66,6 @@ _TRIES_FOR_DAMAGE = 5
 _TRIES_FOR_SHAPE = 2
 
 _MILLISECONDS_FROM = 100_000_000_000
-_ISO_INSTANT = re.compile(
-    r"\d{4}-\d\d-\d\d[T ](?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d)", re.ASCII
-)
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SIX_PLACES = Decimal("0.000001")
@@ -93,6 +99,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
         fields: the names of its fields.
         acus_are_text: whether its ACUs came as text.
         org_id: the organization it belongs to; None when the item has no usable one.
+        is_respelled: whether the hash is of another spelling of its instants or tags than the one sent.
     """
 
     payload: bytes
@@ -105,6 +112,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     fields: frozenset[str]
     acus_are_text: bool
     org_id: str | None = None
+    is_respelled: bool = False
 
     def __repr__(self) -> str:
         """Without the payload: reprs end up in reports of errors, and payloads hold prompts."""
@@ -395,9 +403,10 @@ def _read_item_with_care(payload: bytes, latest: datetime) -> Item:
 def _read_item(payload: bytes, latest: datetime) -> tuple[Item, int]:
     """Read an item that says no key twice, and how many of those that may be said once it says."""
     try:
-        members, content = read_json(payload)
+        content = read_json(payload)
     except Odd:
         return _read_doubtful_item(payload, latest), 0
+    members = content.value
     if not isinstance(members, dict):
         return _read_doubtful_item(payload, latest), 0
     said = ("session_id" in members) + ("acus_consumed" in members)
@@ -434,7 +443,7 @@ def _read_doubtful_item(payload: bytes, latest: datetime) -> Item:
     )
     if not isinstance(members, _Members):
         return Item(payload, None, None, None, None, "it is not an object", content_hash(payload), frozenset(), False)
-    item = _item(payload, members, latest, content_hash(payload))
+    item = _item(payload, members, latest, Content(members, content_hash(payload), respell(dict(members))))
     for key in _KEYS_SAID_ONCE:
         if key in members.repeated:
             item = msgspec.structs.replace(item, acus=None, unplaced_because=f"{key} is said twice")
@@ -443,7 +452,7 @@ def _read_doubtful_item(payload: bytes, latest: datetime) -> Item:
     return item
 
 
-def _item(payload: bytes, members: Mapping[str, object], latest: datetime, content: str) -> Item:
+def _item(payload: bytes, members: Mapping[str, object], latest: datetime, content: Content) -> Item:
     session_id = canonical_id(members.get("session_id"))
     created_at = _instant(members.get("created_at"), latest)
     acus_as_sent = members.get("acus_consumed")
@@ -458,7 +467,19 @@ def _item(payload: bytes, members: Mapping[str, object], latest: datetime, conte
     org_id = members.get("org_id")
     if not isinstance(org_id, str) or isinstance(org_id, _NOT_TEXT) or len(org_id) > LONGEST_ID:
         org_id = None
-    return Item(payload, session_id, created_at, updated_at, acus, problem, content, fields, acus_are_text, org_id)
+    return Item(
+        payload,
+        session_id,
+        created_at,
+        updated_at,
+        acus,
+        problem,
+        content.hash,
+        fields,
+        acus_are_text,
+        org_id,
+        content.is_respelled,
+    )
 
 
 @lru_cache(256)
@@ -485,7 +506,7 @@ def _instant(value: object, latest: datetime) -> datetime | None:
     """Read an ISO 8601 instant with a zone or epoch seconds; digits beyond the microsecond are cut."""
     try:
         if isinstance(value, str):
-            if _ISO_INSTANT.fullmatch(value) is None:
+            if ISO_INSTANT.fullmatch(value) is None:
                 return None
             at = datetime.fromisoformat(value)
             if at.tzinfo is not UTC:

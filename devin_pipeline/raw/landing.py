@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from devin_pipeline.devin_api import Item, Listing
+from devin_pipeline.devin_api import Item, Listing, content_hash, content_hash_as_spelled
 from devin_pipeline.lake import Lake, Reader, Rewrite, Snapshot
 from devin_pipeline.partitions import day_of
 from devin_pipeline.raw.moved_sessions import Pairs, settle, with_moves
@@ -26,9 +26,19 @@ _UNKNOWN_ITEMS = (Path(__file__).parent / "unknown_items.sql").read_text()
 _NOT_BLANKED = "from known where payload is not null and redacted is distinct from 'text'"
 _BLANKED = """
     select known.* replace (items.payload as payload, null as redacted)
-    from known inner join items using (day, session_id, content_hash)
-    where known.redacted = 'text' and known.is_listed
+    from known inner join items using (day, session_id)
+    where
+        known.redacted = 'text' and known.is_listed
+        and known.content_hash in (items.content_hash, items.hash_of_before)
     qualify row_number() over (partition by known.day, known.session_id order by known.fetched_at desc) = 1
+"""
+_LAST_AS_SENT = """
+    select doubtful.place, doubtful.content_hash, known.payload
+    from doubtful inner join known
+        on doubtful.day = known.day
+        and doubtful.session_id = known.session_id
+        and doubtful.last_fetched_at = known.fetched_at
+    where known.redacted is null and known.payload is not null
 """
 _DAYS_AT_ONCE = 31
 # What is looked at of every stored row; payloads are most of what there is to read.
@@ -164,7 +174,14 @@ def _redacted(snapshot: Snapshot, redaction: Redaction, days: Sequence[date]) ->
     return Rewrite(sorted(changed), rows.sort_by(_in_key_order(snapshot.table))) if changed else None
 
 
-_QUARANTINED = pa.schema([*RAW_QUARANTINE.schema, ("session_id", pa.string()), ("has_day", pa.bool_())])
+_QUARANTINED = pa.schema(
+    [
+        *RAW_QUARANTINE.schema,
+        ("session_id", pa.string()),
+        ("has_day", pa.bool_()),
+        ("hash_of_before", pa.string()),
+    ]
+)
 
 
 def _days_of(instants: pa.Array, hour: int) -> pa.Array:
@@ -183,6 +200,7 @@ def _placed(items: Sequence[Item], hour: int, redaction: Redaction) -> pa.Table:
             "updated_at": pa.array([item.updated_at for item in placed], INSTANT),
             "acus": pa.array([item.acus for item in placed], ACUS),
             "content_hash": pa.array([item.content_hash for item in placed], pa.string()),
+            "is_respelled": pa.array([item.is_respelled for item in placed], pa.bool_()),
         }
     )
     # In key order from here on: payloads are most of the bytes, and sorting rows later would copy them.
@@ -211,6 +229,7 @@ def _quarantined(
             "feed": table.name,
             "fetched_at": read_at,
             "content_hash": item.content_hash,
+            "hash_of_before": content_hash_as_spelled(item.payload) if item.is_respelled else item.content_hash,
             "reason": item.unplaced_because,
             "payload": item.payload.decode(),
             "session_id": redaction.session_id(item.session_id),
@@ -257,11 +276,50 @@ def _new_versions(
         reader.give("quarantined", quarantine)
         added = reader.rows(_NEW_VERSIONS, {"read_at": read_at, "now": datetime.now(UTC)})
         redacted = reader.rows("from known where redacted is not null limit 1").num_rows
+    added = _without_respelled(snapshot, added, items)
     added, pairs = with_moves(snapshot, added, days, read_at, hour)
     is_all = added.column("place").equals(keys.column("place"))
     payloads = items.column("payload") if is_all else items.column("payload").take(added.column("place"))
     columns = {name: payloads if name == "payload" else added.column(name) for name in snapshot.table.column_names}
     return pa.table(columns).cast(snapshot.table.schema), redacted > 0, pairs
+
+
+def _without_respelled(snapshot: Snapshot, added: pa.Table, items: pa.Table) -> pa.Table:
+    """The versions to add without those that the last version of their session equals but for the rule of its hash.
+
+    A hash of before instants counted by value and tags as a set is that of the spelling it was sent in.
+    """
+    doubtful = added.filter(pc.is_valid(added.column("last_content_hash")))
+    added = added.drop_columns(["last_content_hash", "last_fetched_at"])
+    if not doubtful.num_rows:
+        return added
+    of_before = _hashes_of_before(items.take(doubtful.column("place")))
+    is_same = pc.equal(of_before, doubtful.column("last_content_hash"))
+    same = set(doubtful.column("place").filter(is_same).to_pylist())
+    if len(same) < doubtful.num_rows:
+        with Reader() as reader:
+            reader.give("doubtful", doubtful.filter(pc.invert(is_same)))
+            reader.view("known", snapshot.query(pc.unique(doubtful.column("day")).to_pylist()))
+            last = reader.rows(_LAST_AS_SENT).to_pylist()
+        same |= {row["place"] for row in last if _has_content(row["payload"], row["content_hash"])}
+    places = added.column("place")
+    return added.filter(pc.invert(pc.is_in(places, pa.array(same, places.type)))) if same else added
+
+
+def _has_content(payload: str, content: str) -> bool:
+    try:
+        return content_hash(payload.encode()) == content
+    except ValueError:
+        # It changed on disk, which is found before it would be written again.
+        return False
+
+
+def _hashes_of_before(items: pa.Table) -> pa.ChunkedArray:
+    """What each item's `content_hash` was before instants counted by value and tags as a set."""
+    hashes, respelled = items.column("content_hash").combine_chunks(), items.column("is_respelled").combine_chunks()
+    payloads = items.column("payload").filter(respelled).to_pylist()
+    of_before = pa.array([content_hash_as_spelled(payload.encode()) for payload in payloads], pa.string())
+    return pa.chunked_array([pc.replace_with_mask(hashes, respelled, of_before)], pa.string())
 
 
 def _first_versions(table: Table, items: pa.Table, read_at: datetime) -> pa.Table:
@@ -291,7 +349,7 @@ def _retold(snapshot: Snapshot, days: Sequence[date], redaction: Redaction, item
         elif items is None:
             rows = table.schema.empty_table()
         else:
-            reader.give("items", items)
+            reader.give("items", items.append_column("hash_of_before", _hashes_of_before(items)))
             rows = redaction.rows(table, reader.rows(_BLANKED).cast(table.schema))
             # Blanked again: of somebody forgotten.
             rows = rows.filter(pc.not_equal(pc.fill_null(rows.column("redacted"), ""), "text"))

@@ -13,6 +13,7 @@ latest as (
         content_hash,
         is_listed,
         moved_to,
+        fetched_at,
         fetched_at between $read_at and $now as is_newer,
         greatest($read_at::timestamptz, fetched_at + interval 1 microsecond) as next_fetched_at
     from known
@@ -32,7 +33,14 @@ select
     null::varchar as redacted,
     null::date as moved_to,
     null::varchar as row_hash,
-    (latest.session_id is null or latest.moved_to is not null) as is_new
+    (latest.session_id is null or latest.moved_to is not null) as is_new,
+    -- Of a version with the same instants, which may say the same in the spelling that its hash was taken of.
+    if(
+        latest.created_at = items.created_at and latest.updated_at is not distinct from items.updated_at,
+        latest.content_hash,
+        null
+    ) as last_content_hash,
+    latest.fetched_at as last_fetched_at
 from items
 left join latest using (day, session_id)
 where
@@ -52,7 +60,9 @@ select
     null as redacted,
     null as moved_to,
     null as row_hash,
-    false as is_new
+    false as is_new,
+    null as last_content_hash,
+    null as last_fetched_at
 from latest
 where
     latest.is_listed

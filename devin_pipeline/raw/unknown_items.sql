@@ -16,7 +16,7 @@ where
         select 1 from known
         where
             known.feed = quarantine.feed
-            and known.content_hash = quarantine.content_hash
+            and known.content_hash in (quarantine.content_hash, quarantine.hash_of_before)
             and (known.day = quarantine.day or not quarantine.has_day)
     )
 qualify row_number() over (partition by day, feed, content_hash) = 1

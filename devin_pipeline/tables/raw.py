@@ -27,7 +27,8 @@ def _raw_sessions(name: str, endpoint: str) -> Table:
             Column(
                 "content_hash",
                 pa.string(),
-                "SHA-256 of the canonical JSON (sorted keys) as sent, redacted or not; null on a tombstone.",
+                "SHA-256 of the canonical JSON (sorted keys; instants and numbers by value, tags as a set) as sent, "
+                "redacted or not; null on a tombstone. In older rows instants and tags count as spelled.",
             ),
             required("is_listed", pa.bool_(), "False on a tombstone: the API no longer lists this session."),
             Column("acus", ACUS, "ACUs consumed to date, read from the number's text as sent; null = unknown."),

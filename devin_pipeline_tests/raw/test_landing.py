@@ -11,12 +11,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from devin_pipeline.devin_api import Listing, Unreachable, Window, read_item
-from devin_pipeline.devin_api.payloads import cursor_page
+from devin_pipeline.devin_api import Listing, Unreachable, Window, content_hash_as_spelled, read_item
+from devin_pipeline.devin_api.payloads import CursorPage, cursor_page
 from devin_pipeline.devin_api.smaller import unread_item
-from devin_pipeline.lake import Commit, Damaged, Lake
+from devin_pipeline.lake import Commit, Damaged, Lake, Rewrite
 from devin_pipeline.raw.landing import GateClosed, Landed, land
-from devin_pipeline.raw.row_hashes import row_hashes
+from devin_pipeline.raw.row_hashes import row_hashes, sealed
 from devin_pipeline.raw.soundness import damaged_days
 from devin_pipeline.tables import RAW_QUARANTINE, TABLES, Table
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, acus, after
@@ -29,6 +29,10 @@ def item(session_id: object = "a", /, **told: object) -> str:
     return json.dumps({"session_id": session_id, "created_at": SECOND, "updated_at": SECOND} | told)
 
 
+def page_of(items: Sequence[str]) -> CursorPage:
+    return cursor_page(f'{{"items": [{",".join(items)}]}}'.encode(), now=after(10_000))
+
+
 @dataclass
 class Feed:
     """One feed's table, and the reads that land in it."""
@@ -39,8 +43,7 @@ class Feed:
 
     def read(self, *items: str, hours: float = 0, days: Sequence[date] = (DAY,)) -> Landed:
         """A whole read of `days` that begins so many hours after the noon of `DAY`."""
-        page = cursor_page(f'{{"items": [{",".join(items)}]}}'.encode(), now=after(10_000))
-        listing = Listing(items=page.items)
+        listing = Listing(items=page_of(items).items)
         return land(self.lake, TABLES[self.table], listing, days, after(hours), 8, keeps_text=self.keeps_text)
 
     def rows(self) -> list[Row]:
@@ -112,6 +115,76 @@ def test_the_same_again_writes_nothing(feed: Feed) -> None:
     landed = feed.read(item("b"), item("a"), hours=1)
     assert feed.lake.snapshot(V3).version == version
     assert (landed.placed[DAY], landed.new_versions[DAY], landed.unlisted[DAY]) == (2, 0, 0)
+
+
+SPELLINGS = (
+    ('"2025-12-01T12:00:00Z"', '["a","b"]', "1.5"),
+    ('"2025-12-01T12:00:00+00:00"', '["b","a"]', "1.50"),
+    ('"2025-12-01T12:00:00.000Z"', '["a","b","a"]', "15e-1"),
+    ('"2025-12-01T14:00:00.000000+02:00"', '["a","b"]', "1.500"),
+)
+
+
+def items_of_servers(spelling: int, count: int = 20, **changed: object) -> list[str]:
+    """What one of several servers behind an address sends of sessions that do not change."""
+    instant, tags, number = SPELLINGS[spelling]
+    told = f'"created_at": {instant}, "updated_at": {instant}, "tags": {tags}, "acus_consumed": {number}'
+    more = "".join(f", {json.dumps(name)}: {json.dumps(value)}" for name, value in changed.items())
+    return [f'{{"session_id": "{n}", {told}{more}}}' for n in range(count)]
+
+
+def test_sessions_that_two_servers_spell_otherwise_gain_no_version(feed: Feed) -> None:
+    for hours, spelling in enumerate([0, 1, 2, 3]):
+        feed.read(*items_of_servers(spelling), hours=hours)
+    assert len(feed.rows()) == 20
+    assert [row["payload"] for row in feed.rows()] == sorted(items_of_servers(0))
+    feed.read(*items_of_servers(1, title="new"), hours=5)
+    assert len(feed.rows()) == 40
+    assert damaged_days(feed.lake.snapshot(V3), [DAY], 8) == {}
+
+
+def with_hashes_of_before(feed: Feed, table: Table = V3) -> None:
+    """Store the hashes that an older version of the code gave the same rows."""
+    rows = feed.lake.snapshot(table).rows().to_pylist()
+    of_before = [row | {"content_hash": content_hash_as_spelled(row["payload"].encode())} for row in rows]
+    assert of_before != rows
+    feed.lake.rewrite(table, lambda _: Rewrite([DAY], sealed(table, pa.Table.from_pylist(of_before, table.schema))))
+
+
+@pytest.mark.parametrize("then", range(len(SPELLINGS)))
+def test_a_lake_of_before_gains_no_version_from_the_new_rule_in_any_spelling(feed: Feed, then: int) -> None:
+    feed.read(*items_of_servers(1))
+    with_hashes_of_before(feed)
+    before = feed.rows()
+    assert damaged_days(feed.lake.snapshot(V3), [DAY], 8) == {}
+    landed = feed.read(*items_of_servers(then), hours=1)
+    assert feed.rows() == before
+    assert (landed.new_versions[DAY], landed.unlisted[DAY]) == (0, 0)
+    feed.read(*items_of_servers(then, title="new"), hours=2)
+    assert len(feed.rows()) == 40
+    assert feed.rows()[::2] == before
+
+
+def test_a_redacted_version_of_before_gains_none_either(feed: Feed) -> None:
+    feed.keeps_text = False
+    feed.read(*items_of_servers(1, title="secret"))
+    told = {item.session_id: item.payload for item in page_of(items_of_servers(1, title="secret")).items}
+    rows = [row | {"content_hash": content_hash_as_spelled(told[row["session_id"]])} for row in feed.rows()]
+    feed.lake.rewrite(V3, lambda _: Rewrite([DAY], sealed(V3, pa.Table.from_pylist(rows, V3.schema))))
+    assert feed.read(*items_of_servers(1, title="secret"), hours=1).new_versions[DAY] == 0
+    feed.keeps_text = True
+    assert feed.read(*items_of_servers(1, title="secret"), hours=2).new_versions[DAY] == 0
+    assert [row["payload"] for row in feed.rows()] == sorted(items_of_servers(1, title="secret"))
+    assert damaged_days(feed.lake.snapshot(V3), [DAY], 8) == {}
+
+
+def test_an_item_in_the_quarantine_of_before_is_not_quarantined_again(feed: Feed) -> None:
+    unplaced = [item.replace("15e-1", "-1").replace("1.50", "-1") for item in items_of_servers(1, 1)]
+    feed.read(*unplaced)
+    with_hashes_of_before(feed, RAW_QUARANTINE)
+    feed.read(*unplaced, hours=1)
+    assert len(feed.quarantine()) == 1
+    assert damaged_days(feed.lake.snapshot(RAW_QUARANTINE), [DAY], 8) == {}
 
 
 def test_a_change_and_its_undoing_are_three_versions(feed: Feed) -> None:
