@@ -5,6 +5,7 @@ import warnings
 import dagster as dg
 
 from devin_pipeline.derived import days_of_other_code, derived_assets, derived_checks
+from devin_pipeline.forgetting import erased
 from devin_pipeline.partitions import billing_days, day_starts_at_utc_hour
 from devin_pipeline.raw import raw_assets, raw_checks
 from devin_pipeline.reports import report_assets
@@ -27,7 +28,11 @@ def pipeline() -> dg.Definitions:
     with warnings.catch_warnings():
         # Ranges in one run rest on it; the lock file holds Dagster still until we have looked at a new one.
         warnings.filterwarnings("ignore", message="Parameter `backfill_policy`", category=dg.BetaWarning)
-        assets = [*raw_assets(days, feeds), *derived_assets(days), *report_assets(days_of_other_code)]
+        assets = [
+            *raw_assets(days, feeds, erased),
+            *derived_assets(days, erased),
+            *report_assets(days_of_other_code, erased),
+        ]
     return dg.Definitions(
         assets=assets,
         asset_checks=[*raw_checks(feeds), *derived_checks()],

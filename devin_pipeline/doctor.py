@@ -37,6 +37,7 @@ from devin_pipeline.devin_api import (
     check_surroundings,
     masked,
 )
+from devin_pipeline.forgetting import days_with_persons
 from devin_pipeline.freshness import older_days
 from devin_pipeline.lake import Lake, LakeError
 from devin_pipeline.partitions import (
@@ -64,7 +65,7 @@ from devin_pipeline.resources import (
     organization,
 )
 from devin_pipeline.run_retention import keep_runs_days
-from devin_pipeline.tables import RAW_QUARANTINE, RAW_SESSION_TABLES, Table
+from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, RAW_SESSION_TABLES, Table
 
 if TYPE_CHECKING:
     from dagster._core.scheduler.instigation import InstigatorState
@@ -447,6 +448,7 @@ def _lake() -> Iterator[Finding]:
         ("closed days", _closed_days),
         ("late updates", _late_updates),
         ("code of derived days", _code_of_derived_days),
+        ("erasure list", _erasure_list),
     ):
         yield _look(name, "", check if is_ours.outcome == "ok" else _not_of_this_lake)
 
@@ -562,6 +564,26 @@ def _code_of_derived_days() -> _Said:
         return "ok", "this version of the code built all of them", ""
     found = f"another version of the code built {len(days)} of them, and reports wait: {_ranges(days)}"
     return "failed", found, f"uv run devin-pipeline rebuild --from {days[0]} --to {days[-1]}"
+
+
+def _erasure_list() -> _Said:
+    lake = _open_lake()
+    if not lake.forgotten():
+        return "ok", "nobody is on it", ""
+    todo = "uv run devin-pipeline maintain"
+    found = {table.name: days_with_persons(lake, lake.snapshot(table)) for table in ALL_TABLES}
+    if any(found.values()):
+        days = sorted({day for of_table in found.values() for day in of_table if day})
+        names = ", ".join(name for name, of_table in found.items() if of_table)
+        where = f" on {len(days)} days: {_ranges(days)}" if days else ""
+        return "failed", f"rows of persons on it are stored in {names}{where}", todo
+    if unfinished := lake.unfinished_erasure():
+        began = unfinished.began.timestamp()
+        old = [file for table in ALL_TABLES for file in lake.unnamed_files(table) if file.mtime_ns < began * 1e9]
+        if old:
+            what = f"{len(old)} files of before the erasure of {_minute(began)} remain, which no version names"
+            return "warning", what, todo
+    return "ok", "no row of a person on it is stored", ""
 
 
 def _ranges(days: Sequence[date]) -> str:

@@ -1,86 +1,400 @@
 """Takes text and identity out of what is stored, in every version and file; the spend stays.
 
-Which parts of an item are text, or tell who it is of, is known to `raw.redaction`. Derived tables and reports are made
-anew from the redacted versions, not edited. Stopped half-way and run again, each function goes on.
+The erasure list holds for what is stored as well as for what is read: every run begins with `erase`, which finds stored
+rows of persons on the list, however they came there, and erases them before anything is built from them. Which parts of
+an item are text or identity is known to `raw.redaction`. Derived tables and reports are rebuilt from the erased
+versions, not edited. Interrupted and run again, each function goes on.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import date
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 
-from devin_pipeline.lake import Kind, Lake
-from devin_pipeline.raw.landing import redact
+import pyarrow as pa
+
+from devin_pipeline.derived import days_of_other_code
+from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
+from devin_pipeline.derived.queries import INPUTS as INPUTS_OF_ROLLUPS
+from devin_pipeline.derived.queries import GateClosed
+from devin_pipeline.lake import (
+    Damaged,
+    Forgotten,
+    Kind,
+    Lake,
+    Person,
+    Reader,
+    Snapshot,
+    TooManyConflicts,
+    Unfinished,
+    write_catalog,
+)
+from devin_pipeline.raw.landing import is_to_redact, redact, rows_to_redact
 from devin_pipeline.raw.redaction import Redaction
-from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, RAW_SESSION_TABLES
+from devin_pipeline.reports.publishing import BuiltByOtherCode, publish_report
+from devin_pipeline.reports.queries import INPUTS as INPUTS_OF_REPORTS
+from devin_pipeline.tables import (
+    ALL_TABLES,
+    RAW_QUARANTINE,
+    RAW_SESSION_TABLES,
+    REPORT_TABLES,
+    ROLLUP_TABLES,
+    SESSION_TABLES,
+    SESSIONS,
+    TABLES,
+    Table,
+)
 
-MakeAnew = Callable[[Sequence[date]], None]
-"""Makes derived tables and reports of some days from what raw holds then."""
+RAW_TABLES = (*RAW_SESSION_TABLES, RAW_QUARANTINE)
 
-_TOLD_BY = """
-    select distinct day, case when session_id = $pseudonym or $of_user then session_id end as session_id
-    from versions
-    where session_id = $pseudonym or contains(payload, $pseudonym)
-"""
+_TRIES = 6
+# A run that had begun before an erasure, and is killed in the middle of a write, may leave a file behind as late as so.
+_LONGEST_RUN = timedelta(days=1)
+_SECONDS_OF_A_COMMIT = 1.0
+
+_USER_COLUMNS = ("user_id", "service_user_id")
+_SESSION_COLUMNS = ("session_id", "parent_session_id", "first_session_id", "child_session_ids")
+
+_Days = Callable[[Snapshot], Iterable[date | None]]
+
+
+@dataclass
+class Erased:
+    """What an erasure did.
+
+    Attributes:
+        days: The days of raw tables whose rows were erased.
+        damaged: Days that cannot be read or rebuilt, or whole tables (None), so that nothing of them could be erased.
+        reports_wait: Why reports could not be rebuilt; None when they could.
+        left: Files that no version names and that are too young to be deleted: a run may be about to commit them.
+    """
+
+    days: set[date] = field(default_factory=set)
+    damaged: dict[tuple[Table, date | None], Damaged] = field(default_factory=dict)
+    reports_wait: BuiltByOtherCode | None = None
+    left: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Removed:
-    """How many sessions lost text or identity, and the days whose tables were made anew."""
+    """How many stored sessions have lost text or identity and on how many days, and what could not be done."""
 
     sessions: int
-    days: Sequence[date]
+    days: int
+    erased: Erased
 
 
-def forget(lake: Lake, kind: Kind, identifier: str, *, keeps_text: bool, make_anew: MakeAnew) -> Removed:
-    """Remove text and identity of a user or a session, now and from whatever is read later.
-
-    Args:
-        lake: The lake.
-        kind: What `identifier` is of. The user of a forgotten session is forgotten for that session.
-        identifier: The id as the API tells it, a session's without `devin-`.
-        keeps_text: What DEVIN_TEXT says of everybody else's text.
-        make_anew: Makes what follows from raw.
-    """
-    forgotten = lake.remember_to_forget(kind, identifier)
-    _redact(lake, Redaction(keeps_text, forgotten))
-    told_by = {"pseudonym": forgotten.pseudonym(kind, identifier), "of_user": kind == "user"}
-    days: set[date] = set()
-    sessions: set[str] = set()
-    for table in RAW_SESSION_TABLES:
-        with lake.connect([table]) as reader:
-            reader.view("versions", f'from "{table.name}"')
-            told = reader.rows(_TOLD_BY, told_by)
-        days.update(told.column("day").to_pylist())
-        sessions.update(told.column("session_id").drop_null().to_pylist())
-    _finish(lake, sorted(days), make_anew)
-    return Removed(len(sessions), sorted(days))
-
-
-def forget_text(lake: Lake, *, make_anew: MakeAnew) -> Removed:
-    """Remove all text that was stored before DEVIN_TEXT was `none`.
+def forget(
+    lake: Lake, hour: int, persons: Sequence[Person], *, record: Callable[[Sequence[date]], None] = lambda _: None
+) -> Removed:
+    """Remove text and identity of users and sessions, now and from whatever is read later.
 
     Args:
         lake: The lake.
-        make_anew: Makes what follows from raw.
+        hour: Hour of the UTC day at which a billing day starts.
+        persons: Users and sessions by their ids as the API returns them, a session's without `devin-`. The user of a
+            session is erased for that session.
+        record: Is given the days whose tables have another number of rows than before.
     """
-    _redact(lake, Redaction(False, lake.forgotten()))
-    files = [file for table in RAW_SESSION_TABLES for file in lake.snapshot(table).stored_files()]
-    days = sorted({file.day for file in files if file.day is not None})
+    before = _rows_of_rollups(lake)
+    lake.note_unfinished_erasure(Unfinished(datetime.now(UTC)))
+    forgotten = lake.remember_to_forget(persons)
+    erased = _erase(lake, hour, forgotten, waits=True)
+    after = _rows_of_rollups(lake)
+    if others := sorted({day for (_, day), _ in before.items() ^ after.items()}):
+        record(others)
+        _finish(lake, erased, waits=True)
+    pseudonyms = [forgotten.pseudonym(*person) for person in persons]
+    with lake.connect([SESSIONS]) as reader:
+        columns = ("session_id", *_USER_COLUMNS)
+        named = " or ".join(f"list_contains($pseudonyms, {column})" for column in columns)
+        query = f"select count(*) as sessions, count(distinct day) as days from sessions where {named}"  # noqa: S608 - our own names
+        (found,) = reader.rows(query, {"pseudonyms": pseudonyms}).to_pylist()
+    return Removed(found["sessions"], found["days"], erased)
+
+
+def forget_text(lake: Lake, hour: int) -> Removed:
+    """Remove all text that was stored before DEVIN_TEXT was `none`."""
+    lake.note_unfinished_erasure(Unfinished(datetime.now(UTC)))
+    erased = Erased()
+    for table in RAW_TABLES:
+        done = redact(lake, table, Redaction(False, lake.forgotten()), _all_days(lake.newest(table)))
+        erased.days |= done.changed
+        erased.damaged |= {(table, day): error for day, error in done.damaged.items()}
+    _rebuild(lake, hour, _all_days, erased)
+    _finish(lake, erased, waits=True)
     with lake.connect(RAW_SESSION_TABLES) as reader:
-        ids = " union ".join(f'select session_id from "{table.name}"' for table in RAW_SESSION_TABLES)  # noqa: S608 - our own names
-        sessions = reader.rows(ids).num_rows
-    _finish(lake, days, make_anew)
-    return Removed(sessions, days)
+        ids = " union ".join(f'select day, session_id from "{table.name}"' for table in RAW_SESSION_TABLES)  # noqa: S608 - our own names
+        query = f"select count(distinct session_id) as sessions, count(distinct day) as days from ({ids})"  # noqa: S608 - as above
+        (found,) = reader.rows(query).to_pylist()
+    return Removed(found["sessions"], found["days"], erased)
 
 
-def _redact(lake: Lake, redaction: Redaction) -> None:
-    for table in (*RAW_SESSION_TABLES, RAW_QUARANTINE):
-        days = {file.day for file in lake.snapshot(table).stored_files()}
-        redact(lake, table, redaction, sorted(day for day in days if day is not None))
+@contextmanager
+def erased(lake: Lake, hour: int, *, sweeps: bool = False) -> Iterator[None]:
+    """Erase before the work inside what is stored of persons on the list, and after it what it wrote of new ones.
+
+    As `erase`, which says what the arguments are.
+    """
+    before = _state(lake)
+    erase(lake, hour, sweeps=sweeps)
+    try:
+        yield
+    finally:
+        # What was read before may have been written after all else was erased.
+        if _state(lake) != before:
+            _erase(lake, hour, lake.forgotten())
 
 
-def _finish(lake: Lake, days: Sequence[date], make_anew: MakeAnew) -> None:
-    if days:
-        make_anew(days)
+def erase(lake: Lake, hour: int, *, sweeps: bool = False) -> Erased:
+    """Erase what is stored of persons on the list, and rebuild what was built from it.
+
+    Files that were checked before are not checked again, so that nothing is read when nothing has changed.
+
+    Args:
+        lake: The lake.
+        hour: Hour of the UTC day at which a billing day starts.
+        sweeps: Delete what runs left behind that were under way during an earlier erasure.
+    """
+    forgotten = lake.forgotten()
+    if not forgotten and not (sweeps and lake.unfinished_erasure()):
+        return Erased()
+    return _erase(lake, hour, forgotten, sweeps=sweeps, has_begun=False)
+
+
+def days_with_persons(
+    lake: Lake, snapshot: Snapshot, days: Iterable[date | None] | None = None
+) -> Mapping[date | None, int]:
+    """How many rows of each day of a table are of persons on the erasure list; None is the day of a report.
+
+    Args:
+        lake: The lake.
+        snapshot: The version to look at.
+        days: The days; those with files that are not yet checked when left out.
+    """
+    forgotten = lake.forgotten()
+    if days is None:
+        days = _unchecked_days(lake, forgotten)(snapshot)
+    wanted = set(days) & {file.day for file in snapshot.stored_files()}
+    if not forgotten or not wanted:
+        return {}
+    if snapshot.table.layer == "raw":
+        found = rows_to_redact(snapshot, Redaction(True, forgotten), [day for day in wanted if day])
+        return {day: rows for day, rows in found.items()}
+    return _rows_with_persons(lake, snapshot, forgotten, wanted)
+
+
+def old_files_with_persons(lake: Lake, table: Table) -> list[str]:
+    """The files of a raw table that its newest version does not name and that hold persons on the erasure list."""
+    redaction = Redaction(True, lake.forgotten())
+    return [file.path for file in lake.old_files(table) if is_to_redact(table, file, redaction)] if redaction else []
+
+
+def _erase(
+    lake: Lake, hour: int, forgotten: Forgotten, *, sweeps: bool = False, has_begun: bool = True, waits: bool = False
+) -> Erased:
+    """Do the work of `erase`, and delete old files if anything was erased, or if an erasure has begun."""
+    erased = Erased()
+    unfinished = lake.unfinished_erasure()
+    has_begun = has_begun or (unfinished is not None and not unfinished.is_purged)
+
+    def begin() -> None:
+        nonlocal has_begun
+        if not has_begun:
+            lake.note_unfinished_erasure(Unfinished(datetime.now(UTC)))
+            has_begun = True
+
+    unchecked = _unchecked_days(lake, forgotten)
+    for table in RAW_TABLES:
+        with _damage_noted(erased, table):
+            _erase_raw(lake, table, forgotten, erased, begin)
+    _rebuild(lake, hour, unchecked, erased, begin)
+    _note_checked(lake, forgotten, erased)
+    if has_begun:
+        _finish(lake, erased, waits=waits)
+    elif sweeps and unfinished is not None:
+        erased.left = _purge(lake, erased, at_once=False)
+        if datetime.now(UTC) - unfinished.began > _LONGEST_RUN:
+            lake.note_unfinished_erasure(None)
+    return erased
+
+
+def _erase_raw(lake: Lake, table: Table, forgotten: Forgotten, erased: Erased, begin: Callable[[], None]) -> None:
+    """Erase the unchecked rows of a raw table; what is written is checked in its turn."""
+    for _ in range(_TRIES):
+        snapshot = lake.newest(table)
+        to_check = lake.unchecked(snapshot, forgotten)
+        changed: set[date] = set()
+        damaged: set[date] = set()
+        for entries, files in to_check:
+            days = {file.day for file in files if file.day is not None}
+            done = redact(lake, table, Redaction(True, entries), days, begin)
+            changed |= done.changed
+            damaged |= done.damaged.keys()
+            erased.damaged |= {(table, day): error for day, error in done.damaged.items()}
+        erased.days |= changed
+        if to_check:
+            clean = [file for file in snapshot.stored_files() if file.day not in changed | damaged]
+            lake.note_checked(table, clean, forgotten)
+        # Who commits meanwhile looks at the list again after that.
+        if not changed:
+            return
+    raise TooManyConflicts(
+        f"Persons were not erased from {table.name}",
+        f"other runs wrote it {_TRIES} times in a row",
+        "Run it again when they are done",
+    )
+
+
+def _rebuild(lake: Lake, hour: int, days: _Days, erased: Erased, begin: Callable[[], None] = lambda: None) -> None:
+    """Rebuild what of some days of derived tables, and of reports, is not known to follow from what is stored now."""
+
+    def publish_session_tables_of(some: Sequence[date]) -> None:
+        publish_session_tables(lake, some, hour, compares=False)
+
+    def publish_rollups_of(some: Sequence[date]) -> None:
+        # A damaged file of the session tables is replaced first.
+        publish_session_tables(lake, some, hour, compares=False)
+        publish_rollups(lake, some, hour, compares=False)
+
+    for tables, publish in ((SESSION_TABLES, publish_session_tables_of), (ROLLUP_TABLES, publish_rollups_of)):
+        unproven = set().union(*(_unproven(lake, table, days, erased) for table in tables))
+        damaged = {day for _, day in erased.damaged}
+        if wanted := sorted(day for day in unproven if day and day not in damaged):
+            begin()
+            _publish(publish, tables[0], wanted, erased)
+    for table in REPORT_TABLES:
+        if not _unproven(lake, table, days, erased):
+            continue
+        derived = [TABLES[name] for name in INPUTS_OF_REPORTS[table.name] if TABLES[name].layer == "derived"]
+        if others := days_of_other_code(lake, hour, derived):
+            erased.reports_wait = BuiltByOtherCode(table, others)
+            continue
+        begin()
+        with _damage_noted(erased, table):
+            publish_report(lake, table)
+
+
+def _publish(publish: Callable[[Sequence[date]], object], table: Table, days: Sequence[date], erased: Erased) -> None:
+    """Publish days at once, or one by one where what they are built from is damaged."""
+    try:
+        publish(days)
+    except (Damaged, GateClosed) as error:
+        if len(days) > 1:
+            for day in days:
+                _publish(publish, table, [day], erased)
+        else:
+            why = error if isinstance(error, Damaged) else Damaged(f"{table.name} was not rebuilt", str(error))
+            erased.damaged[table, days[0]] = why
+
+
+def _unproven(lake: Lake, table: Table, days: _Days, erased: Erased) -> set[date | None]:
+    with _damage_noted(erased, table):
+        snapshot = lake.newest(table)
+        wanted = set(days(snapshot))
+        if wanted:
+            names = INPUTS_OF_ROLLUPS.get(table.name) or INPUTS_OF_REPORTS.get(table.name)
+            inputs = [TABLES[name] for name in names] if names else RAW_SESSION_TABLES
+            of_days = sorted(day for day in wanted if day) if table.by_day else None
+            return set(lake.unproven(snapshot, lake.inputs(inputs, of_days)))
+    return set()
+
+
+def _note_checked(lake: Lake, forgotten: Forgotten, erased: Erased) -> None:
+    """Note the files of derived tables and reports that follow from checked ones."""
+    for table in (*SESSION_TABLES, *ROLLUP_TABLES, *REPORT_TABLES):
+        with _damage_noted(erased, table):
+            snapshot = lake.newest(table)
+            unchecked = set(_unchecked_days(lake, forgotten)(snapshot))
+            bad = _unproven(lake, table, _unchecked_days(lake, forgotten), erased)
+            bad |= {day for _, day in erased.damaged} & unchecked
+            if unchecked and (table, None) not in erased.damaged:
+                lake.note_checked(table, [file for file in snapshot.stored_files() if file.day not in bad], forgotten)
+
+
+@contextmanager
+def _damage_noted(erased: Erased, table: Table) -> Iterator[None]:
+    """Go on with the other tables where one cannot be read; every command names it."""
+    try:
+        yield
+    except Damaged as error:
+        erased.damaged[table, None] = error
+
+
+def _finish(lake: Lake, erased: Erased, *, waits: bool = False) -> None:
+    """Delete the files of older versions, once `devin.duckdb` names the newest ones.
+
+    Args:
+        lake: The lake.
+        erased: Is given the files that no version ever named and that a run may be about to commit.
+        waits: Give a run that is under way the time to commit them.
+    """
+    with suppress(Damaged):  # of a log; which one is noted
+        write_catalog(lake)
+    erased.left = _purge(lake, erased)
+    for _ in range(_TRIES if waits else 0):
+        if not erased.left:
+            break
+        time.sleep(_SECONDS_OF_A_COMMIT)
+        # Not those that came since: what began later has read the list.
+        erased.left = sorted(set(_purge(lake, erased)) & set(erased.left))
+    if unfinished := lake.unfinished_erasure():
+        lake.note_unfinished_erasure(Unfinished(unfinished.began, is_purged=True))
+
+
+def _purge(lake: Lake, erased: Erased, *, at_once: bool = True) -> list[str]:
+    left: list[str] = []
     for table in ALL_TABLES:
-        lake.purge(table)
+        with _damage_noted(erased, table):
+            left += lake.purge(table, at_once=at_once)
+    return left
+
+
+def _unchecked_days(lake: Lake, forgotten: Forgotten) -> _Days:
+    def days(snapshot: Snapshot) -> Iterable[date | None]:
+        return {file.day for each in lake.unchecked(snapshot, forgotten) for file in each.files}
+
+    return days
+
+
+def _all_days(snapshot: Snapshot) -> set[date | None]:
+    return {file.day for file in snapshot.stored_files()}
+
+
+def _state(lake: Lake) -> tuple[Forgotten, datetime | None]:
+    """What changes when an erasure begins."""
+    unfinished = lake.unfinished_erasure()
+    return lake.forgotten(), None if unfinished is None else unfinished.began
+
+
+def _rows_with_persons(
+    lake: Lake, snapshot: Snapshot, forgotten: Forgotten, days: Iterable[date | None]
+) -> dict[date | None, int]:
+    """Rows of a derived table or a report whose ids are on the list; a file that cannot be read has none."""
+    table = snapshot.table
+    found: Counter[date | None] = Counter()
+    columns_of: Mapping[Kind, Sequence[str]] = {"user": _USER_COLUMNS, "session": _SESSION_COLUMNS}
+    for kind, names in columns_of.items():
+        columns = [column for column in table.columns if column.name in names]
+        if not columns or not forgotten.has(kind):
+            continue
+        day = "day" if table.by_day else "null::date as day"
+        ids = " union all ".join(
+            f"select {day}, {f'unnest({c.name})' if pa.types.is_list(c.type) else c.name} as id from stored"  # noqa: S608 - our own names
+            for c in columns
+        )
+        with suppress(Damaged), Reader() as reader:
+            reader.view("stored", snapshot.query([day for day in days if day] if table.by_day else None))
+            query = f"select day, id, count(*) as rows from ({ids}) where id is not null group by all"  # noqa: S608 - our own names
+            for row in reader.rows(query).to_pylist():
+                if forgotten.pseudonym(kind, row["id"]):
+                    found[row["day"]] += row["rows"]
+    return found
+
+
+def _rows_of_rollups(lake: Lake) -> dict[tuple[str, date], int]:
+    return {
+        (table.name, day): rows for table in ROLLUP_TABLES for day, rows in lake.newest(table).rows_per_day().items()
+    }

@@ -1,20 +1,26 @@
 """The weekly care for a lake: small files joined, old ones deleted, logs shortened; no row changes.
 
+Only rows of persons on the erasure list do: first of all, they are erased.
+
 What each of these does to a table is known to `lake.maintenance`. This knows for which tables, in which order, and
 what else must hold: a raw row is looked at as `verify` does before it is written again, and `devin.duckdb` names the
 newest files before older ones go.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 
+from devin_pipeline.forgetting import RAW_TABLES, erase, old_files_with_persons
 from devin_pipeline.lake import (
+    Damaged,
     DamagedDays,
     Deleted,
     Lake,
     LakeError,
     Snapshot,
+    Unfinished,
     compact,
     delete_old_files,
     shorten_log,
@@ -52,7 +58,7 @@ class Maintenance:
 
 
 def maintain(lake: Lake, hour: int) -> Maintenance:
-    """Join small files, delete those that no version of the last week names, shorten logs.
+    """Erase persons on the erasure list, join small files, delete those that no version of the last week names.
 
     A run may write meanwhile: who is slower plans again, and a table that is never at rest is left for the next time.
 
@@ -60,7 +66,12 @@ def maintain(lake: Lake, hour: int) -> Maintenance:
         lake: The lake.
         hour: Hour of the UTC day at which a billing day starts.
     """
-    left: list[str] = []
+    with suppress(Damaged):  # of a log, which is named below
+        if any(old_files_with_persons(lake, table) for table in RAW_TABLES):
+            # Put back next to a newer log, or left by a killed run.
+            lake.note_unfinished_erasure(Unfinished(datetime.now(UTC)))
+    erased = erase(lake, hour, sweeps=True)
+    left = [f"{table.name} {day} could not be erased: {e.why}" for (table, day), e in erased.damaged.items() if day]
     files_before: dict[Table, int] = {}
     for table in ALL_TABLES:
         try:

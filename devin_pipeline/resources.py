@@ -4,6 +4,8 @@ Keys are named by `dg.EnvVar`, so that the UI, run configs and events hold the v
 """
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from urllib.parse import urlsplit
 
 import dagster as dg
@@ -85,6 +87,10 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg] # its par
         lake = Lake(self.uri)
         lake.require_identity(self.identity)
         return lake
+
+
+Erased = Callable[..., AbstractContextManager[None]]
+"""Keeps persons on the erasure list out of what a step reads and writes: `forgetting.erased`."""
 
 
 def is_demo() -> bool:

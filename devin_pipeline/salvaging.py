@@ -117,6 +117,9 @@ def _salvage(
         return Rewrite([day], extended(table, rows, table.schema.empty_table()))
 
     lake.rewrite(table, saved, repairs=True)
+    if lake.forgotten():
+        # What of its older files could be read is in the new one; the rest of them may be of persons to be erased.
+        lake.purge(table, days=[day])
     return told
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from devin_pipeline.derived import queries as derived
+from devin_pipeline.forgetting import RAW_TABLES, days_with_persons, old_files_with_persons
 from devin_pipeline.lake import (
     Damaged,
     Lake,
@@ -21,6 +22,7 @@ from devin_pipeline.lake import (
     Reader,
     Snapshot,
     VersionsLost,
+    day_of_path,
     emptied_entries,
     files_in_folder,
     linked_with,
@@ -57,6 +59,7 @@ class Finding:
         is_of_log: True when the table as a whole cannot be read, and no backfill heals it.
         needs_rebuild: True when the rows are as they were written, and `rebuild` puts right what they lead to.
         lost_versions: True when a raw table is older than what was last written to it.
+        is_of_persons: True when rows of persons on the erasure list are stored.
     """
 
     table: Table
@@ -66,6 +69,7 @@ class Finding:
     is_of_log: bool = False
     needs_rebuild: bool = False
     lost_versions: bool = False
+    is_of_persons: bool = False
 
 
 @dataclass
@@ -102,7 +106,7 @@ class Verdict:
             if finding.lost_versions:
                 # What they held may be of any day.
                 days |= dict.fromkeys(self.stored_days, True)
-            if finding.day is not None and not finding.needs_rebuild:
+            if finding.day is not None and not (finding.needs_rebuild or finding.is_of_persons):
                 must_repair = finding.table.layer == "raw" or finding.path is None
                 days[finding.day] = days.get(finding.day, False) or must_repair
         return days
@@ -163,6 +167,12 @@ class _Verification:
             if not table.by_day:
                 self._look_at_files(table, None)
                 self._report(table)
+        for table in RAW_TABLES:
+            if table not in self._tables or table.name not in self._snapshots:
+                continue
+            for path in old_files_with_persons(self._lake, table):
+                what = "a file that no version names holds rows of persons on the erasure list"
+                self._find_persons(table, day_of_path(path), what, path)
         self._told.findings.sort(key=lambda f: (ALL_TABLES.index(f.table), f.day or date.min))
         self._told.written_meanwhile = [
             snapshot.table for snapshot in self._snapshots.values() if self._moved(snapshot)
@@ -245,12 +255,18 @@ class _Verification:
         if table.layer == "raw":
             for fault in faults(snapshot, days or (), self._hour):
                 self._find(table, fault.day, fault.what, fault.path)
-            return
-        for file in files:
+        for file in files if table.layer != "raw" else ():
             try:
                 sound_rows(table, file)
             except Damaged as error:
                 self._find(table, file.day, error.why, file.path)
+        for day, rows in days_with_persons(self._lake, snapshot, [None] if days is None else days).items():
+            self._find_persons(table, day, f"{rows} rows are of persons on the erasure list")
+
+    def _find_persons(self, table: Table, day: date | None, what: str, path: str | None = None) -> None:
+        self._told.findings.append(Finding(table, day, what, path, is_of_persons=True))
+        if path is None:
+            self._damaged.add((table.name, day))
 
     def _derive(self, days: Sequence[date]) -> None:
         """Compare the derived tables of some days with what their inputs give."""

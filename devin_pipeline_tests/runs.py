@@ -7,6 +7,7 @@ from pathlib import Path
 
 from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
 from devin_pipeline.devin_api import DevinClient, DevinError, Listing, Window
+from devin_pipeline.forgetting import erased
 from devin_pipeline.lake import Lake, LakeIdentity, write_catalog
 from devin_pipeline.partitions import starts_at
 from devin_pipeline.raw.landing import land
@@ -45,7 +46,8 @@ class Run:
         with self.client() as client:
             for feed in self.feeds:
                 lake.claim(identity)
-                read_feed(client, lake, feed, self.days)
+                with erased(lake, HOUR):
+                    read_feed(client, lake, feed, self.days)
         publish(lake, self.days)
 
     def into(self, lake: Path) -> "Run":
@@ -85,11 +87,15 @@ def read_feed(
 
 def publish(lake: Lake, days: Sequence[date]) -> None:
     """Make what follows from raw: the session tables and rollups of some days, every report, the catalogue."""
-    publish_session_tables(lake, days, HOUR)
-    publish_rollups(lake, days, HOUR)
+    with erased(lake, HOUR):
+        publish_session_tables(lake, days, HOUR)
+    with erased(lake, HOUR):
+        publish_rollups(lake, days, HOUR)
     for table in REPORT_TABLES:
-        publish_report(lake, table)
-    write_catalog(lake)
+        with erased(lake, HOUR):
+            publish_report(lake, table)
+    with erased(lake, HOUR, sweeps=True):
+        write_catalog(lake)
 
 
 def counted_twice(lake: Lake) -> list[str]:

@@ -1,17 +1,28 @@
 """Forgetting through the command: nothing of the forgotten is left in any byte of the lake, and the spend is."""
 
-from collections.abc import Callable
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
+import dagster as dg
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
+from devin_pipeline import doctor
 from devin_pipeline.cli import main
+from devin_pipeline.definitions import pipeline
 from devin_pipeline.emulator import Session
-from devin_pipeline.tables import ALL_TABLES
+from devin_pipeline.forgetting import old_files_with_persons
+from devin_pipeline.lake import Lake
+from devin_pipeline.partitions import range_tags
+from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, SESSION_TABLES, TABLES
 from devin_pipeline.verification import verify
 from devin_pipeline_tests.stage import Stage, differences
 
@@ -19,12 +30,18 @@ MakeStage = Callable[..., Stage]
 
 
 def places_that_tell(stage: Stage, *words: str) -> list[str]:
-    """Files of the lake in whose bytes, or in whose values, a word stands."""
+    """Files of the lake and of DAGSTER_HOME in whose bytes, or in whose values, a word stands."""
+    folders = (Path(stage.lake.uri), Path(os.environ["DAGSTER_HOME"]))
     found = []
-    for file in sorted(path for path in Path(stage.lake.uri).rglob("*") if path.is_file()):
+    for file in sorted(path for folder in folders for path in folder.rglob("*") if path.is_file()):
+        # SQLite and logs are as they are; of Parquet, named by a version or not, the values count.
         texts = [file.read_bytes()]
-        if file.suffix == ".parquet":
-            texts.append(repr(pq.ParquetFile(file).read().to_pylist()).encode())
+        if ".parquet" in file.name:
+            with suppress(pa.ArrowInvalid):
+                texts.append(repr(pq.ParquetFile(file).read().to_pylist()).encode())
+        if file.suffix == ".duckdb":
+            with duckdb.connect(str(file), read_only=True) as catalog:
+                texts.append(repr(catalog.sql("select sql from duckdb_views()").fetchall()).encode())
         found += [f"{file.name}: {word}" for word in words if any(word.encode() in text for text in texts)]
     return found
 
@@ -50,6 +67,10 @@ def forget(*arguments: str) -> str:
     result = CliRunner().invoke(main, ["forget", *arguments])
     assert result.exit_code == 0, result.output
     return result.output
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, words)
 
 
 def one_with_a_child_and_an_analysis(stage: Stage) -> Session:
@@ -130,8 +151,9 @@ def test_without_text_every_figure_is_as_with_it_and_no_file_holds_any(
 @pytest.mark.parametrize(
     ("arguments", "text", "told"),
     [
-        ((), "", "takes one of --user, --session and --text"),
-        (("--user", "a", "--session", "b"), "", "takes one of"),
+        ((), "", "takes --user and --session, or --text"),
+        (("--user", "a", "--text"), "none", "takes --user and --session, or --text"),
+        (("--user", "a", "--user", " "), "", "hat is no id"),
         (("--text",), "full", "Set DEVIN_TEXT=none"),
         (("--session", "devin-"), "", "hat is no id"),
         (("--user", "a"), "some", "t is neither full nor none"),
@@ -146,3 +168,242 @@ def test_a_call_that_cannot_be_meant_is_refused(
     assert result.exit_code == 2
     assert told in result.output
     assert not (tmp_path / "lake").exists()
+
+
+# What comes back
+
+
+class Erased:
+    """A lake of three days with a user who was erased, and what it was before that."""
+
+    def __init__(self, stage: Stage, folder: Path) -> None:
+        self.stage = stage
+        for number, session in enumerate(stage.enterprise.sessions):
+            session.title = session.initial_user_message = f"canary{number}x"
+        # An item in the quarantine is of a user, too.
+        self.user = next(s.user_id for s in stage.enterprise.sessions if s.user_id and s.acus)
+        at = stage.enterprise.sessions[0].created_at
+        owed = '{"session_id": "owed", "created_at": %d, "acus_consumed": -1, "user_id": "%s", "title": "canaryowed"}'
+        stage.enterprise.insert_verbatim("sessions_v3", at, owed % (at.timestamp(), self.user))
+        assert run("backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1])).exit_code == 0
+        self.backup = folder / "backup"
+        shutil.copytree(stage.lake.uri, self.backup)
+        theirs = [n for n, s in enumerate(stage.enterprise.sessions) if s.user_id == self.user]
+        self.words = [self.user, "canaryowed", *(f"canary{n}x" for n in theirs)]
+        self.days = sorted({row["day"] for row in stage.rows("sessions") if row["user_id"] == self.user})
+        self.spend = spend(stage)
+        assert len({place.split(": ")[1] for place in places_that_tell(stage, *self.words)}) == len(self.words)
+        forget("--user", self.user)
+        self.require_nowhere()
+
+    def require_nowhere(self) -> None:
+        assert places_that_tell(self.stage, *self.words) == []
+        assert spend(self.stage) == self.spend
+        assert verify(self.stage.lake, 8).is_clean
+        assert erasure_list().outcome == "ok"
+
+    def put_back(self, *tables: str) -> None:
+        """Put tables back as they were before the user was erased."""
+        for table in tables:
+            shutil.rmtree(f"{self.stage.lake.uri}/{table}")
+            shutil.copytree(self.backup / table, f"{self.stage.lake.uri}/{table}")
+
+
+@pytest.fixture
+def erased(make_stage: MakeStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Erased:
+    monkeypatch.chdir(tmp_path)
+    return Erased(make_stage("both", sessions=40, days=3), tmp_path)
+
+
+def erasure_list() -> doctor.Finding:
+    (finding,) = (finding for finding in doctor.examine() if finding.name == "erasure list")
+    return finding
+
+
+def backfill_of_another_day(erased: Erased) -> None:
+    # Of a day on which the user has nothing, if there is one: all days are erased.
+    day = next((str(day) for day in erased.stage.days if day not in erased.days), str(erased.stage.days[-1]))
+    assert run("backfill", "--from", day, "--to", day).exit_code == 0
+
+
+def rebuild_of_one_day(erased: Erased) -> None:
+    day = str(erased.stage.days[0])
+    assert run("rebuild", "--from", day, "--to", day).exit_code == 0
+
+
+def run_of_derived_tables(erased: Erased) -> None:
+    """As the Dagster UI runs some assets."""
+    keys = [dg.AssetKey(table.name) for table in SESSION_TABLES]
+    day = erased.stage.days[1]
+    job = pipeline().resolve_implicit_global_asset_job_def()
+    tags = range_tags(day, day)
+    assert job.execute_in_process(instance=erased.stage.instance, asset_selection=keys, tags=tags).success
+
+
+def repair(erased: Erased) -> None:
+    """Of a day of a restored table whose file is damaged, so that only `--repair` reads what is left of it."""
+    table, day = TABLES["raw_sessions_v3"], erased.days[0]
+    (file,) = (file for file in erased.stage.lake.snapshot(table).stored_files() if file.day == day)
+    content = bytearray(Path(file.path).read_bytes())
+    place = pq.read_metadata(file.path).row_group(0).column(0).data_page_offset
+    content[place : place + 8] = (byte ^ 255 for byte in content[place : place + 8])
+    Path(file.path).write_bytes(content)
+    result = run("backfill", "--from", str(day), "--to", str(day), "--repair")
+    assert result.exit_code == 0, result.output
+
+
+def maintain(_: Erased) -> None:
+    result = run("maintain")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    "command",
+    [backfill_of_another_day, rebuild_of_one_day, run_of_derived_tables, repair, maintain],
+    ids=lambda command: command.__name__,
+)
+def test_rows_that_a_backup_brings_back_are_named_and_every_run_erases_them(
+    erased: Erased, command: Callable[[Erased], None]
+) -> None:
+    raw = [table.name for table in RAW_SESSION_TABLES]
+    erased.put_back(*raw, "raw_quarantine")
+    assert places_that_tell(erased.stage, *erased.words) != []
+
+    result = run("verify")
+    assert result.exit_code == 1
+    named = {(f.table.name, f.day) for f in verify(erased.stage.lake, 8).findings if f.is_of_persons}
+    assert named >= {(table, day) for table in raw[1:] for day in erased.days}
+    assert "raw_quarantine" in {name for name, _ in named}
+    assert result.output.endswith("What heals them:\n  uv run devin-pipeline maintain\n")
+    finding = erasure_list()
+    assert (finding.outcome, finding.todo) == ("failed", "uv run devin-pipeline maintain")
+    assert str(erased.days[0]) in finding.found
+    assert erased.user not in result.output + finding.found
+
+    command(erased)
+    erased.require_nowhere()
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [[table.name for table in ALL_TABLES], ["sessions"], ["acu_monthly"], ["acu_daily", "session_issues"]],
+    ids=lambda tables: tables[0],
+)
+def test_derived_tables_and_reports_that_a_backup_brings_back_are_built_again(
+    erased: Erased, tables: Sequence[str]
+) -> None:
+    there = [table for table in tables if (erased.backup / table).exists()]
+    erased.put_back(*there)
+    assert not verify(erased.stage.lake, 8).is_clean
+    assert erasure_list().outcome == "failed"
+    backfill_of_another_day(erased)
+    erased.require_nowhere()
+
+
+def test_files_that_a_backup_brings_back_next_to_a_newer_log_are_named_and_deleted(erased: Erased) -> None:
+    table = TABLES["raw_sessions_v3"]
+    shutil.copytree(erased.backup / table.name, f"{erased.stage.lake.uri}/{table.name}", dirs_exist_ok=True)
+    assert places_that_tell(erased.stage, *erased.words) != []
+    (first, *_) = verify(erased.stage.lake, 8).findings
+    assert (first.table, first.is_of_persons) == (table, True)
+    assert first.path in old_files_with_persons(erased.stage.lake, table)
+    assert "uv run devin-pipeline maintain" in run("verify").output
+    maintain(erased)
+    erased.require_nowhere()
+
+
+def test_an_unchanged_day_costs_no_look_at_files_that_were_checked(
+    erased: Erased, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of raw files nor of derived ones; a new file is looked at once."""
+    looked_at: list[tuple[str, int]] = []
+    erased.stage.run()
+
+    def redacting(lake: Lake, table: object, redaction: object, days: object, *more: object) -> object:
+        looked_at.append((getattr(table, "name", ""), len(set(days))))  # type: ignore[call-overload]
+        return redact(lake, table, redaction, days, *more)  # type: ignore[arg-type]
+
+    from devin_pipeline.raw.landing import redact
+
+    monkeypatch.setattr("devin_pipeline.forgetting.redact", redacting)
+    versions = erased.stage.versions()
+    assert erased.stage.run().success
+    assert looked_at == []
+    assert erased.stage.versions() == versions
+    session = erased.stage.enterprise.sessions[0]
+    session.acus = (session.acus or Decimal(0)) + 1
+    assert erased.stage.run().success
+    assert sorted(looked_at) == sorted((table.name, 1) for table in RAW_SESSION_TABLES)
+
+
+# What no version names
+
+
+def as_a_killed_run_leaves_it(stage: Stage, user: str, name: str = "part-00000-killed.parquet") -> Path:
+    """A file of the day of a user's session that was written and never committed."""
+    table = TABLES["raw_sessions_v3"]
+    day = next(row["day"] for row in stage.rows("sessions") if row["user_id"] == user)
+    (file,) = (file for file in stage.lake.snapshot(table).stored_files() if file.day == day)
+    return Path(shutil.copy(file.path, Path(file.path).parent / name))
+
+
+def make_older(file: Path, seconds: float = 2 * 3600) -> None:
+    os.utime(file, (time.time() - seconds,) * 2)
+
+
+# Delta writes a file under a name with a # first, which its own vacuum passes over.
+@pytest.mark.parametrize("name", ["part-00000-killed.parquet", "part-00000-killed.parquet#1"])
+def test_forget_never_says_gone_while_a_file_of_a_killed_run_remains(stage: Stage, name: str) -> None:
+    user = next(s.user_id for s in stage.enterprise.sessions if s.user_id)
+    left = as_a_killed_run_leaves_it(stage, user, name)
+    result = run("forget", "--user", user)
+    assert result.exit_code == 1
+    assert "may remain in 1 files" in result.output
+    assert name in result.output
+    assert "Run the same command again after 2" in result.output
+    assert {place.split(": ")[0] for place in places_that_tell(stage, user)} == {name}
+
+    make_older(left)
+    assert "from" in forget("--user", user)
+    assert places_that_tell(stage, user) == []
+
+
+@pytest.mark.parametrize("command", ["run", "maintain"])
+def test_what_a_killed_run_left_is_deleted_by_later_runs_too(stage: Stage, command: str) -> None:
+    user = next(s.user_id for s in stage.enterprise.sessions if s.user_id)
+    left = as_a_killed_run_leaves_it(stage, user)
+    assert run("forget", "--user", user).exit_code == 1
+    make_older(left)
+    assert erasure_list().outcome == "warning"
+    if command == "run":
+        assert stage.run(stage.days[:1]).success
+    else:
+        assert run("maintain").exit_code == 0
+    assert places_that_tell(stage, user) == []
+    assert erasure_list().outcome == "ok"
+
+
+def test_several_users_and_sessions_are_forgotten_in_one_call(stage: Stage) -> None:
+    session = one_with_a_child_and_an_analysis(stage)
+    users = sorted({s.user_id for s in stage.enterprise.sessions if s.user_id and s is not session})[:3]
+    before = spend(stage)
+    words = [f"--user={user}" for user in users]
+    theirs = sum(s.user_id in users or s is session for s in stage.enterprise.sessions)
+    assert f"from {theirs} stored sessions" in forget(*words, "--session", session.session_id)
+    number = stage.enterprise.sessions.index(session)
+    assert places_that_tell(stage, *users, session.session_id, f"canarytitle{number}x") == []
+    assert spend(stage) == before
+    assert verify(stage.lake, 8).is_clean
+    # Days whose tables have other rows than Dagster knows would be taken for unread.
+    result = run("backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1]), "--dry-run", "--only-missing")
+    assert result.exit_code == 0
+
+
+def test_a_damaged_day_is_named_instead_of_called_erased(stage: Stage) -> None:
+    user = next(s.user_id for s in stage.enterprise.sessions if s.user_id)
+    (file, *_) = stage.lake.snapshot(TABLES["raw_sessions_v3"]).stored_files()
+    Path(file.path).write_bytes(b"")
+    result = run("forget", "--user", user)
+    assert result.exit_code == 1
+    assert f"rebuilt: raw_sessions_v3 {file.day}" in result.output
+    assert "are gone" not in result.output

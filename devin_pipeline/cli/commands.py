@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ from devin_pipeline.tables import (
 )
 
 if TYPE_CHECKING:
-    from devin_pipeline import verification
+    from devin_pipeline import forgetting, verification
     from devin_pipeline.cli.job import Outcome as RunOutcome
     from devin_pipeline.doctor import Finding, Outcome
 
@@ -581,7 +581,9 @@ def _healing(lake: Lake, verdict: "verification.Verdict", demo: bool) -> list[st
     by_hand = []
     days = verdict.damaged_days()
     for finding in verdict.findings:
-        if finding.is_of_log and finding.table.layer == "raw":
+        if finding.is_of_persons:
+            by_hand.append("uv run devin-pipeline maintain")
+        elif finding.is_of_log and finding.table.layer == "raw":
             by_hand.append(
                 f"put {lake.location(finding.table)} back from a backup: the API may not tell all of it again"
             )
@@ -609,8 +611,8 @@ def _healing(lake: Lake, verdict: "verification.Verdict", demo: bool) -> list[st
 def maintain(demo: bool) -> None:
     """Join small files, delete those that no version of the last week names, shorten the tables' logs.
 
-    Removes what Dagster recorded of runs that ended more than DEVIN_KEEP_RUNS_DAYS ago. Changes no row, and may run
-    beside anything else. Dagster does the same every Sunday.
+    Removes what Dagster recorded of runs that ended more than DEVIN_KEEP_RUNS_DAYS ago. Changes no row, except those of
+    persons on the erasure list, which it erases. May run while anything else does. Dagster does the same every Sunday.
     """
     from devin_pipeline import maintaining
     from devin_pipeline.partitions import day_starts_at_utc_hour
@@ -658,52 +660,83 @@ def _remove_old_runs(days: int) -> None:
 
 
 @main.command()
-@click.option("--user", metavar="ID", help="A user, by the id the API tells.")
-@click.option("--session", metavar="ID", help="A session, and for this session its user.")
+@click.option("--user", "users", metavar="ID", multiple=True, help="A user, by the id the API returns. Repeatable.")
+@click.option("--session", "sessions", metavar="ID", multiple=True, help="A session and its user in it. Repeatable.")
 @click.option("--text", is_flag=True, help="All free text of everybody; needs DEVIN_TEXT=none.")
 @stoppable()
-def forget(user: str | None, session: str | None, text: bool) -> None:
+def forget(users: Sequence[str], sessions: Sequence[str], text: bool) -> None:
     """Remove text and identity from every version and file; the spend stays, under a pseudonym.
 
-    A forgotten user or session stays forgotten in whatever is read later. This cannot be undone.
+    An erased user or session stays erased in whatever is read or restored later. This cannot be undone. Several take
+    about as long as one: --user A --user B.
     """
     from devin_pipeline import forgetting
     from devin_pipeline.devin_api import canonical_id
     from devin_pipeline.partitions import day_starts_at_utc_hour
     from devin_pipeline.resources import keeps_text, lake_resource
 
-    if (user is not None) + (session is not None) + text != 1:
-        raise Failed("This call cannot be run", "it takes one of --user, --session and --text", "Name one", 2)
+    if bool(users or sessions) == text:
+        raise Failed("This call cannot be run", "it takes --user and --session, or --text", "Name one", 2)
     if text and keeps_text():
         raise Failed(
             "All text is to stay", "DEVIN_TEXT is full, so the next read would bring it back", "Set DEVIN_TEXT=none", 2
         )
-    kind: Kind = "session" if session is not None else "user"
-    identifier = canonical_id((session or "").strip()) if session is not None else (user or "").strip()
-    if not (text or identifier):
+    keeps_text()
+    ids: list[tuple[Kind, str | None]] = [("user", user.strip() or None) for user in users]
+    ids += [("session", canonical_id(session.strip())) for session in sessions]
+    persons = [(kind, identifier) for kind, identifier in ids if identifier]
+    if len(persons) < len(ids):
         raise Failed("This call cannot be run", "that is no id", "Give the id as the API tells it", 2)
     live_stage()
-    resource = lake_resource(day_starts_at_utc_hour())
+    hour = day_starts_at_utc_hour()
+    resource = lake_resource(hour)
     lake = resource.open()
     lake.claim(resource.identity)
     prepare_dagster_home()
-    if identifier:
-        removed = forgetting.forget(lake, kind, identifier, keeps_text=keeps_text(), make_anew=_make_anew)
+    if text:
+        removed = forgetting.forget_text(lake, hour)
     else:
-        removed = forgetting.forget_text(lake, make_anew=_make_anew)
-    click.echo(f"Text and identity are gone from {removed.sessions} stored sessions, on {len(removed.days)} days.")
+        removed = forgetting.forget(lake, hour, persons, record=_record_rows)
+    _require_erased(lake, removed)
+    click.echo(f"Text and identity are gone from {removed.sessions} stored sessions, on {removed.days} days.")
     if not text:
         click.echo("Later reads keep them out. Devin itself, backups and copies elsewhere are not changed.")
 
 
-def _make_anew(days: Sequence[date]) -> None:
-    """Make derived tables and reports of these days from what raw holds."""
+def _record_rows(days: Sequence[date]) -> None:
+    """Have Dagster record how many rows the tables have now on these days."""
     outcome = _rebuild(days, "forget", lambda *_: None)
-    if not outcome.succeeded:
+    if not (outcome.succeeded or outcome.reports_wait):
         raise Failed(
-            "What follows from the raw tables was not rebuilt; raw is redacted already",
+            "The tables are erased, but Dagster did not record their new numbers of rows",
             outcome.reason or "a step failed",
             "Run the same command again when the reason is gone",
+        )
+
+
+def _require_erased(lake: Lake, removed: "forgetting.Removed") -> None:
+    """Refuse to say that text and identity are gone while any of them may remain."""
+    erased = removed.erased
+    if erased.damaged:
+        places = [f"{table.name} {day or ''}".strip() for table, day in erased.damaged]
+        raise Failed(
+            "Not everything was erased: some of what is stored is damaged",
+            "this cannot be read or rebuilt: " + ", ".join(places),
+            "Run `uv run devin-pipeline verify`, which names the commands that repair them, then run this again",
+        )
+    if erased.reports_wait:
+        raise Failed(
+            "The reports were not rebuilt; raw and derived tables are erased already",
+            str(erased.reports_wait),
+            "Run `uv run devin-pipeline rebuild`, then run this again",
+        )
+    if erased.left:
+        files = [file.removeprefix(f"{lake.uri}/") for file in erased.left]
+        again = datetime.now(UTC) + timedelta(hours=1, minutes=1)
+        raise Failed(
+            f"Text and identity are gone from every table, but may remain in {len(files)} files of unfinished writes",
+            "no version names them, and a run may be about to commit them: " + ", ".join(files),
+            f"Run the same command again after {again:%Y-%m-%d %H:%M} UTC. Later runs delete them too",
         )
 
 

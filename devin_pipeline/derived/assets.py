@@ -10,16 +10,16 @@ from devin_pipeline.derived.publishing import Made, publish_rollups, publish_ses
 from devin_pipeline.derived.queries import INPUTS
 from devin_pipeline.lake import Lake
 from devin_pipeline.partitions import RANGES, days_of
-from devin_pipeline.resources import LakeResource
+from devin_pipeline.resources import Erased, LakeResource
 from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES, SESSION_TABLES, Table
 
 
-def derived_assets(billing_days: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
+def derived_assets(billing_days: dg.PartitionsDefinition[str], erased: Erased) -> list[dg.AssetsDefinition]:
     """Every derived asset, partitioned by the billing day."""
-    return [_session_tables(billing_days), _rollups(billing_days)]
+    return [_session_tables(billing_days, erased), _rollups(billing_days, erased)]
 
 
-def _session_tables(billing_days: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+def _session_tables(billing_days: dg.PartitionsDefinition[str], erased: Erased) -> dg.AssetsDefinition:
     # One step for all seven, because their payloads are parsed once.
     @dg.multi_asset(
         name="session_tables",
@@ -34,13 +34,14 @@ def _session_tables(billing_days: dg.PartitionsDefinition[str]) -> dg.AssetsDefi
         opened = lake.open()
         opened.claim(lake.identity)
         days, selected = days_of(context), _selected(context, SESSION_TABLES)
-        made = publish_session_tables(opened, days, lake.day_starts_at_utc_hour, selected)
+        with erased(opened, lake.day_starts_at_utc_hour):
+            made = publish_session_tables(opened, days, lake.day_starts_at_utc_hour, selected)
         yield from _told(context, opened, selected, days, made, lake.day_starts_at_utc_hour)
 
     return session_tables
 
 
-def _rollups(billing_days: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+def _rollups(billing_days: dg.PartitionsDefinition[str], erased: Erased) -> dg.AssetsDefinition:
     # One step for all three, because their sessions are read once.
     @dg.multi_asset(
         name="rollups",
@@ -54,7 +55,8 @@ def _rollups(billing_days: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     def rollups(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult[None]]:
         opened = lake.open()
         days, selected = days_of(context), _selected(context, ROLLUP_TABLES)
-        made = publish_rollups(opened, days, lake.day_starts_at_utc_hour, selected)
+        with erased(opened, lake.day_starts_at_utc_hour):
+            made = publish_rollups(opened, days, lake.day_starts_at_utc_hour, selected)
         yield from _told(context, opened, selected, days, made, lake.day_starts_at_utc_hour)
 
     return rollups

@@ -50,7 +50,7 @@ class Made(NamedTuple):
 
 
 def publish_session_tables(
-    lake: Lake, days: Sequence[date], hour: int, tables: Sequence[Table] = SESSION_TABLES
+    lake: Lake, days: Sequence[date], hour: int, tables: Sequence[Table] = SESSION_TABLES, *, compares: bool = True
 ) -> Made:
     """Make session tables anew from what raw holds of `days`, and tell what was made.
 
@@ -59,6 +59,7 @@ def publish_session_tables(
         days: Neighbouring days, oldest first. Changed days that have sessions in common with them are made too.
         hour: Hour of the UTC day at which a billing day starts.
         tables: The session tables to make; their payloads are parsed once for all of them.
+        compares: False to write days without a look at what is stored of them, which takes longer than to make them.
 
     Raises:
         GateClosed: What was made contradicts raw; none of these days was written.
@@ -77,12 +78,14 @@ def publish_session_tables(
             yield table, _of_days(rows, some) if linked else rows
 
     def publish(some: Sequence[date]) -> Made:
-        return _publish(lake, tables, RAW_SESSION_TABLES, some, hour, make, links)
+        return _publish(lake, tables, RAW_SESSION_TABLES, some, hour, make, links, compares=compares)
 
     return _with_linked(publish, days, links)
 
 
-def publish_rollups(lake: Lake, days: Sequence[date], hour: int, tables: Sequence[Table] = ROLLUP_TABLES) -> Made:
+def publish_rollups(
+    lake: Lake, days: Sequence[date], hour: int, tables: Sequence[Table] = ROLLUP_TABLES, *, compares: bool = True
+) -> Made:
     """Make rollups anew from what the session tables hold of `days`, and tell what was made.
 
     Args:
@@ -90,6 +93,7 @@ def publish_rollups(lake: Lake, days: Sequence[date], hour: int, tables: Sequenc
         days: Neighbouring days, oldest first. Changed days that have sessions in common with them are made too.
         hour: Hour of the UTC day at which a billing day starts.
         tables: The rollups to make; what they are made of is read once for all of them.
+        compares: As for `publish_session_tables`.
 
     Raises:
         GateClosed: One does not add up to its sessions; none of these days was written.
@@ -104,7 +108,7 @@ def publish_rollups(lake: Lake, days: Sequence[date], hour: int, tables: Sequenc
         yield from made.items()
 
     def publish(some: Sequence[date]) -> Made:
-        return _publish(lake, tables, inputs, some, hour, make)
+        return _publish(lake, tables, inputs, some, hour, make, compares=compares)
 
     return _with_linked(publish, days, lake.links())
 
@@ -185,6 +189,8 @@ def _publish(
     hour: int,
     make: Callable[[Reader, Sequence[date]], Iterator[tuple[Table, pa.Table]]],
     links: Links = MappingProxyType({}),
+    *,
+    compares: bool = True,
 ) -> Made:
     def make_all() -> Made:
         made_of = lake.inputs(inputs, days, links)
@@ -195,7 +201,7 @@ def _publish(
             made.acus[table.name].update(_acus_of(table, some, rows))
             if rows.num_rows:
                 lake.begin_to_build(table, code[table])
-            lake.replace_days(table, some, rows)
+            lake.replace_days(table, some, rows, compares=compares)
             lake.remember_made(table, {day: made_of[day] for day in some}, code[table])
 
         # A table is written while the next is made.

@@ -4,6 +4,7 @@ Whatever writes a table or opens a DuckDB connection lives here. What the rows m
 """
 
 from devin_pipeline.lake.catalog import renew_moved_catalog, write_catalog
+from devin_pipeline.lake.erasure import Unfinished
 from devin_pipeline.lake.errors import (
     Damaged,
     LakeError,
@@ -17,9 +18,9 @@ from devin_pipeline.lake.errors import (
     VersionsLost,
     WrongLake,
 )
-from devin_pipeline.lake.forgotten import Forgotten, Kind
+from devin_pipeline.lake.forgotten import Forgotten, Kind, Person
 from devin_pipeline.lake.identity import LakeIdentity
-from devin_pipeline.lake.lake import Commit, Lake, Rewrite, Snapshot
+from devin_pipeline.lake.lake import Commit, Lake, Rewrite, Snapshot, day_of_path
 from devin_pipeline.lake.last_reads import LastReads
 from devin_pipeline.lake.linked_days import Links, linked_with, links_of
 from devin_pipeline.lake.log import emptied_entries, files_ever, files_in_folder
@@ -55,6 +56,7 @@ __all__ = [
     "NotRead",
     "NotReadOnly",
     "NotWritten",
+    "Person",
     "QueryFailed",
     "QueryLimits",
     "Reader",
@@ -62,11 +64,13 @@ __all__ = [
     "Snapshot",
     "StoredFile",
     "TooManyConflicts",
+    "Unfinished",
     "UnusableLocation",
     "VersionsLost",
     "WrongLake",
     "code_fingerprint",
     "compact",
+    "day_of_path",
     "delete_old_files",
     "emptied_entries",
     "files_ever",

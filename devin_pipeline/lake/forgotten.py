@@ -6,6 +6,7 @@ No id is stored. A file per entry, so that two commands at once cannot lose each
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -15,8 +16,10 @@ from devin_pipeline.lake.atomic import write_file
 from devin_pipeline.lake.errors import Damaged, readable
 
 Kind = Literal["user", "session"]
+Person = tuple[Kind, str]
+"""A user or a session, by its id."""
 
-_FOLDER = "forgotten"
+FOLDER = "forgotten"
 _Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -47,11 +50,18 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Forgotten:
-    """The entries of a lake at one moment. False when there are none."""
+    """The entries of a lake at one moment. False when there are none.
 
-    def __init__(self, entries: tuple[_Entry, ...] = ()) -> None:
+    Args:
+        entries: The entries.
+        known: The ids of some entries, as `forget` was given them: these need no hashing.
+    """
+
+    def __init__(self, entries: tuple[_Entry, ...] = (), known: Mapping[Person, _Entry] | None = None) -> None:
         self._entries = entries
-        self._pseudonyms: dict[tuple[Kind, str], str | None] = {}
+        self._known = dict(known or {})
+        self._hashed = [entry for entry in entries if entry not in self._known.values()]
+        self._users: dict[str, str | None] = {}
 
     def __bool__(self) -> bool:
         return bool(self._entries)
@@ -61,13 +71,37 @@ class Forgotten:
 
     __hash__ = None  # type: ignore[assignment] # it remembers what it was asked
 
+    @property
+    def digests(self) -> frozenset[str]:
+        """What tells the entries apart."""
+        return frozenset(entry.digest for entry in self._entries)
+
+    def without(self, digests: Iterable[str]) -> "Forgotten":
+        """The other entries than these."""
+        left = tuple(entry for entry in self._entries if entry.digest not in frozenset(digests))
+        return Forgotten(left, {person: entry for person, entry in self._known.items() if entry in left})
+
+    def knowing(self, persons: Iterable[Person]) -> "Forgotten":
+        """The same entries; those of these persons need no hashing."""
+        found = {p: entry for p in persons for entry in self._entries if entry.fits(*p)}
+        return Forgotten(self._entries, found)
+
+    def has(self, kind: Kind) -> bool:
+        """Whether any entry is of this kind."""
+        return any(entry.kind == kind for entry in self._entries)
+
     def pseudonym(self, kind: Kind, identifier: str) -> str | None:
         """What stands for a forgotten id; None for an id that is not to be forgotten."""
-        asked = (kind, identifier)
-        if asked not in self._pseudonyms:
-            fitting = (entry.pseudonym for entry in self._entries if entry.fits(kind, identifier))
-            self._pseudonyms[asked] = next(fitting, None)
-        return self._pseudonyms[asked]
+        # Users are few and come again and again; sessions are many, and each comes once or twice.
+        if kind == "user" and identifier in self._users:
+            return self._users[identifier]
+        entry = self._known.get((kind, identifier)) or next(
+            (entry for entry in self._hashed if entry.fits(kind, identifier)), None
+        )
+        pseudonym = None if entry is None else entry.pseudonym
+        if kind == "user":
+            self._users[identifier] = pseudonym
+        return pseudonym
 
 
 def read_forgotten(uri: str) -> Forgotten:
@@ -76,9 +110,9 @@ def read_forgotten(uri: str) -> Forgotten:
     Raises:
         Damaged: An entry cannot be read. Without it, what is to be gone would come back with the next run.
     """
-    with readable(f"{uri}/{_FOLDER}"):
+    with readable(f"{uri}/{FOLDER}"):
         filesystem, path = fs.FileSystem.from_uri(uri)
-        files = filesystem.get_file_info(fs.FileSelector(f"{path}/{_FOLDER}", allow_not_found=True))
+        files = filesystem.get_file_info(fs.FileSelector(f"{path}/{FOLDER}", allow_not_found=True))
     entries = []
     for file in sorted(files, key=lambda file: file.path):
         if file.path.endswith(".json"):
@@ -98,14 +132,15 @@ def _entry(path: str, stored: bytes) -> _Entry:
         ) from None
 
 
-def remember_to_forget(uri: str, kind: Kind, identifier: str) -> Forgotten:
-    """Add an entry, unless there is one for this id, and give all of them."""
+def remember_to_forget(uri: str, persons: Iterable[Person]) -> Forgotten:
+    """Add an entry for each of some users and sessions that has none, and give all entries."""
+    wanted = list(dict.fromkeys(persons))
     known = read_forgotten(uri)
-    if known.pseudonym(kind, identifier) is not None:
-        return known
-    entry = _Entry.of(kind, identifier)
-    write_file(uri, f"{_FOLDER}/{entry.digest}.json", msgspec.json.encode(entry), "Who is to be forgotten")
-    return read_forgotten(uri)
+    for kind, identifier in wanted:
+        if known.pseudonym(kind, identifier) is None:
+            entry = _Entry.of(kind, identifier)
+            write_file(uri, f"{FOLDER}/{entry.digest}.json", msgspec.json.encode(entry), "Who is to be forgotten")
+    return read_forgotten(uri).knowing(wanted)
 
 
 def _digest(salt: str, identifier: str) -> str:

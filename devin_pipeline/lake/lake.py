@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,9 +20,10 @@ from deltalake import ColumnProperties, DeltaTable, WriterProperties, write_delt
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from pyarrow import fs
 
-from devin_pipeline.lake import made_of
+from devin_pipeline.lake import erasure, made_of
+from devin_pipeline.lake.erasure import Unchecked, Unfinished
 from devin_pipeline.lake.errors import Damaged, NotRead, TooManyConflicts, UnusableLocation, not_read, readable, written
-from devin_pipeline.lake.forgotten import Forgotten, Kind, read_forgotten, remember_to_forget
+from devin_pipeline.lake.forgotten import Forgotten, Person, read_forgotten, remember_to_forget
 from devin_pipeline.lake.identity import LakeIdentity, claim, read_identity, require_identity
 from devin_pipeline.lake.last_reads import (
     LastReads,
@@ -50,6 +52,7 @@ from devin_pipeline.tables import ALL_TABLES, Table
 Result = TypeVar("Result")
 
 _TRIES = 6
+_SECONDS_UNTIL_A_COMMIT = 3600
 _CHANGED_DAYS = """
     select distinct day from (
         (from new except all from stored) union all (from stored except all from new)
@@ -370,9 +373,33 @@ class Lake:
         """Who is to stay forgotten."""
         return read_forgotten(self.uri)
 
-    def remember_to_forget(self, kind: Kind, identifier: str) -> Forgotten:
-        """Have a user or session forgotten from now on; what is stored of them is still to be redacted."""
-        return remember_to_forget(self.uri, kind, identifier)
+    def remember_to_forget(self, persons: Iterable[Person]) -> Forgotten:
+        """Have users and sessions forgotten from now on; what is stored of them is still to be redacted."""
+        return remember_to_forget(self.uri, persons)
+
+    def unchecked(self, snapshot: Snapshot, forgotten: Forgotten) -> list[Unchecked]:
+        """Which files of a version are still to be checked against which entries of the erasure list."""
+        return erasure.unchecked(self.uri, snapshot.table.name, snapshot.stored_files(), forgotten)
+
+    def note_checked(self, table: Table, files: Iterable[StoredFile], forgotten: Forgotten) -> None:
+        """Note which files of a table, and no others, were checked against the erasure list.
+
+        Raises:
+            NotWritten: The disk is full, read-only or broken.
+        """
+        erasure.note_checked(self.uri, table.name, files, forgotten)
+
+    def unfinished_erasure(self) -> Unfinished | None:
+        """The newest erasure whose old files may remain; None when there is none."""
+        return erasure.read_unfinished(self.uri)
+
+    def note_unfinished_erasure(self, unfinished: Unfinished | None) -> None:
+        """Note an erasure whose old files may remain, so that later runs delete them; or that there is none.
+
+        Raises:
+            NotWritten: The disk is full, read-only or broken.
+        """
+        erasure.note_unfinished(self.uri, unfinished)
 
     def location(self, table: Table) -> str:
         """Folder or URI of a table."""
@@ -557,6 +584,10 @@ class Lake:
         """The days of `inputs` that do not soundly hold what this code made of just these inputs."""
         return made_of.not_made(self.uri, table.name, self.newest(table).stored_files(), inputs, code)
 
+    def unproven(self, snapshot: Snapshot, inputs: Inputs) -> list[date | None]:
+        """The stored days of `inputs` of which no note says that just these inputs gave their files."""
+        return made_of.unproven(self.uri, snapshot.table.name, snapshot.stored_files(), inputs)
+
     def remember_made(self, table: Table, inputs: Inputs, code: str) -> None:
         """Note, after a commit, what the days of `inputs` were made of, so that they are not made again.
 
@@ -703,13 +734,14 @@ class Lake:
             "Run it again when they are done",
         )
 
-    def replace_days(self, table: Table, days: Sequence[date], rows: pa.Table) -> Commit:
+    def replace_days(self, table: Table, days: Sequence[date], rows: pa.Table, *, compares: bool = True) -> Commit:
         """Make `rows` all there is of `days`, in one commit; days that soundly hold just these rows are left alone.
 
         Args:
             table: The table, partitioned by day.
             days: The days to replace, in any order; a day without rows becomes empty.
             rows: Rows of those days only, in the table's columns and key order.
+            compares: False to write all days that are stored or have rows, without a look at what they hold.
 
         Raises:
             ValueError: A row lies outside the days, or is null where none may be.
@@ -721,7 +753,8 @@ class Lake:
             raise ValueError(f"{table.name}: rows of days that are not to be replaced: {sorted(map(str, strays))}")
 
         def changed_days(snapshot: Snapshot) -> Rewrite | None:
-            changed = sorted(snapshot.days_other_than(rows, days))
+            held = {file.day for file in snapshot.stored_files(days)} | set(pc.unique(rows.column("day")).to_pylist())
+            changed = sorted(snapshot.days_other_than(rows, days)) if compares else [day for day in days if day in held]
             return Rewrite(changed, _in_order(table, _of_days(rows, changed))) if changed else None
 
         return self.rewrite(table, changed_days)
@@ -747,23 +780,70 @@ class Lake:
             "Run it again when they are done",
         )
 
-    def purge(self, table: Table) -> None:
+    def purge(self, table: Table, *, days: Sequence[date] | None = None, at_once: bool = True) -> list[str]:
         """Delete every file of a table that its newest version does not name, and what its log tells of rows.
 
-        Who still reads an older version gets an error. Files that no version names may be another writer's, about to
-        be committed, so they stay for an hour.
+        Who still reads an older version gets an error. Files that no version has named may be another writer's, about
+        to be committed, so they stay for an hour.
+
+        Args:
+            table: The table.
+            days: Only in the folders of these days.
+            at_once: False to let files of older versions stay for an hour, too.
+
+        Returns:
+            The files that stay because they are not an hour old.
         """
         delta = self.snapshot(table).delta
         if delta is None:
-            return
-        delta.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
-        delta.vacuum(retention_hours=1, enforce_retention_duration=False, dry_run=False, full=True)
+            return []
+        # Delta's own deletion would be two more versions each time, and passes over files it did not finish writing.
+        once_named = {
+            path.rpartition("/")[2]
+            for path in delta.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=True)
+        }
+        left = []
+        with written(table.name):
+            filesystem, _ = fs.FileSystem.from_uri(self.location(table))
+            for file in self.unnamed_files(table, days):
+                if file.mtime_ns < (time.time() - _SECONDS_UNTIL_A_COMMIT) * 1e9 or (
+                    at_once and file.base_name in once_named
+                ):
+                    with suppress(FileNotFoundError):
+                        filesystem.delete_file(file.path)
+                else:
+                    left.append(file.path)
         if not _CONFIGURATION.items() <= delta.metadata().configuration.items():
             # Made before `_CONFIGURATION`: the log tells least and greatest values of text columns.
             delta.alter.set_table_properties(_CONFIGURATION | {"delta.logRetentionDuration": "interval 0 days"})
             delta.create_checkpoint()
             delta.cleanup_metadata()
             delta.alter.set_table_properties({"delta.logRetentionDuration": "interval 30 days"})
+        return left
+
+    def unnamed_files(self, table: Table, days: Sequence[date] | None = None) -> list[fs.FileInfo]:
+        """The files in a table's folder, or in those of some days, that its newest version does not name."""
+        with readable(self.location(table)):
+            filesystem, path = fs.FileSystem.from_uri(self.location(table))
+            found = filesystem.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
+        # Asked after the listing: what was committed in between is named.
+        named = {file.rpartition("/")[2] for file in self.snapshot(table).files()}
+        return [
+            file
+            for file in found
+            if file.type == fs.FileType.File
+            and file.base_name not in named
+            and not file.path.startswith(f"{path}/_delta_log/")
+            and (days is None or day_of_path(file.path) in days)
+        ]
+
+    def old_files(self, table: Table) -> list[StoredFile]:
+        """The Parquet files in the folder of a table by day that its newest version does not name."""
+        return [
+            StoredFile(f"{self.location(table)}/{file.path.partition(f'/{table.name}/')[2]}", day, 0, file.size)
+            for file in self.unnamed_files(table)
+            if (day := day_of_path(file.path)) and file.base_name.endswith(".parquet")
+        ]
 
     def write_whole(self, snapshot: Snapshot, rows: pa.Table) -> Commit:
         """Make `rows` all there is of an unpartitioned table, unless another writer was faster since the snapshot."""
@@ -892,6 +972,12 @@ def _holds_files(location: str) -> bool:
     filesystem, path = fs.FileSystem.from_uri(location)
     found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
     return any(file.base_name.startswith("day=") or file.base_name.endswith(".parquet") for file in found)
+
+
+def day_of_path(path: str) -> date | None:
+    """The day in whose folder a file of a table lies."""
+    found = re.search(r"/day=(\d{4}-\d{2}-\d{2})/[^/]*$", path)
+    return date.fromisoformat(found[1]) if found else None
 
 
 def _of_days(rows: pa.Table, days: Sequence[date]) -> pa.Table:

@@ -86,6 +86,18 @@ def not_made(uri: str, table: str, files: Sequence[StoredFile], inputs: Inputs, 
     ]
 
 
+def unproven(uri: str, table: str, files: Sequence[StoredFile], inputs: Inputs) -> list[date | None]:
+    """Of the days in `inputs` those stored in other files than are noted as made of just these inputs, by any code."""
+    entries = _read(uri, table)
+    stored = _by_day(files)
+
+    def is_proven(day: date | None, digest: str) -> bool:
+        entry = entries.get(str(day))
+        return entry is not None and entry.inputs == digest and entry.files.keys() == set(map(_name, stored[day]))
+
+    return [day for day, digest in inputs.items() if stored[day] and not is_proven(day, digest)]
+
+
 def of_other_code(uri: str, table: str, files: Sequence[StoredFile], code: str) -> list[date]:
     """The stored days that other code built, or of which no entry says what built them; oldest first."""
     entries = _read(uri, table)

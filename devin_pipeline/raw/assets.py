@@ -29,7 +29,7 @@ from devin_pipeline.partitions import RANGES, day_of, days_of, starts_at
 from devin_pipeline.raw.account import AccountCheck, AnotherAccount
 from devin_pipeline.raw.landing import Landed, land
 from devin_pipeline.raw.soundness import damaged_days
-from devin_pipeline.resources import ASKED_OF, KEY_OF_FEED, DevinApiResource, LakeResource
+from devin_pipeline.resources import ASKED_OF, KEY_OF_FEED, DevinApiResource, Erased, LakeResource
 from devin_pipeline.tables import RAW_SESSION_TABLES, Table
 
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -37,11 +37,11 @@ _FIELDS_NAMED = 20
 
 
 def raw_assets(
-    billing_days: dg.PartitionsDefinition[str], feeds: Sequence[str]
+    billing_days: dg.PartitionsDefinition[str], feeds: Sequence[str], erased: Erased
 ) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """An asset per feed in `feeds`, a bare spec per other feed."""
     return [
-        _raw_asset(table, billing_days) if table.name in feeds else _waiting(table, billing_days)
+        _raw_asset(table, billing_days, erased) if table.name in feeds else _waiting(table, billing_days)
         for table in RAW_SESSION_TABLES
     ]
 
@@ -52,15 +52,21 @@ def _waiting(table: Table, billing_days: dg.PartitionsDefinition[str]) -> dg.Ass
     return dg.AssetSpec(**told | {"description": f"{told['description']}\n\n{waits_for}"}, partitions_def=billing_days)
 
 
-def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str], erased: Erased) -> dg.AssetsDefinition:
     @table_asset(table, partitions_def=billing_days, backfill_policy=RANGES, pool="devin_api")
     def raw(context: dg.AssetExecutionContext, devin_api: DevinApiResource, lake: LakeResource) -> None:
         opened = lake.open()
-        try:
-            opened.newest(table)
-        except VersionsLost as error:
-            # Before any request: nothing of what the API returns could be stored.
-            raise dg.Failure(str(error), metadata={ASK_NO_MORE: True}, allow_retries=False) from None
+        with erased(opened, lake.day_starts_at_utc_hour):
+            try:
+                opened.newest(table)
+            except VersionsLost as error:
+                # Before any request: nothing of what the API returns could be stored.
+                raise dg.Failure(str(error), metadata={ASK_NO_MORE: True}, allow_retries=False) from None
+            read_and_land(context, devin_api, lake, opened)
+
+    def read_and_land(
+        context: dg.AssetExecutionContext, devin_api: DevinApiResource, lake: LakeResource, opened: Lake
+    ) -> None:
         hour = lake.day_starts_at_utc_hour
         read = _Read(datetime.now(UTC))
         windows = {Window(starts_at(day, hour), starts_at(day, hour, after=1)): day for day in days_of(context)}

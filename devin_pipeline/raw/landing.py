@@ -2,19 +2,31 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from devin_pipeline.devin_api import Item, Listing, content_hash, content_hash_as_spelled
-from devin_pipeline.lake import Lake, Reader, Rewrite, Snapshot
+from devin_pipeline.lake import (
+    Damaged,
+    Lake,
+    NotRead,
+    Reader,
+    Rewrite,
+    Snapshot,
+    StoredFile,
+    in_portions,
+    rows_by_duckdb,
+)
 from devin_pipeline.partitions import day_of
 from devin_pipeline.raw.moved_sessions import Pairs, settle, with_moves
 from devin_pipeline.raw.redaction import Redaction
@@ -40,7 +52,9 @@ _LAST_AS_SENT = """
         and doubtful.last_fetched_at = known.fetched_at
     where known.redacted is null and known.payload is not null
 """
-_DAYS_AT_ONCE = 31
+# What is redacted at once; a row counts as so many bytes at least, since blanked text is stored in next to none.
+_BYTES_AT_ONCE = 32 * 2**20
+_BYTES_OF_A_ROW = 2_000
 # What is looked at of every stored row; payloads are most of what there is to read.
 _COMPARED = (
     "day",
@@ -142,7 +156,9 @@ def land(
     if lake.forgotten() != redaction.forgotten:
         # Somebody was to be forgotten meanwhile, perhaps on days that had nothing of them yet.
         for written in (table, RAW_QUARANTINE):
-            redact(lake, written, Redaction(keeps_text, lake.forgotten()), days)
+            if damaged := redact(lake, written, Redaction(keeps_text, lake.forgotten()), days).damaged:
+                raise next(iter(damaged.values()))
+            lake.purge(written)
     landed = _landed(items, quarantine, added)
     # Counted anew from what was read, not from what became of it: a check compares the two.
     read_of = _days_of(pa.array([item.created_at for item in listing.items], INSTANT), hour).fill_null(days[0])
@@ -150,28 +166,109 @@ def land(
     return landed
 
 
-def redact(lake: Lake, table: Table, redaction: Redaction, days: Sequence[date]) -> set[date]:
-    """Take out of what is stored what may not be; give the days that changed. Old files stay until vacuumed.
+class RedactResult(NamedTuple):
+    """What `redact` did.
+
+    Attributes:
+        changed: The days that changed.
+        damaged: The days that could not be read, and the error of each.
+    """
+
+    changed: set[date]
+    damaged: dict[date, Damaged]
+
+
+def redact(
+    lake: Lake,
+    table: Table,
+    redaction: Redaction,
+    days: Iterable[date | None],
+    before_commit: Callable[[], None] = lambda: None,
+) -> RedactResult:
+    """Take out of what is stored what may not be. Old files stay until vacuumed.
 
     Args:
         lake: Where.
         table: A raw session table or the quarantine.
         redaction: What may not be stored.
-        days: The days to look at; a month of them is read at once.
+        days: The days to look at; some of them are read at once.
+        before_commit: Called before something is changed.
     """
-    changed: set[date] = set()
-    for start in range(0, len(days), _DAYS_AT_ONCE):
-        some = days[start : start + _DAYS_AT_ONCE]
-        changed.update(lake.rewrite(table, partial(_redacted, redaction=redaction, days=some)).days)
-    return changed
+    done = RedactResult(set(), {})
+    wanted = set(days)
+    sizes: dict[date | None, int] = {}
+    for file in lake.newest(table).stored_files():
+        if file.day in wanted:
+            sizes[file.day] = sizes.get(file.day, 0) + max(file.size, _BYTES_OF_A_ROW * file.rows)
+    waiting = list(in_portions(sizes, _BYTES_AT_ONCE))
+    while waiting:
+        some = waiting.pop()
+        try:
+            plan = partial(_redacted, redaction=redaction, days=some, before_commit=before_commit)
+            done.changed.update(lake.rewrite(table, plan).days)
+        except NotRead:
+            raise
+        except (Damaged, ValueError) as error:
+            if len(some) > 1:
+                waiting += [[day] for day in some]
+            else:
+                damaged = error if isinstance(error, Damaged) else Damaged(f"{table.name} cannot be read", str(error))
+                done.damaged[some[0]] = damaged
+    return done
 
 
-def _redacted(snapshot: Snapshot, redaction: Redaction, days: Sequence[date]) -> Rewrite | None:
-    stored = snapshot.rows(days)
-    told = redaction.rows(snapshot.table, stored)
-    changed = {new["day"] for new, old in zip(told.to_pylist(), stored.to_pylist(), strict=True) if new != old}
-    rows = told.filter(pc.is_in(told.column("day"), pa.array(changed, pa.date32())))
-    return Rewrite(sorted(changed), rows.sort_by(_in_key_order(snapshot.table))) if changed else None
+def rows_to_redact(snapshot: Snapshot, redaction: Redaction, days: Iterable[date]) -> Counter[date]:
+    """How many stored rows of each day `redact` would change; a file that cannot be read has none.
+
+    Args:
+        snapshot: Of a raw session table or the quarantine.
+        redaction: What may not be stored.
+        days: The days to look at.
+    """
+    found: Counter[date] = Counter()
+    for day in days:
+        with suppress(Damaged, ValueError):
+            found[day] = _found(snapshot.table, _stored(snapshot, [day]), redaction)[2].num_rows
+    return +found
+
+
+def is_to_redact(table: Table, file: StoredFile, redaction: Redaction) -> bool:
+    """Whether a file of a raw session table or the quarantine has such a row; one that cannot be read has none."""
+    try:
+        return len(_found(table, rows_by_duckdb(table, file), redaction)[2]) > 0
+    except NotRead:
+        raise
+    except Damaged:
+        return False
+
+
+def _redacted(
+    snapshot: Snapshot, redaction: Redaction, days: Sequence[date], before_commit: Callable[[], None]
+) -> Rewrite | None:
+    table = snapshot.table
+    stored, may_change, new = _found(table, _stored(snapshot, days), redaction)
+    changed = pc.unique(new.column("day"))
+    if not len(changed):
+        return None
+    before_commit()
+    others = stored.filter(pc.and_not(pc.is_in(stored.column("day"), changed), may_change))
+    rows = pa.concat_tables([others, new])
+    return Rewrite(sorted(changed.to_pylist()), rows.sort_by(_in_key_order(table)))
+
+
+def _stored(snapshot: Snapshot, days: Sequence[date]) -> pa.Table:
+    with Reader() as reader:
+        return reader.rows(snapshot.query(days)).cast(snapshot.table.schema)
+
+
+def _found(table: Table, stored: pa.Table, redaction: Redaction) -> tuple[pa.Table, pa.Array, pa.Table]:
+    """Stored rows, which of them are to be stored otherwise, and these as they are to be stored."""
+    places = pc.indices_nonzero(redaction.may_change(stored))
+    old = stored.take(places)
+    new = redaction.rows(table, old)
+    is_other = pa.array([a != b for a, b in zip(new.to_pylist(), old.to_pylist(), strict=True)], pa.bool_())
+    is_to_change = pc.is_in(pa.array(range(stored.num_rows), pa.uint64()), places.filter(is_other))
+    return stored, is_to_change, new.filter(is_other)
 
 
 _QUARANTINED = pa.schema(

@@ -9,14 +9,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from devin_pipeline.devin_api import canonical_id
 from devin_pipeline.lake import Forgotten
-from devin_pipeline.raw.row_hashes import ROW_HASH, row_hashes
+from devin_pipeline.raw.row_hashes import ROW_HASH, bytes_of, row_hashes
 from devin_pipeline.tables import Table
 
 Redacted = Literal["text", "ids"]
@@ -38,6 +39,20 @@ _PLAIN_IN_ANALYSIS = frozenset({"id", "issue_id", "type", "color"})
 _PLAIN_IN_PULL_REQUEST = frozenset({"url", "state", "pr_url", "pr_state"})
 _USERS = ("user_id", "service_user_id")
 
+_ROWS_AT_ONCE = 2_000
+
+
+class _Ids(msgspec.Struct):
+    """What of an item names a user or a session; all else of it is passed over."""
+
+    session_id: Any = None
+    user_id: Any = None
+    service_user_id: Any = None
+    parent_session_id: Any = None
+    child_session_ids: Any = None
+
+
+_ids = msgspec.json.Decoder(_Ids)
 _Members = dict[str, msgspec.Raw]
 _members = msgspec.json.Decoder(_Members)
 _pull_requests = msgspec.json.Decoder(list[_Members])
@@ -87,6 +102,29 @@ class Redaction:
         told = {name: _without_text(name, value) for name, value in members.items()}
         return _encode(told | aliases), "text"
 
+    def may_change(self, rows: pa.Table) -> pa.Array:
+        """Which rows of a raw table `rows` may change; every one that it does change is among them.
+
+        Args:
+            rows: Rows with `payload` and, except in the quarantine, `session_id`; with `redacted` where text is to go.
+        """
+        if not self.keeps_text:
+            is_plain = pc.not_equal(pc.fill_null(rows.column("redacted"), ""), "text")
+            blanks = pc.and_(pc.is_valid(rows.column("payload")), is_plain).combine_chunks()
+        if not self.forgotten:
+            return pa.array([False] * rows.num_rows, pa.bool_()) if self.keeps_text else blanks
+        named: list[bool] = []
+        for batch in rows.select([c for c in ("session_id", "payload") if c in rows.column_names]).to_batches(
+            max_chunksize=_ROWS_AT_ONCE
+        ):
+            named += map(self._may_name, bytes_of(batch.column("payload")))
+            if "session_id" in batch.schema.names and self.forgotten.has("session"):
+                start = len(named) - batch.num_rows
+                for place, session_id in enumerate(batch.column("session_id").to_pylist(), start):
+                    named[place] |= self.session_id(session_id) != session_id
+        found = pa.array(named, pa.bool_())
+        return found if self.keeps_text else pc.or_(found, blanks)
+
     def rows(self, table: Table, rows: pa.Table) -> pa.Table:
         """Rows of a raw table as they may be stored; those that change get a new `row_hash`.
 
@@ -117,6 +155,26 @@ class Redaction:
             text, _ = Redaction(True, self.forgotten).payload(payload.encode())
             told["payload"] = text.decode()
         return told
+
+    def _may_name(self, payload: memoryview) -> bool:
+        """Whether an item may name somebody forgotten; a quick look, and the same answer as `_aliases`."""
+        if not payload:
+            return False
+        try:
+            ids = _ids.decode(payload)
+        except msgspec.ValidationError:
+            return False  # no object, so no ids
+        except (msgspec.DecodeError, RecursionError):
+            return True  # the standard module, or a whole redaction, is to look at it
+        users = (ids.user_id, ids.service_user_id)
+        if any(isinstance(user, str) and self.forgotten.pseudonym("user", user) for user in users):
+            return True
+        if not self.forgotten.has("session"):
+            return False
+        sessions = [ids.session_id, ids.parent_session_id]
+        if isinstance(ids.child_session_ids, list):
+            sessions += ids.child_session_ids
+        return any(self._alias_of(session_id) for session_id in sessions if session_id is not None)
 
     def _aliases(self, members: _Members) -> _Members:
         """The members that name somebody forgotten, with pseudonyms in place of ids."""

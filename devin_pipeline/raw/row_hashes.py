@@ -37,7 +37,7 @@ def row_hashes(table: Table, rows: pa.Table) -> list[str]:
         ]
         before = pc.binary_join_element_wise(*pieces[: place + 1], b"").to_pylist()
         after = pc.binary_join_element_wise(*pieces[place + 1 :], b"", b"").to_pylist()
-        for head, text, tail in zip(before, _views(batch.column(place)), after, strict=True):
+        for head, text, tail in zip(before, bytes_of(batch.column(place)), after, strict=True):
             hashes.append(sha256_of(head, text, tail))
     return hashes
 
@@ -111,7 +111,7 @@ def _pieces(column: pa.Array, *, in_full: bool, of_null: bytes) -> pa.Array:
     return pc.fill_null(pc.binary_join_element_wise(length, value, b":"), of_null)
 
 
-def _views(texts: pa.Array) -> Iterator[memoryview]:
+def bytes_of(texts: pa.Array) -> Iterator[memoryview]:
     """The bytes of each text where they lie, none for a null: copying them would cost as much as hashing them."""
     texts = texts.fill_null("") if texts.null_count else texts
     _, offsets, data = texts.buffers()

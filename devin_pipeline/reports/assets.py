@@ -10,7 +10,7 @@ from devin_pipeline.lake import Lake, write_catalog
 from devin_pipeline.partitions import RANGES
 from devin_pipeline.reports.publishing import BuiltByOtherCode, publish_report
 from devin_pipeline.reports.queries import INPUTS
-from devin_pipeline.resources import LakeResource
+from devin_pipeline.resources import Erased, LakeResource
 from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, REPORT_TABLES, Table
 
 DUCKDB_CATALOG = "duckdb_catalog"
@@ -35,25 +35,28 @@ WHEN_LEFT_BEHIND = (
 )
 
 
-def report_assets(days_of_other_code: Callable[[Lake, int, Sequence[Table]], list[date]]) -> list[dg.AssetsDefinition]:
+DaysOfOtherCode = Callable[[Lake, int, Sequence[Table]], list[date]]
+
+
+def report_assets(days_of_other_code: DaysOfOtherCode, erased: Erased) -> list[dg.AssetsDefinition]:
     """Every report asset, and the catalogue of all tables.
 
     Args:
         days_of_other_code: Finds the stored days that other code built, given the hour at which a billing day starts.
+        erased: Keeps persons on the erasure list out.
     """
-    return [*(_report(table, days_of_other_code) for table in REPORT_TABLES), _duckdb_catalog()]
+    return [*(_report(table, days_of_other_code, erased) for table in REPORT_TABLES), _duckdb_catalog(erased)]
 
 
-def _report(
-    table: Table, days_of_other_code: Callable[[Lake, int, Sequence[Table]], list[date]]
-) -> dg.AssetsDefinition:
+def _report(table: Table, days_of_other_code: DaysOfOtherCode, erased: Erased) -> dg.AssetsDefinition:
     @table_asset(table, deps=INPUTS[table.name], automation_condition=WHEN_LEFT_BEHIND, backfill_policy=RANGES)
     def report(context: dg.AssetExecutionContext, lake: LakeResource) -> None:
         opened = lake.open()
         opened.claim(lake.identity)
         hour = lake.day_starts_at_utc_hour
         try:
-            commit = publish_report(opened, table, lambda lake, tables: days_of_other_code(lake, hour, tables))
+            with erased(opened, hour):
+                commit = publish_report(opened, table, lambda lake, tables: days_of_other_code(lake, hour, tables))
         except BuiltByOtherCode as error:
             # Another try would find the same days.
             raise dg.Failure(str(error), metadata={REPORTS_WAIT: True}, allow_retries=False) from None
@@ -62,7 +65,7 @@ def _report(
     return report
 
 
-def _duckdb_catalog() -> dg.AssetsDefinition:
+def _duckdb_catalog(erased: Erased) -> dg.AssetsDefinition:
     @dg.asset(
         key=DUCKDB_CATALOG,
         group_name="reports",
@@ -75,7 +78,9 @@ def _duckdb_catalog() -> dg.AssetsDefinition:
     )
     def duckdb_catalog(context: dg.AssetExecutionContext, lake: LakeResource) -> None:
         """One view per table in `devin.duckdb`, for the duckdb CLI and BI tools."""
-        made = write_catalog(lake.open())
+        opened = lake.open()
+        with erased(opened, lake.day_starts_at_utc_hour, sweeps=True):
+            made = write_catalog(opened)
         if made is not None:
             left_out = [table.name for table in made.left_out]
             if left_out:

@@ -28,7 +28,7 @@ from devin_pipeline_tests.chaos.test_kills import change
 from devin_pipeline_tests.conftest import Dose, Figure
 from devin_pipeline_tests.lake.full_disk import no_file_beyond
 from devin_pipeline_tests.oracle import Oracle
-from devin_pipeline_tests.runs import Run, publish
+from devin_pipeline_tests.runs import Run
 from devin_pipeline_tests.stage import Moment, Stage, differences
 from devin_pipeline_tests.test_forgetting import places_that_tell, spend
 
@@ -214,7 +214,7 @@ def test_whichever_write_of_forget_fails_the_spend_stays_and_the_same_command_ag
 
     def forget_in(folder: Path) -> None:
         stage.lake = Lake(str(folder))
-        forget(stage.lake, "user", user, keeps_text=True, make_anew=lambda days: publish(stage.lake, days))
+        forget(stage.lake, 8, [("user", user)])
 
     disk = Disk()
     shutil.copytree(base.lake, tmp_path / "counted")

@@ -37,7 +37,7 @@ def write_and_read(lake: Lake) -> None:
         file = str(made.file).replace("'", "''")
         database.execute(f"attach '{file}' as devin (read_only)")
         assert database.sql("select session_id from devin.sessions").fetchall() == [("b",)]
-    lake.remember_to_forget("user", "u")
+    lake.remember_to_forget([("user", "u")])
     assert lake.forgotten()
     lake.purge(SESSIONS)
 

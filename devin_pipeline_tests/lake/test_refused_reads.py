@@ -27,7 +27,7 @@ def lake() -> Iterator[Lake]:
     with tempfile.TemporaryDirectory() as opened:
         lake = Lake(f"{opened}/lake")
         lake.claim(OURS)
-        lake.remember_to_forget("user", "u")
+        lake.remember_to_forget([("user", "u")])
         for table in (SESSIONS, RAW):
             lake.replace_days(table, [DAY], rows_of(table, [{"session_id": "a"}]))
         for path in (Path(opened), *Path(opened).rglob("*")):

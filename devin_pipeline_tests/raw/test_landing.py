@@ -471,7 +471,7 @@ def test_switching_the_text_off_and_on_makes_no_version(feed: Feed) -> None:
 
 
 def test_a_forgotten_session_stays_forgotten_and_its_changes_are_versions_still(feed: Feed) -> None:
-    feed.lake.remember_to_forget("session", "a")
+    feed.lake.remember_to_forget([("session", "a")])
     for hours, acus_consumed in enumerate((1, 1, 2)):
         feed.read(item("devin-a", title="Secret", user_id="jo", acus_consumed=acus_consumed), hours=hours)
     pseudonym = feed.lake.forgotten().pseudonym("session", "a")
@@ -493,7 +493,7 @@ def test_who_is_forgotten_while_a_read_lands_is_forgotten_in_it(feed: Feed, monk
 
     def and_meanwhile(lake: Lake, *args: object) -> Commit:
         commit = rewrite(lake, *args)  # type: ignore[arg-type]
-        lake.remember_to_forget("user", "jo")
+        lake.remember_to_forget([("user", "jo")])
         return commit
 
     monkeypatch.setattr(Lake, "rewrite", and_meanwhile)

@@ -101,7 +101,7 @@ def test_no_odd_shape_brings_text_past_it(payload: str) -> None:
 @pytest.mark.parametrize("depth", [100, 400, 900, 2_000])
 @pytest.mark.parametrize("oddity", ["", ', "x": NaN', ', "x": "\\ud800"'])
 def test_no_depth_brings_text_past_it_or_stops_it(depth: int, oddity: str, lake: Lake) -> None:
-    lake.remember_to_forget("user", "jo")
+    lake.remember_to_forget([("user", "jo")])
     deep = "[" * depth + '"Secret"' + "]" * depth
     payload = f'{{"user_id": "jo", "session_id": "a", "analysis": {{"issues": {deep}}}{oddity}}}'.encode()
     for redaction in (NO_TEXT, Redaction(keeps_text=True, forgotten=lake.forgotten())):
@@ -140,7 +140,7 @@ def test_nothing_to_take_out_leaves_the_bytes_alone() -> None:
 
 
 def test_a_forgotten_user_is_told_by_a_pseudonym_and_without_text(lake: Lake) -> None:
-    forgotten = lake.remember_to_forget("user", "email|jo")
+    forgotten = lake.remember_to_forget([("user", "email|jo")])
     redaction = Redaction(True, forgotten)
     kept = told(redaction, ITEM)
     assert "Secret" not in json.dumps(kept)
@@ -153,7 +153,7 @@ def test_a_forgotten_user_is_told_by_a_pseudonym_and_without_text(lake: Lake) ->
 
 
 def test_a_forgotten_session_is_told_by_a_pseudonym_wherever_it_is_named(lake: Lake) -> None:
-    redaction = Redaction(True, lake.remember_to_forget("session", "a"))
+    redaction = Redaction(True, lake.remember_to_forget([("session", "a")]))
     kept = told(redaction, ITEM)
     pseudonym = redaction.session_id("a")
     assert (kept["session_id"], kept["user_id"], kept["url"]) == (pseudonym, pseudonym, None)
@@ -167,9 +167,9 @@ def test_a_forgotten_session_is_told_by_a_pseudonym_wherever_it_is_named(lake: L
 
 
 def test_the_list_of_the_forgotten_holds_no_id_and_knows_them_again(lake: Lake) -> None:
-    lake.remember_to_forget("user", "email|jo")
-    lake.remember_to_forget("session", "a")
-    again = lake.remember_to_forget("user", "email|jo")
+    lake.remember_to_forget([("user", "email|jo")])
+    lake.remember_to_forget([("session", "a")])
+    again = lake.remember_to_forget([("user", "email|jo")])
     files = [file for file in Path(lake.uri).rglob("*") if file.is_file()]
     assert len(files) == 2
     assert not any("email|jo" in file.read_text() or "email|jo" in file.name for file in files)
