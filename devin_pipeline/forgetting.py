@@ -16,8 +16,7 @@ from datetime import UTC, date, datetime, timedelta
 import pyarrow as pa
 
 from devin_pipeline.derived import days_of_other_code
-from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
-from devin_pipeline.derived.queries import INPUTS as INPUTS_OF_ROLLUPS
+from devin_pipeline.derived.publishing import inputs_of, publish_rollups, publish_session_tables
 from devin_pipeline.derived.queries import GateClosed
 from devin_pipeline.lake import (
     Damaged,
@@ -138,13 +137,14 @@ def erased(lake: Lake, hour: int, *, sweeps: bool = False) -> Iterator[None]:
 
     As `erase`, which says what the arguments are.
     """
-    before = _state(lake)
-    erase(lake, hour, sweeps=sweeps)
+    before = lake.erasure_state()
+    if before:
+        erase(lake, hour, sweeps=sweeps)
     try:
         yield
     finally:
         # What was read before may have been written after all else was erased.
-        if _state(lake) != before:
+        if lake.erasure_state() != before:
             _erase(lake, hour, lake.forgotten())
 
 
@@ -295,11 +295,19 @@ def _unproven(lake: Lake, table: Table, days: _Days, erased: Erased) -> set[date
         snapshot = lake.newest(table)
         wanted = set(days(snapshot))
         if wanted:
-            names = INPUTS_OF_ROLLUPS.get(table.name) or INPUTS_OF_REPORTS.get(table.name)
-            inputs = [TABLES[name] for name in names] if names else RAW_SESSION_TABLES
             of_days = sorted(day for day in wanted if day) if table.by_day else None
-            return set(lake.unproven(snapshot, lake.inputs(inputs, of_days)))
+            return set(lake.unproven(snapshot, lake.inputs(_inputs(table), of_days)))
     return set()
+
+
+def _inputs(table: Table) -> Sequence[Table]:
+    """What a table was built from, as its note names it."""
+    if table in SESSION_TABLES:
+        return RAW_SESSION_TABLES
+    if table in ROLLUP_TABLES:
+        # All of them are built at once, and each note names what all are built from.
+        return inputs_of(ROLLUP_TABLES)
+    return [TABLES[name] for name in INPUTS_OF_REPORTS[table.name]]
 
 
 def _note_checked(lake: Lake, forgotten: Forgotten, erased: Erased) -> None:
@@ -340,7 +348,7 @@ def _finish(lake: Lake, erased: Erased, *, waits: bool = False) -> None:
         time.sleep(_SECONDS_OF_A_COMMIT)
         # Not those that came since: what began later has read the list.
         erased.left = sorted(set(_purge(lake, erased)) & set(erased.left))
-    if unfinished := lake.unfinished_erasure():
+    if (unfinished := lake.unfinished_erasure()) and not unfinished.is_purged:
         lake.note_unfinished_erasure(Unfinished(unfinished.began, is_purged=True))
 
 
@@ -361,12 +369,6 @@ def _unchecked_days(lake: Lake, forgotten: Forgotten) -> _Days:
 
 def _all_days(snapshot: Snapshot) -> set[date | None]:
     return {file.day for file in snapshot.stored_files()}
-
-
-def _state(lake: Lake) -> tuple[Forgotten, datetime | None]:
-    """What changes when an erasure begins."""
-    unfinished = lake.unfinished_erasure()
-    return lake.forgotten(), None if unfinished is None else unfinished.began
 
 
 def _rows_with_persons(

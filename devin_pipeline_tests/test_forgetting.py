@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from devin_pipeline import doctor
+from devin_pipeline import doctor, forgetting
 from devin_pipeline.cli import main
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.emulator import Session
 from devin_pipeline.forgetting import old_files_with_persons
 from devin_pipeline.lake import Lake
 from devin_pipeline.partitions import range_tags
-from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, SESSION_TABLES, TABLES
+from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, SESSION_TABLES, SESSIONS, TABLES
 from devin_pipeline.verification import verify
 from devin_pipeline_tests.stage import Stage, differences
 
@@ -330,10 +330,34 @@ def test_an_unchanged_day_costs_no_look_at_files_that_were_checked(
     assert erased.stage.run().success
     assert looked_at == []
     assert erased.stage.versions() == versions
+    lake = erased.stage.lake
+    assert not any(lake.unchecked(lake.snapshot(table), lake.forgotten()) for table in ALL_TABLES)
     session = erased.stage.enterprise.sessions[0]
     session.acus = (session.acus or Decimal(0)) + 1
     assert erased.stage.run().success
     assert sorted(looked_at) == sorted((table.name, 1) for table in RAW_SESSION_TABLES)
+
+
+def test_what_a_step_writes_of_what_it_read_before_an_erasure_is_erased_when_it_ends(stage: Stage) -> None:
+    user = next(s.user_id for s in stage.enterprise.sessions if s.user_id)
+    read_before = stage.lake.snapshot(SESSIONS).rows()
+    with forgetting.erased(stage.lake, 8):
+        forget("--user", user)
+        stage.lake.replace_days(SESSIONS, stage.days, read_before)
+        assert places_that_tell(stage, user) != []
+    assert places_that_tell(stage, user) == []
+    assert verify(stage.lake, 8).is_clean
+
+
+def test_a_damaged_day_of_a_restored_table_keeps_no_run_from_erasing_the_others(erased: Erased) -> None:
+    table = TABLES["raw_sessions_v3"]
+    erased.put_back(table.name)
+    (file,) = (file for file in erased.stage.lake.snapshot(table).stored_files() if file.day == erased.days[0])
+    Path(file.path).write_bytes(b"")
+    day = next(day for day in erased.stage.days if day != file.day)
+    assert run("backfill", "--from", str(day), "--to", str(day)).exit_code == 0
+    assert places_that_tell(erased.stage, *erased.words) == []
+    assert {finding.day for finding in verify(erased.stage.lake, 8).findings} == {file.day}
 
 
 # What no version names

@@ -98,7 +98,7 @@ def publish_rollups(
     Raises:
         GateClosed: One does not add up to its sessions; none of these days was written.
     """
-    inputs = [TABLES[name] for name in dict.fromkeys(name for table in tables for name in INPUTS[table.name])]
+    inputs = inputs_of(tables)
 
     def make(reader: Reader, some: Sequence[date]) -> Iterator[tuple[Table, pa.Table]]:
         keep_inputs(reader, inputs)
@@ -165,6 +165,11 @@ def _pairs(lake: Lake, looked_for: pa.Table | None = None) -> set[tuple[date, da
             damaged |= stored - intact
         with lake.connect(RAW_SESSION_TABLES, days=sorted(readable - damaged)) as reader:
             return days_sharing_sessions(reader, looked_for)
+
+
+def inputs_of(rollups: Sequence[Table]) -> list[Table]:
+    """The tables that some rollups, built at once, are built from."""
+    return [TABLES[name] for name in dict.fromkeys(name for table in rollups for name in INPUTS[table.name])]
 
 
 def days_of_other_code(lake: Lake, hour: int, tables: Sequence[Table] = DERIVED_TABLES) -> list[date]:

@@ -23,6 +23,10 @@ _CHECKED = f"{FOLDER}/checked"
 _UNFINISHED = f"{FOLDER}/unfinished"
 
 
+State = frozenset[tuple[str, int]]
+"""What tells one moment of the erasure list from another."""
+
+
 class Unchecked(NamedTuple):
     """Files and the entries that they are still to be checked against."""
 
@@ -58,6 +62,18 @@ def note_checked(uri: str, table: str, files: Iterable[StoredFile], forgotten: F
     note = _Note(forgotten.digests, frozenset(map(_name, files)))
     if note != _read(uri, table):
         write_file(uri, f"{_CHECKED}/{table}", msgspec.json.encode(note))
+
+
+def state(uri: str) -> State:
+    """The entries of the list and the unfinished erasure, told apart by one listing; empty when there is neither."""
+    with readable(f"{uri}/{FOLDER}"):
+        filesystem, folder = fs.FileSystem.from_uri(uri)
+        found = filesystem.get_file_info(fs.FileSelector(f"{folder}/{FOLDER}", allow_not_found=True))
+    return frozenset(
+        (file.base_name, file.mtime_ns)
+        for file in found
+        if file.base_name.endswith(".json") or file.base_name == _UNFINISHED.rpartition("/")[2]
+    )
 
 
 class Unfinished(msgspec.Struct, frozen=True):

@@ -389,6 +389,10 @@ class Lake:
         """
         erasure.note_checked(self.uri, table.name, files, forgotten)
 
+    def erasure_state(self) -> erasure.State:
+        """What changes when an erasure begins; empty when the erasure list is, and nothing of it is unfinished."""
+        return erasure.state(self.uri)
+
     def unfinished_erasure(self) -> Unfinished | None:
         """The newest erasure whose old files may remain; None when there is none."""
         return erasure.read_unfinished(self.uri)

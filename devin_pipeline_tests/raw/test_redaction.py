@@ -4,6 +4,7 @@ import json
 from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from devin_pipeline.devin_api.payloads import cursor_page
@@ -164,6 +165,40 @@ def test_a_forgotten_session_is_told_by_a_pseudonym_wherever_it_is_named(lake: L
         "child_session_ids": ["devin-z", pseudonym],
     }
     assert redaction.payload(json.dumps(child).encode())[1] == "ids"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        '{"user_id": "jo"}',
+        '{"user_id": "j\\u006f"}',
+        '{"us\\u0065r_id": "jo"}',
+        '{"user_id": "x", "user_id": "jo"}',
+        '{"service_user_id": "jo", "acus_consumed": NaN}',
+        '{"title": "\\ud800", "user_id": "jo"}',
+        '{"session_id": "devin-a"}',
+        '{"session_id": "b", "parent_session_id": "devin-a"}',
+        '{"session_id": "b", "child_session_ids": [1, null, "c", "a"]}',
+        '{"user_id": "jo", "analysis": ' + "[" * 2_000 + "]" * 2_000 + "}",
+        '{"user_id": "jim"}',
+        '{"user_id": ["jo"], "child_session_ids": "a"}',
+        '["jo"]',
+        '"jo"',
+        "",
+    ],
+)
+def test_the_quick_look_finds_every_item_that_redaction_changes(payload: str, lake: Lake) -> None:
+    forgotten = lake.remember_to_forget([("user", "jo"), ("session", "a")])
+    for redaction in (Redaction(True, forgotten), Redaction(True, lake.forgotten())):
+        rows = pa.table({"session_id": ["b", None], "payload": [payload, None]}, pa.schema(_COLUMNS))
+        changes = redaction.payload(payload.encode())[0] != payload.encode()
+        assert redaction.may_change(rows).to_pylist() == [changes, False]
+    rows = pa.table({"session_id": ["a", "b"], "payload": ["{}", "{}"]}, pa.schema(_COLUMNS))
+    assert redaction.may_change(rows).to_pylist() == [True, False]
+    assert redaction.may_change(rows.slice(1)).to_pylist() == [False]
+
+
+_COLUMNS = [("session_id", pa.string()), ("payload", pa.string())]
 
 
 def test_the_list_of_the_forgotten_holds_no_id_and_knows_them_again(lake: Lake) -> None:

@@ -1,0 +1,145 @@
+"""`forget` at every step of a run that is under way, which then goes on or is killed: nothing of the person remains.
+
+The run is a process of its own, held before or after one of its commits, so that what it has read, and perhaps landed,
+is of before the erasure.
+"""
+
+import importlib
+import multiprocessing
+import random
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from devin_pipeline.forgetting import forget
+from devin_pipeline.lake import Lake
+from devin_pipeline.tables import ALL_TABLES
+from devin_pipeline.verification import verify
+from devin_pipeline_tests.conftest import Dose, Figure
+from devin_pipeline_tests.runs import Run
+from devin_pipeline_tests.stage import Stage
+from devin_pipeline_tests.test_forgetting import make_older, places_that_tell
+
+MakeStage = Callable[..., Stage]
+Then = Literal["goes on", "is killed", "is killed a commit later"]
+
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(["devin_pipeline_tests.runs"])
+
+
+def _run_with_stops(run: Run, stops: list[int], tell: Connection) -> None:
+    """Run; before and after each commit is a step, and at some of them wait to be told to go on."""
+    names = vars(importlib.import_module("devin_pipeline.lake.lake"))
+    write = names["write_deltalake"]
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+        if steps in stops:
+            tell.send(steps)
+            tell.recv()
+
+    def stopping(*args: Any, **kwargs: Any) -> None:
+        step()
+        write(*args, **kwargs)
+        step()
+
+    names["write_deltalake"] = stopping
+    run()
+    tell.send(-steps)
+
+
+class Held:
+    """A run in a process of its own."""
+
+    def __init__(self, run: Run, stops: list[int]) -> None:
+        self._told, tell = _forks.Pipe()
+        self._process = _forks.Process(target=_run_with_stops, args=(run, stops, tell))
+        self._process.start()
+        tell.close()
+
+    def next_stop(self) -> int:
+        """The step at which it waits; its steps in all, negative, once it is done."""
+        return int(self._told.recv())
+
+    def go_on(self) -> None:
+        self._told.send("go on")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+    def join(self) -> None:
+        self._process.join()
+        assert self._process.exitcode == 0
+
+
+def forget_all(lake: Lake, user: str) -> None:
+    """`forget`, and once more when the hour is over that files of a killed run stay for."""
+    left = forget(lake, 8, [("user", user)]).erased.left
+    for file in left:
+        make_older(Path(file))
+    if left:
+        assert forget(lake, 8, [("user", user)]).erased.left == []
+
+
+@pytest.fixture
+def stage(make_stage: MakeStage) -> Stage:
+    stage = make_stage("both", sessions=24, days=2)
+    for session in stage.enterprise.sessions:
+        session.title = session.initial_user_message = f"canary{session.user_id}x"
+    return stage
+
+
+def test_whoever_is_forgotten_at_any_step_of_a_run_is_nowhere_once_it_ends_or_is_killed(
+    stage: Stage, tmp_path: Path, dose: Dose, figure: Figure
+) -> None:
+    run = Run(stage.server.url, stage.server.v2_key, stage.server.v3_key, "", stage.feeds, stage.days)
+    user = next(session.user_id for session in stage.enterprise.sessions if session.user_id)
+    counted = Held(run.into(tmp_path / "counted"), [])
+    steps = -counted.next_stop()
+    counted.join()
+    assert steps > 20
+    thens: list[Then] = ["goes on", "is killed", "is killed a commit later"]
+    every = [(step, then) for step in range(1, steps + 1) for then in thens]
+    chosen = random.Random(19).sample(every, max(3, dose(len(every))))
+    for step, then in chosen:
+        folder = tmp_path / f"lake {step} {then}"
+        stage.lake = Lake(str(folder))
+        held = Held(run.into(folder), [step, step + 2] if then == "is killed a commit later" else [step])
+        assert held.next_stop() == step
+        forget_all(stage.lake, user)
+        if then != "is killed a commit later":
+            # It still runs, and has its last commit before it, or is behind it.
+            assert places_that_tell(stage, user, f"canary{user}x") == []
+        if then == "goes on":
+            held.go_on()
+            assert held.next_stop() < 0
+            held.join()
+        elif then == "is killed":
+            held.kill()
+        else:
+            held.go_on()
+            held.next_stop()
+            held.kill()
+            # What it left is found by the next run, over whatever days, and deleted after an hour.
+            for file in (file for table in ALL_TABLES for file in stage.lake.unnamed_files(table)):
+                make_older(Path(file.path))
+            run_over_a_day(run, folder, stage)
+        assert places_that_tell(stage, user, f"canary{user}x") == [], (step, then)
+        assert {f.what for f in verify(stage.lake, 8).findings if f.is_of_persons} == set()
+        run.into(folder)()
+        assert places_that_tell(stage, user, f"canary{user}x") == [], (step, then)
+        assert verify(stage.lake, 8).is_clean
+    figure(
+        f"{len(chosen)} of {len(every)} times somebody was forgotten in the middle of a run, which went on or was "
+        "killed: no file held a byte of them in the end"
+    )
+
+
+def run_over_a_day(run: Run, folder: Path, stage: Stage) -> None:
+    Run(run.url, run.v2_key, run.v3_key, str(folder), run.feeds, stage.days[-1:])()
