@@ -296,7 +296,8 @@ def _unproven(lake: Lake, table: Table, days: _Days, erased: Erased) -> set[date
         wanted = set(days(snapshot))
         if wanted:
             of_days = sorted(day for day in wanted if day) if table.by_day else None
-            return set(lake.unproven(snapshot, lake.inputs(_inputs(table), of_days)))
+            links = lake.links() if table in SESSION_TABLES else None
+            return set(lake.unproven(snapshot, lake.inputs(_inputs(table), of_days, links)))
     return set()
 
 
