@@ -571,7 +571,7 @@ def _erasure_list() -> _Said:
     if not lake.forgotten():
         return "ok", "nobody is on it", ""
     todo = "uv run devin-pipeline maintain"
-    found = {table.name: days_with_persons(lake, lake.snapshot(table)) for table in ALL_TABLES}
+    found = {table.name: days_with_persons(lake, lake.as_stored(table)) for table in ALL_TABLES}
     if any(found.values()):
         days = sorted({day for of_table in found.values() for day in of_table if day})
         names = ", ".join(name for name, of_table in found.items() if of_table)

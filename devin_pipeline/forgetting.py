@@ -28,6 +28,7 @@ from devin_pipeline.lake import (
     Snapshot,
     TooManyConflicts,
     Unfinished,
+    VersionsLost,
     write_catalog,
 )
 from devin_pipeline.raw.landing import is_to_redact, redact, rows_to_redact
@@ -210,27 +211,34 @@ def _erase(
     for table in RAW_TABLES:
         with _damage_noted(erased, table):
             _erase_raw(lake, table, forgotten, erased, begin)
-    _rebuild(lake, hour, unchecked, erased, begin)
-    _note_checked(lake, forgotten, erased)
-    if has_begun:
-        _finish(lake, erased, waits=waits)
-    elif sweeps and unfinished is not None:
-        erased.left = _purge(lake, erased, at_once=False)
-        if datetime.now(UTC) - unfinished.began > _LONGEST_RUN:
-            lake.note_unfinished_erasure(None)
+    # Persons leave derived tables also while raw ones lack versions.
+    with lake.raw_as_stored():
+        _rebuild(lake, hour, unchecked, erased, begin)
+        _note_checked(lake, forgotten, erased)
+        if has_begun:
+            _finish(lake, erased, waits=waits)
+        elif sweeps and unfinished is not None:
+            erased.left = _purge(lake, erased, at_once=False)
+            if datetime.now(UTC) - unfinished.began > _LONGEST_RUN:
+                lake.note_unfinished_erasure(None)
     return erased
 
 
 def _erase_raw(lake: Lake, table: Table, forgotten: Forgotten, erased: Erased, begin: Callable[[], None]) -> None:
     """Erase the unchecked rows of a raw table; what is written is checked in its turn."""
+    lost: VersionsLost | None = None
     for _ in range(_TRIES):
-        snapshot = lake.newest(table)
+        try:
+            snapshot = lake.newest(table)
+        except VersionsLost as error:
+            # What is stored of persons is erased all the same; then runs refuse the table until it is repaired.
+            lost, snapshot = error, lake.as_stored(table)
         to_check = lake.unchecked(snapshot, forgotten)
         changed: set[date] = set()
         damaged: set[date] = set()
         for entries, files in to_check:
             days = {file.day for file in files if file.day is not None}
-            done = redact(lake, table, Redaction(True, entries), days, begin)
+            done = redact(lake, table, Redaction(True, entries), days, begin, lacks_versions=lost is not None)
             changed |= done.changed
             damaged |= done.damaged.keys()
             erased.damaged |= {(table, day): error for day, error in done.damaged.items()}
@@ -240,6 +248,8 @@ def _erase_raw(lake: Lake, table: Table, forgotten: Forgotten, erased: Erased, b
             lake.note_checked(table, clean, forgotten)
         # Who commits meanwhile looks at the list again after that.
         if not changed:
+            if lost:
+                raise lost
             return
     raise TooManyConflicts(
         f"Persons were not erased from {table.name}",

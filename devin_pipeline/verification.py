@@ -6,6 +6,7 @@ no word of any row.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -191,6 +192,8 @@ class _Verification:
             self._days_in_folders |= files_in_folder(location).keys()
             if table in self._tables:
                 self._find(table, None, error.why, location, lost_versions=True)
+                with suppress(Damaged):
+                    self._look_for_persons(self._lake.as_stored(table), None)
             return
         except Damaged as error:
             if table in self._tables:
@@ -260,8 +263,11 @@ class _Verification:
                 sound_rows(table, file)
             except Damaged as error:
                 self._find(table, file.day, error.why, file.path)
-        for day, rows in days_with_persons(self._lake, snapshot, [None] if days is None else days).items():
-            self._find_persons(table, day, f"{rows} rows are of persons on the erasure list")
+        self._look_for_persons(snapshot, [None] if days is None else days)
+
+    def _look_for_persons(self, snapshot: Snapshot, days: Sequence[date | None] | None) -> None:
+        for day, rows in days_with_persons(self._lake, snapshot, days).items():
+            self._find_persons(snapshot.table, day, f"{rows} rows are of persons on the erasure list")
 
     def _find_persons(self, table: Table, day: date | None, what: str, path: str | None = None) -> None:
         self._told.findings.append(Finding(table, day, what, path, is_of_persons=True))

@@ -223,12 +223,12 @@ def erasure_list() -> doctor.Finding:
 def backfill_of_another_day(erased: Erased) -> None:
     # Of a day on which the user has nothing, if there is one: all days are erased.
     day = next((str(day) for day in erased.stage.days if day not in erased.days), str(erased.stage.days[-1]))
-    assert run("backfill", "--from", day, "--to", day).exit_code == 0
+    run("backfill", "--from", day, "--to", day)
 
 
 def rebuild_of_one_day(erased: Erased) -> None:
     day = str(erased.stage.days[0])
-    assert run("rebuild", "--from", day, "--to", day).exit_code == 0
+    run("rebuild", "--from", day, "--to", day)
 
 
 def run_of_derived_tables(erased: Erased) -> None:
@@ -237,13 +237,13 @@ def run_of_derived_tables(erased: Erased) -> None:
     day = erased.stage.days[1]
     job = pipeline().resolve_implicit_global_asset_job_def()
     tags = range_tags(day, day)
-    assert job.execute_in_process(instance=erased.stage.instance, asset_selection=keys, tags=tags).success
+    job.execute_in_process(instance=erased.stage.instance, asset_selection=keys, tags=tags, raise_on_error=False)
 
 
 def repair(erased: Erased) -> None:
     """Of a day of a restored table whose file is damaged, so that only `--repair` reads what is left of it."""
     table, day = TABLES["raw_sessions_v3"], erased.days[0]
-    (file,) = (file for file in erased.stage.lake.snapshot(table).stored_files() if file.day == day)
+    (file,) = (file for file in erased.stage.lake.as_stored(table).stored_files() if file.day == day)
     content = bytearray(Path(file.path).read_bytes())
     place = pq.read_metadata(file.path).row_group(0).column(0).data_page_offset
     content[place : place + 8] = (byte ^ 255 for byte in content[place : place + 8])
@@ -252,9 +252,14 @@ def repair(erased: Erased) -> None:
     assert result.exit_code == 0, result.output
 
 
+def repair_all(erased: Erased) -> None:
+    """Runs refuse tables that lack versions until this."""
+    repaired = run("backfill", "--from", str(erased.stage.days[0]), "--to", str(erased.stage.days[-1]), "--repair")
+    assert repaired.exit_code == 0, repaired.output
+
+
 def maintain(_: Erased) -> None:
-    result = run("maintain")
-    assert result.exit_code == 0, result.output
+    run("maintain")
 
 
 @pytest.mark.parametrize(
@@ -274,13 +279,16 @@ def test_rows_that_a_backup_brings_back_are_named_and_every_run_erases_them(
     named = {(f.table.name, f.day) for f in verify(erased.stage.lake, 8).findings if f.is_of_persons}
     assert named >= {(table, day) for table in raw[1:] for day in erased.days}
     assert "raw_quarantine" in {name for name, _ in named}
-    assert result.output.endswith("What heals them:\n  uv run devin-pipeline maintain\n")
+    assert "What heals them:\n  uv run devin-pipeline maintain\n" in result.output
+    assert any(finding.lost_versions for finding in verify(erased.stage.lake, 8).findings)
     finding = erasure_list()
     assert (finding.outcome, finding.todo) == ("failed", "uv run devin-pipeline maintain")
     assert str(erased.days[0]) in finding.found
     assert erased.user not in result.output + finding.found
 
     command(erased)
+    assert places_that_tell(erased.stage, *erased.words) == []
+    repair_all(erased)
     erased.require_nowhere()
 
 
@@ -297,6 +305,10 @@ def test_derived_tables_and_reports_that_a_backup_brings_back_are_built_again(
     assert not verify(erased.stage.lake, 8).is_clean
     assert erasure_list().outcome == "failed"
     backfill_of_another_day(erased)
+    assert places_that_tell(erased.stage, *erased.words) == []
+    if len(tables) == len(ALL_TABLES):
+        # Raw ones too, which lack versions.
+        repair_all(erased)
     erased.require_nowhere()
 
 
@@ -319,9 +331,9 @@ def test_an_unchanged_day_costs_no_look_at_files_that_were_checked(
     looked_at: list[tuple[str, int]] = []
     erased.stage.run()
 
-    def redacting(lake: Lake, table: object, redaction: object, days: object, *more: object) -> object:
+    def redacting(lake: Lake, table: object, redaction: object, days: object, *more: object, **how: object) -> object:
         looked_at.append((getattr(table, "name", ""), len(set(days))))  # type: ignore[call-overload]
-        return redact(lake, table, redaction, days, *more)  # type: ignore[arg-type]
+        return redact(lake, table, redaction, days, *more, **how)  # type: ignore[arg-type]
 
     from devin_pipeline.raw.landing import redact
 
@@ -352,12 +364,12 @@ def test_what_a_step_writes_of_what_it_read_before_an_erasure_is_erased_when_it_
 def test_a_damaged_day_of_a_restored_table_keeps_no_run_from_erasing_the_others(erased: Erased) -> None:
     table = TABLES["raw_sessions_v3"]
     erased.put_back(table.name)
-    (file,) = (file for file in erased.stage.lake.snapshot(table).stored_files() if file.day == erased.days[0])
+    (file,) = (file for file in erased.stage.lake.as_stored(table).stored_files() if file.day == erased.days[0])
     Path(file.path).write_bytes(b"")
     day = next(day for day in erased.stage.days if day != file.day)
-    assert run("backfill", "--from", str(day), "--to", str(day)).exit_code == 0
+    assert run("backfill", "--from", str(day), "--to", str(day)).exit_code == 1
     assert places_that_tell(erased.stage, *erased.words) == []
-    assert {finding.day for finding in verify(erased.stage.lake, 8).findings} == {file.day}
+    assert not any(finding.is_of_persons for finding in verify(erased.stage.lake, 8).findings)
 
 
 # What no version names

@@ -301,7 +301,7 @@ def test_repair_brings_back_nobody_who_was_erased(lake: Lake) -> None:
     read(lake, item("a"), hours=1)
     read(lake, item("a"), item("erased", "canarytitle"), hours=2)
     lose_newest_entries(lake)
-    pseudonym = lake.remember_to_forget("session", "erased").pseudonym("session", "erased")
+    pseudonym = lake.remember_to_forget([("session", "erased")]).pseudonym("session", "erased")
     salvage(lake, [DAY], 8, keeps_text=True)
     assert {session_id for session_id, *_ in history(lake)} == {"a", pseudonym}
     assert "canarytitle" not in repr(lake.snapshot(RAW).rows().to_pylist())
@@ -310,7 +310,7 @@ def test_repair_brings_back_nobody_who_was_erased(lake: Lake) -> None:
 
 def test_repair_of_a_version_that_erased_somebody_erases_them_again(lake: Lake) -> None:
     read(lake, item("a"), item("erased", "canarytitle"), hours=2)
-    pseudonym = lake.remember_to_forget("session", "erased").pseudonym("session", "erased")
+    pseudonym = lake.remember_to_forget([("session", "erased")]).pseudonym("session", "erased")
     read(lake, item("a", "newer"), item("erased", "canarytitle"), hours=3)
     lose_newest_entries(lake)
     salvage(lake, [DAY], 8, keeps_text=True)

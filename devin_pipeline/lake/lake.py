@@ -283,6 +283,8 @@ class Lake:
         UnusableLocation: The path has a character that Delta or DuckDB does not take as it is.
     """
 
+    _takes_raw_as_stored = False
+
     def __init__(self, uri: str) -> None:
         is_uri = _has_scheme(uri)
         try:
@@ -417,8 +419,8 @@ class Lake:
             Damaged: Its log is missing or garbled. Its files without the log are old and new rows mixed.
             NotRead: The system refuses to read its log.
         """
-        if table.layer != "raw":
-            # What is lost of it is built again.
+        if table.layer != "raw" or self._takes_raw_as_stored:
+            # What is lost of the others is built again.
             return self._open(table)
         location = self.location(table)
         # Read before the log: what was noted was committed before.
@@ -461,6 +463,27 @@ class Lake:
             snapshot = older
         return snapshot
 
+    @contextmanager
+    def raw_as_stored(self) -> Iterator[None]:
+        """Inside, raw tables that lack versions are read as they are; they are not to be written."""
+        self._takes_raw_as_stored = True
+        try:
+            yield
+        finally:
+            self._takes_raw_as_stored = False
+
+    def as_stored(self, table: Table) -> Snapshot:
+        """The newest version that the log of a table has, even if it is older than what was last written to it.
+
+        Raises:
+            Damaged: Its log is missing, garbled or lacks an entry.
+            NotRead: The system refuses to read its log.
+        """
+        snapshot = self._open(table)
+        if table.layer == "raw" and lacks_entry(snapshot.location, snapshot.version):
+            raise versions_lost(table, snapshot.location, "lacks its newest entry", snapshot.version or 0)
+        return snapshot
+
     def _open(self, table: Table) -> Snapshot:
         location = self.location(table)
         try:
@@ -494,6 +517,12 @@ class Lake:
         note_last_version(self.uri, table.name, version)
         _noted[self.location(table)] = version
 
+    def _keep_note_ahead(self, table: Table, snapshot: Snapshot) -> None:
+        """Before a commit to a table that lacks versions: its new versions must not make up for those that are lost."""
+        noted = read_last_version(self.uri, table.name)
+        if noted is not None and _is_older(snapshot.version, noted):
+            note_last_version(self.uri, table.name, noted + 1)
+
     def _note_version(self, table: Table, version: int | None) -> None:
         """Note what was last written to a raw table, by a run that was killed before it did, too."""
         location = self.location(table)
@@ -509,6 +538,8 @@ class Lake:
         Opening costs as much as reading some days does. Damage to older entries of the log goes unnoticed here.
         """
         location = self.location(table)
+        if self._takes_raw_as_stored and table.layer == "raw":
+            return self.snapshot(table)
         opened = _opened.get(location)
         if opened is not None and _entry(location, opened.version) == opened.entry:
             return opened.snapshot
@@ -725,12 +756,17 @@ class Lake:
             snapshot = self.snapshot_to_repair(table) if repairs else self.snapshot(table)
             if snapshot.version != planned_from.version:
                 continue
+            if repairs:
+                self._keep_note_ahead(table, snapshot)
             days = sorted(set(change.days))
             predicate = "day in (" + ", ".join(f"'{day.isoformat()}'" for day in days) + ")"
             try:
                 version = self._overwrite(snapshot, change.rows, predicate)
             except CommitFailedError:
                 continue
+            if repairs:
+                # Opened anew by whoever is next, who looks whether versions are lost.
+                _opened.pop(snapshot.location, None)
             return Commit(table, version, days, conflicts)
         raise TooManyConflicts(
             f"{table.name} was not written",
@@ -798,7 +834,10 @@ class Lake:
         Returns:
             The files that stay because they are not an hour old.
         """
-        delta = self.snapshot(table).delta
+        snapshot = self.as_stored(table)
+        # What is lost of a table may be in files that its log does not know; `--repair` looks for it there.
+        lacks_versions = table.layer == "raw" and self.is_older(snapshot)
+        delta = snapshot.delta
         if delta is None:
             return []
         # Delta's own deletion would be two more versions each time, and passes over files it did not finish writing.
@@ -810,9 +849,8 @@ class Lake:
         with written(table.name):
             filesystem, _ = fs.FileSystem.from_uri(self.location(table))
             for file in self.unnamed_files(table, days):
-                if file.mtime_ns < (time.time() - _SECONDS_UNTIL_A_COMMIT) * 1e9 or (
-                    at_once and file.base_name in once_named
-                ):
+                is_old = file.mtime_ns < (time.time() - _SECONDS_UNTIL_A_COMMIT) * 1e9 and not lacks_versions
+                if is_old or (at_once and file.base_name in once_named):
                     with suppress(FileNotFoundError):
                         filesystem.delete_file(file.path)
                 else:
@@ -831,7 +869,7 @@ class Lake:
             filesystem, path = fs.FileSystem.from_uri(self.location(table))
             found = filesystem.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
         # Asked after the listing: what was committed in between is named.
-        named = {file.rpartition("/")[2] for file in self.snapshot(table).files()}
+        named = {file.rpartition("/")[2] for file in self.as_stored(table).files()}
         return [
             file
             for file in found

@@ -184,6 +184,8 @@ def redact(
     redaction: Redaction,
     days: Iterable[date | None],
     before_commit: Callable[[], None] = lambda: None,
+    *,
+    lacks_versions: bool = False,
 ) -> RedactResult:
     """Take out of what is stored what may not be. Old files stay until vacuumed.
 
@@ -193,11 +195,12 @@ def redact(
         redaction: What may not be stored.
         days: The days to look at; some of them are read at once.
         before_commit: Called before something is changed.
+        lacks_versions: Whether the table may be older than what was last written to it.
     """
     done = RedactResult(set(), {})
     wanted = set(days)
     sizes: dict[date | None, int] = {}
-    for file in lake.newest(table).stored_files():
+    for file in (lake.as_stored(table) if lacks_versions else lake.newest(table)).stored_files():
         if file.day in wanted:
             sizes[file.day] = sizes.get(file.day, 0) + max(file.size, _BYTES_OF_A_ROW * file.rows)
     waiting = list(in_portions(sizes, _BYTES_AT_ONCE))
@@ -205,7 +208,7 @@ def redact(
         some = waiting.pop()
         try:
             plan = partial(_redacted, redaction=redaction, days=some, before_commit=before_commit)
-            done.changed.update(lake.rewrite(table, plan).days)
+            done.changed.update(lake.rewrite(table, plan, repairs=lacks_versions).days)
         except NotRead:
             raise
         except (Damaged, ValueError) as error:
