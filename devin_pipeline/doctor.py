@@ -579,9 +579,10 @@ def _erasure_list() -> _Said:
         return "failed", f"rows of persons on it are stored in {names}{where}", todo
     if unfinished := lake.unfinished_erasure():
         began = unfinished.began.timestamp()
-        old = [file for table in ALL_TABLES for file in lake.unnamed_files(table) if file.mtime_ns < began * 1e9]
+        unfinished_writes = [file for table in ALL_TABLES for file in lake.files_of_unfinished_writes(table)]
+        old = [file for file in unfinished_writes if file.mtime_ns < began * 1e9]
         if old:
-            what = f"{len(old)} files of before the erasure of {_minute(began)} remain, which no version names"
+            what = f"{len(old)} files of unfinished writes remain from before the erasure of {_minute(began)}"
             return "warning", what, todo
     return "ok", "no row of a person on it is stored", ""
 

@@ -841,10 +841,7 @@ class Lake:
         if delta is None:
             return []
         # Delta's own deletion would be two more versions each time, and passes over files it did not finish writing.
-        once_named = {
-            path.rpartition("/")[2]
-            for path in delta.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=True)
-        }
+        once_named = _once_named(delta)
         left = []
         with written(table.name):
             filesystem, _ = fs.FileSystem.from_uri(self.location(table))
@@ -878,6 +875,12 @@ class Lake:
             and not file.path.startswith(f"{path}/_delta_log/")
             and (days is None or day_of_path(file.path) in days)
         ]
+
+    def files_of_unfinished_writes(self, table: Table) -> list[fs.FileInfo]:
+        """The files in a table's folder that no version of it has named."""
+        delta = self.snapshot(table).delta
+        once_named = set() if delta is None else _once_named(delta)
+        return [file for file in self.unnamed_files(table) if file.base_name not in once_named]
 
     def old_files(self, table: Table) -> list[StoredFile]:
         """The Parquet files in the folder of a table by day that its newest version does not name."""
@@ -1014,6 +1017,12 @@ def _holds_files(location: str) -> bool:
     filesystem, path = fs.FileSystem.from_uri(location)
     found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
     return any(file.base_name.startswith("day=") or file.base_name.endswith(".parquet") for file in found)
+
+
+def _once_named(delta: DeltaTable) -> set[str]:
+    """The names of files that older versions of a table name."""
+    old = delta.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=True)
+    return {path.rpartition("/")[2] for path in old}
 
 
 def day_of_path(path: str) -> date | None:
