@@ -999,7 +999,7 @@ GUARDS = (
         "salvaging.py",
         "    if lake.forgotten():\n",
         "    if False:\n",
-        "test_forgetting.py::test_rows_that_a_backup_brings_back_are_named_and_every_run_erases_them[repair]",
+        "test_forgetting.py::test_a_damaged_file_of_a_restored_table_goes_with_its_repair",
     ),
     Guard(
         "a tombstone by an older run",

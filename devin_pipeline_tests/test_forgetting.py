@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
@@ -249,6 +250,16 @@ def repair(erased: Erased) -> None:
     content[place : place + 8] = (byte ^ 255 for byte in content[place : place + 8])
     Path(file.path).write_bytes(content)
     result = run("backfill", "--from", str(day), "--to", str(day), "--repair")
+    repair_damaged(erased, erased.days[:1])
+
+
+def repair_damaged(erased: Erased, days: Sequence[date]) -> None:
+    for file in erased.stage.lake.snapshot(TABLES["raw_sessions_v3"]).stored_files(days):
+        content = bytearray(Path(file.path).read_bytes())
+        place = pq.read_metadata(file.path).row_group(0).column(0).data_page_offset
+        content[place : place + 8] = (byte ^ 255 for byte in content[place : place + 8])
+        Path(file.path).write_bytes(content)
+    result = run("backfill", "--from", str(days[0]), "--to", str(days[-1]), "--repair")
     assert result.exit_code == 0, result.output
 
 
@@ -359,6 +370,15 @@ def test_what_a_step_writes_of_what_it_read_before_an_erasure_is_erased_when_it_
         assert places_that_tell(stage, user) != []
     assert places_that_tell(stage, user) == []
     assert verify(stage.lake, 8).is_clean
+
+
+def test_a_damaged_file_of_a_restored_table_goes_with_its_repair(erased: Erased) -> None:
+    erased.put_back("raw_sessions_v3")
+    # No other day of it is left for a run to find.
+    repair_damaged(erased, erased.stage.days)
+    damaged = {file.name for file in Path(erased.backup, "raw_sessions_v3").rglob("day=*/*.parquet")}
+    stored = {file.name for file in Path(erased.stage.lake.uri, "raw_sessions_v3").rglob("day=*/*.parquet")}
+    assert not damaged & stored
 
 
 def test_a_damaged_day_of_a_restored_table_keeps_no_run_from_erasing_the_others(erased: Erased) -> None:
