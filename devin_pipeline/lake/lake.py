@@ -495,6 +495,9 @@ class Lake:
             with readable(location):
                 if not _holds_files(location):
                     return Snapshot(table, location, None)
+            if DeltaTable.is_deltatable(location):
+                # Another run has made it meanwhile, log first.
+                return self._open(table)
             raise broken_log(table, location, "it is missing") from None
         except (OSError, DeltaError) as error:
             refusal = not_read(f"The log of {table.name}", error)
