@@ -14,6 +14,7 @@ from time import monotonic
 import dagster as dg
 import sqlalchemy as sa
 from dagster._core.instance.utils import RUNLESS_RUN_ID
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
@@ -31,6 +32,7 @@ _RUNS_AT_ONCE = 50
 
 _EVENTS = SqlEventLogStorageTable.c
 _CHECKS = AssetCheckExecutionsTable.c
+_PLANNED = AssetCheckExecutionRecordStatus.PLANNED.value
 _MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
 
 
@@ -101,8 +103,10 @@ def remove_old_runs(
             break
     if removed and isinstance(events, SqliteEventLog):
         events.give_back_space()
-    staying = dg.RunsFilter(run_ids=sorted(needed), statuses=FINISHED_STATUSES, updated_before=before)
-    remaining = instance.get_runs_count(old) - (instance.get_runs_count(staying) if needed else 0)
+    remaining = instance.get_runs_count(old)
+    if needed:
+        staying = dg.RunsFilter(run_ids=sorted(needed), statuses=FINISHED_STATUSES, updated_before=before)
+        remaining -= instance.get_runs_count(staying)
     return RemovedRuns(days, removed, remaining)
 
 
@@ -134,7 +138,8 @@ def _newest(instance: dg.DagsterInstance, events: SqlEventLogStorage) -> _Newest
         # Of an asset without partitions.
         materializations.update(each.storage_id for each in instance.fetch_materializations(asset_key, limit=1).records)
     with events.index_connection() as connection:
-        newest = sa.select(sa.func.max(_CHECKS.id))
+        # Of a range Dagster's own storages leave each partition of a check "planned", for the result comes without any.
+        newest = sa.select(sa.func.max(_CHECKS.id)).where(_CHECKS.execution_status != _PLANNED)
         checks = connection.execute(newest.group_by(_CHECKS.asset_key, _CHECKS.check_name, _CHECKS.partition))
         return _Newest(materializations, {row[0] for row in checks})
 

@@ -87,6 +87,9 @@ def salvage(lake: Lake, days: Sequence[date], hour: int, *, keeps_text: bool) ->
         if is_older:
             # Last: killed before, the same command does it all again.
             lake.accept_version(table)
+            if lake.forgotten():
+                # What they held of others is stored again.
+                lake.purge(table, spent=[file.path for files in found.values() for file in files])
     return salvaged
 
 

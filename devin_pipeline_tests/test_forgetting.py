@@ -243,18 +243,11 @@ def run_of_derived_tables(erased: Erased) -> None:
 
 def repair(erased: Erased) -> None:
     """Of a day of a restored table whose file is damaged, so that only `--repair` reads what is left of it."""
-    table, day = TABLES["raw_sessions_v3"], erased.days[0]
-    (file,) = (file for file in erased.stage.lake.as_stored(table).stored_files() if file.day == day)
-    content = bytearray(Path(file.path).read_bytes())
-    place = pq.read_metadata(file.path).row_group(0).column(0).data_page_offset
-    content[place : place + 8] = (byte ^ 255 for byte in content[place : place + 8])
-    Path(file.path).write_bytes(content)
-    result = run("backfill", "--from", str(day), "--to", str(day), "--repair")
     repair_damaged(erased, erased.days[:1])
 
 
 def repair_damaged(erased: Erased, days: Sequence[date]) -> None:
-    for file in erased.stage.lake.snapshot(TABLES["raw_sessions_v3"]).stored_files(days):
+    for file in erased.stage.lake.as_stored(TABLES["raw_sessions_v3"]).stored_files(days):
         content = bytearray(Path(file.path).read_bytes())
         place = pq.read_metadata(file.path).row_group(0).column(0).data_page_offset
         content[place : place + 8] = (byte ^ 255 for byte in content[place : place + 8])

@@ -214,7 +214,12 @@ def test_the_newest_result_of_a_check_stays_however_old_its_run_is(
     age(any_instance)
     assert remove(any_instance) == (1, 0)
     assert newest(stage) == before
-    assert sum("status" in found for found in before.values()) > 40
+    results = sum("status" in found for found in before.values())
+    assert results > 40
+    events = any_instance.event_log_storage
+    assert isinstance(events, SqlEventLogStorage)
+    with events.index_connection() as index:
+        assert index.execute(sa.text("select count(*) from asset_check_executions")).scalar_one() == results
 
 
 def test_days_that_an_old_run_failed_for_show_as_they_were_before_it(

@@ -42,7 +42,7 @@ from devin_pipeline.cli.stage import (
     use_dagster_home,
 )
 from devin_pipeline.cli.words import TakesText, sql_of
-from devin_pipeline.lake import Kind, Lake, renew_moved_catalog
+from devin_pipeline.lake import Kind, Lake, VersionsLost, renew_moved_catalog
 from devin_pipeline.tables import (
     ALL_TABLES,
     DERIVED_TABLES,
@@ -341,6 +341,7 @@ def rebuild(first: str | None, last: str | None) -> None:
     """
     from devin_pipeline.asset_facts import REBUILD
     from devin_pipeline.derived.publishing import note_all_days_sharing_sessions
+    from devin_pipeline.forgetting import erase
     from devin_pipeline.partitions import contiguous, day_starts_at_utc_hour, start_date
     from devin_pipeline.raw.moved_sessions import settle
     from devin_pipeline.raw.soundness import damaged_days
@@ -350,6 +351,7 @@ def rebuild(first: str | None, last: str | None) -> None:
     live_stage()
     hour = day_starts_at_utc_hour()
     lake = lake_resource(hour).open()
+    erase(lake, hour)
     tables = [table for table in ALL_TABLES if table.by_day]
     stored = sorted({day for table in tables for day in lake.snapshot(table).rows_per_day()})
     days = [day for day in stored if (first_day or day) <= day <= (last_day or day)]
@@ -717,6 +719,9 @@ def _record_rows(days: Sequence[date]) -> None:
 def _require_erased(lake: Lake, removed: "forgetting.Removed") -> None:
     """Refuse to say that text and identity are gone while any of them may remain."""
     erased = removed.erased
+    for error in erased.damaged.values():
+        if isinstance(error, VersionsLost):
+            raise error
     if erased.damaged:
         places = [f"{table.name} {day or ''}".strip() for table, day in erased.damaged]
         raise Failed(

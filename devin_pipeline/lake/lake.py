@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -823,7 +823,14 @@ class Lake:
             "Run it again when they are done",
         )
 
-    def purge(self, table: Table, *, days: Sequence[date] | None = None, at_once: bool = True) -> list[str]:
+    def purge(
+        self,
+        table: Table,
+        *,
+        days: Sequence[date] | None = None,
+        at_once: bool = True,
+        spent: Collection[str] = (),
+    ) -> list[str]:
         """Delete every file of a table that its newest version does not name, and what its log tells of rows.
 
         Who still reads an older version gets an error. Files that no version has named may be another writer's, about
@@ -833,6 +840,7 @@ class Lake:
             table: The table.
             days: Only in the folders of these days.
             at_once: False to let files of older versions stay for an hour, too.
+            spent: Files that no writer is about to commit, though no version that is known has named them.
 
         Returns:
             The files that stay because they are not an hour old.
@@ -844,7 +852,7 @@ class Lake:
         if delta is None:
             return []
         # Delta's own deletion would be two more versions each time, and passes over files it did not finish writing.
-        once_named = _once_named(delta)
+        once_named = _once_named(delta) | {path.rpartition("/")[2] for path in spent}
         left = []
         with written(table.name):
             filesystem, _ = fs.FileSystem.from_uri(self.location(table))
