@@ -113,12 +113,15 @@ def respell(item: object) -> bool:
     is_respelled = False
     for name in _INSTANTS:
         value = item.get(name)
-        # As 2026-01-31T08:00:00Z, or with a fraction that ends in no 0.
-        if type(value) is str and not (
-            value[-1:] == "Z" and value[10:11] == "T" and (len(value) == _WHOLE_SECONDS or value[-2] != "0")
-        ):
-            item[name] = _instant_by_value(value)
-            is_respelled = is_respelled or item[name] != value
+        if type(value) is not str:
+            continue
+        if len(value) == _WHOLE_SECONDS and value[19] == "Z" and value[10] == "T":
+            continue
+        if len(value) > _WHOLE_SECONDS and value[-1] == "Z" and value[10] == "T" and value[-2] != "0":
+            continue
+        if (by_value := _instant_by_value(value)) != value:
+            item[name] = by_value
+            is_respelled = True
     tags = item.get("tags")
     if type(tags) is list and len(tags) > 1:
         try:
