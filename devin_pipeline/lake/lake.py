@@ -1026,8 +1026,12 @@ def _shown(text: str) -> str:
 
 def _holds_files(location: str) -> bool:
     filesystem, path = fs.FileSystem.from_uri(location)
-    found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    return any(file.base_name.startswith("day=") or file.base_name.endswith(".parquet") for file in found)
+    for _ in range(_TRIES):
+        # A writer may move a file of its own into place while the folder is listed.
+        with suppress(FileNotFoundError):
+            found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+            return any(file.base_name.startswith("day=") or file.base_name.endswith(".parquet") for file in found)
+    return True
 
 
 def _once_named(delta: DeltaTable) -> set[str]:
