@@ -72,7 +72,7 @@ def test_each_session_of_a_year_is_in_exactly_one_day_in_every_zone(
                 rows.append({"session_id": str(at), "day": day, "created_at": at})
             # The day as DuckDB computes it.
             assert findings("derived", "sessions_are_inside_their_day", params={"hour": 8}, sessions=rows) == []
-            assert findings("derived", "sessions_stay_in_one_day", sessions=rows) == []
+            assert findings("derived", "sessions_stay_in_one_day", sessions=rows, views={"all_sessions": rows}) == []
         time.tzset()
     assert len(clocks) == len(ZONES)
     assert all(windows[day][1] == windows[day + timedelta(days=1)][0] for day in DAYS[:-1])

@@ -109,7 +109,7 @@ def test_a_file_with_a_nul_gets_three_lines(folder: Path) -> None:
         (["backfill", "--from=-- x", "--to", "-2"], "--from is '-- x'"),
         (["verify", "--from", "-1"], "--from is '-1'"),
         (["verify", "--to", "--json"], "--to is '--json'"),
-        (["forget", "--user", "-x", "--session", "--y"], "it takes one of"),
+        (["forget", "--user", "-x", "--session", "--y", "--text"], "it takes --user and --session, or --text"),
         (["query", "--timeout", "-1", "select 1"], "--timeout is '-1'"),
         (["query", "--file", "--x", "--format", "csv"], "No query can be read from --x"),
     ],

@@ -491,8 +491,8 @@ def test_a_forgotten_session_stays_forgotten_and_its_changes_are_versions_still(
 def test_who_is_forgotten_while_a_read_lands_is_forgotten_in_it(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
     rewrite = Lake.rewrite
 
-    def and_meanwhile(lake: Lake, *args: object) -> Commit:
-        commit = rewrite(lake, *args)  # type: ignore[arg-type]
+    def and_meanwhile(lake: Lake, *args: object, repairs: bool = False) -> Commit:
+        commit = rewrite(lake, *args, repairs=repairs)  # type: ignore[arg-type]
         lake.remember_to_forget([("user", "jo")])
         return commit
 
