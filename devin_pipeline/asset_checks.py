@@ -144,8 +144,11 @@ def checks_of(
     )
     def run_checks(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
         opened, days = lake.open(), _days_checked(context)
+        tables = [TABLES[name] for name in inputs]
         linked = linked_with(opened.links(), days) if with_linked_days and days else []
-        with opened.connect([TABLES[name] for name in inputs], days=days and [*days, *linked]) as reader:
+        if linked:
+            linked = opened.readable_days(tables, linked)
+        with opened.connect(tables, days=days and [*days, *linked]) as reader:
             # A check that is asked for alone reads what it needs, which may be nothing.
             if len(context.selected_asset_check_keys) == sum(map(len, checks.values())):
                 for name, columns in (read_once or {}).items():

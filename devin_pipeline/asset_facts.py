@@ -131,7 +131,7 @@ def report_days(
                 **{name: _shown(value) for name, value in of_day.items()},
                 **of_all,
                 FINGERPRINT: _fingerprint(
-                    files[day],
+                    [lake.location(table), *files[day]],
                     {name: value for name, value in of_day.items() if name != NEW_VERSIONS},
                     # Read again after it is over, a day counts as read, whether or not it has changed.
                     at >= starts_at(day, hour, after=1),

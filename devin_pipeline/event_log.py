@@ -37,6 +37,7 @@ from dagster._core.storage.event_log.base import PlannedMaterializationInfo
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+from dagster._core.storage.tags import BACKFILL_ID_TAG
 from dagster._record import copy
 from dagster._serdes import ConfigurableClassData, deserialize_value, serialize_value
 from sqlalchemy.engine import Connection, Engine
@@ -150,6 +151,8 @@ class SqliteEventLog(SqliteEventLogStorage):
         Dagster shows a partition as failed until a later materialization of it is stored.
         """
         found: set[_Partition] = set()
+        if materialized and self._is_of_backfill(run_id):
+            return found
         for asset, fingerprints in materialized.items():
             marked = {key: f'"{mark}"' for key, mark in fingerprints.items() if key and mark}
             if not marked:
@@ -161,6 +164,11 @@ class SqliteEventLog(SqliteEventLogStorage):
                 planned = self._attempts(index, dg.AssetKey(json.loads(asset)), not_of=run_id) if same else {}
             found |= {(asset, key) for key in same - planned.keys()}
         return found
+
+    def _is_of_backfill(self, run_id: str) -> bool:
+        """Whether a backfill of the Dagster UI waits for materializations of this very run."""
+        run = self._instance.get_run_by_id(run_id)
+        return run is not None and BACKFILL_ID_TAG in run.tags
 
     def _attempts(
         self, index: Connection, asset_key: dg.AssetKey, after: int | None = None, *, not_of: str | None = None

@@ -30,6 +30,7 @@ from devin_pipeline.lake import (
     rows_by_arrow,
     rows_by_duckdb,
 )
+from devin_pipeline.raw.moved_sessions import settle
 from devin_pipeline.raw.redaction import Redaction
 from devin_pipeline.raw.row_hashes import ROW_HASH, extended
 from devin_pipeline.raw.soundness import damaged_days, faults_of
@@ -90,6 +91,9 @@ def salvage(lake: Lake, days: Sequence[date], hour: int, *, keeps_text: bool) ->
             if lake.forgotten():
                 # What they held of others is stored again.
                 lake.purge(table, spent=[file.path for files in found.values() for file in files])
+        if table in RAW_SESSION_TABLES and (is_older or damaged):
+            # A session may have moved to a day that lost it.
+            settle(lake, table, hour)
     return salvaged
 
 

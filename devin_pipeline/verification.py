@@ -230,7 +230,7 @@ class _Verification:
                 days = tombstones_of_pairs(self._snapshots[table.name]).column("day").to_pylist()
                 for day, sessions in Counter(days).items():
                     if day in self._told.days:
-                        what = f"{sessions} of its sessions were moved to another day, which has them too"
+                        what = f"{sessions} of its sessions, which moved, do not count on exactly one day"
                         self._told.findings.append(Finding(table, day, what, needs_rebuild=True))
 
     def _find(

@@ -245,6 +245,19 @@ def test_of_a_later_run_only_days_that_changed_are_recorded_and_all_show_as_mate
         assert recorded(instance) == before + news
 
 
+def test_a_backfill_of_the_dagster_ui_gets_the_materializations_it_waits_for(
+    make_stage: MakeStage, opened: Open
+) -> None:
+    stage = make_stage("v3", sessions=40, days=3)
+    with opened() as instance:
+        stage.instance = instance
+        assert stage.run().success
+        before = recorded(instance)
+        assert stage.run(tags={"dagster/backfill": "one"}).success
+        assert recorded(instance).keys() == before.keys()
+        assert set((recorded(instance) - before).values()) == {1}
+
+
 def test_a_finding_of_a_read_is_recorded_and_so_is_that_the_next_read_has_none(
     make_stage: MakeStage, opened: Open
 ) -> None:

@@ -247,15 +247,65 @@ def test_a_loss_of_the_notes_of_days_with_sessions_in_common_is_put_right_by_reb
     assert run("verify").exit_code == 0
 
 
+def damage(stage: Stage, day: date) -> None:
+    for table in RAW_SESSION_TABLES:
+        for file in stage.lake.snapshot(table).stored_files([day]):
+            path = Path(file.path)
+            path.write_bytes(path.read_bytes()[: file.size // 2])
+
+
+@pytest.mark.parametrize("how", ["run", "rebuild"])
+def test_a_damaged_day_holds_back_no_day_that_has_sessions_in_common_with_it(make_stage: MakeStage, how: str) -> None:
+    stage = with_two_sessions(make_stage, "v3")
+    stage.make()
+    move(stage, 1)
+    stage.make()
+    damage(stage, stage.days[1])
+    stage.enterprise.session("moves").acus = Decimal(8)
+    if how == "run":
+        result = stage.run(stage.days[2:])
+        assert result.success, [event.message for event in result.all_events if event.is_failure]
+        assert {row["acus"] for row in stage.rows("sessions") if row["day"] == stage.days[2]} == {Decimal(8)}
+    else:
+        assert f"--from {stage.days[1]} --to {stage.days[1]} --repair" in run("rebuild").stderr
+    days = ["--from", str(stage.days[0]), "--to", str(stage.days[2])]
+    assert run("backfill", *days, "--repair").exit_code == 0
+    assert figures(stage) == expected(9, 8)
+    assert run("verify").exit_code == 0
+
+
+def test_a_session_whose_new_day_is_lost_counts_where_it_was(make_stage: MakeStage) -> None:
+    stage = with_two_sessions(make_stage, "v3")
+    stage.make()
+    move(stage, 1)
+    stage.make()
+    damage(stage, stage.days[2])
+    stage.enterprise.delete_session("moves")
+    days = ["--from", str(stage.days[1]), "--to", str(stage.days[2])]
+    assert run("backfill", *days, "--repair").exit_code == 0
+    assert figures(stage) == expected(6, 5)
+    assert run("verify").exit_code == 0
+
+
+def test_a_rebuild_of_a_day_builds_the_day_a_session_left_before_the_start_date(
+    make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = with_two_sessions(make_stage, "v3")
+    stage.make()
+    move(stage, 1)
+    land_as_before(stage, monkeypatch)
+    monkeypatch.setenv("DEVIN_START_DATE", str(stage.days[2]))
+    rebuilt = run("rebuild", "--from", str(stage.days[2]))
+    assert rebuilt.exit_code == 0, rebuilt.output
+    assert figures(stage) == expected(6, 5)
+
+
 def test_repair_of_the_day_a_session_left_does_not_bring_it_back(make_stage: MakeStage) -> None:
     stage = with_two_sessions(make_stage, "v3")
     stage.make()
     move(stage, 1)
     stage.make()
-    for table in RAW_SESSION_TABLES:
-        for file in stage.lake.snapshot(table).stored_files([stage.days[1]]):
-            path = Path(file.path)
-            path.write_bytes(path.read_bytes()[: file.size // 2])
+    damage(stage, stage.days[1])
     day = stage.days[1].isoformat()
     repaired = run("backfill", "--from", day, "--to", day, "--repair")
     assert repaired.exit_code == 0, repaired.output

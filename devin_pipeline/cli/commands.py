@@ -358,12 +358,12 @@ def rebuild(first: str | None, last: str | None) -> None:
     if not days:
         click.echo(f"Nothing is stored of these days in {lake.uri}.", err=True)
         return
-    # Days that are stored may be older than those that are read.
-    os.environ["DEVIN_START_DATE"] = min(start_date(), days[0]).isoformat()
     prepare_dagster_home()
     moved = set().union(*(settle(lake, table, hour) for table in RAW_SESSION_TABLES))
     note_all_days_sharing_sessions(lake)
     days = sorted({*days, *moved})
+    # Days that are stored may be older than those that are read.
+    os.environ["DEVIN_START_DATE"] = min(start_date(), days[0]).isoformat()
     lake.invalidate(days)
     damaged: set[date] = set()
     with _progress(len(days)) as progress:

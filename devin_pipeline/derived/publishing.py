@@ -67,8 +67,7 @@ def publish_session_tables(
     _note_days_sharing_sessions(lake, tables, days, hour)
     links = lake.links()
 
-    def make(reader: Reader, some: Sequence[date]) -> Iterator[tuple[Table, pa.Table]]:
-        linked = linked_with(links, some)
+    def make(reader: Reader, some: Sequence[date], linked: Sequence[date]) -> Iterator[tuple[Table, pa.Table]]:
         tell_sessions(reader, some, linked)
         # The gate of the sessions comes before the others are written.
         for table in sorted(tables, key=lambda table: table != SESSIONS):
@@ -100,7 +99,7 @@ def publish_rollups(
     """
     inputs = inputs_of(tables)
 
-    def make(reader: Reader, some: Sequence[date]) -> Iterator[tuple[Table, pa.Table]]:
+    def make(reader: Reader, some: Sequence[date], _: Sequence[date]) -> Iterator[tuple[Table, pa.Table]]:
         keep_inputs(reader, inputs)
         made = {table: select(reader, table, some) for table in tables}
         for table, rows in made.items():
@@ -156,14 +155,9 @@ def _pairs(lake: Lake, looked_for: pa.Table | None = None) -> set[tuple[date, da
         with lake.connect(RAW_SESSION_TABLES) as reader:
             return days_sharing_sessions(reader, looked_for)
     except Damaged:
-        # A damaged day holds back no other.
-        readable = set[date]()
-        damaged = set[date]()
-        for snapshot in map(lake.newest, RAW_SESSION_TABLES):
-            stored, intact = set(snapshot.rows_per_day()), set(snapshot.readable_days("session_id"))
-            readable |= intact
-            damaged |= stored - intact
-        with lake.connect(RAW_SESSION_TABLES, days=sorted(readable - damaged)) as reader:
+        stored = {file.day for table in RAW_SESSION_TABLES for file in lake.newest(table).stored_files()}
+        readable = lake.readable_days(RAW_SESSION_TABLES, sorted(day for day in stored if day is not None))
+        with lake.connect(RAW_SESSION_TABLES, days=readable) as reader:
             return days_sharing_sessions(reader, looked_for)
 
 
@@ -192,7 +186,7 @@ def _publish(
     inputs: Sequence[Table],
     days: Sequence[date],
     hour: int,
-    make: Callable[[Reader, Sequence[date]], Iterator[tuple[Table, pa.Table]]],
+    make: Callable[[Reader, Sequence[date], Sequence[date]], Iterator[tuple[Table, pa.Table]]],
     links: Links = MappingProxyType({}),
     *,
     compares: bool = True,
@@ -211,11 +205,23 @@ def _publish(
 
         # A table is written while the next is made.
         with ThreadPoolExecutor(_WRITES_AT_ONCE, thread_name_prefix="write") as threads:
-            for some in in_portions(_sizes(lake, inputs, made.days), _BYTES_AT_ONCE):
-                with lake.connect(inputs, days=[*some, *linked_with(links, some)]) as reader:
-                    writes = [threads.submit(write, table, some, rows) for table, rows in make(reader, some)]
+
+            def build(some: Sequence[date], linked: Sequence[date]) -> None:
+                with lake.connect(inputs, days=[*some, *linked]) as reader:
+                    writes = [threads.submit(write, table, some, rows) for table, rows in make(reader, some, linked)]
                 for written in writes:
                     written.result()
+
+            for some in in_portions(_sizes(lake, inputs, made.days), _BYTES_AT_ONCE):
+                linked = linked_with(links, some)
+                try:
+                    build(some, linked)
+                except Damaged:
+                    readable = lake.readable_days(inputs, linked)
+                    if readable == linked:
+                        raise
+                    # A damaged day holds back no other. These are built again once it is repaired.
+                    build(some, readable)
         for table in tables:
             lake.end_of_build(table, code[table])
         return made

@@ -156,14 +156,15 @@ class Snapshot:
         except ValueError as error:
             raise Damaged(f"What {self.table.name} holds could not be read", str(error)) from None
 
-    def readable_days(self, columns: str) -> list[date]:
-        """The days of which DuckDB can read these columns, oldest first: a damaged day need not hold back others.
+    def readable_days(self, columns: str, days: Iterable[date]) -> list[date]:
+        """The days of which DuckDB can read these columns, oldest first.
 
         Args:
             columns: Their names, as a SELECT lists them.
+            days: Stored days to look at.
         """
         readable = []
-        for day in self.rows_per_day():
+        for day in sorted(days):
             with Reader() as reader, suppress(Damaged):
                 reader.keep("looked_at", f"select {columns} from ({self.query([day])})")  # noqa: S608 - our own names
                 readable.append(day)
@@ -580,6 +581,14 @@ class Lake:
             for snapshot in snapshots:
                 reader.view(snapshot.table.name, snapshot.query())
             yield reader
+
+    def readable_days(self, tables: Iterable[Table], days: Sequence[date]) -> list[date]:
+        """Of some days those that DuckDB can read in all of these tables: a damaged day need not hold back others."""
+        readable = set(days)
+        for snapshot in map(self.newest, tables):
+            stored = readable & set(snapshot.rows_per_day())
+            readable -= stored - set(snapshot.readable_days("*", stored))
+        return sorted(readable)
 
     def while_inputs_move(
         self, inputs: Sequence[Table], days: Sequence[date] | None, work: Callable[[], Result], tries: int = _TRIES

@@ -7,6 +7,7 @@ stored.
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import date
 
 import msgspec
@@ -61,5 +62,8 @@ def _pairs(uri: str) -> set[tuple[date, date]]:
         filesystem, folder = fs.FileSystem.from_uri(uri)
         found = filesystem.get_file_info(fs.FileSelector(f"{folder}/{FOLDER}", allow_not_found=True))
     # Whatever else lies there is not ours.
-    names = (_NAME.fullmatch(file.base_name) for file in found)
-    return {(date.fromisoformat(name[1]), date.fromisoformat(name[2])) for name in names if name}
+    pairs = set()
+    for name in filter(None, (_NAME.fullmatch(file.base_name) for file in found)):
+        with suppress(ValueError):
+            pairs.add((date.fromisoformat(name[1]), date.fromisoformat(name[2])))
+    return pairs

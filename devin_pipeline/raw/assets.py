@@ -181,6 +181,10 @@ def _land(
     landed, damaged = _land_sound_days(opened, table, listing, read_whole, read.read_at, lake)
     read.not_read |= damaged
     read.figures |= {day: landed.figures(day) for day in read_whole if day not in damaged}
+    for day, moved in landed.moved.items():
+        if day in read.figures and day not in read_whole:
+            # An earlier part of this read missed them.
+            read.figures[day]["unlisted"] = max(0, read.figures[day]["unlisted"] - moved)
 
 
 def _land_sound_days(

@@ -84,6 +84,7 @@ class Landed:
         unlisted: Tombstones added, other than of sessions that moved to another day.
         quarantined: Items of this read that could not be placed.
         items_read: Items of this read, each session once.
+        moved: Sessions that were found on another day.
     """
 
     placed: Counter[date] = field(default_factory=Counter)
@@ -92,6 +93,7 @@ class Landed:
     unlisted: Counter[date] = field(default_factory=Counter)
     quarantined: Counter[date] = field(default_factory=Counter)
     items_read: Counter[date] = field(default_factory=Counter)
+    moved: Counter[date] = field(default_factory=Counter)
 
     def figures(self, day: date) -> dict[str, int | Decimal]:
         """The figures of one day, under the names Dagster plots them by."""
@@ -475,6 +477,7 @@ def _landed(items: pa.Table, quarantine: pa.Table, added: pa.Table) -> Landed:
     landed.new_versions = _counted(added.column("day").filter(added.column("is_listed")))
     is_unlisted = pc.and_(pc.invert(added.column("is_listed")), pc.is_null(added.column("moved_to")))
     landed.unlisted = _counted(added.column("day").filter(is_unlisted))
+    landed.moved = _counted(added.column("day").filter(pc.is_valid(added.column("moved_to"))))
     return landed
 
 

@@ -21,7 +21,9 @@ _MOVES = (_HERE / "moves.sql").read_text()
 _PAIRS = (_HERE / "pairs.sql").read_text()
 _DAYS_WITH_VERSIONS = (_HERE / "days_with_versions.sql").read_text()
 _LOOKED_AT = "day, session_id, created_at, updated_at, fetched_at, is_listed, moved_to"
-_ON_SEVERAL_DAYS = "select session_id from stored group by session_id having min(day) <> max(day)"
+_ON_SEVERAL_DAYS = """
+    select session_id from stored group by session_id having min(day) <> max(day) or bool_or(moved_to is not null)
+"""
 
 
 Pairs = set[tuple[date, date]]
@@ -51,14 +53,16 @@ def with_moves(
         reader.give("holdings", holdings)
         rows = reader.rows(_MOVES, {"read_at": read_at, "now": datetime.now(UTC)})
     left = {day for day in pc.unique(rows.column("day")).to_pylist() if day not in days}
-    # A damaged day is not written over. Once it is repaired and read again, what left it is missing from that read.
+    # A damaged day is not written over. Once it is repaired and read again, what left it is missing from that read. Its
+    # link has what left it count once until then.
     damaged = damaged_days(snapshot, left, hour) if left else {}
+    pairs = _pairs(holdings, rows)
     rows = rows.filter(pc.invert(pc.is_in(rows.column("day"), pa.array(damaged, pa.date32())))) if damaged else rows
-    return rows, _pairs(holdings, rows)
+    return rows, pairs
 
 
 def settle(lake: Lake, table: Table, hour: int, session_ids: Iterable[str] | None = None) -> set[date]:
-    """Have each session of a feed on one day, where several hold it: on that of its newest version.
+    """Have each session of a feed on one day, where several hold it or none does: on that of its newest version.
 
     Args:
         lake: The lake.
@@ -67,7 +71,7 @@ def settle(lake: Lake, table: Table, hour: int, session_ids: Iterable[str] | Non
         session_ids: The sessions to look at; all when left out.
 
     Returns:
-        The days that sessions left. Damaged ones are not written.
+        The days that were written: those that sessions left or are on again. Damaged ones are not.
     """
     wanted = None if session_ids is None else pa.table({"session_id": pa.array(session_ids, pa.string())})
 
@@ -83,7 +87,7 @@ def settle(lake: Lake, table: Table, hour: int, session_ids: Iterable[str] | Non
 
 
 def tombstones_of_pairs(snapshot: Snapshot) -> pa.Table:
-    """The tombstones that sessions lack on days they left, in the schema and key order of the raw table."""
+    """The tombstones that sessions lack which are not on exactly one day, in the table's schema and key order."""
     return _tombstones(snapshot.table, _holdings(snapshot, None))
 
 
@@ -122,7 +126,9 @@ def _holdings(snapshot: Snapshot, wanted: pa.Table | None) -> pa.Table:
     try:
         return _holdings_of(snapshot.query(), wanted)
     except Damaged:
-        return _holdings_of(snapshot.query(snapshot.readable_days(_LOOKED_AT)), wanted)
+        # A damaged day holds back no other.
+        readable = snapshot.readable_days(_LOOKED_AT, snapshot.rows_per_day())
+        return _holdings_of(snapshot.query(readable), wanted)
 
 
 def _holdings_of(query: str, wanted: pa.Table | None) -> pa.Table:

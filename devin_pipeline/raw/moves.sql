@@ -18,7 +18,8 @@ outdated as (
         added_day as day,
         session_id
     from elsewhere
-    where is_listed and fetched_at between $read_at and $now
+    -- Not what this very read found there before.
+    where is_listed and fetched_at > $read_at and fetched_at <= $now
 ),
 
 arrived as (

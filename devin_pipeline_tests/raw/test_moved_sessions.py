@@ -101,6 +101,14 @@ def test_a_later_read_of_the_old_day_wins_over_an_earlier_one_of_the_new_day(fee
     assert history(feed, "b") == [(NEXT_DAY, "listed")]
 
 
+def test_a_move_in_the_middle_of_a_read_is_one(feed: Feed) -> None:
+    feed.read(item("a"), hours=1)
+    # Another part of the same read, which began in the same moment.
+    landed = feed.read(on_next_day("a"), hours=1, days=(NEXT_DAY,))
+    assert days_held(feed.lake.snapshot(V3), ["a"]) == {"a": {NEXT_DAY}}
+    assert (landed.moved, landed.figures(NEXT_DAY)["new_versions"]) == ({DAY: 1}, 1)
+
+
 def test_a_damaged_day_does_not_hold_back_the_day_a_session_moved_to(feed: Feed) -> None:
     feed.read(item("a"), item("b"))
     [file] = feed.lake.snapshot(V3).files([DAY])
@@ -150,6 +158,16 @@ def test_settling_leaves_a_session_on_the_day_with_its_newest_version(feed: Feed
     assert feed.lake.links() == {DAY: {NEXT_DAY}, NEXT_DAY: {DAY}}
     assert settle(feed.lake, V3, 8) == set()
     assert feed.rows()[-1]["fetched_at"] < after(10_000)
+
+
+def test_a_session_that_no_day_holds_any_more_counts_again_where_its_versions_are(feed: Feed) -> None:
+    feed.read(item("a"), item("b"), days=(DAY, NEXT_DAY))
+    feed.read(on_next_day("a"), item("b"), hours=1, days=(DAY, NEXT_DAY))
+    feed.lake.rewrite(V3, lambda _: Rewrite([NEXT_DAY], V3.schema.empty_table()))
+    assert days_held(feed.lake.snapshot(V3), ["a"]) == {}
+    assert settle(feed.lake, V3, 8) == {DAY}
+    assert history(feed) == [(DAY, "listed"), (DAY, f"to {NEXT_DAY}"), (DAY, "gone")]
+    assert settle(feed.lake, V3, 8) == set()
 
 
 def test_a_moved_to_that_no_landing_writes_is_found(feed: Feed) -> None:
