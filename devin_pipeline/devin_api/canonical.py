@@ -1,6 +1,6 @@
 """What an item says, however it is written: its canonical JSON and the hash of that.
 
-Keys are sorted, numbers and instants count by value, and tags as a set. Which field means what is told in `payloads`.
+Keys are sorted, numbers and instants count by value, and tags as a set. What each field means is known to `payloads`.
 """
 
 import hashlib
@@ -57,7 +57,7 @@ def content_hash(payload: bytes) -> str:
     """SHA-256 of an item's canonical JSON.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: It is not JSON.
     """
     return _hash(payload, by_value=True)
 
@@ -66,7 +66,7 @@ def content_hash_as_spelled(payload: bytes) -> str:
     """The hash that an item had before its instants counted by value and its tags as a set.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: It is not JSON.
     """
     return _hash(payload, by_value=False)
 

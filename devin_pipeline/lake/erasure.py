@@ -24,7 +24,7 @@ _UNFINISHED = f"{FOLDER}/unfinished"
 
 
 State = frozenset[tuple[str, int]]
-"""What tells one moment of the erasure list from another."""
+"""What differs between two moments of the erasure list."""
 
 
 class Unchecked(NamedTuple):
@@ -65,7 +65,7 @@ def note_checked(uri: str, table: str, files: Iterable[StoredFile], forgotten: F
 
 
 def state(uri: str) -> State:
-    """The entries of the list and the unfinished erasure, told apart by one listing; empty when there is neither."""
+    """The entries of the list and the unfinished erasure, distinguished by one listing; empty when there is neither."""
     with readable(f"{uri}/{FOLDER}"):
         filesystem, folder = fs.FileSystem.from_uri(uri)
         found = filesystem.get_file_info(fs.FileSelector(f"{folder}/{FOLDER}", allow_not_found=True))

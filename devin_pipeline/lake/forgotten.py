@@ -73,7 +73,7 @@ class Forgotten:
 
     @property
     def digests(self) -> frozenset[str]:
-        """What tells the entries apart."""
+        """What differs between two lists of entries."""
         return frozenset(entry.digest for entry in self._entries)
 
     def without(self, digests: Iterable[str]) -> "Forgotten":

@@ -777,7 +777,7 @@ class Lake:
             except CommitFailedError:
                 continue
             if repairs:
-                # Opened anew by whoever is next, who looks whether versions are lost.
+                # The next reader opens it again, which shows whether versions are lost.
                 _opened.pop(snapshot.location, None)
             return Commit(table, version, days, conflicts)
         raise TooManyConflicts(
