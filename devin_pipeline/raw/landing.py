@@ -28,7 +28,7 @@ from devin_pipeline.lake import (
     rows_by_duckdb,
 )
 from devin_pipeline.partitions import day_of
-from devin_pipeline.raw.moved_sessions import Pairs, settle, with_moves
+from devin_pipeline.raw.moved_sessions import Pairs, are_held, settle, with_moves
 from devin_pipeline.raw.redaction import Redaction
 from devin_pipeline.raw.row_hashes import extended_days, sealed
 from devin_pipeline.tables import ACUS, INSTANT, RAW_QUARANTINE, Table
@@ -369,7 +369,7 @@ def _new_versions(
 
     Also the pairs of days that have sessions in common from now on.
     """
-    if not snapshot.files():
+    if not snapshot.files(days) and not are_held(snapshot, items.select(["session_id"])):
         return _first_versions(snapshot.table, items, read_at), False, set()
     keys = items.drop_columns(["payload"]).append_column("place", pa.array(range(items.num_rows), pa.int64()))
     with Reader() as reader:

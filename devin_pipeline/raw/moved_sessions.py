@@ -48,6 +48,8 @@ def with_moves(
     if not wanted.num_rows:
         return added.drop_columns(["is_new"]), set()
     holdings = _holdings(snapshot, wanted.select(["session_id"]))
+    if not holdings.num_rows:
+        return added.drop_columns(["is_new"]), set()
     with Reader() as reader:
         reader.give("added", added)
         reader.give("holdings", holdings)
@@ -59,6 +61,16 @@ def with_moves(
     pairs = _pairs(holdings, rows)
     rows = rows.filter(pc.invert(pc.is_in(rows.column("day"), pa.array(damaged, pa.date32())))) if damaged else rows
     return rows, pairs
+
+
+def are_held(snapshot: Snapshot, session_ids: pa.Table) -> bool:
+    """Whether any day of a feed has a row of some of these sessions.
+
+    Args:
+        snapshot: Of the raw table of the feed.
+        session_ids: The sessions, as `session_id`.
+    """
+    return bool(snapshot.files()) and _holdings(snapshot, session_ids).num_rows > 0
 
 
 def settle(lake: Lake, table: Table, hour: int, session_ids: Iterable[str] | None = None) -> set[date]:
