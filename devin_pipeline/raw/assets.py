@@ -28,6 +28,7 @@ from devin_pipeline.lake import Damaged, Lake, VersionsLost
 from devin_pipeline.partitions import RANGES, day_of, days_of, starts_at
 from devin_pipeline.raw.account import AccountCheck, AnotherAccount
 from devin_pipeline.raw.landing import Landed, land
+from devin_pipeline.raw.moved_sessions import HeldSessions
 from devin_pipeline.raw.soundness import damaged_days
 from devin_pipeline.resources import ASKED_OF, KEY_OF_FEED, DevinApiResource, Erased, LakeResource
 from devin_pipeline.tables import RAW_SESSION_TABLES, Table
@@ -109,6 +110,7 @@ class _Read:
         not_read: Why each other day keeps its last good version.
         counted: What the read cost, and what of it was not as promised.
         unknown_fields: Items with a field that the API reference does not list, by its name.
+        held: The sessions that the feed holds.
     """
 
     read_at: datetime
@@ -117,6 +119,7 @@ class _Read:
     not_read: dict[date, str] = field(default_factory=dict)
     counted: Counter[str] = field(default_factory=Counter)
     unknown_fields: Counter[str] = field(default_factory=Counter)
+    held: HeldSessions = field(default_factory=HeldSessions)
 
     @property
     def began_at(self) -> datetime:
@@ -178,7 +181,7 @@ def _land(
         return
     opened.claim(lake.identity)
     account.check(listing, read_whole)
-    landed, damaged = _land_sound_days(opened, table, listing, read_whole, read.read_at, lake)
+    landed, damaged = _land_sound_days(opened, table, listing, read_whole, read, lake)
     read.not_read |= damaged
     read.figures |= {day: landed.figures(day) for day in read_whole if day not in damaged}
     for day, moved in landed.moved.items():
@@ -188,14 +191,20 @@ def _land(
 
 
 def _land_sound_days(
-    opened: Lake, table: Table, listing: Listing, days: Sequence[date], read_at: datetime, lake: LakeResource
+    opened: Lake, table: Table, listing: Listing, days: Sequence[date], read: _Read, lake: LakeResource
 ) -> tuple[Landed, dict[date, str]]:
     """Land the days whose stored versions are sound, and say what is wrong with the others.
 
     Nothing is written over a damaged day: what is stored of it may be told by no one else.
     """
     land_days = partial(
-        land, opened, table, read_at=read_at, hour=lake.day_starts_at_utc_hour, keeps_text=lake.keeps_text
+        land,
+        opened,
+        table,
+        read_at=read.read_at,
+        hour=lake.day_starts_at_utc_hour,
+        keeps_text=lake.keeps_text,
+        held=read.held,
     )
     try:
         return land_days(listing, days), {}

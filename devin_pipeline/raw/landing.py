@@ -28,7 +28,7 @@ from devin_pipeline.lake import (
     rows_by_duckdb,
 )
 from devin_pipeline.partitions import day_of
-from devin_pipeline.raw.moved_sessions import Pairs, are_held, settle, with_moves
+from devin_pipeline.raw.moved_sessions import HeldSessions, Pairs, settle, with_moves
 from devin_pipeline.raw.redaction import Redaction
 from devin_pipeline.raw.row_hashes import extended_days, sealed
 from devin_pipeline.tables import ACUS, INSTANT, RAW_QUARANTINE, Table
@@ -116,6 +116,7 @@ def land(
     hour: int,
     *,
     keeps_text: bool = True,
+    held: HeldSessions | None = None,
 ) -> Landed:
     """Add to `table` what `listing` tells anew about `days`, and to the quarantine what cannot be placed.
 
@@ -127,11 +128,13 @@ def land(
         read_at: When the read began; versions fetched later than that are newer than it.
         hour: Hour of the UTC day at which a billing day starts.
         keeps_text: False when free text may not be stored (DEVIN_TEXT=none).
+        held: The sessions that the feed holds, kept from one part of a read to the next.
 
     Raises:
         GateClosed: A session stands twice or outside the days, or items got lost on the way here.
         Damaged: What is stored cannot be read, or a stored row that would be written again has changed.
     """
+    held = HeldSessions() if held is None else held
     redaction = Redaction(keeps_text, lake.forgotten())
     items = _placed(listing.items, hour, redaction)
     quarantine = _quarantined(listing.items, table, days[0], read_at, hour, redaction)
@@ -145,13 +148,14 @@ def land(
     def with_new_versions(snapshot: Snapshot) -> Rewrite | None:
         nonlocal added, planned_from
         planned_from = snapshot.version
-        added, is_redacted, pairs = _new_versions(snapshot, items, quarantine, days, read_at, hour)
+        added, is_redacted, pairs = _new_versions(snapshot, items, quarantine, days, read_at, hour, held)
         lake.note_links(pairs)
         added = redaction.rows(table, added)
         retold = _retold(snapshot, days, redaction, items) if is_redacted or not keeps_text else added.slice(0, 0)
         return _extended(snapshot, sealed(table, added), sealed(table, retold))
 
     commit = lake.rewrite(table, with_new_versions)
+    held.add(items.column("session_id"), planned_from, commit.version)
     if commit.version is not None and planned_from is not None and commit.version > planned_from + 1:
         # Another run wrote other days meanwhile, perhaps of the same sessions.
         settle(lake, table, hour, pc.unique(added.column("session_id")).to_pylist())
@@ -363,13 +367,19 @@ def _with_unknown(
 
 
 def _new_versions(
-    snapshot: Snapshot, items: pa.Table, quarantine: pa.Table, days: Sequence[date], read_at: datetime, hour: int
+    snapshot: Snapshot,
+    items: pa.Table,
+    quarantine: pa.Table,
+    days: Sequence[date],
+    read_at: datetime,
+    hour: int,
+    held: HeldSessions,
 ) -> tuple[pa.Table, bool, Pairs]:
     """The versions and tombstones to add, and whether anything that is stored of these days was redacted.
 
     Also the pairs of days that have sessions in common from now on.
     """
-    if not snapshot.files(days) and not are_held(snapshot, items.select(["session_id"])):
+    if not snapshot.files(days) and not held.has_any(snapshot, items.column("session_id")):
         return _first_versions(snapshot.table, items, read_at), False, set()
     keys = items.drop_columns(["payload"]).append_column("place", pa.array(range(items.num_rows), pa.int64()))
     with Reader() as reader:

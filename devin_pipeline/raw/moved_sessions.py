@@ -3,7 +3,7 @@
 Which day counts where feeds disagree is decided in `derived`.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -25,6 +25,8 @@ _ON_SEVERAL_DAYS = """
     select session_id from stored group by session_id having min(day) <> max(day) or bool_or(moved_to is not null)
 """
 
+# At some hundred bytes each.
+_MOST_IDS = 3_000_000
 
 Pairs = set[tuple[date, date]]
 """Days that have sessions in common."""
@@ -63,14 +65,49 @@ def with_moves(
     return rows, pairs
 
 
-def are_held(snapshot: Snapshot, session_ids: pa.Table) -> bool:
-    """Whether any day of a feed has a row of some of these sessions.
+class HeldSessions:
+    """The ids of the sessions that a feed holds, for all parts of a read.
 
-    Args:
-        snapshot: Of the raw table of the feed.
-        session_ids: The sessions, as `session_id`.
+    A part of new days asks whether another day holds some of its sessions. Were the stored files read for each part,
+    the first backfill of a large enterprise would read them hundreds of times.
     """
-    return bool(snapshot.files()) and _holdings(snapshot, session_ids).num_rows > 0
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._version: int | None = None
+        self._lookups = 0
+
+    def has_any(self, snapshot: Snapshot, session_ids: pa.ChunkedArray) -> bool:
+        """Whether any day of a feed has a row of some of these sessions.
+
+        Args:
+            snapshot: Of the raw table of the feed.
+            session_ids: The ids of the sessions.
+        """
+        if not snapshot.files():
+            self._ids, self._version = set(), snapshot.version
+        elif self._version != snapshot.version:
+            self._lookups += 1
+            if self._lookups == 1 or snapshot.rows_per_day().total() > _MOST_IDS:
+                # One look at these sessions takes less than one at all ids, which pays from the second on.
+                return bool(_holdings(snapshot, pa.table({"session_id": session_ids})).num_rows)
+            self._ids, self._version = set(_ids_of(snapshot)), snapshot.version
+        ids: list[str] = session_ids.to_pylist()
+        return not self._ids.isdisjoint(ids)
+
+    def add(self, session_ids: pa.ChunkedArray, planned_from: int | None, version: int | None) -> None:
+        """Take in the sessions of a part that was landed.
+
+        Args:
+            session_ids: The ids of its sessions.
+            planned_from: The version of the table that it was added to.
+            version: The version that has it; None when there was nothing to add.
+        """
+        if self._version != planned_from or (version or 0) > (planned_from or 0) + 1:
+            # Another run wrote in between.
+            return
+        self._ids.update(session_ids.to_pylist())
+        self._version = planned_from if version is None else version
 
 
 def settle(lake: Lake, table: Table, hour: int, session_ids: Iterable[str] | None = None) -> set[date]:
@@ -135,19 +172,33 @@ def _pairs(holdings: pa.Table, moves: pa.Table) -> Pairs:
 
 def _holdings(snapshot: Snapshot, wanted: pa.Table | None) -> pa.Table:
     """What each day holds of the sessions wanted (None: of those that several days have)."""
-    try:
-        return _holdings_of(snapshot.query(), wanted)
-    except Damaged:
-        # A damaged day holds back no other.
-        readable = snapshot.readable_days(_LOOKED_AT, snapshot.rows_per_day())
-        return _holdings_of(snapshot.query(readable), wanted)
 
-
-def _holdings_of(query: str, wanted: pa.Table | None) -> pa.Table:
-    with Reader(remembers_footers=True) as reader:
-        reader.view("stored", f"select {_LOOKED_AT} from ({query})")  # noqa: S608 - our own names
+    def holdings(reader: Reader) -> pa.Table:
         if wanted is None:
             reader.keep("wanted", _ON_SEVERAL_DAYS)
         else:
             reader.give("wanted", wanted)
         return reader.rows(_HOLDINGS)
+
+    return _of_readable_days(snapshot, holdings)
+
+
+def _ids_of(snapshot: Snapshot) -> list[str]:
+    """The ids of all sessions that a feed holds."""
+    ids = _of_readable_days(snapshot, lambda reader: reader.rows("select distinct session_id from stored"))
+    found: list[str] = ids.column("session_id").to_pylist()
+    return found
+
+
+def _of_readable_days(snapshot: Snapshot, select: Callable[[Reader], pa.Table]) -> pa.Table:
+    """What is selected from `stored`, which lacks damaged days: they hold back no other."""
+
+    def selected(query: str) -> pa.Table:
+        with Reader(remembers_footers=True) as reader:
+            reader.view("stored", f"select {_LOOKED_AT} from ({query})")  # noqa: S608 - our own names
+            return select(reader)
+
+    try:
+        return selected(snapshot.query())
+    except Damaged:
+        return selected(snapshot.query(snapshot.readable_days(_LOOKED_AT, snapshot.rows_per_day())))

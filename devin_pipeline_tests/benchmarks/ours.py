@@ -13,6 +13,7 @@ from devin_pipeline.devin_api import DevinClient, Item, Listing, Window, payload
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.partitions import starts_at
 from devin_pipeline.raw.landing import land
+from devin_pipeline.raw.moved_sessions import HeldSessions
 from devin_pipeline.reports.publishing import publish_report
 from devin_pipeline.resources import ASKED_OF
 from devin_pipeline.tables import REPORT_TABLES, TABLES, Table
@@ -48,17 +49,18 @@ def decode(bodies: Sequence[bytes]) -> Listing:
     return Listing(items=list(items.values()))
 
 
-def land_days(lake: Lake, listing: Listing, days: Sequence[date]) -> None:
+def land_days(lake: Lake, listing: Listing, days: Sequence[date], held: HeldSessions) -> None:
     """Commit what was read of some days to raw."""
-    land(lake, RAW, listing, days, datetime.now(UTC), HOUR)
+    land(lake, RAW, listing, days, datetime.now(UTC), HOUR, held=held)
 
 
 def read_into(lake: Lake, url: str, days: Sequence[date]) -> None:
     """From the API to committed raw versions."""
     lake.claim(LakeIdentity("live", "127.0.0.1", "enterprise", HOUR))
+    held = HeldSessions()
     with client(url) as asking:
         for listing, some in read(asking, days):
-            land_days(lake, listing, some)
+            land_days(lake, listing, some, held)
 
 
 def derive(lake: Lake, days: Sequence[date]) -> None:

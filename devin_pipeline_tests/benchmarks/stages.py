@@ -10,6 +10,7 @@ from devin_pipeline.devin_api.client import PAGES_OF_A_LISTING
 from devin_pipeline.devin_api.paging import PAGE_SIZE
 from devin_pipeline.lake import Lake
 from devin_pipeline.partitions import days_between, starts_at
+from devin_pipeline.raw.moved_sessions import HeldSessions
 from devin_pipeline.tables import SESSIONS
 from devin_pipeline_tests.benchmarks import ours
 from devin_pipeline_tests.benchmarks.measuring import Cost, Place, Work, do_as_told, measured
@@ -38,6 +39,7 @@ def land(place: Place, cost: Cost) -> None:
     """From bytes of pages in memory to committed raw versions."""
     floor = Cost()
     every_day = _days(place)
+    held = HeldSessions()
     # As many days at once as a listing of the client tells of.
     at_once = max(1, len(every_day) * PAGES_OF_A_LISTING * PAGE_SIZE // place.sessions)
     for start in range(0, len(every_day), at_once):
@@ -48,7 +50,7 @@ def land(place: Place, cost: Cost) -> None:
                 _SKIMMED.decode(body)
         with measured(cost):
             listing = ours.decode(bodies)
-            ours.land_days(_lake(place), listing, days)
+            ours.land_days(_lake(place), listing, days, held)
     cost.facts |= {"sessions": ours.rows(_lake(place), ours.RAW), "skimming seconds": floor.cpu_seconds}
 
 

@@ -16,6 +16,7 @@ from devin_pipeline.devin_api.payloads import CursorPage, cursor_page
 from devin_pipeline.devin_api.smaller import unread_item
 from devin_pipeline.lake import Commit, Damaged, Lake, Rewrite
 from devin_pipeline.raw.landing import GateClosed, Landed, land
+from devin_pipeline.raw.moved_sessions import HeldSessions
 from devin_pipeline.raw.row_hashes import row_hashes, sealed
 from devin_pipeline.raw.soundness import damaged_days
 from devin_pipeline.tables import RAW_QUARANTINE, TABLES, Table
@@ -40,11 +41,21 @@ class Feed:
     lake: Lake
     table: str = "raw_sessions_v3"
     keeps_text: bool = True
+    held: HeldSessions | None = None
 
     def read(self, *items: str, hours: float = 0, days: Sequence[date] = (DAY,)) -> Landed:
         """A whole read of `days` that begins so many hours after the noon of `DAY`."""
         listing = Listing(items=page_of(items).items)
-        return land(self.lake, TABLES[self.table], listing, days, after(hours), 8, keeps_text=self.keeps_text)
+        return land(
+            self.lake,
+            TABLES[self.table],
+            listing,
+            days,
+            after(hours),
+            8,
+            keeps_text=self.keeps_text,
+            held=self.held,
+        )
 
     def rows(self) -> list[Row]:
         rows: list[Row] = self.lake.snapshot(TABLES[self.table]).rows().to_pylist()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from devin_pipeline.lake import Lake, Rewrite
-from devin_pipeline.raw.moved_sessions import days_held, settle
+from devin_pipeline.raw.moved_sessions import HeldSessions, days_held, settle
 from devin_pipeline.raw.row_hashes import extended_days, sealed
 from devin_pipeline.raw.soundness import damaged_days
 from devin_pipeline.tables import TABLES
@@ -92,6 +92,37 @@ def test_a_session_that_vanishes_where_it_moved_to_stays_there(feed: Feed) -> No
     feed.read(hours=2, days=both)
     assert history(feed)[-1] == (NEXT_DAY, "gone")
     assert days_held(feed.lake.snapshot(V3), ["a", "x"]) == {"a": {NEXT_DAY}}
+
+
+def test_a_session_moves_within_the_parts_of_one_read(feed: Feed) -> None:
+    feed.held = HeldSessions()
+    feed.read(item("a"), item("b"))
+    feed.read(on_next_day("c"), days=(NEXT_DAY,))
+    feed.read(item("b", created_at=SECOND + 2 * A_DAY), days=(DAY_AFTER,))
+    assert sorted(history(feed, "b")) == [(DAY, "listed"), (DAY, f"to {DAY_AFTER}"), (DAY_AFTER, "listed")]
+    assert history(feed, "c") == [(NEXT_DAY, "listed")]
+
+
+@pytest.mark.parametrize("days_before", [1, 2])
+def test_a_session_moves_that_another_run_landed_between_two_parts_of_a_read(feed: Feed, days_before: int) -> None:
+    another_run = Feed(feed.lake)
+    feed.held = HeldSessions()
+    for number in range(days_before):
+        day = NEXT_DAY + timedelta(days=1 + number)
+        feed.read(item(f"of {day}", created_at=SECOND + (2 + number) * A_DAY), days=(day,))
+        another_run.read(item("a"), item(f"{number}"), hours=number)
+    feed.read(on_next_day("a"), hours=3, days=(NEXT_DAY,))
+    assert history(feed) == [(DAY, "listed"), (DAY, f"to {NEXT_DAY}"), (NEXT_DAY, "listed")]
+
+
+def test_a_session_moves_that_another_run_landed_before_a_part_of_a_stored_day(feed: Feed) -> None:
+    feed.held = HeldSessions()
+    later = [item(name, created_at=SECOND + 2 * A_DAY) for name in ("b", "c")]
+    feed.read(later[0], days=(DAY_AFTER,))
+    Feed(feed.lake).read(item("a"))
+    feed.read(*later, hours=1, days=(DAY_AFTER,))
+    feed.read(on_next_day("a"), hours=2, days=(NEXT_DAY,))
+    assert history(feed) == [(DAY, "listed"), (DAY, f"to {NEXT_DAY}"), (NEXT_DAY, "listed")]
 
 
 def test_a_later_read_of_the_old_day_wins_over_an_earlier_one_of_the_new_day(feed: Feed) -> None:
