@@ -18,6 +18,7 @@ from devin_pipeline.resources import LakeResource
 from devin_pipeline.tables import TABLES
 
 _SHOWN = 20
+_IN_WORDS = 3
 
 Findings = Sequence[Mapping[str, object]]
 
@@ -172,8 +173,20 @@ def _result(asset: str, check: Check, found: Findings) -> dg.AssetCheckResult:
         check_name=check.name,
         passed=not found,
         severity=dg.AssetCheckSeverity.ERROR if check.blocking else dg.AssetCheckSeverity.WARN,
+        description=_in_words(found),
         metadata={"findings": len(found), "first": dg.MetadataValue.json(first)},
     )
+
+
+def _in_words(found: Findings) -> str | None:
+    """How many findings there are, and what the first ones say; None when there is none."""
+    if not found:
+        return None
+    first = "; ".join(
+        ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in row.items() if value is not None)
+        for row in found[:_IN_WORDS]
+    )
+    return f"{len(found)} found: {first}" + ("; …" if len(found) > _IN_WORDS else "")
 
 
 def _days_checked(context: dg.AssetCheckExecutionContext) -> list[date] | None:

@@ -65,7 +65,7 @@ from devin_pipeline.resources import (
     organization,
 )
 from devin_pipeline.run_retention import keep_runs_days
-from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, RAW_SESSION_TABLES, Table
+from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, RAW_SESSION_TABLES, SESSION_TABLES, Table
 
 if TYPE_CHECKING:
     from dagster._core.scheduler.instigation import InstigatorState
@@ -509,16 +509,30 @@ def _access() -> _Said:
     lake = _open_lake()
     if os.name != "posix" or lake.nearest_folder != Path(lake.uri):
         return "skipped", "there is no folder with modes to look at", ""
-    folders = (Path(lake.uri), *Path(lake.uri).parents)
+    if is_demo() or not keeps_text():
+        return "ok", "it holds no prompts of yours", ""
+    root = Path(lake.uri)
     # Others must pass every folder on the way; one that is closed to them keeps them out.
-    is_closed = not all(stat.S_IMODE(folder.stat().st_mode) & 0o011 for folder in folders)
-    if is_closed or is_demo() or not keeps_text():
-        return "ok", "no other user of this machine can read prompts of yours in it", ""
-    return (
-        "warning",
-        "other users of this machine can read the prompts in it",
-        f"Close it: chmod 700 {shlex.quote(lake.uri)}",
+    if all(_mode(folder) & 0o011 for folder in (root, *root.parents)):
+        with_text = (root / table.name for table in (*RAW_SESSION_TABLES, RAW_QUARANTINE, *SESSION_TABLES))
+        if opened := [folder.name for folder in with_text if _others_can_read(folder)]:
+            found = f"other users of this machine can read files of {', '.join(opened)}, which hold prompts"
+            return "warning", found, f"Close the lake: chmod 700 {shlex.quote(lake.uri)}"
+    return "ok", "no other user of this machine can read prompts of yours in it", ""
+
+
+def _others_can_read(folder: Path) -> bool:
+    """Whether other users can read a file of a table, whose folder they reach."""
+    if not folder.is_dir() or not _mode(folder) & 0o011:
+        return False
+    return any(
+        _others_can_read(entry) if entry.is_dir() else entry.suffix == ".parquet" and _mode(entry) & 0o044
+        for entry in folder.iterdir()
     )
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 def _closed_days() -> _Said:
@@ -662,13 +676,14 @@ def _daemon(instance: dg.DagsterInstance) -> _Said:
         return "ok", "it is alive", ""
     if is_demo():
         return "skipped", "a demo needs none", ""
-    found = "none has run yet" if last is None else f"it is silent since {_minute(last)}"
-    return (
-        "warning",
-        f"{found}: no schedule or sensor does anything",
-        "Start it, with the page (uv run devin-pipeline ui) or alone: "
-        f"DAGSTER_HOME={shlex.quote(os.environ['DAGSTER_HOME'])} uv run dagster-daemon run -w workspace.yaml",
+    start = (
+        "with the Dagster UI (uv run devin-pipeline ui) or alone: "
+        f"DAGSTER_HOME={shlex.quote(os.environ['DAGSTER_HOME'])} uv run dagster-daemon run -w workspace.yaml"
     )
+    if last is None:
+        # A lake that only commands fill needs none.
+        return "skipped", f"none has run yet; schedules and sensors work once one is started, {start}", ""
+    return "warning", f"it is silent since {_minute(last)}: no schedule or sensor does anything", f"Start it, {start}"
 
 
 def _last_run(instance: dg.DagsterInstance) -> _Said:

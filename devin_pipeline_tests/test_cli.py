@@ -207,6 +207,7 @@ def test_a_backfill_makes_every_table_and_a_dry_run_and_only_missing_know_it(
 
     first = run("backfill", "--from", str(stage.days[0]), "--to", str(stage.days[1]))
     assert first.exit_code == 0, first.output
+    assert "Warning" not in first.output
     stage.server.forget_requests()
     rest = backfill(stage, "--only-missing")
     assert rest.exit_code == 0, rest.output
@@ -237,6 +238,19 @@ def test_a_backfill_makes_every_table_and_a_dry_run_and_only_missing_know_it(
     for table in ALL_TABLES:
         assert re.search(rf"^ {table.name} .*{re.escape(table.grain[:30])}", listed.stdout, re.MULTILINE)
     assert re.search(rf" sessions .* {len(stage.rows('sessions'))} +4 +{stage.days[0]} +{stage.days[3]}", listed.stdout)
+
+
+def test_a_warning_begins_with_how_many_were_found_and_names_what_and_where(stage: Stage) -> None:
+    session = next(
+        each for each in stage.enterprise.sessions if (each.created_at - timedelta(hours=8)).date() == stage.days[1]
+    )
+    session.extras = {"brand_new": 1}
+    result = backfill(stage)
+    assert result.exit_code == 0, result.output
+    assert sorted(line for line in result.stderr.splitlines() if "Warning" in line) == [
+        f"  Warning: 1 found: day {stage.days[0]}, field brand_new, sessions of the run 1 (fields_are_known of {feed})"
+        for feed in sorted(stage.feeds)
+    ]
 
 
 def test_a_day_the_api_cannot_tell_costs_the_others_nothing(stage: Stage) -> None:
@@ -531,6 +545,7 @@ def test_the_demo_runs_without_any_key_and_says_demo(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("DEMO DATA")
+    assert "0 of them with a warning" in done.stdout
     assert "uv run dg launch" in done.stdout
     identity = Lake(str(tmp_path / "data/demo")).identity
     assert identity is not None
@@ -547,6 +562,7 @@ def test_the_demo_runs_without_any_key_and_says_demo(tmp_path: Path) -> None:
         [COMMAND, "doctor", "--demo"], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert (looked.returncode, "failed" in looked.stdout) == (0, False), looked.stdout
+    assert "→" not in looked.stdout
     assert "…live" not in looked.stdout
 
     # The demo's rows and live ones never share a lake.

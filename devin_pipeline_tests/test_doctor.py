@@ -40,7 +40,7 @@ from devin_pipeline.cli import main
 from devin_pipeline.doctor import Finding, examine
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.partitions import day_of
-from devin_pipeline.tables import ROLLUP_TABLES, TABLES
+from devin_pipeline.tables import ROLLUP_TABLES, SESSIONS, TABLES
 from devin_pipeline_tests.devin_api.scripted import (
     V2_KEY,
     V3_KEY,
@@ -145,9 +145,9 @@ def test_what_is_missing_is_told_with_the_command_that_makes_all_well(stage: Sta
     assert told.exit_code == 0, told.output
     findings = found()
     assert outcomes(findings, "failed") == set()
-    assert outcomes(findings, "warning") == {("daemon", "")}
+    assert outcomes(findings, "warning") == set()
     assert outcomes(findings, "not told") == {("owner", "DEVIN_V2_API_KEY")}
-    assert outcomes(findings, "skipped") == set()
+    assert outcomes(findings, "skipped") == {("daemon", "")}
     assert "service_user analytics pipeline" in findings["owner", "DEVIN_V3_API_KEY"].found
     assert {findings["window", feed].found.split(":")[0] for feed in FEEDS} == {"[start, end]", "[start, end)"}
     # It looked, and changed nothing.
@@ -509,19 +509,40 @@ def test_a_lake_on_a_full_disk_fails(scripted: Callable[..., Any], tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("mode", "text", "outcome"), [(0o755, "full", "warning"), (0o700, "full", "ok"), (0o755, "none", "ok")]
+    ("lake_mode", "table_mode", "file_mode", "text", "outcome"),
+    [
+        (0o755, 0o755, 0o644, "full", "warning"),
+        (0o755, 0o700, 0o644, "full", "ok"),
+        (0o755, 0o755, 0o600, "full", "ok"),
+        (0o700, 0o755, 0o644, "full", "ok"),
+        (0o755, 0o755, 0o644, "none", "ok"),
+    ],
 )
 def test_prompts_that_others_may_read_get_a_warning(
-    scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, mode: int, text: str, outcome: str
+    scripted: Callable[..., Any],
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    lake_mode: int,
+    table_mode: int,
+    file_mode: int,
+    text: str,
+    outcome: str,
 ) -> None:
     # pytest's own folders are closed to others.
     with tempfile.TemporaryDirectory() as folder, scripted():
-        Path(folder).chmod(mode)
-        monkeypatch.setenv("DEVIN_LAKE", folder)
+        lake = Path(folder) / "lake"
+        Lake(str(lake)).replace_days(SESSIONS, stage.days[:1], rows_of(SESSIONS, [{"day": stage.days[0]}]))
+        for file in (lake / "sessions").rglob("*.parquet"):
+            file.chmod(file_mode)
+        (lake / "sessions").chmod(table_mode)
+        for opened in (lake, Path(folder)):
+            opened.chmod(lake_mode)
+        monkeypatch.setenv("DEVIN_LAKE", str(lake))
         monkeypatch.setenv("DEVIN_TEXT", text)
         finding = found()["access to the lake", ""]
     assert finding.outcome == outcome
-    assert (f"chmod 700 {folder}" in finding.todo) == (outcome == "warning")
+    assert (f"chmod 700 {lake}" in finding.todo) == (outcome == "warning")
+    assert ("files of sessions," in finding.found) == (outcome == "warning")
 
 
 def test_what_is_stored_of_prompts_is_said_plainly(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -566,7 +587,7 @@ def home(scripted: Callable[..., Any], tmp_path: Path) -> Iterator[dg.DagsterIns
 def test_a_new_home_has_everything_on_and_no_daemon(home: dg.DagsterInstance) -> None:
     findings = found()
     assert findings["schedule", "daily_refresh"].outcome == findings["sensor", "late_updates"].outcome == "ok"
-    assert findings["daemon", ""].outcome == "warning"
+    assert findings["daemon", ""].outcome == "skipped"
     assert findings["last run", ""].outcome == "skipped"
 
 

@@ -196,13 +196,17 @@ def test_fields_the_reference_does_not_list_are_counted(make_stage: MakeStage) -
         stage.enterprise.insert_verbatim("sessions_v3", at, item)
     result = stage.run()
     assert result.success
-    (found,) = (
-        evaluation.metadata["first"].value
+    (evaluation,) = (
+        evaluation
         for evaluation in result.get_asset_check_evaluations()
         if evaluation.check_name == "fields_are_known" and evaluation.metadata["findings"].value
     )
     first_day = str(stage.days[0])
-    assert found == [
+    assert evaluation.description == (
+        f"2 found: day {first_day}, field (unprintable), sessions of the run 2; "
+        f"day {first_day}, field shiny, sessions of the run 2"
+    )
+    assert evaluation.metadata["first"].value == [
         {"day": first_day, "field": "(unprintable)", "sessions_of_the_run": 2},
         {"day": first_day, "field": "shiny", "sessions_of_the_run": 2},
     ]
@@ -361,10 +365,18 @@ def test_after_a_run_with_a_bad_day_the_days_beside_it_are_requested(make_stage:
     ]
     for request in requested.run_requests or []:
         first, last = range_of(request)
-        beside = stage.run(days_between(first, last))
+        # Dagster's daemon adds the name of the sensor.
+        beside = stage.run(days_between(first, last), {"dagster/sensor_name": "days_beside_a_bad_one"})
         assert beside.success
         assert "newest_closed_day_is_read" in warnings(beside) or last > bad
     assert {row["day"] for row in stage.rows("sessions")} == {stage.days[0], *stage.days[2:]}
+
+
+def test_a_run_that_a_person_starts_over_other_days_does_not_ask_for_the_newest(make_stage: MakeStage) -> None:
+    stage = make_stage("v3", sessions=40, days=4)
+    assert "newest_closed_day_is_read" not in warnings(stage.run(stage.days[:2]))
+    by_itself = stage.run(stage.days[:2], {"dagster/sensor_name": "late_updates"})
+    assert "newest_closed_day_is_read" in warnings(by_itself)
 
 
 def range_of(request: dg.RunRequest) -> tuple[date, date]:

@@ -99,9 +99,9 @@ def demo(days: int) -> None:
             raise Failed(
                 "The demo failed", outcome.reason or "a step failed", "Look at the run: uv run devin-pipeline ui --demo"
             )
-        click.echo(f"Done: {outcome.checks} checks ran, {len(outcome.warnings)} warn of something.")
+        click.echo(f"Done: {outcome.checks} checks ran, {len(outcome.warnings)} of them with a warning.")
         for warning in outcome.warnings:
-            click.echo(f"  warns: {warning}")
+            click.echo(f"  Warning: {warning}")
     draw(_demo_summary(lake))
     click.echo(
         f"""
@@ -307,7 +307,7 @@ def _progress(total: int) -> Iterator[Any]:
             done += len(days)
             click.echo(f"[{done}/{total} days] {days[0]} … {days[-1]}  {how}", err=True)
             for warning in warnings:
-                click.echo(f"  warns: {warning}", err=True)
+                click.echo(f"  Warning: {warning}", err=True)
 
         yield tell
         return
@@ -322,7 +322,7 @@ def _progress(total: int) -> Iterator[Any]:
         task = progress.add_task("backfill", total=total)
 
         def advance(days: Sequence[date], how: str, warnings: Sequence[str] = ()) -> None:
-            for line in (f"{days[0]} … {days[-1]}  {how}", *(f"  warns: {warning}" for warning in warnings)):
+            for line in (f"{days[0]} … {days[-1]}  {how}", *(f"  Warning: {warning}" for warning in warnings)):
                 progress.console.print(line, markup=False, highlight=False)
             progress.advance(task, len(days))
 

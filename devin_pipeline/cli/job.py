@@ -36,7 +36,7 @@ class Outcome:
         days_not_read: Why each day that the API did not tell could not be read, by day.
         reason: Why the run failed, when not for single days.
         is_final: True when asking for other days would fail alike.
-        warnings: Checks that found something without stopping the run.
+        warnings: What checks found that did not stop the run, the number of findings first.
         checks: Checks that ran.
         reports_wait: Why nothing but the reports failed; empty when that is not so.
     """
@@ -169,18 +169,20 @@ def _outcome(result: "dg.ExecuteInProcessResult") -> Outcome:
                 reason = re.sub(r"^devin_pipeline\.[\w.]+: ", "", cause.message.strip()) if cause else "no reason told"
                 reasons.append(f"{event.step_key}: {reason}")
     evaluations = result.get_asset_check_evaluations()
-    failed = {
-        f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}": evaluation.severity
-        for evaluation in evaluations
-        if not evaluation.passed
-    }
-    reasons += [f"this check failed: {name}" for name, how in failed.items() if how == dg.AssetCheckSeverity.ERROR]
+    warnings: list[str] = []
+    for evaluation in evaluations:
+        if not evaluation.passed:
+            found = f"{evaluation.description} ({evaluation.check_name} of {evaluation.asset_key.to_user_string()})"
+            if evaluation.severity == dg.AssetCheckSeverity.ERROR:
+                reasons.append(f"a check failed: {found}")
+            else:
+                warnings.append(found)
     return Outcome(
         succeeded=result.success,
         days_not_read=bad_days,
         reason=next(iter([*reasons, *waits]), ""),
         is_final=is_final,
-        warnings=[name for name, how in failed.items() if how == dg.AssetCheckSeverity.WARN],
+        warnings=warnings,
         checks=len(evaluations),
         reports_wait=waits[0] if waits and not (bad_days or reasons) else "",
     )

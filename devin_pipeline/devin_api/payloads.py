@@ -50,13 +50,15 @@ _V2_FIELDS = """
 _V3_FIELDS = """
     session_id url org_id user_id service_user_id title tags status status_detail created_at updated_at
     acus_consumed pull_requests origin category subcategory playbook_id parent_session_id child_session_ids
-    is_archived structured_output automation_id devin_mode
+    is_archived structured_output
 """.split()  # noqa: SIM905 - as above
+# Listed since; which versions of the API send them is not said.
+_NEWER_FIELDS = ["automation_id", "devin_mode", "security_profile", "skill_usage"]
 KNOWN_FIELDS = {
-    "session_insights_v2": frozenset(_V2_FIELDS),
-    "sessions_v3": frozenset(_V3_FIELDS),
+    "session_insights_v2": frozenset([*_V2_FIELDS, *_NEWER_FIELDS]),
+    "sessions_v3": frozenset([*_V3_FIELDS, *_NEWER_FIELDS]),
     "session_insights_v3": frozenset(
-        [*_V3_FIELDS, "num_user_messages", "num_devin_messages", "session_size", "analysis"]
+        [*_V3_FIELDS, *_NEWER_FIELDS, "num_user_messages", "num_devin_messages", "session_size", "analysis"]
     ),
 }
 """The fields that the API reference lists, by feed."""

@@ -119,7 +119,13 @@ class Enterprise:
 
     @classmethod
     def synthetic(
-        cls, *, seed: int = 7, sessions: int = 600, days: int = 30, ends_at: datetime | None = None
+        cls,
+        *,
+        seed: int = 7,
+        sessions: int = 600,
+        days: int = 30,
+        ends_at: datetime | None = None,
+        has_odd_fields: bool = False,
     ) -> Enterprise:
         """Invent an enterprise: equal arguments give byte-identical items.
 
@@ -128,6 +134,7 @@ class Enterprise:
             sessions: How many sessions, those of the deleted organization included.
             days: How many billing days (from 08:00 UTC) they are spread over, the day `ends_at` lies in included.
             ends_at: No session is created or updated later; now when left out.
+            has_odd_fields: Whether some sessions have fields that the API reference does not list.
         """
         if sessions < 0 or days < 1:
             raise ValueError("an enterprise needs sessions >= 0 and days >= 1")
@@ -144,6 +151,8 @@ class Enterprise:
             for index, instant in enumerate(instants)
         ]
         synthesis.relate(rng, invented)
+        for session in invented[11::37] if has_odd_fields else ():
+            session.extras = {"x_beta_score": 0.25, "x_beta_notes": {"nested": [1, None, "two"]}}
         return cls(cast.organizations, invented, seed=seed, cast=cast)
 
     # What there is

@@ -89,6 +89,9 @@ class Session:
     subcategory: str | None = None
     playbook_id: str | None = None
     schedule_id: str | None = None
+    automation_id: str | None = None
+    devin_mode: str | None = None
+    security_profile: str | None = None
     repo_names: tuple[str, ...] = ()
     parent_session_id: str | None = None
     child_session_ids: tuple[str, ...] = ()
@@ -255,6 +258,9 @@ def v3_item(session: Session) -> JsonObject:
         "subcategory": session.subcategory,
         "title": session.title,
         "user_id": session.user_id,
+        "automation_id": session.automation_id,
+        "devin_mode": session.devin_mode,
+        "security_profile": session.security_profile,
     }
     return _told(session, item)
 

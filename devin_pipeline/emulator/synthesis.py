@@ -145,6 +145,7 @@ class Cast:
         playbook = rng.choice(self.playbooks) if rng.random() < 0.18 else None
         origin = _origin(rng, by_service_user)
         is_categorised = not is_live and rng.random() < 0.9
+        schedule = rng.choice(self.schedules) if origin == "automation" else None
         session = Session(
             session_id=hexadecimal(rng),
             org_id=org_id,
@@ -162,7 +163,8 @@ class Cast:
             category=task.category if is_categorised else None,
             subcategory=task.subcategory if is_categorised else None,
             playbook_id=playbook,
-            schedule_id=rng.choice(self.schedules) if origin == "automation" else None,
+            schedule_id=schedule,
+            automation_id=schedule and schedule.replace("sched", "automation"),
             repo_names=(repository[1],),
             is_archived=rng.random() < 0.06,
             structured_output=_structured_output(rng, blanks) if rng.random() < 0.06 else None,
@@ -396,6 +398,7 @@ def draw_analysis(rng: random.Random, session: Session, task: Task | None = None
                 }
             ],
         },
+        "skill_usage": {"good_usages": [], "bad_usages": []},
     }
     _thin_out(rng, analysis)
     return analysis
@@ -433,7 +436,7 @@ def _thin_out(rng: random.Random, analysis: JsonObject) -> None:
 
 
 def _distort(rng: random.Random, session: Session, index: int) -> None:
-    """Give some sessions what clients stumble over: odd texts, nulls, missing keys, unknown fields."""
+    """Give some sessions what clients stumble over: odd texts, nulls, missing keys."""
     if index % 19 == 3:
         oddity = HOSTILE[index // 19 % len(HOSTILE)]
         session.title = oddity
@@ -452,6 +455,4 @@ def _distort(rng: random.Random, session: Session, index: int) -> None:
     elif index % 7 == 4:
         session.omitted_when_null = frozenset(rng.sample(_OPTIONAL_KEYS, 5))
     if index % 11 == 1:
-        session.extras = {"devin_mode": rng.choice(("normal", "fast", "lite"))}
-    if index % 37 == 11:
-        session.extras = {"automation_id": None, "x_beta_score": 0.25, "x_beta_notes": {"nested": [1, None, "two"]}}
+        session.devin_mode = rng.choice(("normal", "fast", "lite"))

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
+from devin_pipeline.devin_api.payloads import KNOWN_FIELDS
 from devin_pipeline.emulator import Enterprise, Feed, PullRequest, Session, v2_insights_item, v3_insights_item, v3_item
 
 ENDS_AT = datetime(2026, 3, 18, 15, 30, tzinfo=UTC)
@@ -144,7 +145,19 @@ def test_people_and_services_start_sessions(untouched: Enterprise) -> None:
     assert {session.user_id is None for session in untouched.sessions} == {True, False}
 
 
-def test_nulls_missing_keys_unknown_fields_and_hostile_texts_all_occur(untouched: Enterprise) -> None:
+def test_fields_that_nobody_documents_occur_on_request_only(untouched: Enterprise) -> None:
+    odd = Enterprise.synthetic(ends_at=ENDS_AT, has_odd_fields=True)
+    feeds: tuple[Feed, ...] = ("session_insights_v2", "sessions_v3", "session_insights_v3")
+    for feed in feeds:
+        names = {name for item in parsed(untouched, feed).values() for name in item}
+        assert names <= KNOWN_FIELDS[feed]
+        names = {name for item in parsed(odd, feed).values() for name in item}
+        assert names - KNOWN_FIELDS[feed] == {"x_beta_score", "x_beta_notes"}
+    newer = {"automation_id", "devin_mode", "security_profile"}
+    assert newer <= {name for item in parsed(untouched, "sessions_v3").values() for name in item}
+
+
+def test_nulls_missing_keys_and_hostile_texts_all_occur(untouched: Enterprise) -> None:
     items = list(parsed(untouched, "session_insights_v3").values())
     assert {"missing" if "title" not in item else type(item["title"]).__name__ for item in items} == {
         "missing",
@@ -158,7 +171,6 @@ def test_nulls_missing_keys_unknown_fields_and_hostile_texts_all_occur(untouched
         "nu",
         "{}",
     }
-    assert any("x_beta_score" in item for item in items)
     strings = list(walk(items))
     for oddity in ("\u0000", "\n", '"', "<script>", "![](", "\u202e", "\u200d"):
         assert any(oddity in each for each in strings), oddity

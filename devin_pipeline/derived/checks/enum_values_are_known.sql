@@ -9,7 +9,7 @@ told as (
                 'field': 'status',
                 'value': status,
                 'is_known': status in (
-                    'new', 'claimed', 'running', 'exit', 'error', 'suspended', 'resuming'
+                    'new', 'creating', 'claimed', 'running', 'exit', 'error', 'suspended', 'resuming'
                 )
             },
             {
@@ -36,7 +36,8 @@ told as (
                 'field': 'category',
                 'value': category,
                 'is_known': category in (
-                    'bug_fixing', 'ci_cd_and_devops', 'code_quality_and_security', 'code_review_and_analysis',
+                    'bug_fixing', 'ci_cd_and_devops', 'code_quality_and_security', 'code_review', 'security',
+                    'code_review_and_analysis',
                     'data_and_automation', 'documentation_and_content', 'feature_development',
                     'migrations_and_upgrades',
                     'other', 'refactoring_and_optimization', 'research_and_exploration', 'unit_test_generation'
