@@ -124,7 +124,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., A
 # When all is well
 
 
-def test_what_is_missing_is_told_with_the_command_that_makes_all_well(stage: Stage, tmp_path: Path) -> None:
+def test_what_is_missing_is_told_with_the_command_that_makes_all_well(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     missing = found()["closed days", ""]
     assert (missing.outcome, missing.found.startswith("none of ")) == ("warning", True)
     assert list(tmp_path.iterdir()) == []
@@ -154,6 +156,13 @@ def test_what_is_missing_is_told_with_the_command_that_makes_all_well(stage: Sta
     after = sorted(path.relative_to(stage.lake.uri) for path in Path(stage.lake.uri).rglob("*"))
     assert set(before) <= set(after)
     assert not [path for path in after if "written" in path.name]
+
+    # Days before the first one made, which nobody asked for.
+    monkeypatch.delenv("DEVIN_START_DATE")
+    asked_for = found()["closed days", ""]
+    assert (asked_for.outcome, f"all from {first} to " in asked_for.found) == ("ok", True)
+    monkeypatch.setenv("DEVIN_START_DATE", str(stage.days[0] - timedelta(days=1)))
+    assert found()["closed days", ""].outcome == "warning"
 
 
 def test_a_line_per_check_says_what_was_found_and_the_next_what_to_do(scripted: Callable[..., Any]) -> None:
