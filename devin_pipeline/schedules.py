@@ -311,7 +311,9 @@ def days_beside_a_bad_one() -> dg.SensorDefinition:
             if (told := event.step_failure_data.user_failure_data)
             for day in days_not_read(told.metadata)
         }
-        if not bad or run.tags.get(TRIGGER) in (BACKFILL, DEMO) or FIRST_TAG not in run.tags:
+        # A run that the Dagster UI executes again has the tags of the first one, but no command that waits for it.
+        is_of_command = run.tags.get(TRIGGER) in (BACKFILL, DEMO) and run.parent_run_id is None
+        if not bad or is_of_command or FIRST_TAG not in run.tags:
             return dg.SkipReason("No day stands beside one that could not be read.")
         first, last = date.fromisoformat(run.tags[FIRST_TAG]), date.fromisoformat(run.tags[LAST_TAG])
         good = [day for day in days_between(first, last) if day not in bad]

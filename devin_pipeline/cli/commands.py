@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from devin_pipeline.cli.endings import Commands, Failed
-from devin_pipeline.cli.job import dg_command, run_job, settings_shown, stoppable, warn_of_dotenv
+from devin_pipeline.cli.job import CODE_LOCATION, dg_command, run_job, settings_shown, stoppable, warn_of_dotenv
 from devin_pipeline.cli.limits import within_limits
 from devin_pipeline.cli.rows import draw, json_bytes, printable, show
 from devin_pipeline.cli.stage import (
@@ -863,7 +863,7 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
             still_busy = run_until(
                 stopped,
                 module="devin_pipeline.definitions",
-                location="devin_pipeline",
+                location=CODE_LOCATION,
                 port=port,
                 read_only=read_only,
             )

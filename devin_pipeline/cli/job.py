@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ from devin_pipeline.lake import LakeError
 
 if TYPE_CHECKING:
     import dagster as dg
+
+CODE_LOCATION = "devin_pipeline"
+"""The name of the code location, by which Dagster keeps runs, states and cursors."""
 
 _SECONDS_TO_STOP = 8.0
 _REMINDERS = 3
@@ -71,6 +75,7 @@ def run_job(
 
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     with dagster_instance() as instance, stoppable():
+        _name_code_location(instance, REFRESH)
         result = (
             pipeline()
             .resolve_job_def(REFRESH)
@@ -83,6 +88,17 @@ def run_job(
             )
         )
     return _outcome(result)
+
+
+def _name_code_location(instance: "dg.DagsterInstance", job: str) -> None:
+    """Have runs of the job name the code location, by which the Dagster UI lists them and executes them again."""
+    from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
+    from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
+
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), SINGLETON_REPOSITORY_NAME)
+    # `execute_in_process` has no parameter for it.
+    create = partial(instance.create_run_for_job, remote_job_origin=repository.get_job_origin(job))
+    instance.create_run_for_job = create  # type: ignore[method-assign]
 
 
 @contextmanager

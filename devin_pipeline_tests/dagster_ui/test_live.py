@@ -15,7 +15,7 @@ from playwright.sync_api import Page as Tab
 from devin_pipeline.lake import Lake
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.dagster_ui.conftest import BACKFILLED, LivePage
-from devin_pipeline_tests.dagster_ui.running import REPORTS, environment, eventually, run, span
+from devin_pipeline_tests.dagster_ui.running import REPORTS, days_ago, environment, eventually, run, span
 
 pytestmark = pytest.mark.xdist_group("live")
 
@@ -121,6 +121,29 @@ def test_a_backfill_from_the_page_is_one_run_and_ends_with_fresh_reports(live: L
     (day,) = _rows(live, "acu_daily", "select sum(acus) as acus, count(distinct day) as days from acu_daily")
     assert week["acus"] == day["acus"]
     assert day["acus"] > 1000
+
+
+def test_a_run_of_a_command_is_one_of_the_code_location_which_executes_it_again(
+    live: LivePage, tab: Tab, bytecode: Path
+) -> None:
+    day = str(days_ago(37))
+    command = ["devin-pipeline", "backfill", "--from", day, "--to", day]
+    assert run(command, environment(live.settings, bytecode)).returncode == 0
+    (of_command,) = live.page.runs(devin__trigger="backfill")
+    listed = live.page.ask(
+        """query($job: PipelineSelector!) { pipelineOrError(params: $job) { ... on Pipeline { runs { runId } } } }""",
+        job={
+            "pipelineName": "refresh",
+            "repositoryName": "__repository__",
+            "repositoryLocationName": "devin_pipeline",
+        },
+    )
+    assert of_command["runId"] in [each["runId"] for each in listed["pipelineOrError"]["runs"]]
+
+    tab.goto(f"/runs/{of_command['runId']}")
+    tab.get_by_text("Re-execute all").first.click()
+    again = eventually(lambda: live.page.runs(dagster__parent_run_id=of_command["runId"]), 60, "it is executed again")
+    eventually(lambda: live.page.run_status(again[0]["runId"]) == "SUCCESS", 60, "that succeeds")
 
 
 def _run_of_the_sensor(live: LivePage) -> None:
