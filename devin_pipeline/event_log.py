@@ -93,6 +93,7 @@ class SqliteEventLog(SqliteEventLogStorage):
         self._lock = threading.RLock()
         self._engines: dict[str, Engine] = {}
         self._connections: dict[str, Connection] = {}
+        self._last_millisecond: dict[str, int] = {}
 
     @classmethod
     def config_type(cls) -> Mapping[str, object]:
@@ -132,7 +133,8 @@ class SqliteEventLog(SqliteEventLogStorage):
                 self._locks.end(run_id)
             materialized = _materialized(lean)
             unchanged = self._unchanged(run_id, materialized)
-            rows = [(event, self._event_to_row(event)) for event in lean if _partition(event) not in unchanged]
+            kept = [self._in_own_millisecond(event) for event in lean if _partition(event) not in unchanged]
+            rows = [(event, self._event_to_row(event)) for event in kept]
             in_index = [(event, row) for event, row in rows if _kind(event) in _IN_INDEX]
             with self.run_connection(run_id) as run:
                 if rows:
@@ -144,6 +146,18 @@ class SqliteEventLog(SqliteEventLogStorage):
                             _end_plans(index, run_id, asset, set(partitions))
             # Who watches a run watches this file, and SQLite keeps what is new in the one beside it for a while.
             os.utime(self.path_for_shard(run_id))
+
+    def _in_own_millisecond(self, event: dg.EventLogEntry) -> dg.EventLogEntry:
+        """A materialization a millisecond or more after the last one of its asset.
+
+        Of those of a run that carry the same millisecond, the Dagster UI lists one.
+        """
+        if (materialized := _partition(event)) is None:
+            return event
+        (asset, _), given = materialized, int(event.timestamp * 1000)
+        self._last_millisecond[asset] = own = max(given, self._last_millisecond.get(asset, 0) + 1)
+        # In the middle of it, so that no rounding leads into another.
+        return event if own == given else event._replace(timestamp=(own + 0.5) / 1000)
 
     def _unchanged(self, run_id: str, materialized: "_Materialized") -> set["_Partition"]:
         """Those whose newest materialization has the same fingerprint, and that no other run has planned since.

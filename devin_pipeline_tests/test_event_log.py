@@ -258,6 +258,27 @@ def test_a_backfill_of_the_dagster_ui_gets_the_materializations_it_waits_for(
         assert set((recorded(instance) - before).values()) == {1}
 
 
+def test_each_materialization_of_an_asset_has_a_millisecond_of_its_own_for_the_dagster_ui_to_list_it(
+    opened: Open,
+) -> None:
+    keys = [day.isoformat() for day in the_last_days(28)]
+
+    @dg.asset(partitions_def=dg.DailyPartitionsDefinition(keys[0], end_offset=1))
+    def made(context: dg.AssetExecutionContext) -> None:
+        for key in keys[:8]:
+            context.log_event(dg.AssetMaterialization("made", partition=key))
+
+    with opened() as instance:
+        job = dg.Definitions([made], jobs=[dg.define_asset_job("all")]).resolve_job_def("all")
+        tags = {FIRST_TAG: keys[8], LAST_TAG: keys[-1]}
+        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        assert job.execute_in_process(instance=instance, tags=tags, run_config=quiet).success
+        records = instance.fetch_materializations(dg.AssetKey("made"), limit=100, ascending=True).records
+    assert [record.partition_key for record in records] == keys
+    milliseconds = [int(record.timestamp * 1000) for record in records]
+    assert milliseconds == sorted(set(milliseconds))
+
+
 def test_a_finding_of_a_read_is_recorded_and_so_is_that_the_next_read_has_none(
     make_stage: MakeStage, opened: Open
 ) -> None:

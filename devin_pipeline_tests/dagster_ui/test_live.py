@@ -123,6 +123,13 @@ def test_a_backfill_from_the_page_is_one_run_and_ends_with_fresh_reports(live: L
     assert day["acus"] > 1000
 
 
+def test_the_events_of_an_asset_are_listed_one_by_one_in_the_dagster_ui(live: LivePage, tab: Tab) -> None:
+    tab.goto("/assets/acu_daily?view=events")
+    for day in BACKFILLED:
+        expect(tab.get_by_text(day.isoformat(), exact=True).first).to_be_visible()
+    expect(tab.get_by_text(f"{live.settings['DEVIN_LAKE']}/acu_daily", exact=True)).to_be_visible()
+
+
 def test_a_run_of_a_command_is_one_of_the_code_location_which_executes_it_again(
     live: LivePage, tab: Tab, bytecode: Path
 ) -> None:
