@@ -1805,6 +1805,20 @@ GUARDS = (
         "test_dead_runs.py::test_a_dead_run_of_a_backfill_is_retried_once_and_no_other",
     ),
     Guard(
+        "a run of a command without a code location",
+        "cli/job.py",
+        "        _name_code_location(instance, REFRESH)\n",
+        "",
+        "test_cli.py::test_a_backfill_makes_every_table_and_a_dry_run_and_only_missing_know_it",
+    ),
+    Guard(
+        "a materialization that the Dagster UI does not list",
+        "event_log.py",
+        "max(given, self._last_millisecond.get(asset, 0) + 1)",
+        "given",
+        "test_event_log.py::test_each_materialization_of_an_asset_has_a_millisecond_of_its_own_for_the_dagster_ui_to_list_it",
+    ),
+    Guard(
         "a run that is alive",
         "event_log.py",
         "                self._locks.take(run_id)\n",
@@ -2078,6 +2092,34 @@ GUARDS = (
         "            stop_now()\n\n    # Written",
         "            pass\n\n    # Written",
         "test_cli.py",
+    ),
+    Guard(
+        "a stop that Dagster takes for a failure",
+        "cli/job.py",
+        "                instance.report_run_canceling(run)\n",
+        "                pass\n",
+        "test_cli.py::test_a_backfill_that_is_told_to_stop_does_so_at_once_publishes_nothing_half_and_can_go_on",
+    ),
+    Guard(
+        "Ctrl-C at the processes that copy the output of steps",
+        "cli/job.py",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [])",
+        "test_cli.py::test_a_backfill_that_is_told_to_stop_does_so_at_once_publishes_nothing_half_and_can_go_on",
+    ),
+    Guard(
+        "a closed terminal",
+        "cli/endings.py",
+        "*([] if is_kept else [signal.SIGHUP])",
+        "",
+        "test_cli.py::test_a_backfill_that_is_told_to_stop_does_so_at_once_publishes_nothing_half_and_can_go_on",
+    ),
+    Guard(
+        "a command that nohup keeps running",
+        "cli/endings.py",
+        "*([] if is_kept else [signal.SIGHUP])",
+        "signal.SIGHUP",
+        "cli/test_signals.py::test_a_closed_terminal_ends_a_command_unless_nohup_keeps_it_running",
     ),
     # doctor
     Guard(

@@ -42,7 +42,7 @@ class Commands(click.Group):
         from devin_pipeline.dagster_home import BrokenHome
         from devin_pipeline.partitions import BadSetting
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in stop_signals():
             signal.signal(number, signal.default_int_handler)
         try:
             super().main(*args, **kwargs | {"standalone_mode": False})
@@ -147,6 +147,12 @@ def leave(code: int) -> NoReturn:
             todo = "Keep its output open" if error.errno == errno.EBADF else "Free space"
             tell(("The output is not whole", why, f"{todo}, then run it again"))
     os._exit(code)
+
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals that ask a command to stop; that its terminal is closed is one of them, unless `nohup` ignores it."""
+    is_kept = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if is_kept else [signal.SIGHUP])]
 
 
 def stop_now() -> NoReturn:

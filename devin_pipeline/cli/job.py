@@ -7,8 +7,9 @@ import shlex
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from devin_pipeline.cli.endings import end_now, stop_now
+from devin_pipeline.cli.endings import end_now, stop_now, stop_signals
 from devin_pipeline.lake import LakeError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ CODE_LOCATION = "devin_pipeline"
 """The name of the code location, by which Dagster keeps runs, states and cursors."""
 
 _SECONDS_TO_STOP = 8.0
+_SECONDS_TO_PREPARE = 3.0
 _REMINDERS = 3
 _SECONDS_BETWEEN_LOOKS = 0.1
 
@@ -66,6 +68,7 @@ def run_job(
         tags: Further tags of the run.
     """
     import dagster as dg
+    from dagster._core.utils import make_new_run_id
 
     from devin_pipeline.asset_facts import TRIGGER
     from devin_pipeline.dagster_home import dagster_instance
@@ -74,13 +77,16 @@ def run_job(
     from devin_pipeline.schedules import REFRESH
 
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    with dagster_instance() as instance, stoppable():
+    run_id = make_new_run_id()
+    with dagster_instance() as instance, _canceled_by_stop(instance, run_id):
         _name_code_location(instance, REFRESH)
+        _shield_log_processes(instance)
         result = (
             pipeline()
             .resolve_job_def(REFRESH)
             .execute_in_process(
                 run_config=quiet,
+                run_id=run_id,
                 instance=instance,
                 tags=range_tags(days[0], days[-1]) | {TRIGGER: trigger, **(tags or {})},
                 raise_on_error=False,
@@ -101,20 +107,81 @@ def _name_code_location(instance: "dg.DagsterInstance", job: str) -> None:
     instance.create_run_for_job = create  # type: ignore[method-assign]
 
 
+def _shield_log_processes(instance: "dg.DagsterInstance") -> None:
+    """Keep Ctrl-C from the processes that copy the output of steps: they would print a traceback each."""
+    logs = instance.compute_log_manager
+    capture = logs.capture_logs
+
+    @contextmanager
+    def capture_logs(log_key: Sequence[str]) -> Iterator[object]:
+        with ExitStack() as captured:
+            # They inherit which signals are blocked.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+            try:
+                context = captured.enter_context(capture(log_key))
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            yield context
+
+    logs.capture_logs = capture_logs  # type: ignore[method-assign, assignment]
+
+
+@contextmanager
+def _canceled_by_stop(instance: "dg.DagsterInstance", run_id: str) -> Iterator[None]:
+    """Let what stops the command cancel its run.
+
+    Dagster takes an interrupt for a failure, unless it knows before that the run is to be canceled.
+    """
+    is_known = threading.Event()
+
+    def cancel() -> None:
+        # Where Dagster cannot write its records now, the run ends as failed.
+        with suppress(Exception):
+            if (run := instance.get_run_by_id(run_id)) and not run.is_finished:
+                instance.report_run_canceling(run)
+
+    def interrupt(*_: object) -> None:
+        if is_known.is_set():
+            raise KeyboardInterrupt
+
+    def prepare() -> None:
+        # In a thread of its own: what the run has locked it may keep until it is interrupted.
+        canceling = threading.Thread(target=cancel, daemon=True)
+        canceling.start()
+        canceling.join(_SECONDS_TO_PREPARE)
+        is_known.set()
+
+    before = {number: signal.signal(number, interrupt) for number in stop_signals()}
+    try:
+        with stoppable(prepare=prepare):
+            yield
+    except KeyboardInterrupt:
+        # Of a run that had not started, Dagster has not recorded the end.
+        with suppress(Exception):
+            if (run := instance.get_run_by_id(run_id)) and not run.is_finished:
+                instance.report_run_canceled(run)
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @contextmanager
 def stoppable(
     seconds: float = _SECONDS_TO_STOP,
     *,
+    prepare: Callable[[], object] | None = None,
     limit_met: Callable[[], LakeError | None] = lambda: None,
     cut_off: Callable[[], object] = lambda: None,
 ) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM stop what runs inside, and cut off what does not stop by itself.
+    """Let Ctrl-C, SIGTERM and SIGHUP stop what runs inside, and cut off what does not stop by itself.
 
     Dagster takes an interrupt for a failure of the run, and goes on. While DuckDB or Delta works, none gets through.
     Cutting off is safe: what is published is published in one commit each, and a killed run in the middle of one.
 
     Args:
         seconds: How long it may take to stop.
+        prepare: Called before what runs inside is interrupted, where handlers of its own wait for that.
         limit_met: Asked ten times a second; an error cuts off what runs inside, and is shown.
         cut_off: Called before this process is ended.
     """
@@ -134,8 +201,14 @@ def stoppable(
                 if limit := limit_met():
                     cut_off()
                     end_now((limit.what, limit.why, limit.todo))
+            deadline = time.monotonic() + seconds
+            if prepare:
+                prepare()
+                if not ended.is_set():
+                    signal.pthread_kill(main_thread, signal.SIGINT)
+            between = (deadline - time.monotonic()) / _REMINDERS
             for _ in range(_REMINDERS):
-                if ended.wait(seconds / _REMINDERS):
+                if ended.wait(between):
                     return
                 # Again: Python drops an interrupt that arrives while it collects garbage.
                 signal.pthread_kill(main_thread, signal.SIGINT)

@@ -98,6 +98,23 @@ def test_a_query_that_waits_for_its_text_ends_too(tmp_path: Path, number: int) -
     assert (running.returncode, error) == (1, STOPPED)
 
 
+@pytest.mark.parametrize("keeper", ["", "nohup"])
+def test_a_closed_terminal_ends_a_command_unless_nohup_keeps_it_running(tmp_path: Path, keeper: str) -> None:
+    with subprocess.Popen(
+        [*keeper.split(), COMMAND, "query", "-", "--format", "csv"],
+        cwd=tmp_path, env=environment(DEVIN_LAKE=str(tmp_path / "lake")),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as running:  # fmt: skip
+        eventually(lambda: handles_signals(running.pid), 60, "the command starts")
+        time.sleep(1)
+        running.send_signal(signal.SIGHUP)
+        told, errors = running.communicate("select 1 as one", timeout=2 + MARGIN + 5)
+    if keeper:
+        assert (running.returncode, told) == (0, "one\n1\n")
+    else:
+        assert (running.returncode, errors.splitlines()[-3:]) == (1, STOPPED)
+
+
 def test_a_query_ends_when_timeout_stops_it(tmp_path: Path) -> None:
     began = time.monotonic()
     words = ["timeout", "4", COMMAND, "query", ENDLESS]
