@@ -1947,13 +1947,13 @@ GUARDS = (
         "page/services.py",
         "if _IN_AN_ADDRESS.fullmatch(folder) and os.access(folder, os.W_OK | os.X_OK):",
         "if os.access(folder, os.W_OK | os.X_OK):",
-        "dagster_ui/test_ui.py::test_a_folder_for_temporary_files_that_no_socket_fits_in_makes_no_difference",
+        "dagster_ui/test_ui.py::test_the_ui_opens_whatever_the_folder_for_temporary_files_and_leaves_nothing_whatever_ends_it",
     ),
     Guard(
         "a run killed with the page",
         "page/services.py",
-        "            code_server.terminate()\n",
-        "            _stop([code_server])\n",
+        "                _ask_to_stop(code_server)\n",
+        "                _stop([code_server])\n",
         "dagster_ui/test_ui.py",
     ),
     Guard(
@@ -1976,6 +1976,20 @@ GUARDS = (
         "                _require_alive(running)\n        finally",
         "                pass\n        finally",
         "dagster_ui/test_ui.py",
+    ),
+    Guard(
+        "processes that outlive the ui",
+        "page/child.py",
+        "    while os.read(_STANDARD_INPUT, 1024):\n        pass\n",
+        "    threading.Event().wait()\n",
+        "dagster_ui/test_ui.py::test_the_ui_opens_whatever_the_folder_for_temporary_files_and_leaves_nothing_whatever_ends_it",
+    ),
+    Guard(
+        "two daemons over one DAGSTER_HOME",
+        "page/services.py",
+        "            _lock(file.fileno())\n",
+        "",
+        "dagster_ui/test_ui.py::test_a_backfill_and_a_reader_open_the_home_of_the_ui_at_once_and_a_second_daemon_does_not",
     ),
     # Full disks, kills, interrupts
     Guard(

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from dotenv import load_dotenv
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from devin_pipeline.cli.endings import Commands, Failed
+from devin_pipeline.cli.endings import Commands, Failed, stop_signals
 from devin_pipeline.cli.job import CODE_LOCATION, dg_command, run_job, settings_shown, stoppable, warn_of_dotenv
 from devin_pipeline.cli.limits import within_limits
 from devin_pipeline.cli.rows import draw, json_bytes, printable, show
@@ -837,7 +837,6 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
     """
     from devin_pipeline.page import NoFolderForSocket, StoppedByItself, run_until
 
-    _require_free(port)
     enterprise: DemoEnterprise | None = None
     if demo:
         demo_stage()
@@ -846,13 +845,16 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
     else:
         live_stage()
         prepare_dagster_home()
-    begin_dagsters_records()
-    stopped = _stop_on_signal()
-    with (
-        enterprise.served() if enterprise else nullcontext(),
-        # Without a daemon of ours, that of another deployment may be at work.
-        nullcontext() if read_only else _dead_runs_failed(),
-    ):
+    with ExitStack() as held:
+        locked = None if read_only else held.enter_context(_only_daemon(port))
+        _require_free(port)
+        begin_dagsters_records()
+        stopped = _stop_on_signal()
+        if enterprise:
+            held.enter_context(enterprise.served())
+        if not read_only:
+            # Without a daemon of ours, that of another deployment may be at work.
+            held.enter_context(_dead_runs_failed())
         say_demo(demo)
         click.echo(f"Dagster's own command, without the guard: {_page_command(port, read_only)}")
         if enterprise:
@@ -866,6 +868,7 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
                 location=CODE_LOCATION,
                 port=port,
                 read_only=read_only,
+                locked=locked,
             )
         except StoppedByItself as error:
             why = "it was not ready in time" if error.exit_code is None else f"exit code {error.exit_code}"
@@ -879,6 +882,24 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
             ) from None
     if still_busy:
         click.echo("The code server is not done yet, perhaps because of a run; it ends by itself.", err=True)
+
+
+@contextmanager
+def _only_daemon(port: int) -> Iterator[int | None]:
+    from devin_pipeline.page import DaemonRuns, right_to_daemon
+
+    with ExitStack() as held:
+        try:
+            locked = held.enter_context(right_to_daemon(port))
+        except DaemonRuns as error:
+            raise Failed(
+                f"The Dagster UI of {os.environ['DAGSTER_HOME']} is open already"
+                + (f", at {error.url}" if error.url else ""),
+                "a second daemon would start each run that is due a second time",
+                "Open that address, or stop it first; `--read-only` opens a further one that changes nothing",
+                2,
+            ) from None
+        yield locked
 
 
 @contextmanager
@@ -918,6 +939,6 @@ def _stop_on_signal() -> threading.Event:
     A handler of our own also matters to children: Dagster would inherit a shell's ignored SIGINT and never stop.
     """
     stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stop_signals():
         signal.signal(number, lambda *_: stopped.set())
     return stopped

@@ -4,6 +4,6 @@ What a browser may ask of the page, and the processes that make it up, live here
 """
 
 from devin_pipeline.page.guard import Guard
-from devin_pipeline.page.services import NoFolderForSocket, StoppedByItself, run_until
+from devin_pipeline.page.services import DaemonRuns, NoFolderForSocket, StoppedByItself, right_to_daemon, run_until
 
-__all__ = ["Guard", "NoFolderForSocket", "StoppedByItself", "run_until"]
+__all__ = ["DaemonRuns", "Guard", "NoFolderForSocket", "StoppedByItself", "right_to_daemon", "run_until"]

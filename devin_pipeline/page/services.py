@@ -4,6 +4,7 @@ One code server holds the pipeline's code, so that "Reload" on the page is for t
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -14,12 +15,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 _SECONDS_TO_LOAD = 180
 _SECONDS_TO_STOP = 7.5
 _SECONDS_TO_STOP_PAGE_AND_DAEMON = 4
+_SECONDS_FOR_LAST_DAEMON = 6
 # An address of a socket has room for 103 bytes on macOS and 107 on Linux, 29 of which are names of ours. What else may
 # stand in a path, gRPC would decode.
 _IN_AN_ADDRESS = re.compile(r"/[A-Za-z0-9/._-]{0,72}")
@@ -43,7 +46,56 @@ class NoFolderForSocket(Exception):
     """No folder for temporary files can be written and has a path that a socket's address has room for."""
 
 
-def run_until(stopped: threading.Event, *, module: str, location: str, port: int, read_only: bool) -> bool:
+class DaemonRuns(Exception):
+    """The DAGSTER_HOME has a daemon already.
+
+    Attributes:
+        url: Of the Dagster UI next to it; empty where it is not known.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.url = url
+
+
+@contextlib.contextmanager
+def right_to_daemon(port: int) -> Iterator[int | None]:
+    """Hold the right of the DAGSTER_HOME to a daemon, as a file that is locked; None where no file can be.
+
+    Of two daemons each would start the runs that are due. The daemon gets the file, so that it keeps the lock should it
+    outlive this process.
+
+    Raises:
+        DaemonRuns: Another process holds it.
+    """
+    with contextlib.ExitStack() as opened:
+        file: IO[str] | None = None
+        with contextlib.suppress(OSError):
+            file = opened.enter_context((Path(os.environ["DAGSTER_HOME"]) / ".daemon").open("a+"))
+            _lock(file.fileno())
+            file.truncate(0)
+            file.write(f"http://127.0.0.1:{port}")
+            file.flush()
+        yield file.fileno() if file else None
+
+
+def _lock(file: int) -> None:
+    deadline = time.monotonic() + _SECONDS_FOR_LAST_DAEMON
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # That of a process that was killed ends a little later.
+            if time.monotonic() > deadline:
+                raise DaemonRuns(os.pread(file, 100, 0).decode()) from None
+            time.sleep(0.1)
+        else:
+            return
+
+
+def run_until(
+    stopped: threading.Event, *, module: str, location: str, port: int, read_only: bool, locked: int | None = None
+) -> bool:
     """Run the page of the DAGSTER_HOME at 127.0.0.1 and, unless it is for reading only, the daemon.
 
     Args:
@@ -52,6 +104,7 @@ def run_until(stopped: threading.Event, *, module: str, location: str, port: int
         location: Name of the code location, by which Dagster keeps states and cursors.
         port: Port of the page.
         read_only: Every mutation is refused, and no daemon runs: the page may stand beside a deployment that has one.
+        locked: A file to hand to the daemon, which keeps its lock.
 
     Returns:
         True if the code server is not done yet, as while a run is going on: it ends by itself, in the background.
@@ -68,35 +121,41 @@ def run_until(stopped: threading.Event, *, module: str, location: str, port: int
         workspace.write_text(json.dumps({"load_from": [served_code]}))
         running: dict[str, subprocess.Popen[bytes]] = {}
 
-        def start(name: str, *words: str) -> None:
+        def start(name: str, *words: str, seconds_to_stop: float, files: Sequence[int] = ()) -> None:
             # Sessions of their own: Ctrl-C in a terminal is for us, and they are stopped in order.
             # Dagster lets a .env in its folder override the environment, and so the demo's keys with live ones.
             running[name] = subprocess.Popen(  # noqa: S603 - our own words
-                [sys.executable, *words],
+                [sys.executable, "-m", "devin_pipeline.page.child", str(seconds_to_stop), *words],
                 cwd=os.environ["DAGSTER_HOME"],
                 # The code server makes a socket of its own.
                 env={**os.environ, "TMPDIR": str(temporary)},
+                # It stops when this ends, which it does with this process, too, whatever ends that.
+                stdin=subprocess.PIPE,
+                pass_fds=files,
                 start_new_session=True,
             )
 
         try:
             served = ["--socket", str(code), "--module-name", module, "--location-name", location]
-            start("the code server", "-m", "dagster", "code-server", "start", "--log-level", "warning", *served)
+            # Never killed: it waits for a run that is going on. Such a run would stay "started" for ever, and with
+            # `max_concurrent_runs: 1` no other would start.
+            words = ["dagster", "code-server", "start", "--log-level", "warning", *served]
+            start("the code server", *words, seconds_to_stop=0)
             _wait_for(code, running, stopped)
+            seconds = _SECONDS_TO_STOP_PAGE_AND_DAEMON
             if not read_only:
-                start("the daemon", "-m", "dagster._daemon", "run", "--workspace", str(workspace))
-            options = ["--workspace", str(workspace), "--port", str(port)]
-            start("the page", "-m", "devin_pipeline.page", *options, *(["--read-only"] if read_only else []))
+                words = ["dagster._daemon", "run", "--workspace", str(workspace)]
+                start("the daemon", *words, seconds_to_stop=seconds, files=[] if locked is None else [locked])
+            words = ["devin_pipeline.page", "--workspace", str(workspace), "--port", str(port)]
+            start("the page", *words, *(["--read-only"] if read_only else []), seconds_to_stop=seconds)
             while not stopped.wait(timeout=0.5):
                 _require_alive(running)
         finally:
             deadline = time.monotonic() + _SECONDS_TO_STOP
             code_servers, others = list(running.values())[:1], list(running.values())[1:]
             _stop(others)
-            # Never killed: it waits for a run that is going on. Such a run would stay "started" for ever, and with
-            # `max_concurrent_runs: 1` no other would start.
             for code_server in code_servers:
-                code_server.terminate()
+                _ask_to_stop(code_server)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     code_server.wait(timeout=deadline - time.monotonic())
         return any(code_server.poll() is None for code_server in code_servers)
@@ -129,11 +188,15 @@ def _require_alive(running: dict[str, subprocess.Popen[bytes]]) -> None:
             raise StoppedByItself(name, process.returncode)
 
 
+def _ask_to_stop(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin:
+        process.stdin.close()
+
+
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     """Ask all to stop; whatever is left after a few seconds is killed, with all it started."""
     for process in processes:
-        if process.poll() is None:
-            process.terminate()
+        _ask_to_stop(process)
     deadline = time.monotonic() + _SECONDS_TO_STOP_PAGE_AND_DAEMON
     for process in processes:
         try:

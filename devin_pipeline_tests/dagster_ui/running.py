@@ -151,6 +151,16 @@ def _kill_group(process: subprocess.Popen[Any]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
+def processes_under(pid: int) -> list[int]:
+    """A process and all that it started, and these, and so on."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], check=True, capture_output=True, text=True).stdout
+    pairs = [line.split() for line in listed.splitlines()]
+    found = [pid]
+    for parent in found:
+        found += [int(child) for child, its_parent in pairs if int(its_parent) == parent]
+    return found
+
+
 def free_port() -> int:
     """A port of loopback that nobody listens on."""
     with socket.socket() as probe:

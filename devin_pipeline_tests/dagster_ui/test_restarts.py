@@ -25,6 +25,7 @@ from devin_pipeline_tests.dagster_ui.running import (
     eventually,
     free_port,
     live_settings,
+    processes_under,
     run,
     started,
     today,
@@ -61,11 +62,11 @@ class Machine:
     def kill_when(self, is_time: Callable[[], bool]) -> None:
         """Kill every process of the Dagster UI, those of its runs included, in the moment when it is time."""
         assert self._process is not None
-        known = _processes_under(self._process.pid)
+        known = processes_under(self._process.pid)
         _soon(is_time, "the moment to kill comes")
         # Stopped first, so that none sees another end.
         for number in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in {*known, *_processes_under(self._process.pid)}:
+            for pid in {*known, *processes_under(self._process.pid)}:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
         self._process.wait()
@@ -92,15 +93,6 @@ def _asked(file: Path, query: str, *params: str) -> Any:
     ):
         row = database.execute(query, params).fetchone()
         return row and row[0]
-
-
-def _processes_under(pid: int) -> list[int]:
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], check=True, capture_output=True, text=True).stdout
-    pairs = [line.split() for line in listed.splitlines()]
-    found = [pid]
-    for parent in found:
-        found += [int(child) for child, its_parent in pairs if int(its_parent) == parent]
-    return found
 
 
 def _soon(is_so: Callable[[], bool], what: str) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from devin_pipeline_tests.dagster_ui.running import (
     eventually,
     free_port,
     live_settings,
+    processes_under,
     run,
     started,
     today,
@@ -30,8 +32,20 @@ pytestmark = pytest.mark.skipif(shutil.which("ps") is None, reason="no ps is ins
 
 def processes_of(process: subprocess.Popen[bytes]) -> dict[str, int]:
     """The processes that a command started: the module that each runs, and its id."""
-    lines = [line.split() for line in _ps("ppid=,pid=,args=", "-A").splitlines()]
-    return {words[4]: int(words[1]) for words in lines if words[0] == str(process.pid) and words[3:4] == ["-m"]}
+    lines = [line.split() for line in _ps("ppid=,pid=,args=", "-A", "-ww").splitlines()]
+    child = ["-m", "devin_pipeline.page.child"]
+    return {words[6]: int(words[1]) for words in lines if words[0] == str(process.pid) and words[3:5] == child}
+
+
+def require_nothing_left(process: subprocess.Popen[bytes], number: int, port: int) -> None:
+    """Within ten seconds of a signal, neither the process is left nor what it started, nor is the port taken."""
+    known = processes_under(process.pid)
+    # The code server has a process of its own.
+    assert len(known) == 5
+    process.send_signal(number)
+    eventually(lambda: not any(runs_still(pid) for pid in known), 10, "every process ends")
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def runs_still(pid: int) -> bool:
@@ -75,9 +89,11 @@ def test_a_run_that_is_going_on_when_the_page_is_stopped_ends_well_in_the_backgr
             eventually(lambda: not runs_still(running["dagster"]), 30, "the code server ends after it")
 
 
-@pytest.mark.parametrize("name", ["x" * 130, "a%41 b"])
-def test_a_folder_for_temporary_files_that_no_socket_fits_in_makes_no_difference(
-    tmp_path: Path, bytecode: Path, name: str
+@pytest.mark.parametrize(
+    ("name", "number"), [("x" * 130, signal.SIGHUP), ("a%41 b", signal.SIGKILL)], ids=["SIGHUP", "SIGKILL"]
+)
+def test_the_ui_opens_whatever_the_folder_for_temporary_files_and_leaves_nothing_whatever_ends_it(
+    tmp_path: Path, bytecode: Path, name: str, number: int
 ) -> None:
     temporary = tmp_path / name
     temporary.mkdir()
@@ -87,8 +103,7 @@ def test_a_folder_for_temporary_files_that_no_socket_fits_in_makes_no_difference
     with started(["devin-pipeline", "ui", "--demo", "--port", str(port)], env, log, tmp_path) as process:
         eventually(page.answers, 120, "the page answers")
         assert _locations(page) == ["devin_pipeline"]
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        require_nothing_left(process, number, port)
     assert not [line for line in log.read_text().splitlines() if "Traceback" in line or "socket" in line.lower()]
 
 
@@ -148,13 +163,27 @@ def _locations(page: Page) -> list[Any]:
     return [entry["name"] for entry in found["workspaceOrError"]["locationEntries"]]
 
 
-def test_the_ui_and_a_backfill_that_open_a_new_home_at_once_both_work(tmp_path: Path, bytecode: Path) -> None:
+def test_a_backfill_and_a_reader_open_the_home_of_the_ui_at_once_and_a_second_daemon_does_not(
+    tmp_path: Path, bytecode: Path
+) -> None:
     with EmulatorServer(Enterprise.synthetic(seed=3, sessions=20, days=3)) as server:
         settings = live_settings(server, tmp_path, today() - timedelta(days=2))
         env = environment(settings, bytecode)
         port, day = free_port(), str(today() - timedelta(days=1))
         log = tmp_path / "log"
-        with started(["devin-pipeline", "ui", "--port", str(port)], env, log, tmp_path):
+        with started(["devin-pipeline", "ui", "--port", str(port)], env, log, tmp_path) as process:
             backfill = run(["devin-pipeline", "backfill", "--from", day, "--to", day], env, 120)
             assert backfill.returncode == 0, backfill.stdout
-            eventually(Page(f"http://127.0.0.1:{port}").answers, 60, "the Dagster UI answers")
+            page = Page(f"http://127.0.0.1:{port}")
+            eventually(page.answers, 60, "the Dagster UI answers")
+
+            reader = free_port()
+            with started(["devin-pipeline", "ui", "--read-only", "--port", str(reader)], env, tmp_path / "reader"):
+                second = run(["devin-pipeline", "ui", "--port", str(free_port())], env)
+                assert second.returncode == 2
+                assert second.stdout.splitlines()[-3].endswith(f"is open already, at http://127.0.0.1:{port}.")
+                eventually(Page(f"http://127.0.0.1:{reader}").answers, 60, "one for reading opens next to it")
+            assert page.answers()
+
+            require_nothing_left(process, signal.SIGINT, port)
+            assert process.wait(timeout=1) == 0
