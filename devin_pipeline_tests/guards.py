@@ -734,9 +734,37 @@ GUARDS = (
     Guard(
         "a certificate that does not hold, asked again",
         "devin_api/wire.py",
-        "if _is_about_certificates(error):",
+        "if certificate is not None:",
         "if False:",
         "devin_api/test_tls.py",
+    ),
+    Guard(
+        "an address that has never answered ends the read",
+        "devin_api/client.py",
+        "if isinstance(error, NotConnected) and not self._client._wire.has_answered:",
+        "if False:",
+        "devin_api/test_reach.py",
+    ),
+    Guard(
+        "a connect that never ends",
+        "devin_api/reach.py",
+        "if connected.wait(seconds) else None",
+        "if connected.wait(seconds + 10) else None",
+        "devin_api/test_reach.py",
+    ),
+    Guard(
+        "a connection that comes about after it was given up",
+        "devin_api/wire.py",
+        "if self.is_cut:\n",
+        "if False:\n",
+        "devin_api/test_reach.py",
+    ),
+    Guard(
+        "an address that was just given up",
+        "devin_api/wire.py",
+        "self._reach.require_not_given_up()",
+        "pass",
+        "devin_api/test_reach.py",
     ),
     Guard(
         "compression nobody asked for",

@@ -367,6 +367,7 @@ class DevinClient:
 
         Raises:
             Refused: the API said no; nothing more is read.
+            NotConnected: the address has never answered; nothing more is asked.
             Misconfigured: the key for this feed is not set.
             ValueError: days overlap.
         """
@@ -846,6 +847,8 @@ class _Read:
                     except (Refused, Misconfigured):
                         raise
                     except DevinError as error:
+                        if isinstance(error, NotConnected) and not self._client._wire.has_answered:
+                            raise
                         # Of a part, the whole day is asked for once more, and that counts.
                         if days[0] not in self._day_of_part:
                             unreachable_in_a_row = unreachable_in_a_row + 1 if isinstance(error, Unreachable) else 0
@@ -960,6 +963,9 @@ class _Read:
                 self._failures[day] = error
 
     def _located(self, error: DevinError, when: str) -> DevinError:
+        if self._client.base_url in error.what:
+            # No request was sent, whatever was to be asked.
+            return error.without_frames()
         return error.located(when if self._feed in error.what else f"{self._feed}, {when}").without_frames()
 
     def _deadline(self) -> Deadline:

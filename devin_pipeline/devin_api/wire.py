@@ -20,6 +20,7 @@ from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import httpx
 from socksio.exceptions import SOCKSError
@@ -35,6 +36,13 @@ from devin_pipeline.devin_api.errors import (
     Unreachable,
 )
 from devin_pipeline.devin_api.keys import VARIABLES, KeyKind, Secret
+from devin_pipeline.devin_api.reach import (
+    MORE_TRIES_AT_FIRST,
+    SECONDS_TO_CONNECT,
+    causes,
+    reach_of,
+    why_not_connected,
+)
 from devin_pipeline.devin_api.retry import (
     LONGEST_RETRY_AFTER_SECONDS,
     MORE_TRIES,
@@ -118,6 +126,8 @@ class Wire:
         trust_env = not is_plain
         if not is_plain:
             check_proxies()
+        # Not the proxies themselves: they may hold a password.
+        self._reach = reach_of(base_url, None if is_plain else hash(frozenset(getproxies().items())))
         # Loading the certificates takes 0.1 s; without TLS there is nothing to hold them against.
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else tls_context()
         first = _Line(_new_http(tls, trust_env=trust_env))
@@ -146,6 +156,25 @@ class Wire:
         """
         seconds = max(0.001, min(self._timeout_seconds, deadline.remaining()))
         line = self._line()
+        if self._reach.has_answered:
+            return self._ask(line, question, params, seconds)
+        self._reach.require_not_given_up()
+        line.is_connected.clear()
+        answer = self._reach.connect(
+            lambda: self._ask(line, question, params, seconds), line.is_connected, min(seconds, SECONDS_TO_CONNECT)
+        )
+        if answer is None:
+            self._leave(line)
+            raise self._reach.give_up(self._not_connected(None, line))
+        return answer
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the address has answered any request of this process."""
+        return self._reach.has_answered
+
+    def _ask(self, line: "_Line", question: Question, params: Sequence[tuple[str, str]], seconds: float) -> Answer:
+        line.is_connected.clear()
         try:
             with (
                 self._watch.over(line, seconds),
@@ -158,22 +187,62 @@ class Wire:
                     extensions={"trace": line.see},
                 ) as response,
             ):
+                self._reach.has_answered = True
                 if response.status_code != HTTPStatus.OK:
                     raise _error_of(response, question)
                 answer = Answer(_whole_body(response, question), http_date(response.headers.get("date")))
         except (httpx.RequestError, SOCKSError) as error:
             if not line.is_cut:
                 # `from None`: the chained exception may quote the header it could not send.
-                raise _no_connection(error, question, self._proxy_of(line)) from None
+                raise self._failed(error, question, line) from None
         # A body that ends where its connection does looks whole when we cut it.
         if line.is_cut:
-            raise TooSlow(
+            raise self._failed(None, question, line)
+        return answer
+
+    def _failed(self, error: Exception | None, question: Question, line: "_Line") -> DevinError:
+        """The error of a request that got no answer: what was raised, or None when it took too long."""
+        proxy = self._proxy_of(line)
+        if line.is_connected.is_set():
+            is_late = error is None or isinstance(error, httpx.TimeoutException)
+            why = "no whole answer came in time" if is_late else f"the connection failed ({type(error).__name__})"
+            return (TooSlow if is_late else Unreachable)(
                 f"{question.name} could not be read",
-                "no whole answer came in time",
+                why + (f", through the proxy of {proxy}" if proxy else ""),
                 "Check the network, then run again",
                 more_tries=MORE_TRIES,
             )
-        return answer
+        certificate = next((each for each in causes(error) if isinstance(each, ssl.SSLCertVerificationError)), None)
+        if certificate is not None:
+            return Refused(
+                f"{self._base_url} was not asked",
+                f"its certificate does not hold ({certificate.verify_message}), so no key was sent",
+                "Check DEVIN_API_URL; behind a company proxy, point SSL_CERT_FILE at the company's certificates",
+            )
+        # Of a proxy's own words only the status: the rest may hold anything.
+        if proxy and isinstance(error, httpx.ProxyError) and str(error).startswith("407"):
+            return Refused(
+                f"{self._base_url} was not asked",
+                f"the proxy of {proxy} asks for another user name and password (407)",
+                f"Set {proxy} to http://user:password@host:port, or unset it",
+            )
+        return self._not_connected(error, line)
+
+    def _not_connected(self, error: Exception | None, line: "_Line") -> NotConnected:
+        proxy = self._proxy_of(line)
+        return NotConnected(
+            f"{self._base_url} cannot be reached",
+            why_not_connected(error, urlsplit(self._base_url).netloc, proxy),
+            f"Check {f'{proxy}, ' if proxy else ''}DEVIN_API_URL and the network, then run again",
+            more_tries=MORE_TRIES if self._reach.has_answered else MORE_TRIES_AT_FIRST,
+        )
+
+    def _leave(self, line: "_Line") -> None:
+        """Have a line that does not connect send nothing when it does, and this thread's next request use another."""
+        line.cut()
+        line.close()
+        self._lines.remove(line)
+        del self._of_thread.line
 
     def _proxy_of(self, line: "_Line") -> str | None:
         """The variable that names the proxy through which a line was to go, if through any."""
@@ -198,6 +267,7 @@ class _Line:
     def __init__(self, http: httpx.Client) -> None:
         self.http = http
         self.is_cut = False
+        self.is_connected = threading.Event()
         self.goes_to: tuple[str, int] | None = None
         self._stream: Any = None
         self._socket: socket.socket | None = None
@@ -211,6 +281,12 @@ class _Line:
             self._stream = info["return_value"]
             # A second handle on it: TLS takes the first one over, and shutting down either ends both.
             self._socket = self._stream.get_extra_info("socket").dup()
+            if self.is_cut:
+                # Too late: nothing is to be sent any more.
+                self._stream.close()
+                self._let_go()
+        if event == "http11.send_request_headers.started" and info["request"].method != b"CONNECT":
+            self.is_connected.set()
         if event == "socks.setup_socks5_connection.failed":
             # Left open by httpx.
             self._stream.close()
@@ -376,43 +452,6 @@ def _damaged(question: Question, why: str) -> Unreachable:
         "Check the network and any proxy in between, then run again",
         more_tries=MORE_TRIES,
     )
-
-
-def _no_connection(error: Exception, question: Question, proxy: str | None) -> DevinError:
-    if _is_about_certificates(error):
-        return Refused(
-            f"{question.name} was not asked for",
-            "the server's certificate does not hold, so no key was sent",
-            "Check DEVIN_API_URL; behind a company proxy, point SSL_CERT_FILE at the company's certificates",
-        )
-    # Of a proxy's own words only the status: the rest may hold anything.
-    if proxy and isinstance(error, httpx.ProxyError) and str(error).startswith("407"):
-        return Refused(
-            f"{question.name} was not asked for",
-            f"the proxy of {proxy} asks for another user name and password (407)",
-            f"Set {proxy} to http://user:password@host:port, or unset it",
-        )
-    is_late = isinstance(error, httpx.TimeoutException)
-    why = "no answer came in time" if is_late else "the connection failed"
-    kind = TooSlow if is_late else Unreachable
-    if isinstance(error, httpx.ProxyError | SOCKSError):
-        why = "the proxy did not connect"
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError | SOCKSError):
-        kind = NotConnected
-    return kind(
-        f"{question.name} could not be read",
-        f"{why} ({type(error).__name__})" + (f", through the proxy of {proxy}" if proxy else ""),
-        f"Check the network{f', {proxy}' if proxy else ''} and DEVIN_API_URL, then run again",
-        more_tries=MORE_TRIES,
-    )
-
-
-def _is_about_certificates(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _error_of(response: httpx.Response, question: Question) -> DevinError:

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -301,21 +300,6 @@ def test_a_server_that_is_down_is_not_asked_once_for_each_day_of_a_year() -> Non
     assert sorted(listing.failures) == over
     assert {type(error) for error in listing.failures.values()} == {Unreachable}
     assert len(served.asked) <= 6 * (1 + 3 * 8)
-
-
-@pytest.mark.parametrize("why", ["a closed port", "a name nobody knows"])
-def test_a_server_that_is_not_there_is_a_clear_failure(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(*args: object, **more: object) -> None:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    with serving(lambda asked: GOOD) as served:
-        pass
-    if why == "a name nobody knows":
-        monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with client_of(served) as client:
-        error = read_all(client, "sessions_v3", DAY).failures[DAY[0]]
-    assert isinstance(error, Unreachable)
-    assert "the connection failed (ConnectError)" in str(error)
 
 
 @pytest.mark.parametrize("hours", [-1, 0, 1])
