@@ -28,7 +28,7 @@ from devin_pipeline.cli.endings import Commands
 from devin_pipeline.emulator import EmulatorServer
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.tables import ALL_TABLES, TABLES
-from devin_pipeline_tests.dagster_ui.running import eventually
+from devin_pipeline_tests.dagster_ui.running import eventually, free_port
 from devin_pipeline_tests.lake.full_disk import no_file_beyond
 from devin_pipeline_tests.lake.test_disk import as_somebody_else
 from devin_pipeline_tests.stage import Moment, Stage, differences
@@ -277,6 +277,24 @@ def test_a_day_the_api_cannot_tell_costs_the_others_nothing(stage: Stage) -> Non
     for row in stage.rows("sessions"):
         if row["day"] != bad and (acus := told[row["session_id"]].acus) is not None:
             assert row["acus"] == Decimal(str(acus))
+
+
+def test_an_address_that_cannot_be_reached_is_named_with_the_reason_and_nothing_is_made(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("DEVIN_API_URL", url)
+    result = backfill(stage, "--days-per-run", "2")
+    what, why, todo = lines(result)[-3:]
+    assert result.exit_code == 1
+    assert what == "4 of 4 days were not made; they keep their last good version."
+    assert why.startswith(f"{url} cannot be reached: no connection to the host 127.0.0.1:")
+    assert "(Connection refused)" in why
+    assert f"--from {stage.days[0]} --to {stage.days[-1]}" in todo
+    # Not the second of the two runs: it would fail alike.
+    assert [line for line in lines(result) if "days]" in line] == [
+        f"[0/4 days] {stage.days[0]} … {stage.days[1]}  failed"
+    ]
 
 
 def test_an_organization_that_is_not_there_does_not_claim_the_lake(

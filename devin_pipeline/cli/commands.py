@@ -8,19 +8,18 @@ import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 import pyarrow as pa
 from dotenv import load_dotenv
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from devin_pipeline.cli.days_shown import DaysShown, days_shown
 from devin_pipeline.cli.endings import Commands, Failed, stop_signals
 from devin_pipeline.cli.job import CODE_LOCATION, dg_command, run_job, settings_shown, stoppable, warn_of_dotenv
 from devin_pipeline.cli.limits import within_limits
@@ -59,6 +58,8 @@ if TYPE_CHECKING:
     from devin_pipeline.doctor import Finding, Outcome
 
 _DAYS_PER_RUN = 366
+# Of the session tables and of the rollups.
+_BUILDING_STEPS = 2
 
 
 @click.group(cls=Commands)
@@ -196,10 +197,10 @@ def backfill(
             f"uv run devin-pipeline backfill --from {days[0]} --to {days[-1]} --days-per-run {days_per_run}"
             for days in rest
         ]
-        first_failed = rest[0][0]
+        reasons = [*dict.fromkeys(failed[day] for day in sorted(failed))]
         raise Failed(
             f"{len(failed)} of {len(days)} days were not made; they keep their last good version",
-            f"{first_failed}: {failed[first_failed]}",
+            reasons[0] if len(reasons) == 1 else f"{rest[0][0]}: {reasons[0]}",
             "For the rest: " + " && ".join(commands),
         )
     if reports_wait:
@@ -269,64 +270,33 @@ def _run_all(runs: Sequence[Sequence[date]], tags: Mapping[str, str]) -> tuple[d
     """Run the job over each range; the days that could not be made and why, and why reports wait in the end."""
     from devin_pipeline.asset_facts import BACKFILL
     from devin_pipeline.partitions import contiguous
+    from devin_pipeline.resources import feeds_turned_on
 
     failed: dict[date, str] = {}
     reports_wait = ""
     waiting = [list(run) for run in runs]
     total = sum(map(len, runs))
-    with _progress(total) as told:
+    with days_shown(total) as shown:
         while waiting:
             days = waiting.pop(0)
+            shown.begin(days, len(feeds_turned_on()) + _BUILDING_STEPS)
             outcome = run_job(days, BACKFILL, tags=tags)
             bad = {date.fromisoformat(day): reason for day, reason in outcome.days_not_read.items()}
             if outcome.succeeded or outcome.reports_wait:
                 reports_wait = outcome.reports_wait
-                told(days, "done, but reports wait" if reports_wait else "done", outcome.warnings)
+                shown.end(days, "done, but reports wait" if reports_wait else "done", outcome.warnings, made=True)
             elif bad:
                 failed |= bad
-                told(sorted(bad), "not read")
+                shown.end(sorted(bad), "not read", made=False)
                 # The days that were read whole are in raw; what follows from them is still to be made.
                 waiting[:0] = [list(group) for group in contiguous(day for day in days if day not in bad)]
             else:
                 failed |= dict.fromkeys(days, outcome.reason)
-                told(days, "failed")
+                shown.end(days, "failed", made=False)
                 if outcome.is_final:
                     failed |= {day: outcome.reason for run in waiting for day in run}
                     break
     return failed, reports_wait
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Any]:
-    """A bar on a terminal, a line per range elsewhere."""
-    if not sys.stderr.isatty():
-        done = 0
-
-        def tell(days: Sequence[date], how: str, warnings: Sequence[str] = ()) -> None:
-            nonlocal done
-            done += len(days)
-            click.echo(f"[{done}/{total} days] {days[0]} … {days[-1]}  {how}", err=True)
-            for warning in warnings:
-                click.echo(f"  Warning: {warning}", err=True)
-
-        yield tell
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("days"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("backfill", total=total)
-
-        def advance(days: Sequence[date], how: str, warnings: Sequence[str] = ()) -> None:
-            for line in (f"{days[0]} … {days[-1]}  {how}", *(f"  Warning: {warning}" for warning in warnings)):
-                progress.console.print(line, markup=False, highlight=False)
-            progress.advance(task, len(days))
-
-        yield advance
 
 
 @main.command()
@@ -366,12 +336,12 @@ def rebuild(first: str | None, last: str | None) -> None:
     os.environ["DEVIN_START_DATE"] = min(start_date(), days[0]).isoformat()
     lake.invalidate(days)
     damaged: set[date] = set()
-    with _progress(len(days)) as progress:
-        outcome = _rebuild(days, REBUILD, progress)
+    with days_shown(len(days)) as shown:
+        outcome = _rebuild(days, REBUILD, shown)
         if not (outcome.succeeded or outcome.reports_wait):
             damaged = {day for table in RAW_SESSION_TABLES for day in damaged_days(lake.snapshot(table), days, hour)}
             if damaged and (others := [day for day in days if day not in damaged]):
-                outcome = _rebuild(others, REBUILD, progress)
+                outcome = _rebuild(others, REBUILD, shown)
     if damaged and (outcome.succeeded or outcome.reports_wait):
         ranges = contiguous(damaged)
         commands = [f"uv run devin-pipeline backfill --from {some[0]} --to {some[-1]} --repair" for some in ranges]
@@ -390,7 +360,7 @@ def rebuild(first: str | None, last: str | None) -> None:
         )
 
 
-def _rebuild(days: Sequence[date], trigger: str, progress: Callable[..., None]) -> "RunOutcome":
+def _rebuild(days: Sequence[date], trigger: str, shown: DaysShown | None = None) -> "RunOutcome":
     """Build again what follows from the raw tables on these days; the outcome of the last run, or of one that failed.
 
     Reports come with the last run: over days of which some are still to be built, they would not be written.
@@ -405,14 +375,16 @@ def _rebuild(days: Sequence[date], trigger: str, progress: Callable[..., None]) 
     ]
     derived = [table.name for table in DERIVED_TABLES]
     reports = [*(table.name for table in REPORT_TABLES), DUCKDB_CATALOG]
-    for run in runs[:-1]:
-        outcome = run_job(run, trigger, only=derived)
-        progress(run, "done" if outcome.succeeded else "failed", outcome.warnings)
-        if not outcome.succeeded:
-            return outcome
-    outcome = run_job(runs[-1], trigger, only=[*derived, *reports])
-    is_done = outcome.succeeded or outcome.reports_wait
-    progress(runs[-1], "done" if is_done else "failed", outcome.warnings)
+    for run in runs:
+        is_last = run is runs[-1]
+        if shown:
+            shown.begin(run, _BUILDING_STEPS)
+        outcome = run_job(run, trigger, only=[*derived, *reports] if is_last else derived)
+        is_done = outcome.succeeded or (is_last and bool(outcome.reports_wait))
+        if shown:
+            shown.end(run, "done" if is_done else "failed", outcome.warnings, made=is_done)
+        if not is_done:
+            break
     return outcome
 
 
@@ -707,7 +679,7 @@ def forget(users: Sequence[str], sessions: Sequence[str], text: bool) -> None:
 
 def _record_rows(days: Sequence[date]) -> None:
     """Have Dagster record how many rows the tables have now on these days."""
-    outcome = _rebuild(days, "forget", lambda *_: None)
+    outcome = _rebuild(days, "forget")
     if not (outcome.succeeded or outcome.reports_wait):
         raise Failed(
             "The tables are erased, but Dagster did not record their new numbers of rows",

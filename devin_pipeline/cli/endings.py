@@ -108,7 +108,9 @@ def tell(lines: Sequence[str]) -> None:
     """Write the lines of an error to stderr, each as a sentence, if anybody can still read it."""
     with suppress(OSError):
         for line in (" ".join(line.splitlines()) for line in lines):
-            click.echo(line[:1].upper() + line[1:] + ("" if line.endswith((".", "!", "?")) else "."), err=True)
+            # An address stays as it is.
+            begun = line if "://" in line.partition(" ")[0] else line[:1].upper() + line[1:]
+            click.echo(begun + ("" if begun.endswith((".", "!", "?")) else "."), err=True)
 
 
 def open_closed_streams() -> None:

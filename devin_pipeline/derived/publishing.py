@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from devin_pipeline import progress
 from devin_pipeline.derived.queries import (
     INPUTS,
     days_sharing_sessions,
@@ -212,6 +213,7 @@ def _publish(
                 for written in writes:
                     written.result()
 
+            built = 0
             for some in in_portions(_sizes(lake, inputs, made.days), _BYTES_AT_ONCE):
                 linked = linked_with(links, some)
                 try:
@@ -222,6 +224,8 @@ def _publish(
                         raise
                     # A damaged day holds back no other. These are built again once it is repaired.
                     build(some, readable)
+                built += len(some)
+                progress.report("building tables" if SESSIONS in tables else "building rollups", built, len(made.days))
         for table in tables:
             lake.end_of_build(table, code[table])
         return made

@@ -11,6 +11,7 @@ from functools import partial
 
 import dagster as dg
 
+from devin_pipeline import progress
 from devin_pipeline.asset_facts import (
     ACCEPTS_NEW_ORGANIZATIONS,
     ASK_NO_MORE,
@@ -157,6 +158,7 @@ def _land_all(
 ) -> None:
     while waiting:
         _land(opened, table, waiting.pop(0), windows, read, lake, account)
+        progress.report(f"reading {table.name}", len(read.figures), len(windows))
 
 
 def _land(

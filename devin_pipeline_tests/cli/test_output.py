@@ -15,6 +15,7 @@ import pytest
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.cli.running import COMMAND, environment, run
+from devin_pipeline_tests.dagster_ui.running import free_port
 from devin_pipeline_tests.stage import Stage
 from devin_pipeline_tests.tables.rows import DAY, NOON, rows_of
 
@@ -136,6 +137,18 @@ def test_a_terminal_of_any_encoding_shows_how_far_a_backfill_is(
     assert (code, b"Traceback" in seen) == (0, False), seen
     assert b"2/2" in seen
     assert " … ".encode(encoding, "backslashreplace") in seen
+
+
+def test_the_bar_of_a_backfill_that_fails_stands_at_the_days_that_are_made(
+    make_stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    stage = make_stage("v3", sessions=20, days=2)
+    env = environment(TERM="xterm", DEVIN_API_URL=f"http://127.0.0.1:{free_port()}")
+    words = ["backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1])]
+    code, seen = on_a_terminal(words, tmp_path, env)
+    assert (code, b"Traceback" in seen) == (1, False), seen
+    assert b"0/2" in seen
+    assert b"2/2" not in seen
 
 
 @pytest.mark.parametrize("word", [b"select '\xff'", b"-- \xff\nselect 1"])
