@@ -13,6 +13,7 @@ from typing import IO
 import click
 import msgspec
 import pyarrow as pa
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -23,6 +24,12 @@ from devin_pipeline.lake import Answer, Reader
 _JSON = msgspec.json.Encoder(decimal_format="number")
 # A table is laid out as a whole before its first line is written, a millisecond or more per row.
 _MOST_DRAWN = 1_000
+# All columns are drawn elsewhere than on a terminal, and this wide if that is enough.
+_WIDTH_OF_NO_TERMINAL = 200
+_LEAST_WIDTH_OF_WORDS = 24
+_LEAST_WIDTH_OF_AN_ID = 36
+_BETWEEN_COLUMNS = 2
+_WORDS = re.compile(r"[ ,]")
 
 Row = Sequence[str | None]
 
@@ -40,7 +47,10 @@ def show(reader: Reader, query: str, shape: str) -> None:
         _write(_csv_lines(answer))
         return
     drawn = islice(chain.from_iterable(answer.batches), _MOST_DRAWN)
-    _draw(answer.names, answer.are_numbers, drawn, sys.stdout)
+    left_out = _draw(answer.names, answer.are_numbers, list(drawn), sys.stdout, null="NULL", elides=True)
+    if left_out:
+        shown = len(answer.names) - left_out
+        click.echo(f"{shown} of {len(answer.names)} columns; a wider terminal or --format csv shows all.", err=True)
     if answer.rows > _MOST_DRAWN:
         click.echo(f"{_MOST_DRAWN} of {answer.rows} rows; --format csv or json gives all.", err=True)
 
@@ -76,22 +86,101 @@ def draw(rows: pa.Table) -> None:
     """Draw rows of numbers, dates and text on stdout, as a table for people."""
     are_numbers = [pa.types.is_integer(kind) or pa.types.is_decimal(kind) for kind in rows.schema.types]
     columns = (column.cast(pa.string()).to_pylist() for column in rows.columns)
-    _draw(rows.column_names, are_numbers, zip(*columns, strict=True), sys.stdout)
+    _draw(rows.column_names, are_numbers, list(zip(*columns, strict=True)), sys.stdout)
 
 
-def _draw(names: Sequence[str], are_numbers: Sequence[bool], rows: Iterable[Row], to: IO[str]) -> None:
-    console = Console(file=to, width=None if to.isatty() else 200)
+def _draw(
+    names: Sequence[str],
+    are_numbers: Sequence[bool],
+    rows: Sequence[Row],
+    to: IO[str],
+    *,
+    null: str = "",
+    elides: bool = False,
+) -> int:
+    """Draw a table, on a terminal as wide as that is; give how many columns in its middle were left out to fit.
+
+    Args:
+        names: The columns' names.
+        are_numbers: Which of them hold numbers.
+        rows: The rows.
+        to: Where to draw it.
+        null: What stands for null.
+        elides: Whether columns may be left out.
+    """
+    console = Console(file=to, width=None if to.isatty() else _WIDTH_OF_NO_TERMINAL)
 
     def shown(text: str) -> Text:
         # Here, not by the stream: an escape is wider than what it stands for.
         return Text(printable(text).encode(console.encoding, "backslashreplace").decode(console.encoding))
 
+    headings = [shown(name) for name in names]
+    nothing = Text(null, style="dim italic")
+    columns = [[nothing if row[n] is None else shown(row[n] or "") for row in rows] for n in range(len(names))]
+    widest = [max((text.cell_len for text in column), default=0) for column in columns]
+    least = [_least_width(column, widest[n]) for n, column in enumerate(columns)]
+    first, last = len(names), 0
+    if not to.isatty():
+        console.width = max(console.width, _width_of(headings, least))
+    elif elides and _width_of(headings, least) > console.width:
+        headings = [Text(_in_two_lines(each.plain, width)) for each, width in zip(headings, least, strict=True)]
+        first, last = _columns_at_the_ends(headings, least, console.width)
+    left_out = len(names) - first - last
     table = RichTable(box=None, header_style="bold")
-    for name, is_number in zip(names, are_numbers, strict=True):
-        table.add_column(shown(name), justify="right" if is_number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(shown(text or "") for text in row))
+    for n, (heading, is_number) in enumerate(zip(headings, are_numbers, strict=True)):
+        if n < first or n >= len(names) - last:
+            is_fixed = elides and widest[n] <= max(least[n], _width(heading))
+            table.add_column(heading, justify="right" if is_number else "left", overflow="fold", no_wrap=is_fixed)
+        elif n == first:
+            table.add_column(_elided(left_out), style="dim", no_wrap=True)
+    middle = ["…"] if left_out else []
+    for row in zip(*columns, strict=True):
+        table.add_row(*row[:first], *middle, *row[len(row) - last :])
     console.print(table)
+    return left_out
+
+
+def _least_width(column: Sequence[Text], widest: int) -> int:
+    """The width to which a column may be folded: none of numbers, dates and ids."""
+    has_words = any(_WORDS.search(text.plain) for text in column)
+    return min(widest, _LEAST_WIDTH_OF_WORDS if has_words else _LEAST_WIDTH_OF_AN_ID)
+
+
+def _width(heading: Text) -> int:
+    return max(map(cell_len, heading.plain.split("\n")))
+
+
+def _width_of(headings: Sequence[Text], least: Sequence[int]) -> int:
+    """The width of columns with the space between them."""
+    return sum(max(_width(heading), width) + _BETWEEN_COLUMNS for heading, width in zip(headings, least, strict=True))
+
+
+def _in_two_lines(name: str, width: int) -> str:
+    """A column's name, broken behind the `_` that gives the shortest lines if it is wider than the column."""
+    ends = [place.end() for place in re.finditer("_+(?=[^_])", name)]
+    end = min(ends, key=lambda end: max(end, len(name) - end), default=None)
+    return name if end is None or cell_len(name) <= width else f"{name[:end]}\n{name[end:]}"
+
+
+def _elided(columns: int) -> str:
+    return f"… {columns} more …"
+
+
+def _columns_at_the_ends(headings: Sequence[Text], least: Sequence[int], width: int) -> tuple[int, int]:
+    """How many columns fit at the left and how many at the right, taken in turn; all of them if they do, or one."""
+    widths = [_width_of([heading], [of_column]) for heading, of_column in zip(headings, least, strict=True)]
+    if sum(widths) <= width:
+        return len(widths), 0
+    first, last = 1, 0
+    room = width - widths[0] - len(_elided(len(widths))) - _BETWEEN_COLUMNS
+    while first + last < len(widths):
+        next_ones = [(widths[first], True), (widths[-1 - last], False)]
+        fitting = [each for each in sorted(next_ones, key=lambda each: each[1] == (first > last)) if each[0] <= room]
+        if not fitting:
+            break
+        of_column, is_left = fitting[0]
+        first, last, room = first + is_left, last + (not is_left), room - of_column
+    return first, last
 
 
 def json_bytes(value: object) -> bytes:

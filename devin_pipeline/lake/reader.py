@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -129,8 +130,18 @@ def _explained(limits: QueryLimits | None = None) -> Iterator[None]:
             raise (limits.met_disk() if is_disk else limits.met_memory()) from None
         if refusal := not_read("What is stored", error):
             raise refusal from None
-        first_line = str(error).partition("\n")[0]
-        raise QueryFailed("This query failed", first_line, "`devin-pipeline tables` lists what there is") from None
+        raise QueryFailed("This query failed", _why(error), "`devin-pipeline tables` lists what there is") from None
+
+
+def _why(error: duckdb.Error) -> str:
+    """DuckDB's words with their hint, in one line; behind an empty one come the query and what nobody can do here."""
+    words = " ".join(str(error).partition("\n\n")[0].split())
+    unknown = _UNKNOWN_TABLE.match(words)
+    if unknown is None:
+        return words
+    # DuckDB knows only tables that the query names, and would propose tables of its own.
+    near = get_close_matches(unknown[1].rpartition(".")[2].lower(), TABLES)
+    return unknown[0] + (f" Did you mean {' or '.join(near)}?" if near else "")
 
 
 @contextmanager
@@ -163,6 +174,7 @@ _LOCKS = (
     "set enable_external_access = false",
     "set lock_configuration = true",
 )
+_UNKNOWN_TABLE = re.compile(r'Catalog Error: Table with name "?([^ "]+)"? does not exist[^.!]*[.!]')
 # Of its own, so that `show tables` lists the lake's alone.
 _ANSWER = "answers.answer"
 

@@ -126,6 +126,48 @@ def test_a_terminal_of_any_encoding_shows_a_table(lake: Lake, encoding: str) -> 
     assert TITLE.encode(encoding, "backslashreplace") in seen
 
 
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_terminal_shows_columns_whole_and_the_number_of_those_left_out_in_the_middle(
+    lake: Lake, columns: int
+) -> None:
+    env = environment(DEVIN_LAKE=lake.uri, TERM="dumb", COLUMNS=str(columns))
+    _, seen = on_a_terminal(["query", "from sessions"], Path(lake.uri).parent, env)
+    *table, note = seen.decode().splitlines()
+    assert max(map(len, table)) <= columns
+    # A heading has two lines at most, and this row one.
+    assert len(table) == 3
+    names = TABLES["sessions"].column_names
+    shown = [name for name in names if name in table[1] or name.rpartition("_")[2] in table[1].split()]
+    assert (names[0] in shown, names[-1] in shown) == (True, True)
+    assert f"… {len(names) - int(note.split()[0])} more …" in table[1]
+    assert note.endswith(f" of {len(names)} columns; a wider terminal or --format csv shows all.")
+    assert str(DAY) in table[2]
+    assert "NULL" in table[2]
+
+
+def test_elsewhere_than_on_a_terminal_a_table_has_all_columns_with_whole_headings(lake: Lake) -> None:
+    folder, env = Path(lake.uri).parent, environment(DEVIN_LAKE=lake.uri)
+    heading, row = run("query", "from sessions", folder=folder, env=env).stdout.decode().splitlines()
+    assert heading.split() == list(TABLES["sessions"].column_names)
+    assert "NULL" in row
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("from sesions", "Catalog Error: Table with name sesions does not exist! Did you mean sessions or "),
+        # A table that is named rightly does not keep the others from being proposed.
+        ("from acu_daly, sessions", "Catalog Error: Table with name acu_daly does not exist! Did you mean acu_daily"),
+        ("select titel from sessions", 'Binder Error: Referenced column "titel" not found in FROM clause! Candidate '
+         'bindings: "title", '),
+        ("select summ(1)", 'Catalog Error: Scalar Function with name summ does not exist! Did you mean "sum"?'),
+    ],
+)  # fmt: skip
+def test_a_misspelt_name_gets_the_whole_hint(lake: Lake, query: str, why: str) -> None:
+    result = run("query", query, folder=Path(lake.uri).parent, env=environment(DEVIN_LAKE=lake.uri))
+    assert result.stderr.decode().splitlines()[1].startswith(why)
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_a_terminal_of_any_encoding_shows_how_far_a_backfill_is(
     make_stage: Callable[..., Stage], tmp_path: Path, encoding: str
