@@ -51,6 +51,11 @@ ASK_NO_MORE = "ask_no_more"
 REPORTS_WAIT = "reports_wait"
 
 
+def starts_by_itself(run: dg.DagsterRun | None) -> bool:
+    """Whether the schedule or a sensor started a run, and no person waits for it."""
+    return run is not None and not {"dagster/schedule_name", "dagster/sensor_name"}.isdisjoint(run.tags)
+
+
 def table_asset(table: Table, **more: Any) -> Callable[[Callable[..., None]], dg.AssetsDefinition]:
     """`dg.asset` with the facts of a table."""
     decorator: Callable[[Callable[..., None]], dg.AssetsDefinition] = dg.asset(**facts(table), **more)

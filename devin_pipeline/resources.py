@@ -43,13 +43,22 @@ class DevinApiResource(dg.ConfigurableResource):  # type: ignore[type-arg] # its
     v3_key: str | None = Field(default=None, json_schema_extra={"dagster__is_secret": True})
     org_id: str | None = None
 
-    def client(self) -> DevinClient:
+    def client(self, *, is_awaited: bool = False) -> DevinClient:
         """A client; close it after use.
+
+        Args:
+            is_awaited: Whether the address is waited for even if it has not answered this process yet.
 
         Raises:
             Misconfigured: A key or the URL is malformed; nothing was sent.
         """
-        return DevinClient(base_url=self.base_url, v2_key=self.v2_key, v3_key=self.v3_key, org_id=self.org_id)
+        return DevinClient(
+            base_url=self.base_url,
+            v2_key=self.v2_key,
+            v3_key=self.v3_key,
+            org_id=self.org_id,
+            is_awaited=is_awaited,
+        )
 
     def __repr__(self) -> str:
         """Without the keys, which Dagster's own repr would show, and the URL, which may carry a password by mistake."""

@@ -741,7 +741,7 @@ GUARDS = (
     Guard(
         "an address that has never answered ends the read",
         "devin_api/client.py",
-        "if isinstance(error, NotConnected) and not self._client._wire.has_answered:",
+        "if isinstance(error, NotConnected) and not self._client._wire.is_awaited:",
         "if False:",
         "devin_api/test_reach.py",
     ),

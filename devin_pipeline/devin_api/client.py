@@ -265,6 +265,8 @@ class DevinClient:
         timeout_seconds: how long one answer may take in all, its headers included.
         budget_seconds: how long a window may take, waits included (per hundred pages).
         limits: how much one window may hold.
+        is_awaited: whether the address is waited for even if it has not answered this process yet; else it is given up
+            within seconds.
         sleep: how to wait between tries; None waits so that a failed read does not hold its other threads back.
         clock: a monotonic clock, in seconds.
         random: a number in [0, 1), for the jitter.
@@ -289,6 +291,7 @@ class DevinClient:
         timeout_seconds: float = 60,
         budget_seconds: float = BUDGET_SECONDS,
         limits: Limits | None = None,
+        is_awaited: bool = False,
         sleep: Callable[[float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = jitter,
@@ -312,7 +315,7 @@ class DevinClient:
         self._now = now or _utc_now
         self._patience = Patience(at_once=concurrency, sleep=sleep, clock=clock, random=random)
         self._concurrency = concurrency
-        self._wire = Wire(self.base_url, timeout_seconds=timeout_seconds)
+        self._wire = Wire(self.base_url, timeout_seconds=timeout_seconds, is_awaited=is_awaited)
         self.clock_ahead: timedelta | None = None
         self._called_off = _CalledOff()
         # More than may ask at once: some read their answer meanwhile.
@@ -847,7 +850,7 @@ class _Read:
                     except (Refused, Misconfigured):
                         raise
                     except DevinError as error:
-                        if isinstance(error, NotConnected) and not self._client._wire.has_answered:
+                        if isinstance(error, NotConnected) and not self._client._wire.is_awaited:
                             raise
                         # Of a part, the whole day is asked for once more, and that counts.
                         if days[0] not in self._day_of_part:

@@ -111,16 +111,18 @@ class Wire:
     Args:
         base_url: a checked address, without a trailing slash.
         timeout_seconds: how long one whole answer may take, its headers included.
+        is_awaited: whether the address is waited for even if it has not answered this process yet.
 
     Raises:
         Misconfigured: a proxy or certificates of the environment cannot be used.
     """
 
-    def __init__(self, base_url: str, *, timeout_seconds: float) -> None:
+    def __init__(self, base_url: str, *, timeout_seconds: float, is_awaited: bool = False) -> None:
         for name in _TALKATIVE:
             logging.getLogger(name).addFilter(_is_a_warning)
         self._base_url = base_url
         self._timeout_seconds = timeout_seconds
+        self._is_awaited = is_awaited
         is_plain = urlsplit(base_url).scheme == "http"
         # Plain http is loopback only: a proxy from the environment could not reach it and would see the key.
         trust_env = not is_plain
@@ -156,7 +158,7 @@ class Wire:
         """
         seconds = max(0.001, min(self._timeout_seconds, deadline.remaining()))
         line = self._line()
-        if self._reach.has_answered:
+        if self.is_awaited:
             return self._ask(line, question, params, seconds)
         self._reach.require_not_given_up()
         line.is_connected.clear()
@@ -169,9 +171,9 @@ class Wire:
         return answer
 
     @property
-    def has_answered(self) -> bool:
-        """Whether the address has answered any request of this process."""
-        return self._reach.has_answered
+    def is_awaited(self) -> bool:
+        """Whether the address is waited for when it is down, as it is once it has answered this process."""
+        return self._is_awaited or self._reach.has_answered
 
     def _ask(self, line: "_Line", question: Question, params: Sequence[tuple[str, str]], seconds: float) -> Answer:
         line.is_connected.clear()
@@ -234,7 +236,7 @@ class Wire:
             f"{self._base_url} cannot be reached",
             why_not_connected(error, urlsplit(self._base_url).netloc, proxy),
             f"Check {f'{proxy}, ' if proxy else ''}DEVIN_API_URL and the network, then run again",
-            more_tries=MORE_TRIES if self._reach.has_answered else MORE_TRIES_AT_FIRST,
+            more_tries=MORE_TRIES if self.is_awaited else MORE_TRIES_AT_FIRST,
         )
 
     def _leave(self, line: "_Line") -> None:

@@ -8,7 +8,14 @@ from typing import Any
 import dagster as dg
 
 from devin_pipeline.asset_checks import Check, Checked, Findings, checks_of, sql_check
-from devin_pipeline.asset_facts import CLOCK_AHEAD, CLOCKS_APART_SECONDS, UNKNOWN_FIELDS, made_at, newest_records
+from devin_pipeline.asset_facts import (
+    CLOCK_AHEAD,
+    CLOCKS_APART_SECONDS,
+    UNKNOWN_FIELDS,
+    made_at,
+    newest_records,
+    starts_by_itself,
+)
 from devin_pipeline.freshness import older_days
 from devin_pipeline.partitions import contiguous, newest_closed_day, start_date, starts_at
 from devin_pipeline.tables import TABLES
@@ -156,5 +163,4 @@ def _asks_for_newest_day(checked: Checked, newest: date) -> bool:
     """Whether the run is over that day, over none, or one of those that keep the lake up to date."""
     if not checked.days or newest in checked.days:
         return True
-    run = checked.instance.get_run_by_id(checked.run_id)
-    return run is not None and not {"dagster/schedule_name", "dagster/sensor_name"}.isdisjoint(run.tags)
+    return starts_by_itself(checked.instance.get_run_by_id(checked.run_id))

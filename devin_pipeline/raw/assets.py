@@ -22,6 +22,7 @@ from devin_pipeline.asset_facts import (
     UNKNOWN_FIELDS,
     facts,
     report_days,
+    starts_by_itself,
     table_asset,
 )
 from devin_pipeline.devin_api import DevinError, Listing, Window
@@ -74,8 +75,13 @@ def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str], erased:
         windows = {Window(starts_at(day, hour), starts_at(day, hour, after=1)): day for day in days_of(context)}
         account = AccountCheck(opened, table, ACCEPTS_NEW_ORGANIZATIONS in context.run.tags)
         refusal: DevinError | AnotherAccount | None = None
+        # Where no person waits for the error, a service that is down for a while is waited for.
+        is_awaited = starts_by_itself(context.run)
         try:
-            with devin_api.client() as client, closing(client.read(ASKED_OF[table.name], list(windows))) as listings:
+            with (
+                devin_api.client(is_awaited=is_awaited) as client,
+                closing(client.read(ASKED_OF[table.name], list(windows))) as listings,
+            ):
                 waiting: list[Listing] = []
                 for listing in listings:
                     read.clock_ahead = client.clock_ahead or timedelta(0)

@@ -159,6 +159,7 @@ def client_of(
     fake: FakeTime | None = None,
     limits: Limits | None = None,
     timeout_seconds: float = 5,
+    is_awaited: bool = False,
 ) -> DevinClient:
     fake = fake or FakeTime()
     return DevinClient(
@@ -168,6 +169,7 @@ def client_of(
         org_id=org_id,
         timeout_seconds=timeout_seconds,
         limits=limits,
+        is_awaited=is_awaited,
         sleep=fake.sleep,
         clock=fake.clock,
         random=lambda: 1.0,

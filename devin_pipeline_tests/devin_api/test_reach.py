@@ -168,6 +168,16 @@ def test_a_service_that_has_answered_is_waited_for_when_it_is_down() -> None:
     assert isinstance(listing.failures[DAYS[0]], NotConnected)
 
 
+def test_an_address_that_a_run_without_a_person_asks_is_waited_for_from_the_start() -> None:
+    with serving(lambda asked: page_v3([])) as served:
+        pass
+    with client_of(served, is_awaited=True) as client:
+        listing = read_all(client, "sessions_v3", DAYS[:1])
+    assert listing.requests == 6
+    with client_of(served) as client, pytest.raises(NotConnected):
+        read_all(client, "sessions_v3", DAYS[:1])
+
+
 def test_a_service_that_resets_the_first_connections_gets_all_tries(within_ten_seconds: None) -> None:
     def script(asked: Asked) -> Reply:
         return Reply(instead=reset) if asked.number < 6 else page_v3([])
