@@ -1,11 +1,15 @@
 """The README tells the truth about tables, commands and settings."""
 
+import os
 import re
 import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from devin_pipeline.cli import main
+from devin_pipeline.cli.stage import _DEMO_HOME, live_stage
 from devin_pipeline.tables import ALL_TABLES
 
 PROJECT = Path(__file__).parent.parent
@@ -42,6 +46,16 @@ def test_every_setting_the_code_reads_is_in_the_readme() -> None:
     assert set(rows("Settings")) == read
 
 
+def test_dagsters_own_commands_get_the_home_that_ours_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (exported,) = re.findall(r'^export DAGSTER_HOME="\$PWD/(.+)"$', README, re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    for name in ("DAGSTER_HOME", "DEVIN_LAKE"):
+        monkeypatch.setenv(name, "")
+    live_stage()
+    assert os.environ["DAGSTER_HOME"] == str(tmp_path / exported)
+    assert f"The demo's is `{_DEMO_HOME}`" in README
+
+
 def test_the_two_commands_of_a_fresh_machine_are_there_and_ci_calls_them() -> None:
     assert "pip install uv && uv run devin-pipeline demo\n" in README
     assert "pip install uv && uv run pytest\n" in README
@@ -52,7 +66,13 @@ def test_the_two_commands_of_a_fresh_machine_are_there_and_ci_calls_them() -> No
 
 def test_dagster_tells_nobody_of_its_use_and_git_takes_neither_keys_nor_rows() -> None:
     assert "telemetry:\n  enabled: false\n" in (PROJECT / "dagster.yaml").read_text()
-    for path in (".env", "data/raw_sessions_v3/part.parquet", ".dagster_home/history.db", ".dagster_home_demo/x"):
+    for path in (
+        ".env",
+        "data/raw_sessions_v3/part.parquet",
+        ".dagster_home/history.db",
+        ".dagster_home_demo/x",
+        ".tmp_dagster_home_1/x",
+    ):
         ignored = subprocess.run(["git", "check-ignore", "-q", path], cwd=PROJECT, check=False)
         assert ignored.returncode == 0, path
 
