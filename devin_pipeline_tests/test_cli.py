@@ -28,6 +28,7 @@ from devin_pipeline.cli.endings import Commands
 from devin_pipeline.emulator import EmulatorServer
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.tables import ALL_TABLES, TABLES
+from devin_pipeline_tests.cli.running import environment as settings_of_command
 from devin_pipeline_tests.dagster_ui.running import eventually, free_port
 from devin_pipeline_tests.lake.full_disk import no_file_beyond
 from devin_pipeline_tests.lake.test_disk import as_somebody_else
@@ -324,10 +325,17 @@ def stop(running: subprocess.Popen[str], number: int) -> str:
     return (told or "") + (errors or "")
 
 
+def begun(words: list[str], folder: Path) -> subprocess.Popen[str]:
+    """A command, started as by a terminal: with a process group of its own."""
+    return subprocess.Popen(
+        words, cwd=folder, env=settings_of_command(), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
 def stopped(stage: Stage, tmp_path: Path, number: int, once: Callable[[], object]) -> None:
     """Send a signal to a backfill `once` something has happened; it must stop in order within ten seconds."""
     words = [COMMAND, "backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1]), "--days-per-run", "2"]
-    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
+    with begun(words, tmp_path) as running:
         once()
         told = stop(running, number)
     assert told.splitlines()[-3:] == STOPPED
@@ -369,7 +377,7 @@ def test_a_backfill_whose_request_hangs_stops_all_the_same(
 
 def test_a_backfill_that_is_told_to_stop_before_it_has_begun_asks_nothing(stage: Stage, tmp_path: Path) -> None:
     words = [COMMAND, "backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1])]
-    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
+    with begun(words, tmp_path) as running:
         assert running.stderr is not None
         assert "4 days in 1 runs" in running.stderr.readline()
         told = stop(running, signal.SIGTERM)

@@ -108,9 +108,9 @@ def test_a_closed_terminal_ends_a_command_unless_nohup_keeps_it_running(tmp_path
         eventually(lambda: handles_signals(running.pid), 60, "the command starts")
         time.sleep(1)
         running.send_signal(signal.SIGHUP)
-        told, errors = running.communicate("select 1 as one", timeout=2 + MARGIN + 5)
+        output, errors = running.communicate("select 1 as one", timeout=2 + MARGIN + 5)
     if keeper:
-        assert (running.returncode, told) == (0, "one\n1\n")
+        assert (running.returncode, output) == (0, "one\n1\n")
     else:
         assert (running.returncode, errors.splitlines()[-3:]) == (1, STOPPED)
 
