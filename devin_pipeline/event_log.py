@@ -42,6 +42,7 @@ from dagster._record import copy
 from dagster._serdes import ConfigurableClassData, deserialize_value, serialize_value
 from sqlalchemy.engine import Connection, Engine
 
+from devin_pipeline.code_location import name_origin
 from devin_pipeline.dead_runs import RunLocks
 
 _OF_ASSETS = {kind.value for kind in ASSET_EVENTS}
@@ -129,6 +130,7 @@ class SqliteEventLog(SqliteEventLogStorage):
             if DagsterEventType.RUN_START.value in kinds:
                 # Before Dagster says that the run has started, and in the process that runs it.
                 self._locks.take(run_id)
+                name_origin(self._instance, run_id)
             if kinds & _ENDS_RUN:
                 self._locks.end(run_id)
             materialized = _materialized(lean)

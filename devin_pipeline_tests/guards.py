@@ -1835,9 +1835,16 @@ GUARDS = (
     Guard(
         "a run of a command without a code location",
         "cli/job.py",
-        "        _name_code_location(instance, REFRESH)\n",
+        ", remote_job_origin=origin_of(REFRESH)",
         "",
         "test_cli.py::test_a_backfill_makes_every_table_and_a_dry_run_and_only_missing_know_it",
+    ),
+    Guard(
+        "a run of dg launch without a code location",
+        "event_log.py",
+        "                name_origin(self._instance, run_id)\n",
+        "",
+        "dagster_ui/test_commands.py::test_a_range_launched_by_dg_reads_every_day_and_makes_the_reports",
     ),
     Guard(
         "a materialization that the Dagster UI does not list",

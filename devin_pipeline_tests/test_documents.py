@@ -10,6 +10,7 @@ import pytest
 
 from devin_pipeline.cli import main
 from devin_pipeline.cli.stage import _DEMO_HOME, live_stage
+from devin_pipeline.code_location import CODE_LOCATION, DEFINITIONS
 from devin_pipeline.tables import ALL_TABLES
 
 PROJECT = Path(__file__).parent.parent
@@ -82,3 +83,4 @@ def test_workspace_and_pyproject_name_the_code_location_alike() -> None:
     workspace = (PROJECT / "workspace.yaml").read_text()
     assert f"location_name: {project['code_location_name']}\n" in workspace
     assert f"module_name: {project['code_location_target_module']}\n" in workspace
+    assert (project["code_location_name"], project["code_location_target_module"]) == (CODE_LOCATION, DEFINITIONS)

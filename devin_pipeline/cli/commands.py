@@ -21,7 +21,7 @@ from dotenv import load_dotenv
 
 from devin_pipeline.cli.days_shown import DaysShown, days_shown
 from devin_pipeline.cli.endings import Commands, Failed, stop_signals
-from devin_pipeline.cli.job import CODE_LOCATION, dg_command, run_job, settings_shown, stoppable, warn_of_dotenv
+from devin_pipeline.cli.job import dg_command, run_job, settings_shown, stoppable, warn_of_dotenv
 from devin_pipeline.cli.limits import within_limits
 from devin_pipeline.cli.rows import draw, json_bytes, printable, show
 from devin_pipeline.cli.stage import (
@@ -807,6 +807,7 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
 
     The page answers its own tabs and programs on this machine; what other sites make a browser send it refuses.
     """
+    from devin_pipeline.code_location import CODE_LOCATION, DEFINITIONS
     from devin_pipeline.page import NoFolderForSocket, StoppedByItself, run_until
 
     enterprise: DemoEnterprise | None = None
@@ -836,7 +837,7 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
         try:
             still_busy = run_until(
                 stopped,
-                module="devin_pipeline.definitions",
+                module=DEFINITIONS,
                 location=CODE_LOCATION,
                 port=port,
                 read_only=read_only,

@@ -24,9 +24,6 @@ from devin_pipeline.lake import LakeError
 if TYPE_CHECKING:
     import dagster as dg
 
-CODE_LOCATION = "devin_pipeline"
-"""The name of the code location, by which Dagster keeps runs, states and cursors."""
-
 _SECONDS_TO_STOP = 8.0
 _SECONDS_TO_PREPARE = 3.0
 _REMINDERS = 3
@@ -71,6 +68,7 @@ def run_job(
     from dagster._core.utils import make_new_run_id
 
     from devin_pipeline.asset_facts import TRIGGER
+    from devin_pipeline.code_location import origin_of
     from devin_pipeline.dagster_home import dagster_instance
     from devin_pipeline.definitions import pipeline
     from devin_pipeline.partitions import range_tags
@@ -79,7 +77,9 @@ def run_job(
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     run_id = make_new_run_id()
     with dagster_instance() as instance, _canceled_by_stop(instance, run_id):
-        _name_code_location(instance, REFRESH)
+        # `execute_in_process` has no parameter for it.
+        create_run = partial(instance.create_run_for_job, remote_job_origin=origin_of(REFRESH))
+        instance.create_run_for_job = create_run  # type: ignore[method-assign]
         _shield_log_processes(instance)
         result = (
             pipeline()
@@ -94,17 +94,6 @@ def run_job(
             )
         )
     return _outcome(result)
-
-
-def _name_code_location(instance: "dg.DagsterInstance", job: str) -> None:
-    """Have runs of the job name the code location, by which the Dagster UI lists them and executes them again."""
-    from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
-    from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
-
-    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), SINGLETON_REPOSITORY_NAME)
-    # `execute_in_process` has no parameter for it.
-    create = partial(instance.create_run_for_job, remote_job_origin=repository.get_job_origin(job))
-    instance.create_run_for_job = create  # type: ignore[method-assign]
 
 
 def _shield_log_processes(instance: "dg.DagsterInstance") -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from devin_pipeline.code_location import origin_of
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.lake import Lake
 from devin_pipeline.tables import TABLES
@@ -62,7 +63,8 @@ def test_a_range_launched_by_dg_reads_every_day_and_makes_the_reports(
 
     monkeypatch.setenv("DAGSTER_HOME", settings["DAGSTER_HOME"])
     with dg.DagsterInstance.get() as instance:
-        (recorded,) = instance.get_runs()
+        # As the Dagster UI looks for runs of the code location.
+        (recorded,) = instance.get_runs(dg.RunsFilter(tags={".dagster/repository": "__repository__@devin_pipeline"}))
         shown = {
             event.partition_key: event.asset_materialization.metadata["dagster/partition_row_count"].value
             for event in instance.fetch_materializations(dg.AssetKey("raw_sessions_v3"), limit=100).records
@@ -70,5 +72,6 @@ def test_a_range_launched_by_dg_reads_every_day_and_makes_the_reports(
         }
         made = [name for name in REPORTS if instance.get_latest_materialization_event(dg.AssetKey(name))]
     assert recorded.status == dg.DagsterRunStatus.SUCCESS
+    assert recorded.remote_job_origin == origin_of("refresh")
     assert shown == {day.isoformat(): sent[day] for day in days}
     assert made == list(REPORTS)
