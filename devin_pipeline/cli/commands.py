@@ -100,7 +100,8 @@ def demo(days: int) -> None:
             raise Failed(
                 "The demo failed", outcome.reason or "a step failed", "Look at the run: uv run devin-pipeline ui --demo"
             )
-        click.echo(f"Done: {outcome.checks} checks ran, {len(outcome.warnings)} of them with a warning.")
+        passed = outcome.checks - len(outcome.warnings)
+        click.echo(f"Done: {f'{passed} of' if outcome.warnings else 'all'} {outcome.checks} checks passed.")
         for warning in outcome.warnings:
             click.echo(f"  Warning: {warning}")
     draw(_demo_summary(lake))
