@@ -16,6 +16,8 @@ import dagster as dg
 import yaml  # type: ignore[import-untyped]  # types are no dependency of ours
 from dagster._core.errors import DagsterInvalidConfigError, DagsterInvariantViolationError
 
+from devin_pipeline.shell import typed
+
 _LOCK = ".opening"
 _DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 
@@ -80,12 +82,13 @@ def _require_one_revision(home: Path) -> None:
     broken = _with_two_revisions(home)
     if not broken:
         return
-    command = f"uv run python -c {shlex.quote(_remove_revision())} {' '.join(shlex.quote(str(f)) for f in broken)}"
+    files = " ".join(shlex.quote(str(file)) for file in broken)
+    command = typed(f"python -c {shlex.quote(_remove_revision())} {files}")
     raise BrokenHome(
         f"Dagster cannot open {home}",
         "two processes that opened it when it was new have each written a revision into "
         + " and ".join(str(file.relative_to(home)) for file in broken),
-        f"Remove the older revision; all else stays as it is: {command}",
+        f"Remove the older revision; all else stays as it is: `{command}`",
     )
 
 

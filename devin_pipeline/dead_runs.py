@@ -22,6 +22,8 @@ from typing import Literal
 import dagster as dg
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 
+from devin_pipeline.shell import typed
+
 # The states in which Dagster's queue counts a run.
 _BLOCKING = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 _LONG = timedelta(hours=1)
@@ -132,7 +134,7 @@ def command_to_end(instance: dg.DagsterInstance, run_id: str) -> str:
     """Dagster's own command that ends a run whose process is gone, without asking that process."""
     call = f'terminateRun(runId: "{run_id}", terminatePolicy: MARK_AS_CANCELED_IMMEDIATELY) {{ __typename }}'
     home, mutation = shlex.quote(instance.root_directory), f"mutation {{ {call} }}"
-    return f"DAGSTER_HOME={home} uv run dagster-graphql --empty-workspace -t {shlex.quote(mutation)}"
+    return f"DAGSTER_HOME={home} {typed(f'dagster-graphql --empty-workspace -t {shlex.quote(mutation)}')}"
 
 
 @contextmanager

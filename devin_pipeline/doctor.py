@@ -65,6 +65,7 @@ from devin_pipeline.resources import (
     organization,
 )
 from devin_pipeline.run_retention import keep_runs_days
+from devin_pipeline.shell import pipeline_command, shipped, typed
 from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, RAW_SESSION_TABLES, SESSION_TABLES, Table
 
 if TYPE_CHECKING:
@@ -402,7 +403,7 @@ class _Endpoints:
             "failed",
             f"the keys read {named(found)}, and the lake holds {named(known)}: another enterprise",
             "Set the keys of the enterprise whose lake this is, or another DEVIN_LAKE; if they belong to it, read them "
-            "once with `uv run devin-pipeline backfill --accept-new-organizations`",
+            f"once with `{pipeline_command('backfill --from DAY --to DAY --accept-new-organizations')}`",
         )
 
     def _one_id(self) -> _Said:
@@ -475,7 +476,7 @@ def _text(can_read: bool) -> _Said:
         with_text = reader.rows(" union all ".join(_WITH_TEXT.format(table=table.name) for table in tables)).num_rows
     if with_text:
         found = f"DEVIN_TEXT=none, but {with_text} versions stored before still have their text"
-        return "warning", found, "Remove it: uv run devin-pipeline forget --text"
+        return "warning", found, f"Remove it: `{pipeline_command('forget --text')}`"
     return "ok", "DEVIN_TEXT=none: no free text is stored", ""
 
 
@@ -545,7 +546,7 @@ def _closed_days() -> _Said:
     missing = [day for day in closed if day not in made]
     if not missing:
         return "ok", f"all {len(closed)} from {first} to {last} are made", ""
-    todo = f"uv run devin-pipeline backfill --from {missing[0]} --to {missing[-1]} --only-missing"
+    todo = pipeline_command(f"backfill --from {missing[0]} --to {missing[-1]} --only-missing")
     if not made:
         return "warning", f"none of {len(closed)} since DEVIN_START_DATE ({first}) is made", todo
     if missing[-1] < min(made) and not os.environ.get("DEVIN_START_DATE"):
@@ -561,7 +562,7 @@ def _late_updates() -> _Said:
     days = older.to_read_again
     if not days:
         return "ok", "the sensor late_updates reads those of every stored day that daily_refresh leaves out", ""
-    todo = f"uv run devin-pipeline backfill --from {days[0]} --to {days[-1]}"
+    todo = pipeline_command(f"backfill --from {days[0]} --to {days[-1]}")
     reasons = []
     if older.of_unknown_age:
         found = _ranges(sorted(older.of_unknown_age))
@@ -580,14 +581,14 @@ def _code_of_derived_days() -> _Said:
     if not days:
         return "ok", "this version of the code built all of them", ""
     found = f"another version of the code built {len(days)} of them, and reports wait: {_ranges(days)}"
-    return "failed", found, f"uv run devin-pipeline rebuild --from {days[0]} --to {days[-1]}"
+    return "failed", found, pipeline_command(f"rebuild --from {days[0]} --to {days[-1]}")
 
 
 def _erasure_list() -> _Said:
     lake = _open_lake()
     if not lake.forgotten():
         return "ok", "nobody is on it", ""
-    todo = "uv run devin-pipeline maintain"
+    todo = pipeline_command("maintain")
     found = {table.name: days_with_persons(lake, lake.as_stored(table)) for table in ALL_TABLES}
     if any(found.values()):
         days = sorted({day for of_table in found.values() for day in of_table if day})
@@ -665,11 +666,11 @@ def _switch(
     if not is_on:
         if is_demo():
             return "ok", "it is off, as it is for a demo", ""
-        return "warning", "it is off", "Switch it on under Automation on Dagster's page: uv run devin-pipeline ui"
+        return "warning", "it is off", f"Switch it on under Automation in the Dagster UI: `{pipeline_command('ui')}`"
     ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1) if state else []
     if ticks and ticks[0].status.value == "FAILURE":
         found = f"it is on, but its last tick failed, at {_minute(ticks[0].timestamp)}"
-        return "warning", found, "Look under Automation on Dagster's page why: uv run devin-pipeline ui"
+        return "warning", found, f"Look under Automation in the Dagster UI why: `{pipeline_command('ui')}`"
     return "ok", "it is on", ""
 
 
@@ -680,8 +681,9 @@ def _daemon(instance: dg.DagsterInstance) -> _Said:
     if is_demo():
         return "skipped", "a demo needs none", ""
     start = (
-        "with the Dagster UI (uv run devin-pipeline ui) or alone: "
-        f"DAGSTER_HOME={shlex.quote(os.environ['DAGSTER_HOME'])} uv run dagster-daemon run -w workspace.yaml"
+        f"with the Dagster UI, `{pipeline_command('ui')}`, or alone: "
+        f"`DAGSTER_HOME={shlex.quote(os.environ['DAGSTER_HOME'])} "
+        f"{typed('dagster-daemon run -w ' + shlex.quote(str(shipped('workspace.yaml'))))}`"
     )
     if last is None:
         # A lake that only commands fill needs none.
@@ -700,7 +702,8 @@ def _last_run(instance: dg.DagsterInstance) -> _Said:
     )
     if run.status != dg.DagsterRunStatus.FAILURE:
         return "ok", found, ""
-    return "warning", found, "See why on Dagster's page (uv run devin-pipeline ui); its days keep their last version"
+    todo = f"Its days keep their last version. See why in the Dagster UI: `{pipeline_command('ui')}`"
+    return "warning", found, todo
 
 
 def _runs(instance: dg.DagsterInstance) -> Iterator[Finding]:
@@ -720,11 +723,11 @@ def _dead_run(instance: dg.DagsterInstance, each: BlockingRun) -> _Said:
     since = f"it counts as running since {each.started_at:%Y-%m-%d %H:%M} UTC" if each.started_at else "it is canceled"
     if each.is_dead:
         found = f"{since}, its process is gone, and it may block the runs after it"
-        return "warning", found, "The Dagster UI fails it within a minute: uv run devin-pipeline ui"
+        return "warning", found, f"The Dagster UI fails it within a minute: `{pipeline_command('ui')}`"
     return (
         "warning" if each.is_long else "not told",
         f"{since}, and it cannot be known here whether its process is alive",
-        f"If it is not, end it: {command_to_end(instance, each.run.run_id)}",
+        f"If it is not, end it: `{command_to_end(instance, each.run.run_id)}`",
     )
 
 

@@ -21,6 +21,7 @@ from devin_pipeline.devin_api import (
     check_url,
 )
 from devin_pipeline.lake import Lake, LakeIdentity
+from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import RAW_SESSION_TABLES
 
 V2_KEY = "DEVIN_V2_API_KEY"
@@ -176,7 +177,7 @@ def require_configuration() -> None:
         raise Misconfigured(
             "There is nothing to read",
             f"neither {V3_KEY} nor {V2_KEY} is set",
-            "Set one or both; `devin-pipeline demo` needs none",
+            f"Set one or both; `{pipeline_command('demo')}` needs none",
         )
     check_surroundings(api_url())
 

@@ -38,6 +38,7 @@ from devin_pipeline.resources import (
     lake_resource,
 )
 from devin_pipeline.run_retention import keep_runs_days, remove_old_runs
+from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES
 
 REFRESH = "refresh"
@@ -168,7 +169,7 @@ def late_updates() -> dg.SensorDefinition:
                 return dg.SensorResult(
                     skip_reason=(
                         f"More sessions were updated around {cursor.until.isoformat()} than a tick can read. "
-                        "`devin-pipeline doctor` names the days to backfill."
+                        f"The doctor names the days to backfill: `{pipeline_command('doctor')}`"
                     ),
                     cursor=_written(Cursor(min(window.end, now_there), cursor.span_seconds, cursor.awaited)),
                 )

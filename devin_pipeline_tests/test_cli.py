@@ -29,6 +29,7 @@ from devin_pipeline.emulator import EmulatorServer
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.tables import ALL_TABLES, TABLES
 from devin_pipeline_tests.cli.running import environment as settings_of_command
+from devin_pipeline_tests.cli.running import lines_of
 from devin_pipeline_tests.dagster_ui.running import eventually, free_port
 from devin_pipeline_tests.lake.full_disk import no_file_beyond
 from devin_pipeline_tests.lake.test_disk import as_somebody_else
@@ -45,7 +46,7 @@ def run(*words: str) -> Result:
 
 
 def lines(result: Result) -> list[str]:
-    return result.stderr.strip().splitlines()
+    return lines_of(result.stderr)
 
 
 @pytest.fixture
@@ -270,7 +271,8 @@ def test_a_day_the_api_cannot_tell_costs_the_others_nothing(stage: Stage) -> Non
     result = backfill(stage)
 
     assert result.exit_code == 1
-    assert f"uv run devin-pipeline backfill --from {bad} --to {bad}" in lines(result)[-1]
+    assert f":  devin-pipeline backfill --from {bad} --to {bad} --days-per-run 366" in lines(result)[-1]
+    assert not result.stderr.strip().endswith(".")
     assert "--only-missing" not in lines(result)[-1]
     assert [row for row in stage.rows("sessions") if row["day"] == bad] == kept
     assert all(row["is_listed"] for row in stage.rows("raw_sessions_v3"))
@@ -379,7 +381,7 @@ def test_a_backfill_that_is_told_to_stop_before_it_has_begun_asks_nothing(stage:
     words = [COMMAND, "backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1])]
     with begun(words, tmp_path) as running:
         assert running.stderr is not None
-        assert "4 days in 1 runs" in running.stderr.readline()
+        assert "4 days in one run. As Dagster's own command:" in running.stderr.readline()
         told = stop(running, signal.SIGTERM)
     assert told.splitlines()[-3:] == STOPPED
     assert stage.server.requests == []
@@ -544,13 +546,13 @@ def test_a_query_reads_no_other_file(small_lake: Lake) -> None:
 # What the demo, the emulator and their ends look like
 
 
-def test_a_table_for_people_ends_somewhere_and_says_so() -> None:
+def test_a_table_for_people_ends_somewhere_and_says_so(small_lake: Lake) -> None:
     shown = run("query", "select unnest(range(1002)) as n")
     assert shown.stdout.split() == ["n", *map(str, range(1000))]
     assert "1000 of 1002 rows; --format csv or json gives all." in shown.stderr
 
 
-def test_a_process_that_ends_at_once_has_written_all(tmp_path: Path) -> None:
+def test_a_process_that_ends_at_once_has_written_all(small_lake: Lake, tmp_path: Path) -> None:
     asked = [COMMAND, "query", "select unnest(range(200000)) as n", "--format", "csv"]
     # Where Python is told to buffer nothing, there is nothing to lose.
     buffering = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -578,7 +580,11 @@ def test_the_demo_runs_without_any_key_and_says_demo(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("DEMO DATA")
     assert re.search(r"^Done: all \d+ checks passed\.$", done.stdout, re.MULTILINE)
-    assert "uv run dg launch" in done.stdout
+    # No key, and no command that would work only while the emulator served.
+    assert "API_KEY" not in done.stdout
+    assert "dg launch" not in done.stdout
+    # Outside a checkout.
+    assert done.stdout.endswith("  devin-pipeline ui --demo\n")
     identity = Lake(str(tmp_path / "data/demo")).identity
     assert identity is not None
     assert identity.kind == "demo"

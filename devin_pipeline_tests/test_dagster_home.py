@@ -78,7 +78,7 @@ def test_a_home_with_two_revisions_is_recognised_and_opens_again_with_all_it_hol
     assert all(name in failed.stderr for name in databases), failed.stderr
     (finding,) = [each for each in examine() if each.name == "DAGSTER_HOME"]
     assert finding.outcome == "failed"
-    command = re.search(r"uv run (python -c .*)", finding.todo)
+    command = re.search(r"`(python -c .*)`", finding.todo)
     assert command is not None
     assert command[1] in failed.stderr
     subprocess.run([sys.executable, *shlex.split(command[1])[1:]], check=True)

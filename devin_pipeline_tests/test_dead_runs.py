@@ -191,7 +191,7 @@ def test_the_doctor_names_a_run_whose_process_is_gone(home: dg.DagsterInstance) 
     dead = killed(home)
     finding = findings()[dead]
     assert (finding.outcome, "its process is gone" in finding.found) == ("warning", True)
-    assert finding.todo.endswith("uv run devin-pipeline ui")
+    assert finding.todo.endswith("devin-pipeline ui`")
     look(home)
     assert [each.outcome for each in findings().values()] == ["ok"]
 

@@ -142,7 +142,7 @@ def test_what_is_missing_is_told_with_the_command_that_makes_all_well(
     assert f" are not made: {stage.days[1]} … " in gap["found"]
     assert set(gap) == {"name", "subject", "outcome", "found", "todo"}
 
-    assert run(*shlex.split(gap["todo"].removeprefix("uv run devin-pipeline "))).exit_code == 0
+    assert run(*shlex.split(gap["todo"].removeprefix("devin-pipeline "))).exit_code == 0
     told = run("doctor")
     assert told.exit_code == 0, told.output
     findings = found()
@@ -302,7 +302,7 @@ def test_an_api_that_does_not_answer_fails_its_endpoints_and_nothing_else(
     stage.server.stop()
     findings = found()
     assert outcomes(findings, "failed") == {("endpoint", feed) for feed in FEEDS}
-    assert "Check the network and DEVIN_API_URL" in findings["endpoint", FEEDS[0]].todo
+    assert "Check DEVIN_API_URL and the network" in findings["endpoint", FEEDS[0]].todo
     assert findings["clock", ""].outcome == "not told"
 
 
@@ -331,7 +331,7 @@ def test_proxies_and_certificates_that_can_be_used_pass_their_check(
     monkeypatch.setenv("DEVIN_API_URL", "https://api.devin.invalid")
     findings = found()
     assert findings["proxies and certificates", ""].outcome == "ok"
-    assert "through the proxy of ALL_PROXY" in findings["endpoint", FEEDS[0]].found
+    assert "to the proxy of ALL_PROXY" in findings["endpoint", FEEDS[0]].found
 
 
 # What the API does
@@ -563,7 +563,7 @@ def test_what_is_stored_of_prompts_is_said_plainly(stage: Stage, monkeypatch: py
     assert "prompts, titles and analyses are stored as sent" in found()["text", ""].found
     monkeypatch.setenv("DEVIN_TEXT", "none")
     kept = found()["text", ""]
-    assert (kept.outcome, kept.todo) == ("warning", "Remove it: uv run devin-pipeline forget --text")
+    assert (kept.outcome, kept.todo) == ("warning", "Remove it: `devin-pipeline forget --text`")
     assert "but 1 versions stored before" in kept.found
     stored("text")
     assert found()["text", ""].outcome == "ok"
@@ -666,7 +666,7 @@ def test_a_hole_between_days_fails_and_history_that_was_never_asked_for_does_not
     hole = f"{first} … {first + timedelta(days=9)}, {first + timedelta(days=11)} … {first + timedelta(days=19)}"
     assert missing.found.endswith(f" are not made: {hole}")
     todo = f"backfill --from {first} --to {first + timedelta(days=19)} --only-missing"
-    assert missing.todo == f"uv run devin-pipeline {todo}"
+    assert missing.todo == f"devin-pipeline {todo}"
     make(0, 20)
     assert found()["closed days", ""].outcome == "ok"
 

@@ -14,6 +14,7 @@ from devin_pipeline.doctor import examine
 from devin_pipeline.partitions import day_of, days_between, starts_at
 from devin_pipeline.resources import devin_api_resource
 from devin_pipeline.schedules import late_updates
+from devin_pipeline.shell import pipeline_command
 from devin_pipeline_tests.dagster_ui.running import span
 from devin_pipeline_tests.stage import Stage, differences, warnings
 
@@ -72,7 +73,7 @@ def test_days_of_unknown_age_are_named_with_the_backfill_that_closes_the_gap(mak
     assert "late_updates_are_read" in warnings(stage.run(stage.days[-2:]))
     (found,) = [finding for finding in examine() if finding.name == "late updates"]
     assert found.outcome == "warning"
-    assert found.todo == f"uv run devin-pipeline backfill --from {older[0]} --to {older[-1]}"
+    assert found.todo == pipeline_command(f"backfill --from {older[0]} --to {older[-1]}")
     assert "late_updates_are_read" not in warnings(stage.run(days_between(older[0], older[-1])))
     assert differences(stage) == {}
 

@@ -202,7 +202,7 @@ def test_a_lake_that_holds_a_session_on_two_days_is_named_by_verify_and_put_righ
     assert verdict.damaged_days() == {}
     shown = run("verify")
     assert shown.exit_code == 1
-    assert f"uv run devin-pipeline rebuild --from {stage.days[1]} --to {stage.days[2]}" in shown.stdout
+    assert f"devin-pipeline rebuild --from {stage.days[1]} --to {stage.days[2]}" in shown.stdout
     assert "backfill" not in shown.stdout
 
     rebuilt = run("rebuild", "--from", stage.days[1].isoformat(), "--to", stage.days[1].isoformat())
@@ -225,7 +225,7 @@ def test_feeds_that_disagreed_before_are_named_by_verify_and_put_right_by_rebuil
     assert sum(row["acus"] for row in stage.rows("acu_daily")) == 6
     shown = run("verify")
     assert shown.exit_code == 1
-    assert "uv run devin-pipeline rebuild" in shown.stdout
+    assert "devin-pipeline rebuild" in shown.stdout
     assert run("rebuild").exit_code == 0
     assert [(row["day"], row["acus"]) for row in stage.rows("acu_daily")] == [(after, Decimal(3))]
     assert run("verify").exit_code == 0

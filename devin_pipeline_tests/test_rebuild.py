@@ -81,7 +81,7 @@ def test_what_older_code_built_is_named_and_rebuilt_without_a_request(old_lake: 
     assert found["outcome"] == "failed"
     assert "3 of them" in found["found"]
     assert "2026-01-05 … 2026-01-07" in found["found"]
-    assert found["todo"] == "uv run devin-pipeline rebuild --from 2026-01-05 --to 2026-01-07"
+    assert found["todo"] == "devin-pipeline rebuild --from 2026-01-05 --to 2026-01-07"
 
     one_day = run("rebuild", "--from", "2026-01-06", "--to", "2026-01-06")
     assert one_day.exit_code == 1, one_day.output
@@ -124,7 +124,7 @@ def test_a_rebuild_leaves_out_damaged_raw_days_and_names_what_repairs_them(old_l
     result = run("rebuild")
     assert result.exit_code == 1
     assert "1 of 3 days were not rebuilt" in result.stderr
-    assert f"uv run devin-pipeline backfill --from {DAYS[1]} --to {DAYS[1]} --repair" in result.stderr
+    assert f"devin-pipeline backfill --from {DAYS[1]} --to {DAYS[1]} --repair" in result.stderr
     assert days_of_other_code(old_lake, 8) == [DAYS[1]]
 
 
@@ -198,7 +198,7 @@ def test_a_report_over_days_of_two_versions_is_not_written(stage: Stage, monkeyp
     build(stage, stage.days[:1], monkeypatch, "old")
     before = stage.versions()
     for table in REPORT_TABLES:
-        with pytest.raises(BuiltByOtherCode, match="uv run devin-pipeline rebuild"):
+        with pytest.raises(BuiltByOtherCode, match="devin-pipeline rebuild"):
             publish_report(
                 stage.lake, table, lambda lake, tables: derived_publishing.days_of_other_code(lake, 8, tables)
             )
@@ -223,4 +223,4 @@ def test_a_backfill_says_that_its_days_are_made_and_reports_wait(stage: Stage, m
     result = run("backfill", "--from", last, "--to", last)
     assert result.exit_code == 1
     assert "The days were made, but reports were not written." in result.stderr
-    assert "uv run devin-pipeline rebuild" in result.stderr
+    assert "devin-pipeline rebuild" in result.stderr

@@ -102,7 +102,7 @@ def heal(result: Result) -> None:
         if command.startswith("rm -r "):
             shutil.rmtree(command.removeprefix("rm -r "))
         else:
-            done = run(*command.removeprefix("uv run devin-pipeline ").split())
+            done = run(*command.removeprefix("devin-pipeline ").split())
             assert done.exit_code == 0, done.output
 
 
@@ -172,7 +172,7 @@ def test_damaged_files_of_derived_tables_and_reports_are_healed_by_the_plain_bac
     result = run("verify")
     assert result.exit_code == 1
     assert named(looked_at(stage)) == {(t.name, day) for t in tables} | {(t.name, None) for t in REPORT_TABLES}
-    assert result.output.endswith(f"  uv run devin-pipeline backfill --from {day} --to {day}\n")
+    assert result.output.endswith(f"  devin-pipeline backfill --from {day} --to {day}\n")
     assert SECRET not in result.output
     heal(result)
     assert run("verify").exit_code == 0
@@ -452,7 +452,7 @@ def test_a_broken_log_is_named_with_what_heals_it(stage: Stage, damage: Callable
     assert result.exit_code == 1
     assert named(looked_at(stage, tables=[SESSIONS])) == {("sessions", None)}
     assert f"  rm -r {stage.lake.location(SESSIONS)}\n" in result.output
-    assert f"  uv run devin-pipeline backfill --from {stage.days[0]} --to {stage.days[-1]}\n" in result.output
+    assert f"  devin-pipeline backfill --from {stage.days[0]} --to {stage.days[-1]}\n" in result.output
     shutil.rmtree(stage.lake.location(SESSIONS))
     make_again(stage.lake, SESSIONS, stage.days)
     assert looked_at(stage).is_clean
@@ -531,11 +531,11 @@ def test_verify_tells_json_and_looks_at_the_days_asked_for(stage: Stage) -> None
     assert told["findings"] == [
         {"table": "sessions", "day": str(stage.days[0]), "what": "it is missing", "file": str(file)}
     ]
-    assert told["heal"] == [f"uv run devin-pipeline backfill --from {stage.days[0]} --to {stage.days[0]}"]
+    assert told["heal"] == [f"devin-pipeline backfill --from {stage.days[0]} --to {stage.days[0]}"]
     assert told["unjudged"].keys() >= {"acu_daily"}
     assert run("verify", "--from", str(stage.days[1]), "--to", str(stage.days[1])).exit_code == 0
     both = run("verify").output
-    assert both.count("uv run devin-pipeline backfill") == 2
+    assert both.count("devin-pipeline backfill") == 2
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,10 @@ import pyarrow as pa
 from dotenv import load_dotenv
 
 from devin_pipeline.cli.days_shown import DaysShown, days_shown
-from devin_pipeline.cli.endings import Commands, Failed, stop_signals
+from devin_pipeline.cli.endings import Commands, Failed, stop_signals, with_command
 from devin_pipeline.cli.job import dg_command, run_job, settings_shown, stoppable, warn_of_dotenv
 from devin_pipeline.cli.limits import within_limits
-from devin_pipeline.cli.rows import draw, json_bytes, printable, show
+from devin_pipeline.cli.rows import counted, draw, json_bytes, printable, show
 from devin_pipeline.cli.stage import (
     DEMO_DAYS,
     DEMO_NOTICE,
@@ -34,14 +34,15 @@ from devin_pipeline.cli.stage import (
     demo_stage,
     has_dagsters_records,
     lake_of,
+    lake_with_tables,
     live_stage,
     prepare_dagster_home,
     say_demo,
-    shipped,
     use_dagster_home,
 )
 from devin_pipeline.cli.words import TakesText, sql_of
 from devin_pipeline.lake import Kind, Lake, VersionsLost, renew_moved_catalog
+from devin_pipeline.shell import pipeline_command, shipped, typed
 from devin_pipeline.tables import (
     ALL_TABLES,
     DERIVED_TABLES,
@@ -92,13 +93,13 @@ def demo(days: int) -> None:
     click.echo(DEMO_NOTICE)
     with enterprise.served():
         run = days_between(enterprise.first_day, enterprise.last_day)
-        click.echo(f"Running the job `refresh` over {days} days. While the emulator serves, Dagster's own command is:")
-        click.echo(f"  {dg_command(run[0], run[-1])}")
-        warn_of_dotenv()
+        click.echo(f"Running the job `refresh` over {counted(days, 'day')}.")
         outcome = run_job(run, DEMO)
         if not outcome.succeeded:
             raise Failed(
-                "The demo failed", outcome.reason or "a step failed", "Look at the run: uv run devin-pipeline ui --demo"
+                "The demo failed",
+                outcome.reason or "a step failed",
+                f"Look at the run: `{pipeline_command('ui --demo')}`",
             )
         passed = outcome.checks - len(outcome.warnings)
         click.echo(f"Done: {f'{passed} of' if outcome.warnings else 'all'} {outcome.checks} checks passed.")
@@ -112,9 +113,9 @@ For DuckDB:      {lake.uri}/devin.duckdb
 Dagster's home:  {os.environ["DAGSTER_HOME"]}
 
 Next:
-  uv run devin-pipeline query --demo "from prompt_feedback limit 5"
-  uv run devin-pipeline tables --demo
-  uv run devin-pipeline ui --demo"""
+  {pipeline_command('query --demo "from prompt_feedback limit 5"')}
+  {pipeline_command("tables --demo")}
+  {pipeline_command("ui --demo")}"""
     )
 
 
@@ -184,25 +185,26 @@ def backfill(
         return
     if dry_run:
         for run in runs:
-            click.echo(f"{run[0]} … {run[-1]}  {len(run)} days  {dg_command(run[0], run[-1])}")
+            click.echo(f"{run[0]} … {run[-1]}  {counted(len(run), 'day')}  {dg_command(run[0], run[-1])}")
         return
     prepare_dagster_home()
     if repair:
         _salvage(days)
-    click.echo(f"{len(days)} days in {len(runs)} runs. The first as Dagster's own command:", err=True)
+    how = "one run. As" if len(runs) == 1 else f"{len(runs)} runs. The first as"
+    click.echo(f"{counted(len(days), 'day')} in {how} Dagster's own command:", err=True)
     click.echo(f"  {dg_command(runs[0][0], runs[0][-1])}", err=True)
     failed, reports_wait = _run_all(runs, {ACCEPTS_NEW_ORGANIZATIONS: "yes"} if accept_new_organizations else {})
     if failed:
         rest = contiguous(failed)
         commands = [
-            f"uv run devin-pipeline backfill --from {days[0]} --to {days[-1]} --days-per-run {days_per_run}"
+            pipeline_command(f"backfill --from {days[0]} --to {days[-1]} --days-per-run {days_per_run}")
             for days in rest
         ]
         reasons = [*dict.fromkeys(failed[day] for day in sorted(failed))]
         raise Failed(
             f"{len(failed)} of {len(days)} days were not made; they keep their last good version",
             reasons[0] if len(reasons) == 1 else f"{rest[0][0]}: {reasons[0]}",
-            "For the rest: " + " && ".join(commands),
+            f"For the rest: `{' && '.join(commands)}`",
         )
     if reports_wait:
         raise _reports_waiting(reports_wait)
@@ -235,8 +237,8 @@ def _salvage(days: Sequence[date]) -> None:
         click.echo("No raw day is damaged." if not older else "No file of theirs holds more.", err=True)
     if outside := sorted({each.day for each in salvaged} - set(days)):
         click.echo(
-            f"Rows of days outside the range came back too. When this is done, build what follows from them: "
-            f"`uv run devin-pipeline rebuild --from {outside[0]} --to {outside[-1]}`",
+            "Rows of days outside the range came back too. When this is done, build what follows from them:\n  "
+            + pipeline_command(f"rebuild --from {outside[0]} --to {outside[-1]}"),
             err=True,
         )
 
@@ -345,11 +347,11 @@ def rebuild(first: str | None, last: str | None) -> None:
                 outcome = _rebuild(others, REBUILD, shown)
     if damaged and (outcome.succeeded or outcome.reports_wait):
         ranges = contiguous(damaged)
-        commands = [f"uv run devin-pipeline backfill --from {some[0]} --to {some[-1]} --repair" for some in ranges]
+        commands = [pipeline_command(f"backfill --from {some[0]} --to {some[-1]} --repair") for some in ranges]
         raise Failed(
             f"{len(damaged)} of {len(days)} days were not rebuilt; they keep their last good version",
             "what the raw tables hold of them is damaged: " + ", ".join(f"{some[0]} … {some[-1]}" for some in ranges),
-            "Repair them, which rebuilds them too: " + " && ".join(commands),
+            f"Repair them, which rebuilds them too: `{' && '.join(commands)}`",
         )
     if outcome.reports_wait:
         raise _reports_waiting(outcome.reports_wait)
@@ -427,11 +429,9 @@ def query(sql: str | None, file: str | None, shape: str, timeout: str | None, de
     """
     select = sql_of(sql, file)
     with within_limits(timeout) as limits:
-        lake = lake_of(demo)
+        lake = lake_with_tables(demo)
         renew_moved_catalog(lake)
         say_demo(demo)
-        if lake.identity is None:
-            click.echo(f"No run has written to {lake.uri} yet: every table is empty.", err=True)
         with lake.reader_for(select, limits) as reader:
             show(reader, select, shape)
 
@@ -441,7 +441,7 @@ def query(sql: str | None, file: str | None, shape: str, timeout: str | None, de
 @stoppable()
 def tables(demo: bool) -> None:
     """List the tables: name, grain, rows, days."""
-    lake = lake_of(demo)
+    lake = lake_with_tables(demo)
     renew_moved_catalog(lake)
     say_demo(demo)
     rows = []
@@ -477,7 +477,7 @@ def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> No
     from devin_pipeline.partitions import day_starts_at_utc_hour
 
     first_day, last_day = _range_given(first, last)
-    lake = lake_of(demo)
+    lake = lake_with_tables(demo)
     say_demo(demo)
     identity = lake.identity
     hour = identity.day_starts_at_utc_hour if identity else day_starts_at_utc_hour()
@@ -525,11 +525,14 @@ def _tell_verdict(
     if verdict.written_meanwhile:
         names = ", ".join(table.name for table in verdict.written_meanwhile)
         click.echo(f"Another run wrote {names} meanwhile: what is said of these, and of what follows, may be old.")
-    looked_at = f"{verdict.files} files, {verdict.rows} rows, {len(verdict.days)} days"
+    looked_at = ", ".join(
+        counted(number, noun)
+        for number, noun in ((verdict.files, "file"), (verdict.rows, "row"), (len(verdict.days), "day"))
+    )
     if verdict.is_clean:
         click.echo(f"All is sound: {looked_at}.")
         return
-    click.echo(f"{findings.num_rows} findings in {looked_at}. What heals them:")
+    click.echo(f"{counted(findings.num_rows, 'finding')} in {looked_at}. What heals them:")
     for command in heal:
         click.echo(f"  {command}")
 
@@ -552,12 +555,12 @@ def _healing(lake: Lake, verdict: "verification.Verdict", demo: bool) -> list[st
     from devin_pipeline.partitions import contiguous
 
     if verdict.findings and demo:
-        return ["uv run devin-pipeline demo"]
+        return [pipeline_command("demo")]
     by_hand = []
     days = verdict.damaged_days()
     for finding in verdict.findings:
         if finding.is_of_persons:
-            by_hand.append("uv run devin-pipeline maintain")
+            by_hand.append(pipeline_command("maintain"))
         elif finding.is_of_log and finding.table.layer == "raw":
             by_hand.append(
                 f"put {lake.location(finding.table)} back from a backup: the API may not tell all of it again"
@@ -569,11 +572,10 @@ def _healing(lake: Lake, verdict: "verification.Verdict", demo: bool) -> list[st
             # Reports are made by every run.
             days = dict.fromkeys(verdict.stored_days[-1:], False)
     rebuilds = [
-        f"uv run devin-pipeline rebuild --from {some[0]} --to {some[-1]}"
-        for some in contiguous(verdict.days_to_rebuild)
+        pipeline_command(f"rebuild --from {some[0]} --to {some[-1]}") for some in contiguous(verdict.days_to_rebuild)
     ]
     commands = [
-        f"uv run devin-pipeline backfill --from {some[0]} --to {some[-1]}" + (" --repair" if repair else "")
+        pipeline_command(f"backfill --from {some[0]} --to {some[-1]}") + (" --repair" if repair else "")
         for repair in (True, False)
         for some in contiguous(day for day, must_repair in days.items() if must_repair == repair)
     ]
@@ -619,7 +621,7 @@ def maintain(demo: bool) -> None:
         raise Failed(
             "Something was left as it is",
             "; ".join(done.left),
-            "`uv run devin-pipeline verify` says what is damaged and what heals it; then run this again",
+            f"Find what is damaged and what repairs it, then run this again: `{pipeline_command('verify')}`",
         )
 
 
@@ -666,6 +668,8 @@ def forget(users: Sequence[str], sessions: Sequence[str], text: bool) -> None:
     hour = day_starts_at_utc_hour()
     resource = lake_resource(hour)
     lake = resource.open()
+    # In the wrong folder, nobody would be erased from where they are stored.
+    lake_with_tables(demo=False)
     lake.claim(resource.identity)
     prepare_dagster_home()
     if text:
@@ -673,7 +677,8 @@ def forget(users: Sequence[str], sessions: Sequence[str], text: bool) -> None:
     else:
         removed = forgetting.forget(lake, hour, persons, record=_record_rows)
     _require_erased(lake, removed)
-    click.echo(f"Text and identity are gone from {removed.sessions} stored sessions, on {removed.days} days.")
+    of_sessions = f"{counted(removed.sessions, 'stored session')}, on {counted(removed.days, 'day')}"
+    click.echo(f"Text and identity are gone from {of_sessions}.")
     if not text:
         click.echo("Later reads keep them out. Devin itself, backups and copies elsewhere are not changed.")
 
@@ -700,13 +705,13 @@ def _require_erased(lake: Lake, removed: "forgetting.Removed") -> None:
         raise Failed(
             "Not everything was erased: some of what is stored is damaged",
             "this cannot be read or rebuilt: " + ", ".join(places),
-            "Run `uv run devin-pipeline verify`, which names the commands that repair them, then run this again",
+            f"Find the commands that repair them, then run this again: `{pipeline_command('verify')}`",
         )
     if erased.reports_wait:
         raise Failed(
             "The reports were not rebuilt; raw and derived tables are erased already",
             str(erased.reports_wait),
-            "Run `uv run devin-pipeline rebuild`, then run this again",
+            f"Rebuild them, then run this again: `{pipeline_command('rebuild')}`",
         )
     if erased.left:
         files = [file.removeprefix(f"{lake.uri}/") for file in erased.left]
@@ -729,7 +734,7 @@ def doctor(as_json: bool, demo: bool) -> None:
     enterprise: DemoEnterprise | None = None
     if demo:
         if not DemoEnterprise.file().exists():
-            raise Failed("There is no demo to look at", "none was run here", "Run `uv run devin-pipeline demo`", 2)
+            raise Failed("There is no demo to look at", "none was run here", f"Run `{pipeline_command('demo')}`", 2)
         demo_stage()
         enterprise = demo_enterprise()
     else:
@@ -763,7 +768,8 @@ def _show_finding(finding: "Finding") -> None:
     mark = click.style(f"{finding.outcome:8}", fg=_COLOURS[finding.outcome])
     click.echo(f"{mark}  {printable(f'{finding.name} {finding.subject}'.strip() + ': ' + finding.found)}")
     if finding.todo:
-        click.echo(f"{'':10}→ {printable(finding.todo)}")
+        first, *command = with_command(printable(finding.todo))
+        click.echo("\n".join([f"{'':10}→ {first}", *(f"{'':10}{each}" for each in command)]))
 
 
 @main.command()
@@ -889,8 +895,8 @@ def _page_command(port: int, read_only: bool) -> str:
     """Dagster's own command for a page, with the daemon or for reading only."""
     if read_only:
         workspace = shlex.quote(str(shipped("workspace.yaml")))
-        return f"{settings_shown()} uv run dagster-webserver --read-only -w {workspace} -p {port}"
-    return f"{settings_shown()} uv run dg dev --port {port}"
+        return f"{settings_shown()} {typed(f'dagster-webserver --read-only -w {workspace} -p {port}')}"
+    return f"{settings_shown()} {typed(f'dg dev --port {port}')}"
 
 
 def _require_free(port: int) -> None:

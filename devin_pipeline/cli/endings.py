@@ -4,6 +4,7 @@ import atexit
 import errno
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ import click
 
 from devin_pipeline.devin_api import DevinError, Misconfigured
 from devin_pipeline.lake import LakeError, NotReadOnly, UnusableLocation, WrongLake
+from devin_pipeline.shell import typed
+
+_COMMAND_AT_THE_END = re.compile(r"(.+?)`([^`]+)`")
 
 
 class Failed(Exception):
@@ -54,7 +58,7 @@ class Commands(click.Group):
             _exit((error.what, error.why, error.todo), 1)
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx else "devin-pipeline"
-            _exit(("This call cannot be run", error.format_message(), f"See `{command} --help`"), 2)
+            _exit(("This call cannot be run", error.format_message(), f"See `{typed(f'{command} --help')}`"), 2)
         except (click.Abort, KeyboardInterrupt):
             stop_now()
         except OSError as error:
@@ -105,12 +109,24 @@ def _exit(lines: Sequence[str], code: int) -> NoReturn:
 
 
 def tell(lines: Sequence[str]) -> None:
-    """Write the lines of an error to stderr, each as a sentence, if anybody can still read it."""
+    """Write the lines of an error to stderr, each as a sentence, if anybody can still read it.
+
+    A command with which one ends gets a line of its own, without a full stop.
+    """
     with suppress(OSError):
-        for line in (" ".join(line.splitlines()) for line in lines):
+        for line in lines:
+            sentence, *command = with_command(" ".join(line.splitlines()))
             # An address stays as it is.
-            begun = line if "://" in line.partition(" ")[0] else line[:1].upper() + line[1:]
-            click.echo(begun + ("" if begun.endswith((".", "!", "?")) else "."), err=True)
+            begun = sentence if "://" in sentence.partition(" ")[0] else sentence[:1].upper() + sentence[1:]
+            click.echo(begun + ("" if begun.endswith((".", "!", "?", ":")) else "."), err=True)
+            for each in command:
+                click.echo(each, err=True)
+
+
+def with_command(line: str) -> list[str]:
+    """A sentence, and indented the command in backticks with which it ends, if it does."""
+    found = _COMMAND_AT_THE_END.fullmatch(line)
+    return [found[1].rstrip(" :") + ":", f"  {found[2]}"] if found else [line]
 
 
 def open_closed_streams() -> None:

@@ -20,6 +20,7 @@ import click
 
 from devin_pipeline.cli.endings import end_now, stop_now, stop_signals
 from devin_pipeline.lake import LakeError
+from devin_pipeline.shell import typed
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -268,7 +269,7 @@ def _outcome(result: "dg.ExecuteInProcessResult") -> Outcome:
 
 def dg_command(first: date, last: date) -> str:
     """Dagster's own command for a run over a range."""
-    return f"{settings_shown()} uv run dg launch --job refresh --partition-range {first}...{last}"
+    return f"{settings_shown()} {typed(f'dg launch --job refresh --partition-range {first}...{last}')}"
 
 
 def settings_shown() -> str:

@@ -209,6 +209,11 @@ def _harmless(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) else text
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: `1 day`, `2 days`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def printable(text: str) -> str:
     """Text with escapes in place of what a terminal would obey."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

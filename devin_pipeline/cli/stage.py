@@ -13,11 +13,12 @@ import msgspec
 
 from devin_pipeline.cli.endings import Failed
 from devin_pipeline.lake import Lake
+from devin_pipeline.shell import pipeline_command, shipped
+from devin_pipeline.tables import ALL_TABLES
 
 if TYPE_CHECKING:
     from devin_pipeline.emulator import EmulatorServer
 
-_PACKAGE = Path(__file__).parent.parent
 _DEMO_LAKE = Path("data/demo")
 _DEMO_HOME = Path(".dagster_home_demo")
 DEMO_DAYS = 14
@@ -82,16 +83,29 @@ def begin_dagsters_records() -> None:
         pass
 
 
-def shipped(name: str) -> Path:
-    """A file that lies beside the package in a clone, and inside it when it was installed as a wheel."""
-    return next(folder / name for folder in (_PACKAGE, _PACKAGE.parent) if (folder / name).exists())
-
-
 def lake_of(demo: bool) -> Lake:
     """The demo's lake, or the one of the settings, if it can be looked into."""
     lake = Lake(str(_DEMO_LAKE) if demo else os.environ.get("DEVIN_LAKE") or "data")
     lake.require_readable()
     return lake
+
+
+def lake_with_tables(demo: bool) -> Lake:
+    """The same, if a run has written to it."""
+    lake = lake_of(demo)
+    # One that is there and lacks its lake.json is told from none by its tables.
+    if lake.identity is not None or any(lake.snapshot(table).version is not None for table in ALL_TABLES):
+        return lake
+    if demo:
+        why, todo = (
+            "no demo was run in this folder",
+            f"Go to the folder of the demo, or run it here: `{pipeline_command('demo')}`",
+        )
+    else:
+        command = pipeline_command("backfill --from DAY --to DAY")
+        why = "no run has written there, where DEVIN_LAKE leads (to `data` in the current folder, if it is not set)"
+        todo = f"Go to the folder of the lake, set DEVIN_LAKE to it, or fill a new one: `{command}`"
+    raise Failed(f"There is no lake in {lake.uri}", why, todo, 2)
 
 
 def has_dagsters_records(demo: bool) -> bool:
@@ -156,7 +170,7 @@ def demo_enterprise() -> DemoEnterprise:
             raise Failed(
                 "The demo's enterprise cannot be read",
                 f"{DemoEnterprise.file()} is damaged, or closed to this user",
-                "Run `uv run devin-pipeline demo` again",
+                f"Make the demo again: `{pipeline_command('demo')}`",
                 2,
             ) from None
     enterprise = DemoEnterprise(DEMO_DAYS * DEMO_SESSIONS_PER_DAY, DEMO_DAYS, 7, datetime.now(UTC))

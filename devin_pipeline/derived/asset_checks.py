@@ -9,6 +9,7 @@ from devin_pipeline.dead_runs import blocking_runs, command_to_end
 from devin_pipeline.derived.publishing import days_of_other_code
 from devin_pipeline.derived.queries import as_rollup
 from devin_pipeline.partitions import contiguous
+from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES
 
 _QUERIES = Path(__file__).parent / "checks"
@@ -78,7 +79,7 @@ def _days_of_other_code(checked: Checked) -> Findings:
         {
             "first_day": days[0],
             "last_day": days[-1],
-            "rebuild": f"uv run devin-pipeline rebuild --from {days[0]} --to {days[-1]}",
+            "rebuild": pipeline_command(f"rebuild --from {days[0]} --to {days[-1]}"),
         }
         for days in contiguous(days_of_other_code(checked.lake, checked.hour))
     ]

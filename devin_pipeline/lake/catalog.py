@@ -99,7 +99,7 @@ def _guard(file: Path) -> str:
         f"{quoted(f'This devin.duckdb was written for {file} and answers from no other place. It was opened as ')} "
         f"|| any_value(path) filter (where {elsewhere}) || "
         + quoted(
-            ". If the lake was moved or copied there, run `uv run devin-pipeline tables` with DEVIN_LAKE set to it: "
+            ". If the lake was moved or copied there, run `devin-pipeline tables` with DEVIN_LAKE set to it: "
             "that writes this file again. Otherwise open it by its absolute path"
         )
     )

@@ -22,6 +22,8 @@ from contextlib import contextmanager
 import duckdb
 from deltalake.exceptions import DeltaError
 
+from devin_pipeline.shell import pipeline_command
+
 
 class LakeError(Exception):
     """A refusal of the lake.
@@ -52,7 +54,7 @@ class Damaged(LakeError):
 
     def __init__(self, what: str, why: str, todo: str = "") -> None:
         super().__init__(
-            what, why, todo or "Run `devin-pipeline verify`: it names what is damaged and the command that heals it"
+            what, why, todo or f"Find what is damaged and the command that repairs it: `{pipeline_command('verify')}`"
         )
 
 

@@ -14,6 +14,7 @@ from pyarrow import fs
 
 from devin_pipeline.lake.atomic import write_file
 from devin_pipeline.lake.errors import Damaged, readable
+from devin_pipeline.shell import pipeline_command
 
 Kind = Literal["user", "session"]
 Person = tuple[Kind, str]
@@ -128,7 +129,8 @@ def _entry(path: str, stored: bytes) -> _Entry:
         raise Damaged(
             f"Who is to be erased cannot be read ({path})",
             "the entry is damaged",
-            "Put it back from a backup, or remove it and run `devin-pipeline forget` for that user or session again",
+            "Put it back from a backup, or remove it and give that user or session again to "
+            f"`{pipeline_command('forget --user ID')}`",
         ) from None
 
 

@@ -14,6 +14,7 @@ from pyarrow import fs
 from devin_pipeline.lake.atomic import create_file
 from devin_pipeline.lake.errors import Damaged, VersionsLost, readable, written
 from devin_pipeline.lake.soundness import StoredFile
+from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import Table
 
 _Decoded = TypeVar("_Decoded")
@@ -44,7 +45,8 @@ def broken_log(table: Table, location: str, why: str) -> Damaged:
     todo = (
         "Put the folder back from a backup, or its log's entry: what it held may be told by no one else"
         if table.layer == "raw"
-        else f"Remove the folder {location} and run `devin-pipeline backfill` over all days: raw has all it was made of"
+        else f"Remove the folder {location} and build it again, as raw has all it was made of: "
+        f"`{pipeline_command('backfill --from DAY --to DAY')}`"
     )
     return Damaged(f"The log of {table.name} cannot be read", why, todo)
 
@@ -58,7 +60,7 @@ def versions_lost(table: Table, location: str, end: str, noted: int) -> Versions
         f"The table {table.name} is older than what was last written to it",
         f"its log {end}, but version {noted} was written: entries are missing, as after a partial restore",
         f"Put the missing entries back into {location}/_delta_log. If you cannot, restore what files in the folder "
-        f"still hold and read the rest again: `uv run devin-pipeline backfill {days_given} --repair`",
+        f"still hold and read the rest again: `{pipeline_command(f'backfill {days_given} --repair')}`",
     )
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from devin_pipeline.lake.errors import Damaged, LimitMet, NotReadOnly, QueryFailed, not_read
 from devin_pipeline.lake.forms import in_json, is_number, is_text, readable
 from devin_pipeline.lake.forms import quoted as quoted
+from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES, Table
 
 if TYPE_CHECKING:
@@ -130,7 +131,8 @@ def _explained(limits: QueryLimits | None = None) -> Iterator[None]:
             raise (limits.met_disk() if is_disk else limits.met_memory()) from None
         if refusal := not_read("What is stored", error):
             raise refusal from None
-        raise QueryFailed("This query failed", _why(error), "`devin-pipeline tables` lists what there is") from None
+        todo = f"List what there is: `{pipeline_command('tables')}`"
+        raise QueryFailed("This query failed", _why(error), todo) from None
 
 
 def _why(error: duckdb.Error) -> str:

@@ -11,6 +11,7 @@ from datetime import date
 
 from devin_pipeline.devin_api import Listing
 from devin_pipeline.lake import Damaged, Lake
+from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import SESSIONS, Table
 
 # Of so many sessions that were listed before, this share may be missing next to sessions of new organizations.
@@ -35,8 +36,8 @@ class AnotherAccount(Exception):
         super().__init__(
             f"This key reads another enterprise than the one whose sessions are stored: {why}. Read: {named(new)}. "
             f"Stored: {named(known)}. None of it was stored. Set the key of the enterprise whose lake this is, or "
-            "another DEVIN_LAKE; if these organizations belong to it, read these days with `uv run devin-pipeline "
-            "backfill --from … --to … --accept-new-organizations`"
+            "another DEVIN_LAKE; if these organizations belong to it, read these days with "
+            f"`{pipeline_command('backfill --from … --to … --accept-new-organizations')}`"
         )
 
 

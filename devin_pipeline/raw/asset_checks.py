@@ -18,6 +18,7 @@ from devin_pipeline.asset_facts import (
 )
 from devin_pipeline.freshness import older_days
 from devin_pipeline.partitions import contiguous, newest_closed_day, start_date, starts_at
+from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES
 
 _QUERIES = Path(__file__).parent / "checks"
@@ -143,7 +144,7 @@ def _updates_missed(checked: Checked) -> Findings:
         {
             "first_day": days[0],
             "last_day": days[-1],
-            "read_again": f"uv run devin-pipeline backfill --from {days[0]} --to {days[-1]}",
+            "read_again": pipeline_command(f"backfill --from {days[0]} --to {days[-1]}"),
         }
         for days in contiguous(older.to_read_again)
     ]

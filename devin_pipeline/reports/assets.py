@@ -11,6 +11,7 @@ from devin_pipeline.partitions import RANGES
 from devin_pipeline.reports.publishing import BuiltByOtherCode, publish_report
 from devin_pipeline.reports.queries import INPUTS
 from devin_pipeline.resources import Erased, LakeResource
+from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, REPORT_TABLES, Table
 
 DUCKDB_CATALOG = "duckdb_catalog"
@@ -86,7 +87,7 @@ def _duckdb_catalog(erased: Erased) -> dg.AssetsDefinition:
             if left_out:
                 context.log.warning(
                     f"devin.duckdb has no {', '.join(left_out)}: what is stored of it is damaged. "
-                    "Run `devin-pipeline verify`"
+                    f"Find the command that repairs it: `{pipeline_command('verify')}`"
                 )
             views = len(ALL_TABLES) - len(left_out)
             context.add_asset_metadata(

@@ -9,6 +9,7 @@ from datetime import date
 
 from devin_pipeline.lake import Commit, Lake
 from devin_pipeline.reports.queries import INPUTS, fingerprint, select
+from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES, Table
 
 DaysOfOtherCode = Callable[[Lake, Sequence[Table]], list[date]]
@@ -25,7 +26,8 @@ class BuiltByOtherCode(Exception):
     def __init__(self, table: Table, days: Sequence[date]) -> None:
         super().__init__(
             f"{table.name} was not written: another version of the code built {len(days)} of the days it is made of, "
-            f"from {days[0]} to {days[-1]}. Run `uv run devin-pipeline rebuild`; it asks nothing of the API."
+            f"from {days[0]} to {days[-1]}. Rebuild them, which asks nothing of the API: "
+            f"`{pipeline_command('rebuild')}`"
         )
         self.days = days
 

@@ -8,6 +8,8 @@ import pytest
 
 from devin_pipeline_tests.cli.running import environment, run
 
+pytestmark = pytest.mark.usefixtures("lake_of_no_rows")
+
 ENDLESS = "with recursive t(x) as (select 1::bigint union all select x + 1 from t) select count(*) from t"
 # In one text, on which DuckDB heeds no interrupt.
 STUBBORN = "select levenshtein(repeat('a', 1000000), repeat('b', 1000000))"

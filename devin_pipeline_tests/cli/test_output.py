@@ -201,7 +201,7 @@ def test_a_word_that_is_not_utf8_gets_three_lines_and_exit_2(tmp_path: Path, wor
         assert called.returncode == 2
 
 
-def test_a_query_is_utf8_where_the_environment_knows_ascii_only(tmp_path: Path) -> None:
-    ascii_only = environment(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", DEVIN_LAKE=str(tmp_path / "lake"))
+def test_a_query_is_utf8_where_the_environment_knows_ascii_only(lake: Lake, tmp_path: Path) -> None:
+    ascii_only = environment(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", DEVIN_LAKE=lake.uri)
     called = run("query", "select 'Grüße 😀' as x", "--format", "json", folder=tmp_path, env=ascii_only)
     assert json.loads(called.stdout) == [{"x": "Grüße 😀"}]

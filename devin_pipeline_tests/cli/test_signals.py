@@ -18,7 +18,10 @@ from devin_pipeline_tests.cli.test_limits import ENDLESS, STUBBORN
 from devin_pipeline_tests.dagster_ui.running import eventually
 from devin_pipeline_tests.stage import Stage
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to see who handles signals")
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to see who handles signals"),
+    pytest.mark.usefixtures("lake_of_no_rows"),
+]
 STOPPED = ["Stopped.", "You asked for it.", "Run the same command again to go on."]
 # Python itself needs some time to start and to say goodbye on a busy machine.
 MARGIN = 3.0

@@ -7,16 +7,17 @@ import pytest
 from click.testing import CliRunner, Result
 
 from devin_pipeline.cli import main
-from devin_pipeline_tests.cli.running import COMMAND
+from devin_pipeline.lake import Lake
+from devin_pipeline_tests.cli.running import COMMAND, lines_of
 
 COMMENTED = "-- What we spent.\nselect 1 as n"
 ROWS = b"n\n1\n"
 
 
 @pytest.fixture(autouse=True)
-def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lake_of_no_rows: Lake) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DEVIN_LAKE", str(tmp_path / "lake"))
+    monkeypatch.setenv("DEVIN_LAKE", lake_of_no_rows.uri)
     return tmp_path
 
 
@@ -25,8 +26,7 @@ def call(*words: str, given: bytes = b"") -> Result:
 
 
 def lines(result: Result) -> list[str]:
-    """The error of a call, without the notice that the lake is empty."""
-    return [line for line in result.stderr.splitlines() if not line.startswith("No run has written")]
+    return lines_of(result.stderr)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from devin_pipeline.freshness import older_days
 from devin_pipeline.lake import Lake
 from devin_pipeline.resources import devin_api_resource
 from devin_pipeline.schedules import daily_refresh, late_updates, weekly_maintenance
+from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.dagster_ui.running import FIRST, HOUR, LAST, REPORTS, days_ago, span
 from devin_pipeline_tests.devin_api.scripted import Session, honest_v3, serving
@@ -253,7 +254,7 @@ def test_more_updates_in_a_second_than_a_tick_may_read_are_named_until_their_day
     assert older.to_read_again == [days_ago(41), days_ago(40)]
     (found,) = [finding for finding in examine() if finding.name == "late updates"]
     assert found.outcome == "warning"
-    assert found.todo == f"uv run devin-pipeline backfill --from {days_ago(41)} --to {days_ago(40)}"
+    assert found.todo == pipeline_command(f"backfill --from {days_ago(41)} --to {days_ago(40)}")
     note_reads(lake, [days_ago(41), days_ago(40)], datetime.now(UTC))
     assert older_days(lake, [feed.name for feed in FEEDS], HOUR, now).to_read_again == []
 
