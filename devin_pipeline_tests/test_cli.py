@@ -29,7 +29,6 @@ from devin_pipeline.emulator import EmulatorServer
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.tables import ALL_TABLES, TABLES
 from devin_pipeline_tests.cli.running import environment as settings_of_command
-from devin_pipeline_tests.cli.running import lines_of
 from devin_pipeline_tests.dagster_ui.running import eventually, free_port
 from devin_pipeline_tests.lake.full_disk import no_file_beyond
 from devin_pipeline_tests.lake.test_disk import as_somebody_else
@@ -46,7 +45,7 @@ def run(*words: str) -> Result:
 
 
 def lines(result: Result) -> list[str]:
-    return lines_of(result.stderr)
+    return result.stderr.strip().splitlines()
 
 
 @pytest.fixture
@@ -271,7 +270,7 @@ def test_a_day_the_api_cannot_tell_costs_the_others_nothing(stage: Stage) -> Non
     result = backfill(stage)
 
     assert result.exit_code == 1
-    assert f":  devin-pipeline backfill --from {bad} --to {bad} --days-per-run 366" in lines(result)[-1]
+    assert f": devin-pipeline backfill --from {bad} --to {bad} --days-per-run 366" in lines(result)[-1]
     assert not result.stderr.strip().endswith(".")
     assert "--only-missing" not in lines(result)[-1]
     assert [row for row in stage.rows("sessions") if row["day"] == bad] == kept

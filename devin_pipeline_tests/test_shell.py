@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from devin_pipeline import shell
-from devin_pipeline.cli.endings import tell, with_command
+from devin_pipeline.cli.endings import tell, with_command_last
 
 PACKAGE = Path(shell.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -62,15 +62,14 @@ def test_a_command_within_a_message_is_in_backticks_or_on_a_line_of_its_own(modu
             assert text.count("<command>") == len(IN_ITS_PLACE.findall(text)), ast.unparse(node)
 
 
-def test_a_command_at_the_end_of_an_error_has_a_line_of_its_own_without_a_full_stop(
+def test_a_command_at_the_end_of_an_error_has_neither_backticks_nor_a_full_stop(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     tell(("what failed", "`x` is why", "run this again: `devin-pipeline rebuild --to 2026-11-02`"))
     assert capsys.readouterr().err.splitlines() == [
         "What failed.",
         "`x` is why.",
-        "Run this again:",
-        "  devin-pipeline rebuild --to 2026-11-02",
+        "Run this again: devin-pipeline rebuild --to 2026-11-02",
     ]
-    assert with_command("Run `demo`") == ["Run:", "  demo"]
-    assert with_command("`demo` needs none") == ["`demo` needs none"]
+    assert with_command_last("Run `demo`") == "Run: demo"
+    assert with_command_last("`demo` needs none") is None

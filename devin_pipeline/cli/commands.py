@@ -20,7 +20,7 @@ import pyarrow as pa
 from dotenv import load_dotenv
 
 from devin_pipeline.cli.days_shown import DaysShown, days_shown
-from devin_pipeline.cli.endings import Commands, Failed, stop_signals, with_command
+from devin_pipeline.cli.endings import Commands, Failed, stop_signals, with_command_last
 from devin_pipeline.cli.job import dg_command, run_job, settings_shown, stoppable, warn_of_dotenv
 from devin_pipeline.cli.limits import within_limits
 from devin_pipeline.cli.rows import counted, draw, json_bytes, printable, show
@@ -41,7 +41,7 @@ from devin_pipeline.cli.stage import (
     use_dagster_home,
 )
 from devin_pipeline.cli.words import TakesText, sql_of
-from devin_pipeline.lake import Kind, Lake, VersionsLost, renew_moved_catalog
+from devin_pipeline.lake import Kind, Lake, VersionsLost, may_name_tables, renew_moved_catalog
 from devin_pipeline.shell import pipeline_command, shipped, typed
 from devin_pipeline.tables import (
     ALL_TABLES,
@@ -429,7 +429,7 @@ def query(sql: str | None, file: str | None, shape: str, timeout: str | None, de
     """
     select = sql_of(sql, file)
     with within_limits(timeout) as limits:
-        lake = lake_with_tables(demo)
+        lake = lake_with_tables(demo) if may_name_tables(select) else lake_of(demo)
         renew_moved_catalog(lake)
         say_demo(demo)
         with lake.reader_for(select, limits) as reader:
@@ -768,8 +768,8 @@ def _show_finding(finding: "Finding") -> None:
     mark = click.style(f"{finding.outcome:8}", fg=_COLOURS[finding.outcome])
     click.echo(f"{mark}  {printable(f'{finding.name} {finding.subject}'.strip() + ': ' + finding.found)}")
     if finding.todo:
-        first, *command = with_command(printable(finding.todo))
-        click.echo("\n".join([f"{'':10}→ {first}", *(f"{'':10}{each}" for each in command)]))
+        todo = printable(finding.todo)
+        click.echo(f"{'':10}→ {with_command_last(todo) or todo}")
 
 
 @main.command()

@@ -109,24 +109,20 @@ def _exit(lines: Sequence[str], code: int) -> NoReturn:
 
 
 def tell(lines: Sequence[str]) -> None:
-    """Write the lines of an error to stderr, each as a sentence, if anybody can still read it.
-
-    A command with which one ends gets a line of its own, without a full stop.
-    """
+    """Write the lines of an error to stderr, each as a sentence, if anybody can still read it."""
     with suppress(OSError):
         for line in lines:
-            sentence, *command = with_command(" ".join(line.splitlines()))
+            text = " ".join(line.splitlines())
+            sentence = with_command_last(text) or text + ("" if text.endswith((".", "!", "?")) else ".")
             # An address stays as it is.
-            begun = sentence if "://" in sentence.partition(" ")[0] else sentence[:1].upper() + sentence[1:]
-            click.echo(begun + ("" if begun.endswith((".", "!", "?", ":")) else "."), err=True)
-            for each in command:
-                click.echo(each, err=True)
+            is_address = "://" in sentence.partition(" ")[0]
+            click.echo(sentence if is_address else sentence[:1].upper() + sentence[1:], err=True)
 
 
-def with_command(line: str) -> list[str]:
-    """A sentence, and indented the command in backticks with which it ends, if it does."""
-    found = _COMMAND_AT_THE_END.fullmatch(line)
-    return [found[1].rstrip(" :") + ":", f"  {found[2]}"] if found else [line]
+def with_command_last(text: str) -> str | None:
+    """A text that ends with a command in backticks, and now with the command as it is pasted; None for any other."""
+    found = _COMMAND_AT_THE_END.fullmatch(text)
+    return f"{found[1].rstrip(' :')}: {found[2]}" if found else None
 
 
 def open_closed_streams() -> None:

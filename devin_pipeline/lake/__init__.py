@@ -34,7 +34,7 @@ from devin_pipeline.lake.maintenance import (
     in_portions,
     shorten_log,
 )
-from devin_pipeline.lake.reader import Answer, QueryLimits, Reader
+from devin_pipeline.lake.reader import Answer, QueryLimits, Reader, may_name_tables
 from devin_pipeline.lake.soundness import StoredFile, rows_by_arrow, rows_by_duckdb, sound_rows
 
 __all__ = [
@@ -78,6 +78,7 @@ __all__ = [
     "in_portions",
     "linked_with",
     "links_of",
+    "may_name_tables",
     "renew_moved_catalog",
     "rows_by_arrow",
     "rows_by_duckdb",

@@ -181,6 +181,14 @@ _UNKNOWN_TABLE = re.compile(r'Catalog Error: Table with name "?([^ "]+)"? does n
 _ANSWER = "answers.answer"
 
 
+_NAMES_TABLES = re.compile(r"\b(?:from|join|table|tables|pivot|unpivot|show|describe|summarize)\b", re.IGNORECASE)
+
+
+def may_name_tables(query: str) -> bool:
+    """Whether a person's query has a word with which it names tables, ours or others; `select 1` has none."""
+    return _NAMES_TABLES.search(query) is not None
+
+
 def tables_in(query: str) -> list[Table]:
     """The tables of the contract that a person's query names, so that only their files are looked at.
 

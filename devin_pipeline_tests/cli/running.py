@@ -1,7 +1,6 @@
 """Commands as processes of their own: what they print, in bytes, and how they end."""
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,11 +15,6 @@ def environment(**settings: str) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name not in SETTINGS_OF_PYTHON}
     # The code next to these tests, wherever the command is installed from.
     return inherited | {"PYTHONPATH": str(Path(__file__).parents[2])} | settings
-
-
-def lines_of(errors: str) -> list[str]:
-    """The lines of an error, each with the command that it ends with and that has a line of its own."""
-    return re.sub(r"\n  (?=\S)", "  ", errors.strip()).splitlines()
 
 
 def run(

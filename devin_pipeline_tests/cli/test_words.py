@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from devin_pipeline.cli import main
 from devin_pipeline.lake import Lake
-from devin_pipeline_tests.cli.running import COMMAND, lines_of
+from devin_pipeline_tests.cli.running import COMMAND
 
 COMMENTED = "-- What we spent.\nselect 1 as n"
 ROWS = b"n\n1\n"
@@ -26,7 +26,7 @@ def call(*words: str, given: bytes = b"") -> Result:
 
 
 def lines(result: Result) -> list[str]:
-    return lines_of(result.stderr)
+    return result.stderr.splitlines()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from devin_pipeline import shell
 from devin_pipeline.cli import main
 from devin_pipeline.lake import Lake
 
-READING = [["tables"], ["query", "from sesions"], ["query", "select 1"], ["verify"], ["verify", "--json"]]
+READING = [["tables"], ["query", "from sesions"], ["query", "show tables"], ["verify"], ["verify", "--json"]]
 ERASING = ["forget", "--user", "somebody"]
 
 
@@ -35,12 +35,17 @@ def test_what_reads_a_lake_says_that_there_is_none_and_where_it_looked(
     assert unset.stderr.splitlines() == [
         f"There is no lake in {folder}/data.",
         "No run has written there, where DEVIN_LAKE leads (to `data` in the current folder, if it is not set).",
-        "Go to the folder of the lake, set DEVIN_LAKE to it, or fill a new one:",
-        "  devin-pipeline backfill --from DAY --to DAY",
+        "Go to the folder of the lake, set DEVIN_LAKE to it, or fill a new one: "
+        "devin-pipeline backfill --from DAY --to DAY",
     ]
     monkeypatch.setenv("DEVIN_LAKE", "elsewhere")
     assert call(words).stderr.splitlines()[0] == f"There is no lake in {folder}/elsewhere."
     assert list(folder.iterdir()) == []
+
+
+def test_a_query_that_names_no_table_needs_no_lake() -> None:
+    result = call(["query", "select 1 as one", "--format", "csv"])
+    assert (result.exit_code, result.stdout.split()) == (0, ["one", "1"])
 
 
 @pytest.mark.parametrize("words", READING, ids=" ".join)
@@ -48,8 +53,7 @@ def test_what_reads_the_demo_says_that_none_was_run_there(folder: Path, words: l
     assert call([*words, "--demo"]).stderr.splitlines() == [
         f"There is no lake in {folder}/data/demo.",
         "No demo was run in this folder.",
-        "Go to the folder of the demo, or run it here:",
-        "  devin-pipeline demo",
+        "Go to the folder of the demo, or run it here: devin-pipeline demo",
     ]
 
 
