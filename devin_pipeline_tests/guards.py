@@ -2262,7 +2262,7 @@ def failing_test(guard: Guard) -> str | None:
             raise ValueError(f"{guard.name}: {guard.text!r} stands {text.count(guard.text)} times in {guard.file}")
         file.write_text(text.replace(guard.text, guard.without))
         tests = [str(copy / "devin_pipeline_tests" / part) for part in guard.tests.split()]
-        pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-n0", "-p", "no:cacheprovider", "--no-header", "-rfE"]
+        pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-n0", "--no-header", "-rfE"]
         try:
             told = subprocess.run(
                 [*pytest, *tests], cwd=copy, capture_output=True, text=True, timeout=_SECONDS, check=False
