@@ -111,7 +111,7 @@ GUARDS = (
         "schedules.py",
         "days = held.get(str(item.session_id), set()) | (",
         "days: set[date] = set() | (",
-        "dagster_ui/test_requests.py::test_a_session_that_moved_has_the_day_asked_for",
+        "dagster_ui/test_requests.py::test_a_session_that_moved_has_the_day_asked_for_that_the_api_returns_and_the_one_the_lake_holds",
     ),
     # What has not changed
     Guard(
