@@ -697,6 +697,20 @@ GUARDS = (
         "lake/test_refused_reads.py",
     ),
     Guard(
+        "a bar that is drawn while Dagster leads stderr into a file",
+        "cli/days_shown.py",
+        "Console(file=terminal)",
+        "Console(stderr=True)",
+        "cli/test_output.py",
+    ),
+    Guard(
+        "a full bar after a failure",
+        "cli/days_shown.py",
+        "self._made += len(days) * made",
+        "self._made += len(days)",
+        "cli/test_days_shown.py",
+    ),
+    Guard(
         "a file opened in place of a closed stdout",
         "cli/endings.py",
         "            os.open(os.devnull, mode)",

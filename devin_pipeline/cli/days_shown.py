@@ -1,5 +1,6 @@
 """How far a command is over its days: a bar on a terminal, a line per range elsewhere."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -52,7 +53,7 @@ class DaysShown:
 
     def _draw(self, what: str, days: float) -> None:
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, description=what, completed=days)
+            self._bar.update(self._task, description=what, completed=days, refresh=True)
 
 
 @contextmanager
@@ -68,7 +69,17 @@ def days_shown(total: int) -> Iterator[DaysShown]:
         TextColumn("days"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with (
+        # Of its own: while a run goes on, Dagster leads stderr into a file, which is no terminal to draw on.
+        os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors=sys.stderr.errors) as terminal,
+        Progress(
+            *columns,
+            console=Console(file=terminal),
+            refresh_per_second=4,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        ) as bar,
+    ):
         shown = DaysShown(total, bar)
         with followed(shown.follow):
             yield shown

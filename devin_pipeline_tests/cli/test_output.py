@@ -177,6 +177,9 @@ def test_a_terminal_of_any_encoding_shows_how_far_a_backfill_is(
     words = ["backfill", "--from", str(stage.days[0]), "--to", str(stage.days[1])]
     code, seen = on_a_terminal(words, tmp_path, env)
     assert (code, b"Traceback" in seen) == (0, False), seen
+    # While the run goes on, and when it is over.
+    assert b"reading raw_sessions_v3" in seen
+    assert b"1/2" in seen
     assert b"2/2" in seen
     assert " … ".encode(encoding, "backslashreplace") in seen
 
