@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from devin_pipeline.emulator import EmulatorServer, Enterprise
-from devin_pipeline.lake import Lake
+from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.resources import feeds_turned_on
 from devin_pipeline_tests.stage import Stage, set_environment, the_last_days
 
@@ -51,6 +51,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("figures")
         for sentence in sentences:
             terminalreporter.write_line(sentence)
+
+
+@pytest.fixture
+def lake_of_no_rows(tmp_path: Path) -> Lake:
+    """A lake that a run has claimed and written nothing to, as a stage in the same folder would claim it."""
+    lake = Lake(str(tmp_path / "lake"))
+    lake.claim(LakeIdentity("live", "127.0.0.1", "enterprise", 8))
+    return lake
 
 
 @pytest.fixture

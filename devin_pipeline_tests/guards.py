@@ -711,6 +711,27 @@ GUARDS = (
         "cli/test_days_shown.py",
     ),
     Guard(
+        "a full stop behind a command",
+        "cli/endings.py",
+        "if found else None",
+        "if False else None",
+        "test_shell.py",
+    ),
+    Guard(
+        "a lake that is not there",
+        "cli/stage.py",
+        'raise Failed(f"There is no lake in {lake.uri}", why, todo, 2)',
+        "return lake",
+        "cli/test_wrong_folder.py",
+    ),
+    Guard(
+        "null in a table",
+        "cli/rows.py",
+        "nothing if row[n] is None else",
+        "nothing if False else",
+        "cli/test_output.py",
+    ),
+    Guard(
         "a file opened in place of a closed stdout",
         "cli/endings.py",
         "            os.open(os.devnull, mode)",

@@ -11,7 +11,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from devin_pipeline.cli import main
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.cli.running import COMMAND, environment, run
@@ -145,9 +147,11 @@ def test_a_terminal_shows_columns_whole_and_the_number_of_those_left_out_in_the_
     assert "NULL" in table[2]
 
 
-def test_elsewhere_than_on_a_terminal_a_table_has_all_columns_with_whole_headings(lake: Lake) -> None:
-    folder, env = Path(lake.uri).parent, environment(DEVIN_LAKE=lake.uri)
-    heading, row = run("query", "from sessions", folder=folder, env=env).stdout.decode().splitlines()
+def test_elsewhere_than_on_a_terminal_a_table_has_all_columns_with_whole_headings(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEVIN_LAKE", lake.uri)
+    heading, row = CliRunner().invoke(main, ["query", "from sessions"]).stdout.splitlines()
     assert heading.split() == list(TABLES["sessions"].column_names)
     assert "NULL" in row
 
@@ -163,9 +167,10 @@ def test_elsewhere_than_on_a_terminal_a_table_has_all_columns_with_whole_heading
         ("select summ(1)", 'Catalog Error: Scalar Function with name summ does not exist! Did you mean "sum"?'),
     ],
 )  # fmt: skip
-def test_a_misspelt_name_gets_the_whole_hint(lake: Lake, query: str, why: str) -> None:
-    result = run("query", query, folder=Path(lake.uri).parent, env=environment(DEVIN_LAKE=lake.uri))
-    assert result.stderr.decode().splitlines()[1].startswith(why)
+def test_a_misspelt_name_gets_the_whole_hint(lake: Lake, monkeypatch: pytest.MonkeyPatch, query: str, why: str) -> None:
+    monkeypatch.setenv("DEVIN_LAKE", lake.uri)
+    result = CliRunner().invoke(main, ["query", query])
+    assert (result.exit_code, result.stderr.splitlines()[1].startswith(why)) == (1, True), result.stderr
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
