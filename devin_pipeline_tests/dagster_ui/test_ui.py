@@ -43,7 +43,11 @@ def require_nothing_left(process: subprocess.Popen[bytes], number: int, port: in
     # The code server has a process of its own.
     assert len(known) == 5
     process.send_signal(number)
-    eventually(lambda: not any(runs_still(pid) for pid in known), 10, "every process ends")
+    try:
+        eventually(lambda: not any(runs_still(pid) for pid in known), 10, "every process ends")
+    finally:
+        for pid in filter(runs_still, known):
+            os.kill(pid, signal.SIGKILL)
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
