@@ -41,7 +41,7 @@ from devin_pipeline.cli.stage import (
     use_dagster_home,
 )
 from devin_pipeline.cli.words import TakesText, sql_of
-from devin_pipeline.lake import Kind, Lake, VersionsLost, may_name_tables, renew_moved_catalog
+from devin_pipeline.lake import Kind, Lake, QueryFailed, VersionsLost, may_name_tables, renew_moved_catalog
 from devin_pipeline.shell import pipeline_command, shipped, typed
 from devin_pipeline.tables import (
     ALL_TABLES,
@@ -432,8 +432,13 @@ def query(sql: str | None, file: str | None, shape: str, timeout: str | None, de
         lake = lake_with_tables(demo) if may_name_tables(select) else lake_of(demo)
         renew_moved_catalog(lake)
         say_demo(demo)
-        with lake.reader_for(select, limits) as reader:
-            show(reader, select, shape)
+        try:
+            with lake.reader_for(select, limits) as reader:
+                show(reader, select, shape)
+        except QueryFailed as error:
+            if demo:
+                error.todo = f"List what there is: `{pipeline_command('tables --demo')}`"
+            raise
 
 
 @main.command()

@@ -28,6 +28,7 @@ _MOST_DRAWN = 1_000
 _WIDTH_OF_NO_TERMINAL = 200
 _LEAST_WIDTH_OF_WORDS = 24
 _LEAST_WIDTH_OF_AN_ID = 36
+_LEAST_WIDTH_OF_HALF_AN_ID = 20
 _BETWEEN_COLUMNS = 2
 _WORDS = re.compile(r"[ ,]")
 
@@ -124,7 +125,12 @@ def _draw(
         console.width = max(console.width, _width_of(headings, least))
     elif elides and _width_of(headings, least) > console.width:
         headings = [Text(_in_two_lines(each.plain, width)) for each, width in zip(headings, least, strict=True)]
-        first, last = _columns_at_the_ends(headings, least, console.width)
+        folded = [min(width, _LEAST_WIDTH_OF_HALF_AN_ID) for width in least]
+        if _width_of(headings, folded) <= console.width:
+            # Rather an id in two lines than a column left out.
+            least = folded
+        else:
+            first, last = _columns_at_the_ends(headings, least, console.width)
     left_out = len(names) - first - last
     table = RichTable(box=None, header_style="bold")
     for n, (heading, is_number) in enumerate(zip(headings, are_numbers, strict=True)):
@@ -167,10 +173,8 @@ def _elided(columns: int) -> str:
 
 
 def _columns_at_the_ends(headings: Sequence[Text], least: Sequence[int], width: int) -> tuple[int, int]:
-    """How many columns fit at the left and how many at the right, taken in turn; all of them if they do, or one."""
+    """How many columns fit at the left and how many at the right, taken in turn; one at least."""
     widths = [_width_of([heading], [of_column]) for heading, of_column in zip(headings, least, strict=True)]
-    if sum(widths) <= width:
-        return len(widths), 0
     first, last = 1, 0
     room = width - widths[0] - len(_elided(len(widths))) - _BETWEEN_COLUMNS
     while first + last < len(widths):

@@ -147,6 +147,16 @@ def test_a_terminal_shows_columns_whole_and_the_number_of_those_left_out_in_the_
     assert "NULL" in table[2]
 
 
+def test_a_terminal_folds_ids_where_no_column_has_to_be_left_out_then(lake: Lake) -> None:
+    env = environment(DEVIN_LAKE=lake.uri, TERM="dumb", COLUMNS="80")
+    query = f"select '{'a' * 36}' as org_id, '{'b' * 32}' as user_id, null as service_user_id, 1.5 as acus"
+    _, seen = on_a_terminal(["query", query], Path(lake.uri).parent, env)
+    _, heading, *rows = seen.decode().splitlines()
+    assert heading.split() == ["org_id", "user_id", "user_id", "acus"]
+    assert "".join(row.split()[0] for row in rows) == "a" * 36
+    assert rows[0].split()[2:] == ["NULL", "1.5"]
+
+
 def test_elsewhere_than_on_a_terminal_a_table_has_all_columns_with_whole_headings(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:

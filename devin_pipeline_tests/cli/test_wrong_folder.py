@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 
 from devin_pipeline import shell
 from devin_pipeline.cli import main
-from devin_pipeline.lake import Lake
+from devin_pipeline.lake import Lake, LakeIdentity
 
 READING = [["tables"], ["query", "from sesions"], ["query", "show tables"], ["verify"], ["verify", "--json"]]
 ERASING = ["forget", "--user", "somebody"]
@@ -62,6 +62,12 @@ def test_a_lake_without_rows_is_one(lake_of_no_rows: Lake, monkeypatch: pytest.M
     monkeypatch.setenv("DEVIN_LAKE", lake_of_no_rows.uri)
     result = call(words)
     assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_a_query_of_the_demo_that_fails_names_the_command_for_the_demo(folder: Path) -> None:
+    Lake("data/demo").claim(LakeIdentity("demo", "127.0.0.1", "enterprise", 8))
+    result = call(["query", "--demo", "from sesions"])
+    assert result.stderr.splitlines()[-1] == "List what there is: devin-pipeline tables --demo"
 
 
 def test_a_command_is_printed_as_it_works_in_the_folder(
