@@ -351,7 +351,8 @@ def test_a_backfill_that_is_told_to_stop_does_so_at_once_publishes_nothing_half_
     stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
 ) -> None:
     moment = Moment(stage, stage.days[:2])
-    with EmulatorServer(stage.enterprise, latency_seconds=0.2) as slow:
+    # So slow that the run is not done before it is stopped.
+    with EmulatorServer(stage.enterprise, latency_seconds=2) as slow:
         monkeypatch.setenv("DEVIN_API_URL", slow.url)
         stopped(stage, tmp_path, number, lambda: eventually(lambda: slow.requests, 60, "the first request"))
     assert not set(moment.commits()) & {"sessions", "acu_daily"}
