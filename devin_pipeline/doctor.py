@@ -11,9 +11,10 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -65,7 +66,7 @@ from devin_pipeline.resources import (
     organization,
 )
 from devin_pipeline.run_retention import keep_runs_days
-from devin_pipeline.shell import pipeline_command, shipped, typed
+from devin_pipeline.shell import pipeline_command, shipped, typed, with_command_last
 from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, RAW_SESSION_TABLES, SESSION_TABLES, Table
 
 if TYPE_CHECKING:
@@ -115,10 +116,8 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Every finding, as soon as it is made."""
-    yield from _settings()
-    yield from _api()
-    yield from _lake()
-    yield from _dagster()
+    for finding in chain(_settings(), _api(), _lake(), _dagster()):
+        yield replace(finding, todo=with_command_last(finding.todo) or finding.todo)
 
 
 def _look(name: str, subject: str, at: Callable[[], _Said]) -> Finding:

@@ -1,10 +1,12 @@
-"""What a checkout and an installed wheel differ in: how a command is typed, and where shipped files are."""
+"""Commands in messages, and what a checkout and an installed wheel differ in: how they are typed, where files are."""
 
+import re
 from pathlib import Path
 
 PROGRAM = "devin-pipeline"
 
 _PACKAGE = Path(__file__).parent
+_COMMAND_AT_THE_END = re.compile(r"(.+?)`([^`]+)`")
 
 
 def typed(command: str) -> str:
@@ -15,6 +17,12 @@ def typed(command: str) -> str:
 def pipeline_command(words: str) -> str:
     """A command of the pipeline, as `verify` or `rebuild --from 2026-01-31`."""
     return typed(f"{PROGRAM} {words}")
+
+
+def with_command_last(text: str) -> str | None:
+    """A text that ends with a command in backticks, and now with the command as it is pasted; None for any other."""
+    found = _COMMAND_AT_THE_END.fullmatch(text)
+    return f"{found[1].rstrip(' :')}: {found[2]}" if found else None
 
 
 def shipped(name: str) -> Path:

@@ -712,7 +712,7 @@ GUARDS = (
     ),
     Guard(
         "a full stop behind a command",
-        "cli/endings.py",
+        "shell.py",
         "if found else None",
         "if False else None",
         "test_shell.py",

@@ -563,7 +563,7 @@ def test_what_is_stored_of_prompts_is_said_plainly(stage: Stage, monkeypatch: py
     assert "prompts, titles and analyses are stored as sent" in found()["text", ""].found
     monkeypatch.setenv("DEVIN_TEXT", "none")
     kept = found()["text", ""]
-    assert (kept.outcome, kept.todo) == ("warning", "Remove it: `devin-pipeline forget --text`")
+    assert (kept.outcome, kept.todo) == ("warning", "Remove it: devin-pipeline forget --text")
     assert "but 1 versions stored before" in kept.found
     stored("text")
     assert found()["text", ""].outcome == "ok"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from devin_pipeline import shell
-from devin_pipeline.cli.endings import tell, with_command_last
+from devin_pipeline.cli.endings import tell
+from devin_pipeline.shell import with_command_last
 
 PACKAGE = Path(shell.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))

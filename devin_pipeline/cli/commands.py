@@ -20,7 +20,7 @@ import pyarrow as pa
 from dotenv import load_dotenv
 
 from devin_pipeline.cli.days_shown import DaysShown, days_shown
-from devin_pipeline.cli.endings import Commands, Failed, stop_signals, with_command_last
+from devin_pipeline.cli.endings import Commands, Failed, stop_signals
 from devin_pipeline.cli.job import dg_command, run_job, settings_shown, stoppable, warn_of_dotenv
 from devin_pipeline.cli.limits import within_limits
 from devin_pipeline.cli.rows import counted, draw, json_bytes, printable, show
@@ -773,8 +773,7 @@ def _show_finding(finding: "Finding") -> None:
     mark = click.style(f"{finding.outcome:8}", fg=_COLOURS[finding.outcome])
     click.echo(f"{mark}  {printable(f'{finding.name} {finding.subject}'.strip() + ': ' + finding.found)}")
     if finding.todo:
-        todo = printable(finding.todo)
-        click.echo(f"{'':10}→ {with_command_last(todo) or todo}")
+        click.echo(f"{'':10}→ {printable(finding.todo)}")
 
 
 @main.command()

@@ -4,7 +4,6 @@ import atexit
 import errno
 import io
 import os
-import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,9 +14,7 @@ import click
 
 from devin_pipeline.devin_api import DevinError, Misconfigured
 from devin_pipeline.lake import LakeError, NotReadOnly, UnusableLocation, WrongLake
-from devin_pipeline.shell import typed
-
-_COMMAND_AT_THE_END = re.compile(r"(.+?)`([^`]+)`")
+from devin_pipeline.shell import typed, with_command_last
 
 
 class Failed(Exception):
@@ -117,12 +114,6 @@ def tell(lines: Sequence[str]) -> None:
             # An address stays as it is.
             is_address = "://" in sentence.partition(" ")[0]
             click.echo(sentence if is_address else sentence[:1].upper() + sentence[1:], err=True)
-
-
-def with_command_last(text: str) -> str | None:
-    """A text that ends with a command in backticks, and now with the command as it is pasted; None for any other."""
-    found = _COMMAND_AT_THE_END.fullmatch(text)
-    return f"{found[1].rstrip(' :')}: {found[2]}" if found else None
 
 
 def open_closed_streams() -> None:
