@@ -60,7 +60,7 @@ GUARDS = (
     Guard(
         "a session that two runs land on two days at once",
         "raw/landing.py",
-        "commit.version > planned_from + 1",
+        "commit.version > (planned_from or 0) + 1",
         "False",
         "raw/test_moved_sessions.py::test_two_runs_that_land_a_session_on_two_days_at_once_leave_it_on_one",
     ),

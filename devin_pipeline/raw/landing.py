@@ -156,7 +156,7 @@ def land(
 
     commit = lake.rewrite(table, with_new_versions)
     held.add(items.column("session_id"), planned_from, commit.version)
-    if commit.version is not None and planned_from is not None and commit.version > planned_from + 1:
+    if commit.version is not None and commit.version > (planned_from or 0) + 1:
         # Another run wrote other days meanwhile, perhaps of the same sessions.
         settle(lake, table, hour, pc.unique(added.column("session_id")).to_pylist())
     if lake.forgotten() != redaction.forgotten:

@@ -2,8 +2,10 @@
 
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from deltalake import write_deltalake
 
 from devin_pipeline.lake import Lake, Rewrite
 from devin_pipeline.raw.moved_sessions import HeldSessions, days_held, settle
@@ -172,6 +174,22 @@ def test_two_runs_that_land_a_session_on_two_days_at_once_leave_it_on_one(
 
     monkeypatch.setattr(Lake, "rewrite", rewrite_second)
     feed.read(item("a"), item("z"), hours=1)
+    assert days_held(feed.lake.snapshot(V3), ["a"]) == {"a": {NEXT_DAY}}
+
+
+def test_two_runs_that_are_the_first_to_write_a_table_leave_a_session_on_one_day(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [lambda: feed.read(on_next_day("a"), hours=1, days=(NEXT_DAY,))]
+
+    def written_second(*words: Any, **options: Any) -> None:
+        # Between the creation of the table and its first rows the other run commits.
+        if others:
+            others.pop()()
+        write_deltalake(*words, **options)
+
+    monkeypatch.setattr("devin_pipeline.lake.lake.write_deltalake", written_second)
+    feed.read(item("a"))
     assert days_held(feed.lake.snapshot(V3), ["a"]) == {"a": {NEXT_DAY}}
 
 
