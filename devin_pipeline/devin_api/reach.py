@@ -13,11 +13,14 @@ from typing import TypeVar
 
 from devin_pipeline.devin_api.errors import NotConnected
 
-SECONDS_TO_CONNECT = 4.0
+SECONDS_TO_CONNECT = 6.5
 """How long the first connection to an address may take: the lookup of its name, the proxy and TLS included."""
 
 MORE_TRIES_AT_FIRST = 2
 """To an address that has not answered yet; the waits between them take a second and a half at most."""
+
+MORE_TRIES_WITHOUT_ANSWER = 4
+"""To one that connects and ends the connection, as a service that starts may: within eight seconds."""
 
 # The other feeds of a run and the other checks of the doctor ask within it.
 _GIVEN_UP_SECONDS = 5.0
@@ -78,6 +81,11 @@ def reach_of(address: str, proxies: Hashable) -> Reach:
     return _reaches[address, proxies]
 
 
+def host_or_proxy(host: str, proxy: str | None) -> str:
+    """What a connection goes to, in words: the proxy that a variable names, or the host."""
+    return f"the proxy of {proxy}" if proxy else f"the host {host}"
+
+
 def why_not_connected(error: Exception | None, host: str, proxy: str | None) -> str:
     """Why no connection came about; of what the other side sent, a status at most.
 
@@ -86,7 +94,7 @@ def why_not_connected(error: Exception | None, host: str, proxy: str | None) -> 
         host: The host that was to be reached.
         proxy: The variable that names the proxy on the way, if there is one.
     """
-    other = f"the proxy of {proxy}" if proxy else f"the host {host}"
+    other = host_or_proxy(host, proxy)
     for cause in causes(error or TimeoutError()):
         if isinstance(cause, socket.gaierror):
             return f"the name of {other} could not be looked up ({cause.strerror})"
