@@ -141,6 +141,10 @@ def test_what_is_missing_is_told_with_the_command_that_makes_all_well(
     gap = checks["closed days", ""]
     assert f" are not made: {stage.days[1]} … " in gap["found"]
     assert set(gap) == {"name", "subject", "outcome", "found", "todo"}
+    with monkeypatch.context() as unset:
+        unset.delenv("DEVIN_START_DATE")
+        # No day before the first one made was asked for.
+        assert found()["closed days", ""].todo == gap["todo"]
 
     assert run(*shlex.split(gap["todo"].removeprefix("devin-pipeline "))).exit_code == 0
     told = run("doctor")
@@ -160,7 +164,7 @@ def test_what_is_missing_is_told_with_the_command_that_makes_all_well(
     # Days before the first one made, which nobody asked for.
     monkeypatch.delenv("DEVIN_START_DATE")
     asked_for = found()["closed days", ""]
-    assert (asked_for.outcome, f"all from {first} to " in asked_for.found) == ("ok", True)
+    assert (asked_for.outcome, f" from {first} to " in asked_for.found) == ("ok", True)
     monkeypatch.setenv("DEVIN_START_DATE", str(stage.days[0] - timedelta(days=1)))
     assert found()["closed days", ""].outcome == "warning"
 

@@ -64,7 +64,8 @@ def days_shown(total: int) -> Iterator[DaysShown]:
         return
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        # The default one is that of an empty bar where a terminal has few colours.
+        BarColumn(finished_style="green"),
         MofNCompleteColumn(),
         TextColumn("days"),
         TimeElapsedColumn(),
