@@ -19,9 +19,6 @@ SECONDS_TO_CONNECT = 6.5
 MORE_TRIES_AT_FIRST = 2
 """To an address that has not answered yet; the waits between them take a second and a half at most."""
 
-MORE_TRIES_WITHOUT_ANSWER = 4
-"""To one that connects and ends the connection, as a service that starts may: within eight seconds."""
-
 # The other feeds of a run and the other checks of the doctor ask within it.
 _GIVEN_UP_SECONDS = 5.0
 _STATUS = re.compile(r"\d{3}\b")

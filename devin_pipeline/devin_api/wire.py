@@ -38,7 +38,6 @@ from devin_pipeline.devin_api.errors import (
 from devin_pipeline.devin_api.keys import VARIABLES, KeyKind, Secret
 from devin_pipeline.devin_api.reach import (
     MORE_TRIES_AT_FIRST,
-    MORE_TRIES_WITHOUT_ANSWER,
     SECONDS_TO_CONNECT,
     causes,
     host_or_proxy,
@@ -209,13 +208,13 @@ class Wire:
         proxy = self._proxy_of(line)
         if line.is_connected.is_set():
             is_late = error is None or isinstance(error, httpx.TimeoutException)
-            if not is_late and not self.is_awaited:
-                why = f"{host_or_proxy(self._host, proxy)} ended the connection without an answer"
-                return self._out_of_reach(why, proxy, MORE_TRIES_WITHOUT_ANSWER)
-            why = "no whole answer came in time" if is_late else f"the connection failed ({type(error).__name__})"
+            other = host_or_proxy(urlsplit(self._base_url).netloc, proxy)
+            why = f"{other} ended the connection before its answer was whole ({type(error).__name__})"
+            if is_late:
+                why = "no whole answer came in time" + (f", through {other}" if proxy else "")
             return (TooSlow if is_late else Unreachable)(
                 f"{question.name} could not be read",
-                why + (f", through the proxy of {proxy}" if proxy else ""),
+                why,
                 "Check the network, then run again",
                 more_tries=MORE_TRIES,
             )
@@ -237,21 +236,12 @@ class Wire:
 
     def _not_connected(self, error: Exception | None, line: "_Line") -> NotConnected:
         proxy = self._proxy_of(line)
-        return self._out_of_reach(
-            why_not_connected(error, self._host, proxy), proxy, MORE_TRIES if self.is_awaited else MORE_TRIES_AT_FIRST
-        )
-
-    def _out_of_reach(self, why: str, proxy: str | None, more_tries: int) -> NotConnected:
         return NotConnected(
             f"{self._base_url} cannot be reached",
-            why,
+            why_not_connected(error, urlsplit(self._base_url).netloc, proxy),
             f"Check {f'{proxy}, ' if proxy else ''}DEVIN_API_URL and the network, then run again",
-            more_tries=more_tries,
+            more_tries=MORE_TRIES if self.is_awaited else MORE_TRIES_AT_FIRST,
         )
-
-    @property
-    def _host(self) -> str:
-        return urlsplit(self._base_url).netloc
 
     def _leave(self, line: "_Line") -> None:
         """Have a line that does not connect send nothing when it does, and this thread's next request use another."""

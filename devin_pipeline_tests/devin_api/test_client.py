@@ -124,7 +124,7 @@ def test_what_passes_by_itself_is_asked_again(fault: str) -> None:
 def test_what_does_not_pass_fails_its_day_after_so_many_tries_and_three_requests_for_one_item(
     fault: str, hits: int
 ) -> None:
-    with serving(lambda asked: TRANSIENT[fault]) as served, client_of(served, is_awaited=True) as client:
+    with serving(lambda asked: TRANSIENT[fault]) as served, client_of(served) as client:
         listing = read_all(client, "sessions_v3", DAY)
     assert listing.items == []
     assert list(listing.failures) == DAY
@@ -295,7 +295,7 @@ def test_only_the_days_that_fail_are_lost(feed: Feed) -> None:
 
 def test_a_server_that_is_down_is_not_asked_once_for_each_day_of_a_year() -> None:
     over = days(365)
-    with serving(lambda asked: Reply(instead=reset)) as served, client_of(served, is_awaited=True) as client:
+    with serving(lambda asked: Reply(instead=reset)) as served, client_of(served) as client:
         listing = read_all(client, "sessions_v3", over)
     assert sorted(listing.failures) == over
     assert {type(error) for error in listing.failures.values()} == {Unreachable}
