@@ -93,7 +93,7 @@ def lake_of(demo: bool) -> Lake:
 def lake_with_tables(demo: bool) -> Lake:
     """The same, if a run has written to it."""
     lake = lake_of(demo)
-    # One that is there and lacks its lake.json is told from none by its tables.
+    # Where lake.json is missing, the tables show that there is one.
     if lake.identity is not None or any(lake.snapshot(table).version is not None for table in ALL_TABLES):
         return lake
     if demo:
