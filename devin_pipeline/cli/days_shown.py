@@ -71,7 +71,7 @@ def days_shown(total: int) -> Iterator[DaysShown]:
         TimeElapsedColumn(),
     )
     with (
-        # Of its own: while a run goes on, Dagster leads stderr into a file, which is no terminal to draw on.
+        # While a run goes on, Dagster redirects stderr into a file; the bar needs the terminal.
         os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors=sys.stderr.errors) as terminal,
         Progress(
             *columns,

@@ -58,7 +58,7 @@ class Reach:
         return answer.result() if connected.wait(seconds) else None
 
     def give_up(self, error: NotConnected) -> NotConnected:
-        """Make an error final, and that of all who ask within the next seconds: so slow a connection is no accident."""
+        """Make an error final, for all that ask within the next seconds, too."""
         error.more_tries = 0
         self._given_up, self._given_up_until = error, time.monotonic() + _GIVEN_UP_SECONDS
         return error
