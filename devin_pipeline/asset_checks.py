@@ -151,6 +151,8 @@ def checks_of(
             linked = opened.readable_days(tables, linked)
         with opened.connect(tables, days=days and [*days, *linked]) as reader:
             # A check that is asked for alone reads what it needs, which may be nothing.
+            # guard: a check that is asked for alone
+            #   | len(context.selected_asset_check_keys) == sum(map(len, checks.values())) -> True
             if len(context.selected_asset_check_keys) == sum(map(len, checks.values())):
                 for name, columns in (read_once or {}).items():
                     reader.read_once(name, columns)

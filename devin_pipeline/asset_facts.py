@@ -139,6 +139,7 @@ def report_days(
                     [lake.location(table), *files[day]],
                     {name: value for name, value in of_day.items() if name != NEW_VERSIONS},
                     # Read again after it is over, a day counts as read, whether or not it has changed.
+                    # guard: a day that is over by now | at >= starts_at(day, hour, after=1) -> True
                     at >= starts_at(day, hour, after=1),
                     findings,
                 ),
@@ -260,7 +261,10 @@ def days_made(days: Sequence[date], lake: Lake, hour: int) -> set[date]:
                 for day, record in newest_records(instance, table, made).items()
                 if ((over := starts_at(day, hour, after=1)) > now or made_at(record) >= over)
                 and (told := record.asset_materialization)
+                # guard: days another lake has | and told.metadata["dagster/uri"].value == lake.location(table)
                 and told.metadata["dagster/uri"].value == lake.location(table)
+                # guard: days the lake has lost
+                #   | and _are_stored(table, told.metadata["dagster/partition_row_count"].value, rows[day])
                 and _are_stored(table, told.metadata["dagster/partition_row_count"].value, rows[day])
             }
     return made

@@ -74,6 +74,8 @@ def _alone_in(home: Path) -> Iterator[None]:
         with suppress(OSError):
             lock = opened.enter_context((home / _LOCK).open("w"))
             # Given back by the system if this process is killed.
+            # guard: two processes that make Dagster's databases at once
+            #   | fcntl.flock(lock, fcntl.LOCK_EX) -> lock.flush()
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

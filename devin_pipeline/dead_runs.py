@@ -78,6 +78,7 @@ def process_of(home: Path, run_id: str) -> RunProcess:
         return "unknown"
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # guard: a run of another machine | if _machine() & set(os.read(file, 1000).decode().split("\n")) else "unknown"
         return "gone" if _machine() & set(os.read(file, 1000).decode().split("\n")) else "unknown"
     except BlockingIOError:
         return "alive"
@@ -182,16 +183,21 @@ class _Watch:
         had_time_to_start = time.monotonic() >= self._given_up_at
         for each in blocking_runs(self._instance):
             is_left = each.run.run_id in self._left_starting and _has_not_started(each)
+            # guard: a run that a killed daemon was starting | or (is_left and had_time_to_start)
+            # guard: a run whose process was killed
+            #   | each.is_dead or (is_left and had_time_to_start) -> is_left and had_time_to_start
             if each.is_dead or (is_left and had_time_to_start):
                 self._end(each.run)
         self._remove_files()
 
     def _end(self, run: dg.DagsterRun) -> None:
         # First: Dagster does not free the slots of a run that has ended.
+        # guard: the pool slots of a killed run
         self._instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
         if run.status == dg.DagsterRunStatus.CANCELING:
             self._instance.report_run_canceled(run, _MESSAGE)
             return
+        # guard: a dead run of a backfill
         if _BACKFILL in run.tags and _MAX_RETRIES not in run.tags:
             # Once, so that a backfill of the Dagster UI goes on.
             self._instance.add_run_tags(run.run_id, {_MAX_RETRIES: "1"})

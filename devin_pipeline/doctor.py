@@ -125,6 +125,7 @@ def _look(name: str, subject: str, at: Callable[[], _Said]) -> Finding:
         return Finding(name, subject, *at())
     except (DevinError, LakeError, BadSetting) as error:
         return Finding(name, subject, "failed", f"{error.what}: {error.why}", error.todo)
+    # guard: a check that stops the others | Exception -> ZeroDivisionError
     except Exception as error:  # whatever one check meets, the others are to be made
         # The kind only: the text may hold anything.
         found = f"it could not be looked at ({type(error).__name__})"
@@ -299,6 +300,7 @@ class _Endpoints:
         if self._clock_ahead is None:
             return "not told", "no answer told the time", ""
         seconds = round(self._clock_ahead.total_seconds())
+        # guard: a clock that is behind | abs(self._clock_ahead) -> self._clock_ahead
         if abs(self._clock_ahead) <= LARGEST_CLOCK_SKEW:
             return "ok", "this machine's clock and the API's agree to the minute", ""
         found = f"this machine's clock is {abs(seconds)} s {'ahead of' if seconds > 0 else 'behind'} the API's"
@@ -311,6 +313,7 @@ class _Endpoints:
         if len(first.items) < 2 and len(again.items) < 2:
             return "not told", "there are not enough sessions to see it", ""
         told, told_again = ([item.session_id or item.payload for item in page.items] for page in (first, again))
+        # guard: a page that comes in another order | told != told_again -> set(told) != set(told_again)
         if told != told_again:
             how = "in another order" if Counter(told) == Counter(told_again) else "with other sessions"
             return (
@@ -342,6 +345,7 @@ class _Endpoints:
 
     def _filter(self, table: str) -> _Said:
         todo = "The API has changed, or DEVIN_API_URL leads elsewhere; runs refuse what comes"
+        # guard: a filter of updates that is ignored | "updated"
         clocks: tuple[Clock, ...] = ("created", "updated")
         for by in clocks:
             page = self._first_page(table, _BEFORE_DEVIN, by)
@@ -372,6 +376,7 @@ class _Endpoints:
         if not starts:
             found = "its start does not belong to it: sessions created in the first second of a day are not listed"
             return "failed", found, "Do not rely on these figures, and report it to Devin's support"
+        # guard: a window that includes its end
         if ends:
             return "ok", "[start, end]: its end belongs to it too; the pipeline drops what lies there", ""
         return "ok", "[start, end): half-open, as the pipeline asks", ""
@@ -554,6 +559,7 @@ def _closed_days() -> _Said:
         return "warning", f"none of {len(closed)} since DEVIN_START_DATE ({first}) is made", todo
     found = f"{len(missing)} of {len(closed)} are not made: {_ranges(missing)}"
     # Days before the first one made were never asked for; a gap after it is spend that nobody sees.
+    # guard: a hole between days | "failed" if missing[-1] > min(made) else
     return "failed" if missing[-1] > min(made) else "warning", found, todo
 
 
@@ -661,6 +667,7 @@ def _switch(
     state: "InstigatorState | None",
 ) -> _Said:
     is_on = switch.default_status.value == "RUNNING"
+    # guard: a schedule that was switched off | in ("RUNNING", "STOPPED") -> == "RUNNING"
     if state is not None and state.status.value in ("RUNNING", "STOPPED"):
         is_on = state.status.value == "RUNNING"
     if not is_on:
@@ -676,6 +683,7 @@ def _switch(
 
 def _daemon(instance: dg.DagsterInstance) -> _Said:
     last = max((beat.timestamp for beat in instance.get_daemon_heartbeats().values()), default=None)
+    # guard: a daemon that is silent | <= LONGEST_SILENCE.total_seconds() -> < 10**9
     if last is not None and datetime.now(UTC).timestamp() - last <= LONGEST_SILENCE.total_seconds():
         return "ok", "it is alive", ""
     if is_demo():

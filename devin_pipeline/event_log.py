@@ -129,7 +129,9 @@ class SqliteEventLog(SqliteEventLogStorage):
             kinds = {_kind(event) for event in lean}
             if DagsterEventType.RUN_START.value in kinds:
                 # Before Dagster says that the run has started, and in the process that runs it.
+                # guard: a run that is alive
                 self._locks.take(run_id)
+                # guard: a run of dg launch without a code location
                 name_origin(self._instance, run_id)
             if kinds & _ENDS_RUN:
                 self._locks.end(run_id)
@@ -145,8 +147,10 @@ class SqliteEventLog(SqliteEventLogStorage):
                     with self.index_connection() as index:
                         self._store_in_index(index, in_index)
                         for asset, partitions in materialized.items():
+                            # guard: plans that a run has carried out
                             _end_plans(index, run_id, asset, set(partitions))
             # Who watches a run watches this file, and SQLite keeps what is new in the one beside it for a while.
+            # guard: news for who watches a run
             os.utime(self.path_for_shard(run_id))
 
     def _in_own_millisecond(self, event: dg.EventLogEntry) -> dg.EventLogEntry:
@@ -157,6 +161,8 @@ class SqliteEventLog(SqliteEventLogStorage):
         if (materialized := _partition(event)) is None:
             return event
         (asset, _), given = materialized, int(event.timestamp * 1000)
+        # guard: a materialization that the Dagster UI does not list
+        #   | max(given, self._last_millisecond.get(asset, 0) + 1) -> given
         self._last_millisecond[asset] = own = max(given, self._last_millisecond.get(asset, 0) + 1)
         # In the middle of it, so that no rounding leads into another.
         return event if own == given else event._replace(timestamp=(own + 0.5) / 1000)
@@ -176,8 +182,10 @@ class SqliteEventLog(SqliteEventLogStorage):
             with self.index_connection() as index:
                 newest = _newest_materializations(index, asset, marked)
                 query = sa.select(_LOGS.partition, _LOGS.event).where(_LOGS.id.in_(newest.values()))
+                # guard: nothing stored of an unchanged day | marked[key] in event -> False
                 same = {key for key, event in index.execute(query) if marked[key] in event}
                 planned = self._attempts(index, dg.AssetKey(json.loads(asset)), not_of=run_id) if same else {}
+            # guard: unchanged days of a failed run | - planned.keys()
             found |= {(asset, key) for key in same - planned.keys()}
         return found
 
@@ -204,6 +212,7 @@ class SqliteEventLog(SqliteEventLogStorage):
         for event_id, run_id, keys in _plans(index, asset_key.to_string()):
             if event_id > (after or 0) and run_id != not_of:
                 newest = _newest_materializations(index, asset_key.to_string(), keys)
+                # guard: days that a run planned and did not materialize | newest.get(key, 0) < event_id -> False
                 found |= {key: (run_id, event_id) for key in keys if newest.get(key, 0) < event_id}
         return found
 
@@ -251,6 +260,7 @@ class SqliteEventLog(SqliteEventLogStorage):
             return []
         runs = {event.run_id for event in events}
         groups = self._instance._event_buffer
+        # guard: events of an interrupted step | group and group[0].run_id in runs -> False
         ended = [key for key, group in list(groups.items()) if group and group[0].run_id in runs]
         return [event for key in ended for event in groups.pop(key)]
 
@@ -315,6 +325,8 @@ class SqliteEventLog(SqliteEventLogStorage):
         if Path(self.path_for_shard(shard)).exists():
             # An error means that it has no such table.
             with suppress(sa.exc.OperationalError), engine.connect() as stored:
+                # guard: an index of several revisions
+                #   | len(stored.exec_driver_sql(_REVISIONS).all()) == 1 -> stored.exec_driver_sql(_REVISIONS).all()
                 if len(stored.exec_driver_sql(_REVISIONS).all()) == 1:
                     return
         elif shard != INDEX_SHARD_NAME and self._begin_as_index(engine):
@@ -337,9 +349,11 @@ class SqliteEventLog(SqliteEventLogStorage):
                 run.exec_driver_sql("begin immediate")
                 for statement, _ in told:
                     run.exec_driver_sql(statement)
+                # guard: the revision of a run's file | revisions.pop() -> "other"
                 run.exec_driver_sql("insert into alembic_version values (?)", (revisions.pop(),))
                 run.commit()
         except sa.exc.OperationalError as error:
+            # guard: a run's file that another process makes in the same moment
             if "already exists" in str(error.orig) or "locked" in str(error.orig):
                 return False
             raise
@@ -356,6 +370,7 @@ class SqliteEventLog(SqliteEventLogStorage):
             self.delete_events_for_run(index, run_id)
             for asset in assets:
                 # It may show partitions as failed because of this run, until they are materialized again.
+                # guard: days shown as failed because of a run that is gone
                 self.wipe_asset_cached_status(dg.AssetKey(json.loads(asset)))
         self.free_concurrency_slots_for_run(run_id)
         with self._lock:
@@ -363,6 +378,7 @@ class SqliteEventLog(SqliteEventLogStorage):
                 engine.dispose()
             self._initialized_dbs.discard(run_id)
         for suffix in ("", "-wal", "-shm"):
+            # guard: the file of a run that is gone
             Path(f"{self.path_for_shard(run_id)}{suffix}").unlink(missing_ok=True)
 
     def give_back_space(self) -> None:

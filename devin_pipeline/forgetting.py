@@ -139,12 +139,14 @@ def erased(lake: Lake, hour: int, *, sweeps: bool = False) -> Iterator[None]:
     As `erase`, which says what the arguments are.
     """
     before = lake.erasure_state()
+    # guard: rows that a backup brings back
     if before:
         erase(lake, hour, sweeps=sweeps)
     try:
         yield
     finally:
         # What was read before may have been written after all else was erased.
+        # guard: an erasure while a step is under way
         if lake.erasure_state() != before:
             _erase(lake, hour, lake.forgotten())
 

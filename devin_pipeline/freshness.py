@@ -64,6 +64,7 @@ def older_days(lake: Lake, feeds: Sequence[str], hour: int, now: datetime) -> Ol
     for feed in feeds:
         known = {day: at for day, at in reads.of(feed).items() if first <= day < before}
         stored = {day for day in lake.newest(TABLES[feed]).rows_per_day() if first <= day < before}
+        # guard: days of unknown age
         older.of_unknown_age |= stored - known.keys()
         for day, at in known.items():
             older.last_read[day] = min(older.last_read.get(day, at), at)
@@ -71,6 +72,7 @@ def older_days(lake: Lake, feeds: Sequence[str], hour: int, now: datetime) -> Ol
         older.with_missed_updates = {day for day, at in older.last_read.items() if at < missed_until}
     for day, at in older.last_read.items():
         left = starts_at(day, hour, after=CLOSED_DAYS_READ_AGAIN)
+        # guard: a day that the schedule left unread
         if at < left < now - _TIME_TO_READ:
             older.left_unread.add(day)
     return older

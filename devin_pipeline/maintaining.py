@@ -84,6 +84,7 @@ def maintain(lake: Lake, hour: int) -> Maintenance:
     if not files_before:
         return Maintenance([], left)
     try:
+        # guard: views over files that maintain deletes
         write_catalog(lake)
     except LakeError as error:
         left.append(f"{error.what}: {error.why}; old files stay, since devin.duckdb may read them")
@@ -100,6 +101,8 @@ def maintain(lake: Lake, hour: int) -> Maintenance:
 
 def _damaged_days(table: Table, hour: int) -> DamagedDays:
     def found(snapshot: Snapshot, days: Sequence[date]) -> Mapping[date, str]:
+        # guard: a raw row that breaks its seal joined with others
+        #   | damaged_days(snapshot, days, hour) if table.layer == "raw" else
         return damaged_days(snapshot, days, hour) if table.layer == "raw" else {}
 
     return found

@@ -46,6 +46,7 @@ def a_date(text: str, name: str) -> date:
         day = date.fromisoformat(text)
     except ValueError:
         day = None
+    # guard: a date written otherwise | or day.isoformat() != text
     if day is None or day.isoformat() != text:
         raise BadSetting(f"{name} is {text!r}", "that is no date", "Write it as 2026-01-31")
     return day
@@ -93,6 +94,7 @@ def starts_at(day: date, hour: int, *, after: int = 0) -> datetime:
 
 def day_of(instant: datetime, hour: int) -> date:
     """The billing day that holds an instant."""
+    # guard: the day of an instant of another zone | .astimezone(UTC)
     return (instant.astimezone(UTC) - timedelta(hours=hour)).date()
 
 
@@ -114,6 +116,7 @@ def days_of(context: dg.AssetExecutionContext) -> list[date]:
     """
     days = sorted(date.fromisoformat(key) for key in context.partition_keys)
     today = day_of(datetime.now(UTC), day_starts_at_utc_hour())
+    # guard: a day that has not begun
     if days[-1] > today:
         raise dg.Failure(
             f"{days[-1]} cannot be made: it has not begun. Ask for days up to {today}.", allow_retries=False

@@ -41,6 +41,7 @@ class DevinApiResource(dg.ConfigurableResource):  # type: ignore[type-arg] # its
     base_url: str
     # So marked, Dagster's page masks what somebody may have typed in place of a variable's name.
     v2_key: str | None = Field(default=None, json_schema_extra={"dagster__is_secret": True})
+    # guard: a key typed into the page | Field(default=None, json_schema_extra={"dagster__is_secret": True}) -> None
     v3_key: str | None = Field(default=None, json_schema_extra={"dagster__is_secret": True})
     org_id: str | None = None
 
@@ -179,6 +180,7 @@ def require_configuration() -> None:
             f"neither {V3_KEY} nor {V2_KEY} is set",
             f"Set one or both; `{pipeline_command('demo')}` needs none",
         )
+    # guard: a proxy of the environment that cannot be used, before any work
     check_surroundings(api_url())
 
 

@@ -89,6 +89,7 @@ def remove_old_runs(
     ends_at = monotonic() + seconds
     needed = _needed_runs(instance, schedule)
     before = datetime.now(UTC) - timedelta(days=days)
+    # guard: old runs that have not ended | statuses=FINISHED_STATUSES,
     old = dg.RunsFilter(statuses=FINISHED_STATUSES, updated_before=before)
     removed = 0
     newest: _Newest | None = None
@@ -119,6 +120,7 @@ def _oldest_runs(instance: dg.DagsterInstance, old: dg.RunsFilter, needed: set[s
 
 def _needed_runs(instance: dg.DagsterInstance, schedule: str) -> set[str]:
     scheduled = dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS], tags={"dagster/schedule_name": schedule})
+    # guard: the run that the schedule follows | *instance.get_runs(scheduled, limit=1)
     newest = [*instance.get_runs(limit=1), *instance.get_runs(scheduled, limit=1)]
     return {run.run_id for run in newest}
 
@@ -149,6 +151,8 @@ def _detach(events: SqlEventLogStorage, runs: Sequence[str], newest: _Newest) ->
     with events.index_connection() as connection:
         materialized = _EVENTS.run_id.in_(runs) & (_EVENTS.dagster_event_type == _MATERIALIZATION.value)
         ids = connection.execute(sa.select(_EVENTS.id).where(materialized)).scalars().all()
+        # guard: the newest materialization of each day of an old run
+        #   | = [event_id for event_id in ids if event_id in newest.materializations] -> : list[int] = []
         stay = [event_id for event_id in ids if event_id in newest.materializations]
         kept = connection.execute(sa.select(_EVENTS.id, _EVENTS.event).where(_EVENTS.id.in_(stay))).all()
         for event_id, stored in kept:
@@ -156,5 +160,7 @@ def _detach(events: SqlEventLogStorage, runs: Sequence[str], newest: _Newest) ->
             values = {"run_id": RUNLESS_RUN_ID, "event": serialize_value(event)}
             connection.execute(SqlEventLogStorageTable.update().where(_EVENTS.id == event_id).values(values))
         checked = connection.execute(sa.select(_CHECKS.id).where(_CHECKS.run_id.in_(runs))).scalars().all()
+        # guard: the newest result of each check of an old run
+        #   | [row for row in checked if row not in newest.checks] -> list(checked)
         gone = [row for row in checked if row not in newest.checks]
         connection.execute(AssetCheckExecutionsTable.delete().where(_CHECKS.id.in_(gone)))

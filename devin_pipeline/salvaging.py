@@ -82,6 +82,7 @@ def salvage(lake: Lake, days: Sequence[date], hour: int, *, keeps_text: bool) ->
         is_older = lake.is_older(snapshot)
         found = files_in_folder(snapshot.location) if is_older else {}
         damaged = damaged_days(snapshot, {*days, *found}, hour)
+        # guard: lost versions: days outside the range that is repaired | {*damaged, *found} -> damaged
         for day in sorted({*damaged, *found}):
             each = _salvage(lake, table, day, hour, keeps_text, found.get(day, ()), day in damaged)
             salvaged += [each] if day in damaged or each.brought_back else []
@@ -110,12 +111,16 @@ def _salvage(
         _add_new(found, table, (row for file in newest for row in _sound_rows(table, file, hour, redaction)))
         kept = len(found)
         if is_damaged:
+            # guard: damage: rows of older files, salvaged
+            #   | = files_ever(snapshot.location, day) -> : list[StoredFile] = []
             older = files_ever(snapshot.location, day)
             _add_new(found, table, (row for file in older for row in _sound_rows(table, file, hour, redaction)))
         names = {file.path for file in newest}
         unnamed = (file for file in in_folder if file.path not in names)
+        # guard: lost versions: rows without a row hash | if row[ROW_HASH]
         lost = [row for file in unnamed for row in _sound_rows(table, file, hour, redaction) if row[ROW_HASH]]
         # Next to whole rows, what was written later only: a killed run's file may hold what later reads did not find.
+        # guard: lost versions: what a killed run left | if is_damaged else _added_later(table, found, lost)
         _add_new(found, table, lost if is_damaged else _added_later(table, found, lost))
         told = Salvaged(table, day, kept, len(found) - kept, max(0, sum(file.rows for file in newest) - len(found)))
         if not is_damaged and len(found) == kept:
@@ -124,6 +129,7 @@ def _salvage(
         return Rewrite([day], extended(table, rows, table.schema.empty_table()))
 
     lake.rewrite(table, saved, repairs=True)
+    # guard: persons in the damaged file that a repair replaces
     if lake.forgotten():
         # What of its older files could be read is in the new one; the rest of them may be of persons to be erased.
         lake.purge(table, days=[day])
@@ -161,8 +167,12 @@ def _sound_rows(table: Table, file: StoredFile, hour: int, redaction: Redaction)
             rows = read(table, file)
         except NotRead:
             # It may be intact, and what is left out here is lost.
+            # guard: repair that loses what only cannot be read now | raise -> continue
             raise
         except Damaged:
             continue
+        # guard: damage: rows that are not sound, salvaged
+        #   | [fault is None for fault in faults_of(table, rows, hour)] -> [True] * rows.num_rows
         sound = rows.filter(pa.array([fault is None for fault in faults_of(table, rows, hour)], pa.bool_()))
+        # guard: damage: text that is to be gone, salvaged | redaction.rows(table, sound) -> sound
         yield from redaction.rows(table, sound).to_pylist()

@@ -95,6 +95,7 @@ def daily_refresh() -> dg.ScheduleDefinition:
 
 def _first_day_to_read(last: date, last_read: date | None) -> date:
     usual = first_day_read_daily(last)
+    # guard: days missed while the schedule was off | min(usual, last_read + timedelta(days=1)) -> usual
     return usual if last_read is None else min(usual, last_read + timedelta(days=1))
 
 
@@ -149,11 +150,13 @@ def late_updates() -> dg.SensorDefinition:
         older = older_days(lake, feeds, hour, now)
         if context.cursor:
             cursor = msgspec.json.decode(context.cursor, type=Cursor)
+        # guard: updates before the sensor's first look
         elif older.last_read:
             cursor = Cursor(until=min(older.last_read.values()))
         else:
             reason = f"First look, at a lake without days that {DAILY_REFRESH} leaves out: updates count from now on."
             return dg.SensorResult(skip_reason=reason, cursor=_written(Cursor(until=now)))
+        # guard: updates of a clock set back
         if cursor.until > now:
             # Our clock was set back: updates of the time it lives through again would be passed over.
             cursor = Cursor(now - _OVERLAP, awaited=cursor.awaited)
@@ -186,6 +189,8 @@ def late_updates() -> dg.SensorDefinition:
         }
         # A run may fail, or never start, after the updates it was to read have been passed.
         waiting = {date.fromisoformat(day) for day, at in awaited.items() if now - at < _TIME_FOR_A_RUN}
+        # guard: a requested run that did not read its day
+        #   | {date.fromisoformat(day) for day in awaited} | older.left_unread -> set(older.left_unread)
         overdue = {date.fromisoformat(day) for day in awaited} | older.left_unread
         overdue -= waiting | changed.keys()
         requests = [*_requests(changed), *_requests_again(overdue, now)]
@@ -196,6 +201,7 @@ def late_updates() -> dg.SensorDefinition:
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=nothing,
+            # guard: updates of a clock ahead | min(window.end, now_there) -> window.end
             cursor=_written(Cursor(min(window.end, now_there), longer, awaited)),
         )
 
@@ -226,6 +232,7 @@ def _updated(client: DevinClient, feeds: Sequence[str], window: Window) -> list[
             max_pages=_MOST_PAGES // len(asked),
             deadline_seconds=_DEADLINE_SECONDS / len(asked),
         )
+        # guard: updates beyond a tick
         if not updated.complete:
             return None
         items += updated.items
@@ -255,9 +262,11 @@ def _changed(
 ) -> dict[date, set[tuple[str, str]]]:
     """The days that the schedule leaves out, with the sessions that were updated since the day was read."""
     # The range of the schedule's next tick: the day that today's tick read last will not be in it.
+    # guard: a day neither schedule nor sensor reads | (now, hour) -> (now, hour) - timedelta(days=1)
     read_daily_from = first_day_read_daily(day_of(now, hour))
     changed: dict[date, set[tuple[str, str]]] = {}
     for item in items:
+        # guard: days that a session is on in the lake | = held.get(str(item.session_id), set()) -> : set[date] = set()
         days = held.get(str(item.session_id), set()) | ({day_of(item.created_at, hour)} if item.created_at else set())
         for day in days:
             is_read = item.updated_at is not None and day in last_read and item.updated_at < last_read[day] - _OVERLAP
@@ -272,6 +281,7 @@ def _requests(changed: Mapping[date, set[tuple[str, str]]]) -> list[dg.RunReques
     for days in contiguous(changed):
         # The same updates seen again in the overlap make the same key, and no second run; any other makes another.
         updates = repr(sorted(update for day in days for update in changed[day]))
+        # guard: another update of the same day | updates.encode -> bytes
         requests.append(_request(days, hashlib.sha256(updates.encode()).hexdigest()[:16]))
     return requests
 
@@ -317,6 +327,7 @@ def days_beside_a_bad_one() -> dg.SensorDefinition:
         if not bad or is_of_command or FIRST_TAG not in run.tags:
             return dg.SkipReason("No day stands beside one that could not be read.")
         first, last = date.fromisoformat(run.tags[FIRST_TAG]), date.fromisoformat(run.tags[LAST_TAG])
+        # guard: a bad day beside good ones | if day not in bad
         good = [day for day in days_between(first, last) if day not in bad]
         return dg.SensorResult(
             run_requests=[

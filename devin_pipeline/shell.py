@@ -22,6 +22,7 @@ def pipeline_command(words: str) -> str:
 def with_command_last(text: str) -> str | None:
     """A text that ends with a command in backticks, and now with the command as it is pasted; None for any other."""
     found = _COMMAND_AT_THE_END.fullmatch(text)
+    # guard: a full stop behind a command | found else -> False else
     return f"{found[1].rstrip(' :')}: {found[2]}" if found else None
 
 

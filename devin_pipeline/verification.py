@@ -186,6 +186,7 @@ class _Verification:
             snapshot.stored_files()
         except NotRead:
             # What heals a damaged log would cost one that is intact.
+            # guard: removing a log that only cannot be read now | raise -> return
             raise
         except VersionsLost as error:
             location = self._lake.location(table)
@@ -298,6 +299,8 @@ class _Verification:
             day
             for table in inputs
             for day in days
+            # guard: damage: what follows from it is not blamed
+            #   | any(self._is_damaged(table, each) for each in self._made_of(table, [day])) -> False
             if any(self._is_damaged(table, each) for each in self._made_of(table, [day]))
         }
         self._leave(tables, sorted(bad))
@@ -333,6 +336,8 @@ class _Verification:
         if table.name not in self._snapshots or not sound:
             return
         of_sound = rows.filter(pc.is_in(rows.column("day"), pa.array(sound, pa.date32())))
+        # guard: damage: a derived row unlike its inputs
+        #   | sorted(self._snapshots[table.name].days_other_than(of_sound, sound)) -> ()
         for day in sorted(self._snapshots[table.name].days_other_than(of_sound, sound)):
             made_of = "raw" if table in SESSION_TABLES else "the session tables"
             self._find(table, day, f"its rows are not what {made_of} of that day give")
@@ -353,6 +358,7 @@ class _Verification:
             self._leave([table], [None])
             return
         snapshot = self._snapshots.get(table.name)
+        # guard: damage: a report unlike its inputs | snapshot.holds(made) -> True
         if snapshot is None or (table.name, None) in self._damaged or snapshot.holds(made):
             return
         if made.num_rows or snapshot.version is not None:

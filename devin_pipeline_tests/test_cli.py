@@ -34,6 +34,14 @@ from devin_pipeline_tests.lake.full_disk import no_file_beyond
 from devin_pipeline_tests.lake.test_disk import as_somebody_else
 from devin_pipeline_tests.stage import Moment, Stage, differences
 
+pytestmark = pytest.mark.notices(
+    "a proxy of the environment that cannot be used, before any work",
+    "a formula in a CSV",
+    "a stop taken for a failed run",
+    "an interrupt that got lost",
+    "what heeds no interrupt",
+)
+
 MakeStage = Callable[..., Stage]
 
 COMMAND = str(Path(sys.executable).with_name("devin-pipeline"))
@@ -147,6 +155,7 @@ def test_a_home_of_dagsters_that_does_not_fit_on_the_disk_gets_three_lines_and_c
     assert backfill(stage).exit_code == 0
 
 
+@pytest.mark.notices("records of Dagster's that do not fit on the disk")
 @pytest.mark.parametrize("largest", [10_000, 60_000, 120_000, 200_000])
 def test_records_of_dagsters_that_do_not_fit_on_the_disk_get_three_lines_and_can_be_kept_later(
     stage: Stage, largest: int
@@ -197,6 +206,7 @@ def test_a_call_that_cannot_be_run_gets_three_lines_and_exit_2(words: list[str])
 # What backfill does
 
 
+@pytest.mark.notices("days the lake has lost", "a run of a command without a code location")
 def test_a_backfill_makes_every_table_and_a_dry_run_and_only_missing_know_it(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -257,6 +267,7 @@ def test_a_warning_begins_with_how_many_were_found_and_names_what_and_where(stag
     ]
 
 
+@pytest.mark.notices("a day that could not be read, taken for an empty one")
 def test_a_day_the_api_cannot_tell_costs_the_others_nothing(stage: Stage) -> None:
     stage.make()
     bad = stage.days[2]
@@ -346,6 +357,11 @@ def stopped(stage: Stage, tmp_path: Path, number: int, once: Callable[[], object
         assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.CANCELED]
 
 
+@pytest.mark.notices(
+    "a stop that Dagster takes for a failure",
+    "Ctrl-C at the processes that copy the output of steps",
+    "a closed terminal",
+)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_backfill_that_is_told_to_stop_does_so_at_once_publishes_nothing_half_and_can_go_on(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
@@ -706,6 +722,7 @@ def test_an_error_of_the_system_gets_three_lines_and_one_of_ours_its_traceback()
     assert isinstance(CliRunner().invoke(group, ["ours"]).exception, OSError)
 
 
+@pytest.mark.notices("a file opened in place of a closed stdout")
 def test_what_is_opened_while_stdout_is_closed_is_not_printed_into(tmp_path: Path) -> None:
     opened = """if True:
         import sys

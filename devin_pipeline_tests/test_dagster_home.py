@@ -88,6 +88,7 @@ def test_a_home_with_two_revisions_is_recognised_and_opens_again_with_all_it_hol
         assert stored.execute("select count(*) from runs").fetchone() == (2,)
 
 
+@pytest.mark.notices("two processes that make Dagster's databases at once")
 def test_a_process_waits_while_another_one_makes_the_databases_of_the_home(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -88,6 +88,7 @@ def look(home: dg.DagsterInstance, seconds_to_start: float = 30) -> None:
         pass
 
 
+@pytest.mark.notices("a run whose process was killed", "the pool slots of a killed run")
 def test_a_run_whose_process_was_killed_is_failed_and_the_pool_slots_it_held_are_free(home: dg.DagsterInstance) -> None:
     home.event_log_storage.set_concurrency_slots("devin_api", 1)
     dead = killed(home)
@@ -106,6 +107,7 @@ def test_a_run_that_dies_while_the_dagster_ui_is_up_is_failed_too(home: dg.Dagst
         eventually(lambda: status(home, dead) == FAILURE, 10, "it is failed")
 
 
+@pytest.mark.notices("a run that is alive")
 def test_a_run_whose_process_is_alive_is_left_alone_and_leaves_no_file(home: dg.DagsterInstance) -> None:
     with going_on(home, seconds=3) as (run_id, process):
         look(home, seconds_to_start=0)
@@ -124,6 +126,7 @@ def test_a_run_that_was_being_canceled_when_its_process_was_killed_is_canceled(h
     assert status(home, dead) == CANCELED
 
 
+@pytest.mark.notices("a dead run of a backfill")
 def test_a_dead_run_of_a_backfill_is_retried_once_and_no_other(home: dg.DagsterInstance) -> None:
     def will_retry(run_id: str, **tags: str) -> str:
         home.add_run_tags(run_id, {f"dagster/{name}": value for name, value in tags.items()})
@@ -142,6 +145,7 @@ def test_a_dead_run_of_a_backfill_is_retried_once_and_no_other(home: dg.DagsterI
     assert will_retry(left_started(home, 0, retry_of=first), **tags) == "false"
 
 
+@pytest.mark.notices("a run that a killed daemon was starting")
 def test_a_run_that_a_killed_daemon_was_starting_is_failed_unless_it_starts_and_a_later_one_is_left_alone(
     home: dg.DagsterInstance,
 ) -> None:
@@ -159,6 +163,7 @@ def test_a_run_that_a_killed_daemon_was_starting_is_failed_unless_it_starts_and_
         assert status(home, later) == STARTING
 
 
+@pytest.mark.notices("a run of another machine")
 @pytest.mark.parametrize(
     ("name", "boot", "process"),
     [

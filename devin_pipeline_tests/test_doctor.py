@@ -60,6 +60,18 @@ from devin_pipeline_tests.devin_api.scripted import (
 from devin_pipeline_tests.stage import Stage
 from devin_pipeline_tests.tables.rows import rows_of
 
+pytestmark = pytest.mark.notices(
+    "a check that stops the others",
+    "a schedule that was switched off",
+    "a clock that is behind",
+    "a filter of updates that is ignored",
+    "a page that comes in another order",
+    "a window that includes its end",
+    "a hole between days",
+    "a daemon that is silent",
+    "days another lake has",
+)
+
 RAW_SESSIONS_V3 = TABLES["raw_sessions_v3"]
 MakeStage = Callable[..., Stage]
 Found = dict[tuple[str, str], Finding]

@@ -164,6 +164,7 @@ def test_of_two_runs_the_check_that_ran_last_is_the_newest_whichever_run_was_pla
         assert newest.status.value == "SUCCEEDED"
 
 
+@pytest.mark.notices("days that a run planned and did not materialize")
 def test_a_step_that_fails_loses_nothing_and_its_days_show_as_failed(
     make_stage: MakeStage, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +206,7 @@ def bytes_of(home: Path) -> int:
     return sum(file.stat().st_size for file in home.rglob("*") if file.is_file())
 
 
+@pytest.mark.notices("nothing stored of an unchanged day")
 def test_a_run_over_35_unchanged_days_adds_less_than_a_tenth_of_6_7_megabytes(
     make_stage: MakeStage, opened: Open, tmp_path: Path
 ) -> None:
@@ -258,6 +260,7 @@ def test_a_backfill_of_the_dagster_ui_gets_the_materializations_it_waits_for(
         assert set((recorded(instance) - before).values()) == {1}
 
 
+@pytest.mark.notices("a materialization that the Dagster UI does not list")
 def test_each_materialization_of_an_asset_has_a_millisecond_of_its_own_for_the_dagster_ui_to_list_it(
     opened: Open,
 ) -> None:
@@ -293,6 +296,7 @@ def test_a_finding_of_a_read_is_recorded_and_so_is_that_the_next_read_has_none(
         assert recorded(instance) == before
 
 
+@pytest.mark.notices("a day that is over by now")
 def test_a_day_is_recorded_once_more_when_it_is_over(
     make_stage: MakeStage, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,6 +318,7 @@ def test_a_day_is_recorded_once_more_when_it_is_over(
         assert recorded(instance) == before + news
 
 
+@pytest.mark.notices("unchanged days of a failed run", "plans that a run has carried out")
 def test_days_of_a_failed_run_show_as_materialized_after_one_that_found_them_unchanged(
     make_stage: MakeStage, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,6 +381,7 @@ def test_partitions_that_a_run_has_planned_show_as_in_progress_until_it_has_mate
         assert status(instance, "acu_daily", keys) == {"MATERIALIZED"}
 
 
+@pytest.mark.notices("events of an interrupted step")
 def test_what_an_interrupted_step_left_unfinished_is_stored_with_its_failure(opened: Open) -> None:
     def event(what: DagsterEventType, data: Any) -> DagsterEvent:
         return DagsterEvent(what.value, "job", step_key="step", event_specific_data=data)
@@ -423,6 +429,7 @@ def tables_of(home: Path, run_id: str) -> tuple[list[Any], list[Any], Any]:
     return tables, revisions, how
 
 
+@pytest.mark.notices("the revision of a run's file")
 def test_the_file_of_a_run_is_what_dagsters_own_storage_would_have_made(opened: Open, tmp_path: Path) -> None:
     for name in ("ours", "stock"):
         with opened(name, stock=name == "stock") as instance:
@@ -432,6 +439,7 @@ def test_the_file_of_a_run_is_what_dagsters_own_storage_would_have_made(opened: 
     assert ours == stocks
 
 
+@pytest.mark.notices("an index of several revisions")
 def test_the_file_of_a_run_is_at_the_newest_revision_where_that_of_the_index_cannot_be_told(
     opened: Open, tmp_path: Path
 ) -> None:
@@ -451,6 +459,7 @@ def test_the_file_of_a_run_is_at_the_newest_revision_where_that_of_the_index_can
     assert tables_of(tmp_path / "home", "after") == tables_of(tmp_path / "home", "before")
 
 
+@pytest.mark.notices("a run's file that another process makes in the same moment")
 def test_a_file_that_many_make_at_once_or_a_kill_left_empty_is_whole(opened: Open, tmp_path: Path) -> None:
     tellers = 6
     with ExitStack() as homes:
@@ -483,6 +492,7 @@ def test_more_runs_than_files_are_kept_open_are_all_written_and_read(opened: Ope
             assert [told.message for told in reader.all_logs(run.run_id)] == ["one", "two"]
 
 
+@pytest.mark.notices("news for who watches a run")
 @pytest.mark.parametrize("stock", [False, True])
 def test_who_watches_a_run_is_told_of_each_event_at_once(opened: Open, stock: bool) -> None:
     told: Queue[str] = Queue()

@@ -27,6 +27,8 @@ from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, SESSION_TABLES
 from devin_pipeline.verification import verify
 from devin_pipeline_tests.stage import Stage, differences
 
+pytestmark = pytest.mark.notices("pieces of text in the log")
+
 MakeStage = Callable[..., Stage]
 
 
@@ -93,6 +95,7 @@ def stage(make_stage: MakeStage) -> Stage:
     return stage
 
 
+@pytest.mark.notices("files that were checked against older entries of the erasure list only")
 def test_a_forgotten_session_and_then_a_forgotten_user_are_nowhere_and_their_spend_is(stage: Stage) -> None:
     session = one_with_a_child_and_an_analysis(stage)
     number = stage.enterprise.sessions.index(session)
@@ -296,6 +299,7 @@ def test_rows_that_a_backup_brings_back_are_named_and_every_run_erases_them(
     erased.require_nowhere()
 
 
+@pytest.mark.notices("rows that a backup brings back")
 @pytest.mark.parametrize(
     "tables",
     [[table.name for table in ALL_TABLES], ["sessions"], ["acu_monthly"], ["acu_daily", "session_issues"]],
@@ -354,6 +358,7 @@ def test_an_unchanged_day_costs_no_look_at_files_that_were_checked(
     assert sorted(looked_at) == sorted((table.name, 1) for table in RAW_SESSION_TABLES)
 
 
+@pytest.mark.notices("an erasure while a step is under way")
 def test_what_a_step_writes_of_what_it_read_before_an_erasure_is_erased_when_it_ends(stage: Stage) -> None:
     user = next(s.user_id for s in stage.enterprise.sessions if s.user_id)
     read_before = stage.lake.snapshot(SESSIONS).rows()
@@ -365,6 +370,7 @@ def test_what_a_step_writes_of_what_it_read_before_an_erasure_is_erased_when_it_
     assert verify(stage.lake, 8).is_clean
 
 
+@pytest.mark.notices("persons in the damaged file that a repair replaces")
 def test_a_damaged_file_of_a_restored_table_goes_with_its_repair(erased: Erased) -> None:
     erased.put_back("raw_sessions_v3")
     # No other day of it is left for a run to find.
@@ -401,6 +407,7 @@ def make_older(file: Path, seconds: float = 2 * 3600) -> None:
 
 
 # Delta writes a file under a name with a # first, which its own vacuum passes over.
+@pytest.mark.notices("files of a killed run that forget leaves")
 @pytest.mark.parametrize("name", ["part-00000-killed.parquet", "part-00000-killed.parquet#1"])
 def test_forget_never_says_gone_while_a_file_of_a_killed_run_remains(stage: Stage, name: str) -> None:
     user = next(s.user_id for s in stage.enterprise.sessions if s.user_id)

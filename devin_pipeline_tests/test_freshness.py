@@ -40,6 +40,7 @@ def let_hours_pass(stage: Stage, hours: int) -> None:
         file.write_bytes(msgspec.json.encode(reads))
 
 
+@pytest.mark.notices("updates before the sensor's first look")
 @pytest.mark.parametrize("keys", ["v2", "v3"])
 def test_an_update_between_the_backfill_and_the_sensors_first_look_is_read(make_stage: MakeStage, keys: str) -> None:
     stage = make_stage(keys, sessions=0, days=42)
@@ -62,6 +63,7 @@ def test_an_update_between_the_backfill_and_the_sensors_first_look_is_read(make_
     assert not look(stage).run_requests
 
 
+@pytest.mark.notices("days of unknown age")
 def test_days_of_unknown_age_are_named_with_the_backfill_that_closes_the_gap(make_stage: MakeStage) -> None:
     stage = make_stage("v3", sessions=84, days=42)
     assert "late_updates_are_read" not in warnings(stage.refresh())

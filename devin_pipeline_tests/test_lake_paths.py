@@ -19,6 +19,7 @@ from devin_pipeline_tests.stage import Stage, differences
 MakeStage = Callable[..., Stage]
 
 
+@pytest.mark.notices("a path of the lake that looks like columns")
 @pytest.mark.parametrize(
     "folder",
     [

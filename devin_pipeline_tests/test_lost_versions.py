@@ -72,6 +72,7 @@ def spent(stage: Stage) -> object:
     return sum(row["acus"] for row in stage.rows("acu_daily"))
 
 
+@pytest.mark.notices("lost versions: a raw table that is older than it was")
 @pytest.mark.parametrize("tables", [["raw_sessions_v3"], ["raw_sessions_v3", "raw_session_insights_v3"]], ids=len)
 def test_a_lost_log_entry_of_a_session_that_was_deleted_since_costs_no_acu(stage: Stage, tables: list[str]) -> None:
     versions = stage.versions()
@@ -176,6 +177,7 @@ def is_clean(lake: Lake) -> bool:
     return verify(lake, 8, tables=[RAW, RAW_QUARANTINE]).is_clean
 
 
+@pytest.mark.notices("lost versions: noted after a commit", "lost versions: days outside the range that is repaired")
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_repair_restores_what_several_lost_versions_added_on_any_day(lake: Lake, count: int) -> None:
     read(lake, item("a", "first"), hours=1)
@@ -218,6 +220,7 @@ def test_lost_entries_are_recognised_and_repaired_whatever_is_left_of_checkpoint
     assert is_clean(lake)
 
 
+@pytest.mark.notices("lost versions: noted after a run was killed before it could")
 def test_a_note_that_is_behind_or_missing_or_damaged_raises_no_alarm_and_the_next_run_corrects_it(lake: Lake) -> None:
     note = Path(lake.uri, "last_versions", f"{RAW.name}.json")
     read(lake, item("a", "first"), hours=1)
@@ -267,6 +270,7 @@ def test_two_processes_that_write_and_one_that_looks_on_never_take_a_table_for_o
     assert noted(lake) >= version - 1
 
 
+@pytest.mark.notices("lost versions: an emptied newest entry")
 @pytest.mark.parametrize("count", [1, 2])
 def test_emptied_newest_entries_are_lost_ones(lake: Lake, count: int) -> None:
     for hour in range(4):
@@ -322,6 +326,7 @@ def test_repair_of_a_version_that_erased_somebody_erases_them_again(lake: Lake) 
     assert pseudonym in {row["session_id"] for row in rows}
 
 
+@pytest.mark.notices("lost versions: what a killed run left")
 def test_repair_leaves_out_what_a_killed_run_wrote_and_later_reads_did_not_find(lake: Lake) -> None:
     read(lake, item("a", "first"), hours=1)
     read(lake, item("a", "of a killed run"), hours=2)
@@ -335,6 +340,7 @@ def test_repair_leaves_out_what_a_killed_run_wrote_and_later_reads_did_not_find(
     assert history(lake) == before
 
 
+@pytest.mark.notices("lost versions: rows without a row hash")
 def test_repair_restores_only_rows_whose_row_hash_is_intact(lake: Lake) -> None:
     def with_changed_row(snapshot: Snapshot) -> Rewrite:
         rows = snapshot.rows().to_pylist()

@@ -82,6 +82,7 @@ def test_a_session_that_moved_counts_once_when_both_days_are_read_again(make_sta
     assert stage.versions() == versions
 
 
+@pytest.mark.notices("the day that lost a session is built again")
 @pytest.mark.parametrize("keys", ["v3", "both"])
 def test_a_run_over_the_new_day_alone_ends_the_old_one_and_builds_it_again(make_stage: MakeStage, keys: str) -> None:
     stage = with_two_sessions(make_stage, keys)
@@ -155,6 +156,7 @@ def test_feeds_that_disagree_about_the_day_count_a_session_once_and_no_run_flips
     assert stage.everything() == stored
 
 
+@pytest.mark.notices("feeds that disagree about the day")
 def test_a_change_in_either_feed_reaches_the_day_that_counts(make_stage: MakeStage) -> None:
     stage = make_stage("both", sessions=0, days=3)
     before, after = disagree(stage)

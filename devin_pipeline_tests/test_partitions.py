@@ -21,6 +21,8 @@ from devin_pipeline.partitions import (
     starts_at,
 )
 
+pytestmark = pytest.mark.notices("the day of an instant of another zone", "a date written otherwise")
+
 DAY = date(2025, 12, 1)
 INSTANT = timedelta(microseconds=1)
 

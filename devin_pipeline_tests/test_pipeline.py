@@ -76,6 +76,7 @@ def test_every_table_equals_the_independent_computation_whatever_the_server_does
     assert sum(row["acus"] or 0 for row in stage.rows("acu_daily")) == spent
 
 
+@pytest.mark.notices("sessions a read misses")
 def test_a_day_that_lost_its_sessions_keeps_them_as_unlisted_until_they_come_back(make_stage: MakeStage) -> None:
     stage = make_stage("v3")
     stage.make()
@@ -112,6 +113,7 @@ def test_a_range_run_asks_for_every_day_and_records_each(make_stage: MakeStage) 
     assert recorded == {day.isoformat(): rows.count(day.isoformat()) for day in stage.days}
 
 
+@pytest.mark.notices("ACUs as text")
 def test_items_that_cannot_be_placed_are_kept_aside_and_warned_of(make_stage: MakeStage) -> None:
     stage = make_stage("v3", sessions=20)
     at = stage.enterprise.sessions[3].created_at
@@ -185,6 +187,7 @@ def test_an_item_that_cannot_be_read_costs_no_other_and_while_it_is_unread_its_d
     assert stage.rows("raw_quarantine") == quarantine
 
 
+@pytest.mark.notices("fields the API reference does not list", "text in the name of a field")
 def test_fields_the_reference_does_not_list_are_counted(make_stage: MakeStage) -> None:
     stage = make_stage("v3", sessions=0, days=3)
     monday, tuesday, wednesday = (starts_at(day, 8) for day in stage.days)
@@ -252,6 +255,7 @@ def test_a_report_that_cannot_be_made_holds_up_no_other(make_stage: MakeStage) -
         assert sum(row["acus"] or 0 for row in stage.rows(name)) == spent
 
 
+@pytest.mark.notices("a check that is asked for alone")
 def test_one_check_may_run_alone_where_what_others_read_is_damaged(make_stage: MakeStage) -> None:
     stage = make_stage("v2", sessions=40, days=1)
     stage.refresh()
@@ -342,6 +346,7 @@ def test_an_item_that_lost_its_creation_time_stays_listed_and_stops_nothing(make
     assert told["is_listed"] is True
 
 
+@pytest.mark.notices("a bad day beside good ones")
 def test_after_a_run_with_a_bad_day_the_days_beside_it_are_requested(make_stage: MakeStage) -> None:
     stage = make_stage("v3")
     bad = stage.days[1]
@@ -420,6 +425,7 @@ def test_days_without_a_session_are_read_and_recorded_as_empty(make_stage: MakeS
     assert stage.rows("acu_monthly") == []
 
 
+@pytest.mark.notices("a day over by our clock only", "clocks apart")
 def test_a_day_is_over_by_the_apis_clock_and_clocks_apart_are_warned_of(
     make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -433,6 +439,7 @@ def test_a_day_is_over_by_the_apis_clock_and_clocks_apart_are_warned_of(
     assert found == [{"clocks_agree", "newest_closed_day_is_read"}, set()]
 
 
+@pytest.mark.notices("sessions outside the days asked for")
 def test_a_few_sessions_of_other_days_are_left_out_and_warned_of(
     make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -463,6 +470,7 @@ def test_no_second_layer_asks_again_what_the_client_has_asked_six_times(
     assert stage.lake.identity is None
 
 
+@pytest.mark.notices("a day that has not begun")
 @pytest.mark.parametrize("as_range", [False, True])
 @pytest.mark.parametrize(
     "key",
@@ -493,6 +501,7 @@ ODD = {
 }
 
 
+@pytest.mark.notices("prompts in a log")
 def test_texts_of_any_kind_and_size_are_stored_as_sent_and_told_in_no_event_or_log(
     make_stage: MakeStage, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

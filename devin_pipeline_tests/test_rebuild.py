@@ -74,6 +74,7 @@ def versions(lake: Lake) -> dict[str, int | None]:
     return {table.name: lake.snapshot(table).version for table in ALL_TABLES}
 
 
+@pytest.mark.notices("a report over days of two versions of the code")
 def test_what_older_code_built_is_named_and_rebuilt_without_a_request(old_lake: Lake) -> None:
     before = versions(old_lake)
     assert "pull_requests" in differing(old_lake)
@@ -149,6 +150,9 @@ def stage(make_stage: MakeStage) -> Stage:
     return stage
 
 
+@pytest.mark.notices(
+    "a table of one version that another one writes to", "a day whose files are not those that this code built"
+)
 def test_days_of_two_versions_of_the_code_are_told_apart_in_both_directions(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

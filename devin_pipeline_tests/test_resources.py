@@ -18,6 +18,8 @@ from devin_pipeline.resources import (
     require_configuration,
 )
 
+pytestmark = pytest.mark.notices("a key typed into the page")
+
 V2_KEY = "apk_user_" + "a" * 40
 V3_KEY = "cog_" + "b" * 40
 ALL = ["raw_session_insights_v2", "raw_sessions_v3", "raw_session_insights_v3"]

@@ -102,6 +102,7 @@ def statuses(stage: Stage, table: Table) -> set[str]:
     return {each.name if each else "MISSING" for each in (told or {}).values()}
 
 
+@pytest.mark.notices("the newest materialization of each day of an old run")
 def test_old_runs_go_and_what_is_read_of_them_later_stays(stage: Stage, any_instance: dg.DagsterInstance) -> None:
     assert stage.run().success
     stage.enterprise.grow_acus(1)
@@ -131,6 +132,7 @@ def test_old_runs_go_and_what_is_read_of_them_later_stays(stage: Stage, any_inst
     assert "items_read_are_placed_or_quarantined" not in warnings(result)
 
 
+@pytest.mark.notices("the file of a run that is gone")
 def test_after_the_command_nothing_is_missing_and_files_of_the_runs_are_gone(
     stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +161,7 @@ def test_after_the_command_nothing_is_missing_and_files_of_the_runs_are_gone(
     assert again.exit_code == 0, again.output
 
 
+@pytest.mark.notices("the run that the schedule follows", "old runs that have not ended")
 def test_runs_that_have_not_ended_or_are_younger_stay_and_so_does_the_one_the_schedule_follows(
     stage: Stage, any_instance: dg.DagsterInstance
 ) -> None:
@@ -205,6 +208,7 @@ def test_more_runs_than_there_is_time_for_are_left_for_the_next_time_and_the_old
     assert len(instance.get_runs()) == 1
 
 
+@pytest.mark.notices("the newest result of each check of an old run")
 def test_the_newest_result_of_a_check_stays_however_old_its_run_is(
     stage: Stage, any_instance: dg.DagsterInstance
 ) -> None:
@@ -222,6 +226,7 @@ def test_the_newest_result_of_a_check_stays_however_old_its_run_is(
         assert index.execute(sa.text("select count(*) from asset_check_executions")).scalar_one() == results
 
 
+@pytest.mark.notices("days shown as failed because of a run that is gone")
 def test_days_that_an_old_run_failed_for_show_as_they_were_before_it(
     stage: Stage, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

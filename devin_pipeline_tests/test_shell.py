@@ -11,6 +11,8 @@ from devin_pipeline import shell
 from devin_pipeline.cli.endings import tell
 from devin_pipeline.shell import with_command_last
 
+pytestmark = pytest.mark.notices("a full stop behind a command")
+
 PACKAGE = Path(shell.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SPELLERS = {"pipeline_command", "typed"}

@@ -41,6 +41,7 @@ def test_a_run_over_unchanged_days_asks_once_for_each_page_and_writes_no_byte_of
     assert len(stage.server.requests) == len(stage.feeds)
 
 
+@pytest.mark.notices("inputs other than those it was made of")
 def test_after_one_changed_session_only_its_day_is_written(make_stage: MakeStage) -> None:
     stage = make_stage("v2", sessions=80, days=4)
     stage.make()
@@ -66,6 +67,7 @@ def files_by_day(stage: Stage, table: Table) -> dict[date | None, str]:
     return {file.day: file.path for file in stage.lake.snapshot(table).stored_files()}
 
 
+@pytest.mark.notices("files that are no longer what was made")
 @pytest.mark.parametrize("table", [SESSIONS, ROLLUP], ids=lambda table: table.name)
 def test_a_day_whose_file_is_no_longer_what_was_made_is_made_again(make_stage: MakeStage, table: Table) -> None:
     stage = make_stage("v2", sessions=60, days=3)
@@ -97,6 +99,7 @@ def test_unreadable_notes_cost_no_more_than_making_all_once(make_stage: MakeStag
     assert stage.versions() == versions
 
 
+@pytest.mark.notices("queries other than those it was made by")
 def test_everything_is_made_again_when_queries_or_settings_change_or_days_are_invalidated(
     make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

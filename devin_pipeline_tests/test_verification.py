@@ -179,6 +179,7 @@ def test_damaged_files_of_derived_tables_and_reports_are_healed_by_the_plain_bac
     assert stage.everything() == before
 
 
+@pytest.mark.notices("damage: a footer that lies", "damage: a file no reader takes, when made again")
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("table", [SESSIONS, PULL_REQUESTS], ids=lambda table: table.name)
 def test_making_a_table_again_replaces_a_damaged_file(
@@ -211,6 +212,7 @@ def test_a_damaged_raw_file_is_named_by_table_and_day(
     assert {finding.path for finding in verdict.findings} == {str(file_of(stage, table, day))}
 
 
+@pytest.mark.notices("damage: a file of another size")
 def test_a_file_with_the_same_rows_that_is_not_the_one_written_is_named(stage: Stage) -> None:
     file = file_of(stage, RAW, stage.days[0])
     pq.write_table(pq.ParquetFile(file).read(), file)
@@ -218,6 +220,7 @@ def test_a_file_with_the_same_rows_that_is_not_the_one_written_is_named(stage: S
     assert "bytes, where the log says" in finding.what
 
 
+@pytest.mark.notices("damage: another number of rows")
 def test_a_log_that_tells_another_number_of_rows_is_named(stage: Stage) -> None:
     rows = stage.lake.snapshot(REPORT).stored_files()[0].rows
     entry = last_entry(stage, REPORT)
@@ -226,6 +229,7 @@ def test_a_log_that_tells_another_number_of_rows_is_named(stage: Stage) -> None:
     assert finding.what == f"it has {rows} rows, where the log says {rows + 1}"
 
 
+@pytest.mark.notices("damage: a renamed column")
 def test_a_column_whose_name_changed_is_named_though_every_value_is_there(stage: Stage) -> None:
     # To a reader it would be a file from before the column.
     file = file_of(stage, RAW, stage.days[0])
@@ -248,6 +252,7 @@ def write_again(stage: Stage, table: Table, day: date, change: Callable[[Row], R
     write_deltalake(stage.lake.location(table), rows, mode="overwrite", predicate=f"day = '{day}'", schema_mode="merge")
 
 
+@pytest.mark.notices("damage: a derived row unlike its inputs")
 @pytest.mark.parametrize("table", [SESSIONS, ROLLUP], ids=lambda table: table.name)
 def test_a_derived_row_that_is_not_what_its_inputs_give_is_named_and_heals(stage: Stage, table: Table) -> None:
     before = stage.everything()
@@ -260,6 +265,7 @@ def test_a_derived_row_that_is_not_what_its_inputs_give_is_named_and_heals(stage
     assert stage.everything() == before
 
 
+@pytest.mark.notices("damage: a report unlike its inputs")
 def test_a_report_that_is_not_what_its_inputs_give_is_named(stage: Stage) -> None:
     rows = stage.lake.snapshot(REPORT).rows()
     stage.lake.replace_all(REPORT, rows.slice(1))
@@ -267,6 +273,7 @@ def test_a_report_that_is_not_what_its_inputs_give_is_named(stage: Stage) -> Non
     assert named(looked_at(stage, tables=[REPORT])) == {("acu_weekly", None)}
 
 
+@pytest.mark.notices("damage: what follows from it is not blamed")
 def test_a_raw_row_that_changed_is_named_and_what_follows_from_it_is_not_blamed(stage: Stage) -> None:
     write_again(stage, RAW, stage.days[0], lambda row: row | {"payload": "{}"})
     verdict = looked_at(stage)
@@ -277,6 +284,7 @@ def test_a_raw_row_that_changed_is_named_and_what_follows_from_it_is_not_blamed(
     assert "Not judged, because what they are made of is damaged: sessions, " in run("verify").output
 
 
+@pytest.mark.notices("damage: a raw row twice")
 def test_a_raw_row_that_stands_twice_is_named(stage: Stage) -> None:
     rows = stage.lake.snapshot(RAW).rows([stage.days[0]])
     stage.lake.replace_days(RAW, stage.days[:1], pa.concat_tables([rows, rows.slice(0, 1)]))
@@ -303,6 +311,7 @@ def fault_of(row: Row) -> str | None:
     return faults_of(RAW, pa.Table.from_pylist([row], RAW.schema), 8)[0]
 
 
+@pytest.mark.notices("damage: a raw row's seal")
 def test_a_sound_version_has_no_fault_and_any_change_of_it_has() -> None:
     hash_ = content_hash(version()["payload"].encode())
     sound = version(content_hash=hash_)
@@ -320,6 +329,7 @@ def test_a_sound_version_has_no_fault_and_any_change_of_it_has() -> None:
             assert fault_of(changed) == "its values do not give its row_hash"
 
 
+@pytest.mark.notices("damage: a payload unlike its content hash", "damage: key columns unlike the payload")
 @pytest.mark.parametrize(
     ("told", "fault"),
     [
@@ -366,6 +376,7 @@ def test_an_ordinary_run_leaves_an_unreadable_raw_day_alone_and_makes_the_days_b
     assert named(looked_at(stage)) == {(RAW.name, day)}
 
 
+@pytest.mark.notices("damage: rows that are not sound, salvaged", "damage: rows of older files, salvaged")
 def test_repair_keeps_sound_rows_and_brings_back_the_damaged_one_from_an_older_file(stage: Stage) -> None:
     before = stage.everything()
     write_again(stage, RAW, stage.days[0], lambda row: row | {"payload": "{}"})
@@ -413,6 +424,7 @@ def test_a_salvaged_day_is_sound_and_its_rows_are_those_that_were(
     assert salvage(stage.lake, stage.days, 8, keeps_text=True) == []
 
 
+@pytest.mark.notices("damage: text that is to be gone, salvaged")
 def test_text_that_is_to_be_gone_is_not_brought_back(stage: Stage) -> None:
     write_again(stage, RAW, stage.days[0], lambda row: row | {"payload": "{}"})
     salvage(stage.lake, stage.days, 8, keeps_text=False)
@@ -444,6 +456,7 @@ def lose_log(stage: Stage, table: Table) -> None:
     shutil.rmtree(Path(stage.lake.location(table), "_delta_log"))
 
 
+@pytest.mark.notices("damage: an emptied log entry")
 @pytest.mark.parametrize("damage", [garble_entry, empty_entry, lose_entry, lose_log])
 def test_a_broken_log_is_named_with_what_heals_it(stage: Stage, damage: Callable[[Stage, Table], None]) -> None:
     before = stage.rows("sessions")
@@ -459,6 +472,7 @@ def test_a_broken_log_is_named_with_what_heals_it(stage: Stage, damage: Callable
     assert stage.rows("sessions") == before
 
 
+@pytest.mark.notices("damage: files without their log")
 @pytest.mark.parametrize("damage", [garble_entry, lose_entry, lose_log])
 def test_a_table_whose_log_is_broken_cannot_be_opened(stage: Stage, damage: Callable[[Stage, Table], None]) -> None:
     damage(stage, RAW)

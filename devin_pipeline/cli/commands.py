@@ -443,6 +443,7 @@ def query(sql: str | None, file: str | None, shape: str, timeout: str | None, de
 
 @main.command()
 @click.option("--demo", is_flag=True, help="Of the demo's lake.")
+# guard: a lake that does not answer | @stoppable()
 @stoppable()
 def tables(demo: bool) -> None:
     """List the tables: name, grain, rows, days."""
@@ -718,6 +719,7 @@ def _require_erased(lake: Lake, removed: "forgetting.Removed") -> None:
             str(erased.reports_wait),
             f"Rebuild them, then run this again: `{pipeline_command('rebuild')}`",
         )
+    # guard: files of a killed run that forget leaves
     if erased.left:
         files = [file.removeprefix(f"{lake.uri}/") for file in erased.left]
         again = datetime.now(UTC) + timedelta(hours=1, minutes=1)
@@ -832,6 +834,7 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
     with ExitStack() as held:
         locked = None if read_only else held.enter_context(_only_daemon(port))
         _require_free(port)
+        # guard: databases that several processes make at once
         begin_dagsters_records()
         stopped = _stop_on_signal()
         if enterprise:

@@ -40,6 +40,7 @@ class DaysShown:
 
     def end(self, days: Sequence[date], how: str, warnings: Sequence[str] = (), *, made: bool) -> None:
         """Say how a run over some days ended; the bar stands at the days that are made."""
+        # guard: a full bar after a failure | * made
         self._made += len(days) * made
         line, more = f"{days[0]} … {days[-1]}  {how}", [f"  Warning: {warning}" for warning in warnings]
         if self._bar is None:
@@ -75,6 +76,7 @@ def days_shown(total: int) -> Iterator[DaysShown]:
         os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors=sys.stderr.errors) as terminal,
         Progress(
             *columns,
+            # guard: a bar that is drawn while Dagster leads stderr into a file | file=terminal -> stderr=True
             console=Console(file=terminal),
             refresh_per_second=4,
             redirect_stdout=False,

@@ -95,6 +95,8 @@ def _why_dagster_keeps_no_records(error: Exception) -> str | None:
     """What the database of Dagster's records says, if the error is its."""
     # Nobody else here uses it, and commands that need no Dagster start without.
     sqlalchemy = sys.modules.get("sqlalchemy.exc")
+    # guard: records of Dagster's that do not fit on the disk
+    #   | sqlalchemy is None or not isinstance(error, sqlalchemy.DBAPIError) -> True
     if sqlalchemy is None or not isinstance(error, sqlalchemy.DBAPIError):
         return None
     return f"its database says: {error.orig}".partition("\n")[0]
@@ -127,6 +129,7 @@ def open_closed_streams() -> None:
             os.fstat(number)
         except OSError:
             # Gets the lowest number that is free, which is this one.
+            # guard: a file opened in place of a closed stdout
             os.open(os.devnull, mode)
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for as long as the process lives
@@ -157,6 +160,8 @@ def leave(code: int) -> NoReturn:
 def stop_signals() -> list[signal.Signals]:
     """The signals that ask a command to stop; that its terminal is closed is one of them, unless `nohup` ignores it."""
     is_kept = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    # guard: a command that nohup keeps running | *([] if is_kept else [signal.SIGHUP]) -> signal.SIGHUP
+    # guard: a closed terminal | *([] if is_kept else [signal.SIGHUP])
     return [signal.SIGINT, signal.SIGTERM, *([] if is_kept else [signal.SIGHUP])]
 
 
@@ -188,5 +193,6 @@ def show_any_character() -> None:
     """Have this process, and those it starts, show an escape for a character that their terminal or file cannot."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
+            # guard: characters that a terminal lacks
             stream.reconfigure(errors="backslashreplace")
             os.environ["PYTHONIOENCODING"] = f"{stream.encoding}:backslashreplace"

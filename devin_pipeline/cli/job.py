@@ -79,6 +79,7 @@ def run_job(
     run_id = make_new_run_id()
     with dagster_instance() as instance, _canceled_by_stop(instance, run_id):
         # `execute_in_process` has no parameter for it.
+        # guard: a run of a command without a code location | , remote_job_origin=origin_of(REFRESH)
         create_run = partial(instance.create_run_for_job, remote_job_origin=origin_of(REFRESH))
         instance.create_run_for_job = create_run  # type: ignore[method-assign]
         _shield_log_processes(instance)
@@ -106,6 +107,7 @@ def _shield_log_processes(instance: "dg.DagsterInstance") -> None:
     def capture_logs(log_key: Sequence[str]) -> Iterator[object]:
         with ExitStack() as captured:
             # They inherit which signals are blocked.
+            # guard: Ctrl-C at the processes that copy the output of steps | signal.SIGINT
             before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
             try:
                 context = captured.enter_context(capture(log_key))
@@ -128,6 +130,7 @@ def _canceled_by_stop(instance: "dg.DagsterInstance", run_id: str) -> Iterator[N
         # Where Dagster cannot write its records now, the run ends as failed.
         with suppress(Exception):
             if (run := instance.get_run_by_id(run_id)) and not run.is_finished:
+                # guard: a stop that Dagster takes for a failure
                 instance.report_run_canceling(run)
 
     def interrupt(*_: object) -> None:
@@ -201,8 +204,10 @@ def stoppable(
                 if ended.wait(between):
                     return
                 # Again: Python drops an interrupt that arrives while it collects garbage.
+                # guard: an interrupt that got lost
                 signal.pthread_kill(main_thread, signal.SIGINT)
             cut_off()
+            # guard: what heeds no interrupt
             stop_now()
 
     # Written to by the signal itself, whoever handles it and whatever keeps Python busy.
@@ -215,6 +220,7 @@ def stoppable(
             # DuckDB, for one, makes an error of its own of an interrupt.
             if not stop_is_asked():
                 raise
+        # guard: a stop taken for a failed run
         if stop_is_asked():
             raise KeyboardInterrupt
     finally:

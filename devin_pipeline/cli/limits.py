@@ -45,6 +45,7 @@ def within_limits(timeout: str | None) -> Iterator[QueryLimits]:
     with spills_to as folder:
         limits = QueryLimits(memory, shutil.disk_usage(folder).free // 2, folder)
         watched = _watch(seconds, limits)
+        # guard: spills that a query leaves behind | shutil.rmtree(folder, ignore_errors=True) -> None
         with stoppable(_SECONDS_TO_STOP, limit_met=watched, cut_off=lambda: shutil.rmtree(folder, ignore_errors=True)):
             yield limits
 
@@ -54,8 +55,10 @@ def _watch(seconds: float, limits: QueryLimits) -> Callable[[], LimitMet | None]
     most = _memory_in_use() + limits.memory_bytes * 5 // 4 + _UNCOUNTED
 
     def limit_met() -> LimitMet | None:
+        # guard: a query without a limit of time
         if time.monotonic() > ends_at:
             return LimitMet(f"time, {seconds:g} seconds", f"raise {_SECONDS} or --timeout (0 is no limit)")
+        # guard: texts that DuckDB does not count | _memory_in_use() > most -> False
         return limits.met_memory() if _memory_in_use() > most else None
 
     return limit_met

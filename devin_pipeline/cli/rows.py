@@ -117,6 +117,7 @@ def _draw(
 
     headings = [shown(name) for name in names]
     nothing = Text(null, style="dim italic")
+    # guard: null in a table | row[n] is None -> False
     columns = [[nothing if row[n] is None else shown(row[n] or "") for row in rows] for n in range(len(names))]
     widest = [max((text.cell_len for text in column), default=0) for column in columns]
     least = [_least_width(column, widest[n]) for n, column in enumerate(columns)]
@@ -210,6 +211,7 @@ _FORMULA = re.compile(r"""[\s"'\x00-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@\uff1d\
 
 def _harmless(text: str) -> str:
     """Text that no spreadsheet runs as a formula."""
+    # guard: a formula in a CSV | _FORMULA.match(text) -> False
     return f"'{text}" if _FORMULA.match(text) else text
 
 

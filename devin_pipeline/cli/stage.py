@@ -105,6 +105,7 @@ def lake_with_tables(demo: bool) -> Lake:
         command = pipeline_command("backfill --from DAY --to DAY")
         why = "no run has written there, where DEVIN_LAKE leads (to `data` in the current folder, if it is not set)"
         todo = f"Go to the folder of the lake, set DEVIN_LAKE to it, or fill a new one: `{command}`"
+    # guard: a lake that is not there | raise Failed(f"There is no lake in {lake.uri}", why, todo, 2) -> return lake
     raise Failed(f"There is no lake in {lake.uri}", why, todo, 2)
 
 

@@ -22,6 +22,7 @@ class TakesText(click.Command):
         for word in words:
             if word == "--":
                 texts += words
+            # guard: text that begins with a dash
             elif _is_text(word, names):
                 texts.append(word)
             else:
@@ -32,6 +33,7 @@ class TakesText(click.Command):
 
 def _is_text(word: str, options: set[str]) -> bool:
     """True for a word with a dash that is not an option: none has a space or a new line, but in its value."""
+    # guard: a typo taken for text | and any(map(str.isspace, word))
     return word.startswith("-") and any(map(str.isspace, word)) and word.partition("=")[0] not in options
 
 

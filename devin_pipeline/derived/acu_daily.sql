@@ -31,6 +31,7 @@ select
     sessions.playbook_id,
     sessions.state,
     count(*) as sessions,
+    -- guard: spend summed as floats | (sessions.acus) -> (sessions.acus::double)::decimal(18, 6)
     sum(sessions.acus) as acus,
     count(*) filter (where sessions.acus is null) as sessions_with_unknown_acus,
     coalesce(sum(links.links), 0)::bigint as pull_request_links,

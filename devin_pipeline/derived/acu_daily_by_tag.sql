@@ -40,6 +40,7 @@ select
     count(*) as sessions,
     sum(acus) as acus_touching,
     -- Shared in whole micro-units, since a decimal divided is a double; the first tag takes what is left over.
+    -- guard: what division leaves over | case when rank = 1 then micro_acus % tags else 0 end -> 0
     sum((micro_acus // tags + case when rank = 1 then micro_acus % tags else 0 end) * 0.000001) as acus_split
 from places
 group by day, org_id, tag

@@ -8,6 +8,7 @@ histories_of_days as (
         feed,
         arg_max(is_listed, fetched_at) as is_listed,
         arg_max_null(moved_to, fetched_at) is not null as has_moved,
+        -- guard: what a session said before it vanished | filter (where is_listed)
         max(fetched_at) filter (where is_listed) as latest_fetched_at,
         min(fetched_at) filter (where is_listed) as first_seen_at,
         max(fetched_at) as last_changed_at,

@@ -117,6 +117,7 @@ def _with_linked(publish: Callable[[Sequence[date]], Made], days: Sequence[date]
     """Publish some days, and the days that have sessions in common with them, as far as these changed."""
     made = publish(days)
     linked = linked_with(links, days)
+    # guard: the day that lost a session is built again | not linked -> True
     if not linked:
         return made
     try:
@@ -139,6 +140,7 @@ def _note_days_sharing_sessions(lake: Lake, tables: Sequence[Table], days: Seque
     with lake.connect(RAW_SESSION_TABLES, days=to_build) as reader:
         looked_for = sessions_lacking_a_feed(reader, len(stored))
     if looked_for.num_rows:
+        # guard: feeds that disagree about the day
         lake.note_links(_pairs(lake, looked_for))
 
 

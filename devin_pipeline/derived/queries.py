@@ -78,6 +78,7 @@ def tell_sessions(reader: Reader, days: Sequence[date], linked: Collection[date]
     reader.view("versions_to_parse", "from latest_versions")
     reader.keep("tellings", _sql("tellings"))
     mended = _mended_payloads(reader)
+    # guard: lone surrogates and NaN
     if mended.num_rows:
         reader.give("mended_payloads", mended)
         reader.view("versions_to_parse", _sql("mended_versions"))
@@ -145,6 +146,7 @@ def _mended(payload: str) -> tuple[str, int]:
     try:
         # Appending gives None, which takes the constant's place.
         item = json.loads(payload, parse_constant=constants.append, parse_float=_finite)
+    # guard: a payload Python cannot read | (RecursionError, ValueError) -> ZeroDivisionError
     except (RecursionError, ValueError):
         # Nested more deeply or a number longer than Python reads: a session that tells nothing, but a session.
         return "null", len(constants)
@@ -191,6 +193,7 @@ def pass_gate(reader: Reader, table: Table, rows: pa.Table, hour: int, days: Seq
         query = _sql(f"checks/{check}")
         params = {"hour": hour, "days": days}
         found = reader.rows(query, {name: value for name, value in params.items() if f"${name}" in query}).to_pylist()
+        # guard: the gate: a rollup that does not add up
         if found:
             raise GateClosed(f"{table.name}: {check} finds {found[:3]}")
 

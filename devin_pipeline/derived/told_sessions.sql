@@ -20,6 +20,7 @@ ordered as (
         feed <> 'raw_session_insights_v2' as is_v3,
         row_number() over (
             partition by session_id
+            -- guard: the newest telling before the richest feed | updated_at desc nulls last,
             order by updated_at desc nulls last, precedence asc
         ) as place
     from tellings
@@ -48,6 +49,7 @@ chosen as (
 select
     *,
     -- An older v3 telling may know a detail of a state the session has left since.
+    -- guard: a detail of a state left since | (newest_v3_updated_at is not distinct from newest_updated_at) -> true
     case when (newest_v3_updated_at is not distinct from newest_updated_at) then newest_v3_status_detail end
         as status_detail
 from chosen

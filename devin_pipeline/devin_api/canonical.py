@@ -120,6 +120,7 @@ def respell(item: object) -> bool:
         if len(value) > _WHOLE_SECONDS and value[-1] == "Z" and value[10] == "T" and value[-2] != "0":
             continue
         if (by_value := _instant_by_value(value)) != value:
+            # guard: spelling: instants by value | by_value -> value
             item[name] = by_value
             is_respelled = True
     tags = item.get("tags")
@@ -130,6 +131,7 @@ def respell(item: object) -> bool:
             return is_respelled
         # What sorts next to a text is one.
         if ordered != tags and type(ordered[0]) is str:
+            # guard: spelling: tags as a set | ordered -> tags
             item["tags"] = ordered
             return True
     return is_respelled
@@ -162,7 +164,9 @@ def number(text: str) -> int | Decimal | Endless:
     return value.normalize(_EXACT)
 
 
+# guard: numbers in the content hash, by value | float_hook=number
 _DECODER = msgspec.json.Decoder(float_hook=number)
+# guard: the order of keys in the content hash | "sorted" -> None
 _ENCODER = msgspec.json.Encoder(order="sorted", decimal_format="number", enc_hook=str)
 
 

@@ -304,6 +304,7 @@ class DevinClient:
             "v2": None if v2_key is None else Secret(v2_key),
             "v3": None if v3_key is None else Secret(v3_key),
         }
+        # guard: a bad key in the client's frame
         del v2_key, v3_key
         for kind, key in named.items():
             if key is not None:
@@ -332,6 +333,7 @@ class DevinClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # guard: an interrupt that waits for answers | error is None or isinstance(error, Exception) -> True
         if error is None or isinstance(error, Exception):
             self.close()
         else:
@@ -540,6 +542,7 @@ class _Read:
                 break
         # A session may be updated again while we ask, so only one that was not updated since betrays an ignored filter.
         stale = sum(1 for item in kept.values() if item.updated_at and item.updated_at < window.start - _ONE_SECOND)
+        # guard: updates under a filter that is ignored
         if stale > len(kept) * STRAYS_TOLERATED:
             raise BrokenPromise(
                 "The window asked for was not kept to",
@@ -551,6 +554,7 @@ class _Read:
             for item in kept.values()
             if item.payload and (item.updated_at is None or window.start <= item.updated_at < window.end)
         ]
+        # guard: updates whose pages moved | steady and not more and total in (None, len(kept)) -> True
         complete = steady and not more and total in (None, len(kept))
         return Updated(inside, complete, pages, total)
 
@@ -587,6 +591,7 @@ class _Read:
         self, days: _Days, skip: int, params: _Params, deadline: Deadline, called_off: threading.Event
     ) -> OffsetPage:
         # Of several days, each is read by itself once a page of them fails: an unread item must be of a certain one.
+        # guard: smaller pages of several days
         if len(days) > 1:
             return self._offset_page(skip, PAGE_SIZE, params, deadline, called_off)
         return self._offset_page_however(skip, days[0], params, deadline, called_off)
@@ -675,6 +680,7 @@ class _Read:
         if not _may_be_of_the_page(error, deadline):
             raise error
         with self._probing:
+            # guard: smaller pages of a server that is down
             if self._is_down:
                 raise error
             for probe in probes:
@@ -703,6 +709,7 @@ class _Read:
             except DevinError as error:
                 in_a_row += 1
                 error.todo = _REPORT if _may_be_of_the_page(error, deadline) else error.todo
+                # guard: each item asked for of a server that went down | in_a_row <= _FAILURES_IN_A_ROW and
                 if in_a_row <= _FAILURES_IN_A_ROW and _may_be_of_the_page(error, deadline):
                     raise PageFailed(error.without_frames()) from None
                 if in_a_row > _FAILURES_IN_A_ROW:
@@ -734,6 +741,7 @@ class _Read:
         window = asked_for = span(days)
         if window.start > self._day_of_part.get(window, window).start:
             # Nobody says for certain to which side of it a bound belongs: both tell it, and it counts once.
+            # guard: sessions on a bound within a day | Window(window.start - _ONE_SECOND, window.end) -> window
             asked_for = Window(window.start - _ONE_SECOND, window.end)
         deadline = self._deadline()
         asked = 0
@@ -766,6 +774,7 @@ class _Read:
                 return cut(days, pages, _PAGES_OF_A_CHAIN)
             if len(days) == 1 and pages > self._worth_splitting(window):
                 limits = self._client._limits
+                # guard: a day split though it states more than may be read
                 if first.total is not None and (first.total > limits.rows or pages > limits.pages):
                     raise too_much(window)
                 most = _PARTS_OF_A_PART if window in self._day_of_part else _PARTS_OF_A_DAY
@@ -791,10 +800,12 @@ class _Read:
         reading, seconds = self._read_around(day, _created_v3, deadline)
         missing = (stated or 0) - len(reading.items) - reading.outside
         unread = [unread_item(self._feed, span(run), 0, error) for run in adjoining(seconds)]
+        # guard: narrower windows that hold less than their day states
         if not unread and missing > 0:
             raise error
         unread += [
             unread_item(self._feed, span(adjoining(seconds)[0]), position, error)
+            # guard: unread items behind one of their second | missing - len(unread) +
             for position in range(1, missing - len(unread) + 1)
         ]
         reading.items.extend(unread)
@@ -805,6 +816,9 @@ class _Read:
 
     def _worth_splitting(self, window: Window) -> float:
         of_day = self._split.get(self._day_of_part.get(window, window))
+        # guard: a day split again after its parts could not be read | window in self._unsplit or
+        # guard: a request for every second of a day of bursts
+        #   | (of_day and len(of_day.parts) + len(of_day.readings) > 2 * _PARTS_OF_A_DAY) -> False
         if window in self._unsplit or (of_day and len(of_day.parts) + len(of_day.readings) > 2 * _PARTS_OF_A_DAY):
             return math.inf
         return max(_PAGES_WORTH_SPLITTING, min(self._pages_in_all, _PAGES_AT_ONCE) / self._client._concurrency)
@@ -832,6 +846,8 @@ class _Read:
         try:
             while to_read or reading:
                 # One at a time as long as the last one led nowhere: perhaps none of them leads anywhere.
+                # guard: windows asked for at once though the last one led nowhere
+                #   | (1, 1) if without_progress else (least, most) -> (least, most)
                 fewest, highest = (1, 1) if without_progress else (least, most)
                 while to_read and (
                     len(reading) < fewest
@@ -850,19 +866,27 @@ class _Read:
                     except (Refused, Misconfigured):
                         raise
                     except DevinError as error:
+                        # guard: an address that has never answered ends the read
                         if isinstance(error, NotConnected) and not self._client._wire.is_awaited:
                             raise
                         # Of a part, the whole day is asked for once more, and that counts.
+                        # guard: other days given up for the parts of one | days[0] not in self._day_of_part -> True
                         if days[0] not in self._day_of_part:
                             unreachable_in_a_row = unreachable_in_a_row + 1 if isinstance(error, Unreachable) else 0
                             if not isinstance(error, NoProgress):
                                 without_progress = 0
+                            # guard: windows side by side counted as in a row
+                            #   | elif known_then[days] == without_progress -> else
                             elif known_then[days] == without_progress:
                                 without_progress += 1
                         # Neither a rate limit nor a server that is down is helped by hundreds of further requests.
                         if (
                             isinstance(error, RateLimited)
+                            # guard: a server that is down, asked once a day of a year
+                            #   | or unreachable_in_a_row > self._client._concurrency
                             or unreachable_in_a_row > self._client._concurrency
+                            # guard: a feed that leads nowhere, asked once a day
+                            #   | or without_progress >= _WINDOWS_WITHOUT_PROGRESS
                             or without_progress >= _WINDOWS_WITHOUT_PROGRESS
                         ):
                             self._give_up(days, reading, to_read, error)
@@ -925,6 +949,9 @@ class _Read:
             return
         whole = joined([of_part for _, of_part in sorted(of_day.readings.items())])
         has_strays = any(of_part.outside > of_part.at_end for of_part in of_day.readings.values())
+        # guard: sessions that a part tells and another holds | has_strays or
+        # guard: a day of which the parts tell less than it states
+        #   | or len(whole.items) + whole.outside < (of_day.stated or 0)
         if has_strays or len(whole.items) + whole.outside < (of_day.stated or 0):
             # Something was deleted meanwhile, or the bounds asked for do not hold within a day.
             self._read_in_one(part, reading, to_read)
@@ -939,6 +966,7 @@ class _Read:
             return
         self._unsplit.add(day)
         for future, days in list(reading.items()):
+            # guard: parts of a day that is read along one chain by now
             if self._day_of_part.get(days[0]) == day and future.cancel():
                 del reading[future]
         to_read[:] = [(day,), *(days for days in to_read if self._day_of_part.get(days[0]) != day)]
@@ -962,6 +990,7 @@ class _Read:
             day = self._day_of_part.get(window)
             if day is None:
                 self._failures[window] = error
+            # guard: parts of a day that was given up | self._split.pop(day, None) is not None -> day in self._split
             elif self._split.pop(day, None) is not None:
                 self._failures[day] = error
 
@@ -1037,6 +1066,7 @@ class _Read:
         def understand(answer: Answer) -> _Page:
             now = self._client._now()
             if answer.answered_at is not None:
+                # guard: how far our clock is ahead | now - answer.answered_at -> None
                 self._client.clock_ahead = now - answer.answered_at
             with self._client._reading:
                 page = read(answer.body, now)
@@ -1056,6 +1086,7 @@ class _Read:
         items = 0
         for days in sorted(self._readings):
             items += len(self._readings[days].items)
+            # guard: the size of a listing
             if taken and items > _ITEMS_OF_A_LISTING:
                 break
             taken[days] = self._readings.pop(days)
@@ -1072,9 +1103,11 @@ class _Read:
         for days, reading in read:
             listing.duplicates += reading.duplicates
             # What lies where a window was cut off is told by the next one.
+            # guard: sessions just where a range was cut | (0 if days[-1].end in self._ends else reading.at_end) -> 0
             listing.outside += reading.outside - (0 if days[-1].end in self._ends else reading.at_end)
         listing.acus_as_text = sum(item.acus_are_text for item in listing.items)
         for fields, items in Counter(item.fields for item in listing.items).items():
+            # guard: fields the API reference does not list | payloads.KNOWN_FIELDS[self._feed] -> fields
             listing.unknown_fields.update(dict.fromkeys(fields - payloads.KNOWN_FIELDS[self._feed], items))
         with self._tally.lock:
             tally, self._tally.counts = self._tally.counts, _Counts()
@@ -1087,11 +1120,13 @@ def _may_be_of_the_page(error: DevinError, deadline: Deadline) -> bool:
     """Whether a request may have failed for what its page holds, and not for a limit, a pause or want of time."""
     if isinstance(error, NotConnected) or not isinstance(error, Unreachable | BrokenPromise):
         return False
+    # guard: smaller pages where a pause is asked for | error.wait_seconds is None and
     return error.wait_seconds is None and not error.is_out_of_time and deadline.remaining() > 0
 
 
 def _push(to_read: list[_Days], groups: Iterable[_Days]) -> None:
     for days in groups:
+        # guard: parts of many days, all of them held | heappush(to_read, days) -> to_read.insert(0, days)
         heappush(to_read, days)
 
 
@@ -1120,5 +1155,6 @@ def _seconds_v3(what: Clock, window: Window) -> _Params:
         (f"{what}_after", str(math.floor(window.start.timestamp()))),
         (f"{what}_before", str(math.ceil(window.end.timestamp()))),
         # By default the sessions of deleted organizations are hidden, and their ACUs with them.
+        # guard: sessions of deleted organizations | ("include_deleted_orgs", "true"),
         ("include_deleted_orgs", "true"),
     ]

@@ -49,6 +49,7 @@ class DevinError(Exception):
     def without_frames(self) -> Self:
         """Forget how it came about: those frames hold pages, pages hold prompts, and reporters of errors show both."""
         self.__context__ = None
+        # guard: pages in a traceback | .with_traceback(None)
         return self.with_traceback(None)
 
     def __str__(self) -> str:

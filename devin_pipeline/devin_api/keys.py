@@ -42,8 +42,10 @@ class Secret:
         return self._value
 
     def __repr__(self) -> str:
+        # guard: a key in a repr | "<secret>" -> self._value
         return "<secret>"
 
+    # guard: a key in a pickle | __reduce__ -> reduced
     def __reduce__(self) -> str:
         raise TypeError("a secret is not pickled")
 
@@ -58,7 +60,9 @@ def check_key(kind: KeyKind, value: str) -> str:
     Raises:
         Misconfigured: it cannot be a key of that kind. The message never holds any of it.
     """
+    # guard: white space around a key | .strip()
     key = value.strip()
+    # guard: a key of the wrong kind | _SHAPES[kind].fullmatch(key) -> True
     if _SHAPES[kind].fullmatch(key):
         return key
     variable = VARIABLES[kind]
@@ -80,6 +84,7 @@ def check_key(kind: KeyKind, value: str) -> str:
     else:
         why = "it does not have the shape of a key"
     # Reporters of errors show the locals of every frame.
+    # guard: a bad key in a traceback
     del value, key
     raise Misconfigured(f"{variable} cannot be used", why, todo)
 
@@ -92,6 +97,7 @@ def masked(value: str) -> str:
     """
     key = value.strip()
     kind = next((prefix for prefix in ("apk_user_", "apk_", "cog_") if key.startswith(prefix)), "")
+    # guard: a key shown whole | min(4, (len(key) - len(kind)) // 8) -> len(key)
     told = min(4, (len(key) - len(kind)) // 8)
     is_a_key = any(shape.fullmatch(key) for shape in _SHAPES.values())
     return f"{kind}…{key[-told:] if is_a_key and told else ''}"
@@ -126,6 +132,7 @@ def check_url(value: str) -> str:
         raise _bad_url("its path cannot be read")
     if _API_VERSION.search(parts.path):
         raise _bad_url("it names an API version, which is added by the pipeline")
+    # guard: a key over plain http
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise _bad_url("keys are sent over http:// to a loopback address only")
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
@@ -133,6 +140,7 @@ def check_url(value: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Is this host this very machine, by its number or exactly as `localhost`?"""
+    # guard: a host that only looks like loopback | host == "localhost" -> "localhost" in host or "127.0.0.1" in host
     if host == "localhost":
         return True
     try:
@@ -148,6 +156,7 @@ def check_organization(value: str) -> str:
         Misconfigured: it is empty, too long, or has other characters than letters, digits, `_`, `-`, `.` and `|`.
     """
     organization = value.strip()
+    # guard: an organization that is a path | _ORGANIZATION.fullmatch(organization) and
     if _ORGANIZATION.fullmatch(organization) and organization not in (".", ".."):
         return organization
     raise Misconfigured(

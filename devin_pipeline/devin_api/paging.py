@@ -84,6 +84,7 @@ def adjoining(days: Iterable[Window]) -> list[tuple[Window, ...]]:
     """
     runs: list[list[Window]] = []
     for day in sorted(set(days)):
+        # guard: days that overlap
         if runs and day.start < runs[-1][-1].end:
             raise ValueError("days overlap")
         if runs and day.start == runs[-1][-1].end:
@@ -107,6 +108,7 @@ def once(items: Iterable[Item]) -> tuple[list[Item], int]:
         if item.session_id is None:
             nameless.append(item)
             continue
+        # guard: a session told in two windows | newest.get(item.session_id) -> None
         known = newest.get(item.session_id)
         if known is not None:
             others += 1
@@ -118,6 +120,7 @@ def once(items: Iterable[Item]) -> tuple[list[Item], int]:
 
 def is_newer(item: Item, known: Item) -> bool:
     """Is this telling of a session the one to keep? On a tie the later read is."""
+    # guard: the older of two tellings | (item.updated_at or EARLIEST) >= (known.updated_at or EARLIEST) -> True
     return (item.updated_at or EARLIEST) >= (known.updated_at or EARLIEST)
 
 
@@ -174,9 +177,11 @@ class Sieve:
                 if not is_newer(item, other):
                     continue
             kept[key] = item
+        # guard: more sessions than the limit
         if len(kept) > self._limits.rows:
             raise too_much(self._window)
         # Early, so that an ignored filter does not cost a read of the whole history.
+        # guard: a whole history read before the filter is missed
         if self._read >= PAGE_SIZE / 2:
             self._require_filter(self._strays, self._read)
 
@@ -187,6 +192,7 @@ class Sieve:
             BrokenPromise: more than a tenth of the sessions do not.
         """
         start, end = self._window.start, self._window.end
+        # guard: a session at the window's end | < end -> <= end
         inside = [item for item in self._items.values() if item.created_at is None or start <= item.created_at < end]
         # The bound itself is no stray: whether the API's upper bound is inclusive is not documented for v2.
         strays = sum(
@@ -197,6 +203,7 @@ class Sieve:
         return Reading(inside, self._duplicates, outside, outside - strays)
 
     def _require_filter(self, strays: int, read: int) -> None:
+        # guard: a filter that is ignored
         if strays > read * STRAYS_TOLERATED:
             raise BrokenPromise(
                 "The window asked for was not kept to",
@@ -247,6 +254,7 @@ def read_by_offset(
         overlap = 1 if first.limit > 1 else 0
         step = first.limit - overlap
         offsets = range(step, first.total - overlap, step)
+        # guard: more in a v2 window than the limit
         if first.total > limits.rows or len(offsets) >= limits.pages:
             raise too_much(window)
         pages = sorted([first, *ask_all(offsets)], key=lambda page: page.skip)
@@ -267,15 +275,20 @@ def read_by_offset(
 
 def _what_moved(pages: Sequence[OffsetPage], offsets: Sequence[int], overlap: int, distinct: int) -> str:
     first = pages[0]
+    # guard: an offset that is ignored
     if [page.skip for page in pages] != [0, *offsets]:
         return "a page starts elsewhere than asked"
+    # guard: pages that contradict the first
     if any(page.total != first.total or page.limit != first.limit for page in pages):
         return "the total changed between pages"
+    # guard: a last page that says more follow
     if pages[-1].has_more:
         return _MORE_FOLLOW
     for before, page in pairwise(pages):
+        # guard: sessions that move between pages behind an unchanged total
         if {_name(item) for item in page.items[:overlap]} - {_name(item) for item in before.items}:
             return "sessions moved from one page to another"
+    # guard: v2 total unlike what came
     if distinct != first.total:
         return f"{distinct} sessions came where {first.total} were stated"
     return ""
@@ -305,6 +318,7 @@ def read_by_cursor(
     for _ in range(CURSOR_PASSES):
         sieve = Sieve(window, limits)
         stated = _follow_cursors(ask, sieve, window, limits, first)
+        # guard: v3 total unlike what came | stated is None or stated == sieve.distinct -> True
         if stated is None or stated == sieve.distinct:
             return sieve.reading()
         first = None
@@ -330,13 +344,17 @@ def _follow_cursors(
         if not page.has_next_page:
             return stated
         empty = 0 if page.items else empty + 1
+        # guard: empty pages for ever
         if empty > EMPTY_PAGES_IN_A_ROW:
             raise _lost_its_way(f"{empty} empty pages in a row say that more follow")
+        # guard: a missing cursor
         if not page.end_cursor:
             raise _lost_its_way("a page says that more follow, but not where")
+        # guard: a cursor that repeats
         if page.end_cursor in seen:
             raise _lost_its_way("a cursor came a second time")
         seen.add(page.end_cursor)
+        # guard: more pages than the limit
         if pages >= limits.pages:
             raise too_much(window)
         page = ask(page.end_cursor)
@@ -387,6 +405,7 @@ def split(window: Window, page: CursorPage, parts: int) -> list[Window]:
     """
     first, last = math.floor(window.start.timestamp()), math.ceil(window.end.timestamp())
     instants = _created(page)
+    # guard: the hours ahead of a day that has begun | max(instants) -> window.end
     newest = max(instants) if instants and instants[0] > instants[-1] else window.end
     told = max(first + 1, min(last, math.floor(newest.timestamp()) + 1))
     parts = min(told - first, parts)

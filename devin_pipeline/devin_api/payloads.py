@@ -71,6 +71,7 @@ _MILLISECONDS_FROM = 100_000_000_000
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SIX_PLACES = Decimal("0.000001")
+# guard: ACUs rounded half to even | , rounding=ROUND_HALF_UP
 _EXACT = Context(prec=40, rounding=ROUND_HALF_UP)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -80,6 +81,8 @@ _KEYS_SAID_ONCE = ("session_id", "acus_consumed")
 
 def _spelled(key: str) -> str:
     """A pattern of a key as JSON may spell it: any letter may be escaped."""
+    # guard: a key said twice, once with an escaped letter
+    #   | rf"(?:{letter}|\\u00(?i:{letter.encode().hex()}))" -> letter
     return '"' + "".join(rf"(?:{letter}|\\u00(?i:{letter.encode().hex()}))" for letter in key) + '"'
 
 
@@ -118,6 +121,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
 
     def __repr__(self) -> str:
         """Without the payload: reprs end up in reports of errors, and payloads hold prompts."""
+        # guard: a payload in a repr | f"<Item {self.session_id!r}, {len(self.payload)} bytes>" -> repr(self.payload)
         return f"<Item {self.session_id!r}, {len(self.payload)} bytes>"
 
 
@@ -166,6 +170,7 @@ class _OffsetEnvelope(msgspec.Struct):
 
 
 class _CursorEnvelope(msgspec.Struct):
+    # guard: an answer without items | [msgspec.Raw] -> [msgspec.Raw] = []
     items: list[msgspec.Raw]
     end_cursor: str | None = None
     has_next_page: bool = False
@@ -239,6 +244,7 @@ def read_item(payload: bytes, latest: datetime) -> Item:
 def _split(body: bytes, decoder: "msgspec.json.Decoder[_Envelope]", now: datetime) -> tuple[_Envelope, list[Item]]:
     if body.startswith(_BYTE_ORDER_MARK):
         body = body[len(_BYTE_ORDER_MARK) :]
+    # guard: text of another encoding
     _require_utf8(body)
     latest = now + LATEST_AHEAD
     try:
@@ -253,6 +259,7 @@ def _split(body: bytes, decoder: "msgspec.json.Decoder[_Envelope]", now: datetim
             fields, payloads = _split_slowly(body.decode("utf-8"))
             envelope = _convert(fields, decoder.type)
         return envelope, _read_items(body, payloads, latest)
+    # guard: absurd nesting and numbers | (RecursionError, ValueError) -> ZeroDivisionError
     except (RecursionError, ValueError) as error:
         raise BrokenPromise(
             "A page could not be read",
@@ -280,6 +287,7 @@ def _require_utf8(body: bytes) -> None:
 def _is_utf8(body: bytes) -> bool:
     # Where the bytes lie: decoding them would fill up to four times their memory, only to throw it away.
     try:
+        # guard: bytes that only look like UTF-8 | full=True
         _as_column(body).validate(full=True)
     except pa.ArrowInvalid:
         return False
@@ -391,6 +399,7 @@ def _read_items(body: bytes, payloads: list[bytes], latest: datetime) -> list[It
     read = [_read_item(payload, latest) for payload in payloads]
     # Counted by Arrow, while other threads have the interpreter's lock.
     said = pc.count_substring_regex(_as_column(body), _ANY_KEY_SAID_ONCE)[0].as_py()
+    # guard: an amount said twice beside an item without one | sum(keys for _, keys in read) -> 2 * len(read)
     if said > sum(keys for _, keys in read):
         return [_read_item_with_care(payload, latest) for payload in payloads]
     return [item for item, _ in read]
@@ -421,6 +430,7 @@ class _Constant(str):
     __slots__ = ()
 
 
+# guard: a number beyond any as an id | Endless,
 _NOT_TEXT = (Endless, _Constant)
 
 
@@ -448,6 +458,7 @@ def _read_doubtful_item(payload: bytes, latest: datetime) -> Item:
     item = _item(payload, members, latest, Content(members, content_hash(payload), respell(dict(members))))
     for key in _KEYS_SAID_ONCE:
         if key in members.repeated:
+            # guard: an id or amount said twice
             item = msgspec.structs.replace(item, acus=None, unplaced_because=f"{key} is said twice")
     if "session_id" in members.repeated:
         item = msgspec.structs.replace(item, session_id=None)
@@ -494,11 +505,16 @@ def canonical_id(value: object) -> str | None:
     """Give the id under which v2 and v3 meet: the API's without one leading `devin-`; None when it is not usable."""
     if not isinstance(value, str) or isinstance(value, _NOT_TEXT):
         return None
+    # guard: one session under two ids | .removeprefix("devin-")
     session_id = value.removeprefix("devin-")
+    # guard: an id with space around it | or session_id != session_id.strip()
+    # guard: an id of any length | or len(session_id) > LONGEST_ID
     if not session_id or len(session_id) > LONGEST_ID or session_id != session_id.strip():
         return None
     if not session_id.isprintable() and any(
-        unicodedata.category(character) in ("Cc", "Cs") for character in session_id
+        # guard: an id with control characters | unicodedata.category(character) in ("Cc", "Cs") -> False
+        unicodedata.category(character) in ("Cc", "Cs")
+        for character in session_id
     ):
         return None
     return session_id
@@ -508,6 +524,7 @@ def _instant(value: object, latest: datetime) -> datetime | None:
     """Read an ISO 8601 instant with a zone or epoch seconds; digits beyond the microsecond are cut."""
     try:
         if isinstance(value, str):
+            # guard: a date that is no instant
             if ISO_INSTANT.fullmatch(value) is None:
                 return None
             at = datetime.fromisoformat(value)
@@ -516,9 +533,11 @@ def _instant(value: object, latest: datetime) -> datetime | None:
         elif isinstance(value, bool) or not isinstance(value, (int, Decimal)) or not 0 <= value < _MILLISECONDS_FROM:
             return None
         else:
+            # guard: an instant read by the host's zone | float(value), UTC) -> float(value)).replace(tzinfo=UTC)
             at = datetime.fromtimestamp(float(value), UTC)
     except (ValueError, OverflowError, OSError):
         return None
+    # guard: an instant before there was Devin or of the future | if EARLIEST <= at <= latest else None
     return at if EARLIEST <= at <= latest else None
 
 
@@ -533,16 +552,22 @@ def _acus(value: object) -> tuple[Decimal | None, str | None]:
 
 @lru_cache(4096)
 def _acus_of_text(text: str) -> tuple[Decimal | None, str | None]:
+    # guard: ACUs that are no number
     if _JSON_NUMBER.fullmatch(text) is None:
         return None, "acus_consumed is not a number"
     try:
+        # guard: ACUs as floats | text -> float(text)
         exact = Decimal(text)
     except InvalidOperation:
         return None, "acus_consumed is beyond any number"
     # Rounded first, unless there are too many digits for that: what rounds to zero is zero, and never negative.
+    # guard: ACUs judged before they are rounded
+    #   | if exact.copy_abs() >= MOST_ACUS else exact.quantize(_SIX_PLACES, context=_EXACT)
     acus = exact if exact.copy_abs() >= MOST_ACUS else exact.quantize(_SIX_PLACES, context=_EXACT)
+    # guard: negative ACUs
     if acus < 0:
         return None, "acus_consumed is negative"
+    # guard: absurdly many ACUs
     if acus >= MOST_ACUS:
         return None, "acus_consumed is absurdly large"
     return acus.copy_abs(), None

@@ -55,6 +55,7 @@ class Reach:
             connected.set()
 
         threading.Thread(target=ask_and_tell, name="devin-api-first", daemon=True).start()
+        # guard: a connect that never ends | wait(seconds) -> wait(seconds + 10)
         return answer.result() if connected.wait(seconds) else None
 
     def give_up(self, error: NotConnected) -> NotConnected:

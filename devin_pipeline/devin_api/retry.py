@@ -22,9 +22,12 @@ MORE_TRIES = 5
 """Six tries in all for what usually passes by itself."""
 
 MORE_TRIES_BY_STATUS = {
+    # guard: 401 asked for again | 408: MORE_TRIES, -> 408: MORE_TRIES, 401: MORE_TRIES,
     408: MORE_TRIES,
+    # guard: 409 asked for too often | 409: 2 -> 409: MORE_TRIES
     409: 2,
     425: MORE_TRIES,
+    # guard: 429 given up at once | 429: MORE_TRIES,
     429: MORE_TRIES,
     500: MORE_TRIES,
     502: MORE_TRIES,
@@ -63,10 +66,12 @@ def requested_wait(retry_after: str | None, date: str | None, now: datetime) -> 
         return None
     text = retry_after.strip()
     if _SECONDS.fullmatch(text):
+        # guard: Retry-After below a second | max(float(text), SHORTEST_RETRY_AFTER_SECONDS) -> float(text)
         return max(float(text), SHORTEST_RETRY_AFTER_SECONDS)
     until = http_date(text)
     if until is None:
         return None
+    # guard: Retry-After by our own clock | (http_date(date) or now) -> now
     return max((until - (http_date(date) or now)).total_seconds(), SHORTEST_RETRY_AFTER_SECONDS)
 
 
@@ -155,7 +160,9 @@ class Patience:
         failures: Counter[int] = Counter()
         while True:
             try:
+                # guard: the requests in flight | with self._slots -> if True
                 with self._slots:
+                    # guard: a pause one thread was asked for, for the others
                     self._keep_quiet(deadline, called_off)
                     answer = send()
                 # Others may send meanwhile.
@@ -164,9 +171,11 @@ class Patience:
                 # Counted per kind: three resets must not use up the two further tries a wrong shape deserves.
                 failures[error.more_tries] += 1
                 tries = failures.total()
+                # guard: more tries by mixing kinds of failure | tries > more_tries -> False
                 if failures[error.more_tries] > error.more_tries or tries > more_tries:
                     raise
                 wait = self._wait_after(error, tries)
+                # guard: a wait beyond the deadline
                 if wait >= deadline.remaining():
                     error.is_out_of_time = True
                     raise
@@ -177,6 +186,7 @@ class Patience:
             return backoff_seconds(tries, self._random)
         with self._lock:
             self._quiet_until = max(self._quiet_until, self.clock() + error.wait_seconds)
+        # guard: Retry-After not waited for | error.wait_seconds -> 0.0
         return error.wait_seconds
 
     def _keep_quiet(self, deadline: Deadline, called_off: threading.Event) -> None:

@@ -90,6 +90,7 @@ class OffsetPieces:
         last = self._last or self._ask(end, 1)
         total = last.total
         offsets = range(self._skip, min(end, total))
+        # guard: pieces of a page that contradict one another | if self._fits else []
         items = [self._items[at] for at in offsets if at in self._items] if self._fits else []
         # In a piece before an item that cannot be read, the server rightly says that more follow.
         ends_unread = bool(items) and not items[-1].payload
@@ -195,6 +196,7 @@ def read_around(
         # Nobody says for certain to which side of it a bound belongs: both list what lies there, and it counts once.
         asked = part if part.start == window.start else Window(part.start - _ONE_SECOND, part.end)
         # Perhaps what lies at its end, too: the next one may not be readable.
+        # guard: what lies at the end of a narrower window | min(part.end + _ONE_SECOND, window.end) -> part.end
         inside = created or Window(asked.start, min(part.end + _ONE_SECOND, window.end))
         seen: list[Item] = []
 

@@ -34,6 +34,7 @@ def tls_context() -> ssl.SSLContext:
             "SSL_CERT_DIR", "it does not name a folder that can be read", "a folder of certificates"
         )
     try:
+        # guard: a certificate that does not hold | create_ssl_context() -> create_ssl_context(verify=False)
         return httpx.create_ssl_context()
     except OSError as error:
         if file and not _holds_certificates(file):
@@ -86,6 +87,7 @@ def _is_proxy(address: str) -> bool:
         url = httpx.URL(address if "://" in address else f"http://{address}")
         host = url.raw_host.decode("ascii")
         # As a socket does, which refuses more than httpx.
+        # guard: a proxy that httpx takes and no socket does
         host.encode("idna")
     except (httpx.InvalidURL, ValueError):
         return False

@@ -120,12 +120,14 @@ class Wire:
 
     def __init__(self, base_url: str, *, timeout_seconds: float, is_awaited: bool = False) -> None:
         for name in _TALKATIVE:
+            # guard: users in httpx's log
             logging.getLogger(name).addFilter(_is_a_warning)
         self._base_url = base_url
         self._timeout_seconds = timeout_seconds
         self._is_awaited = is_awaited
         is_plain = urlsplit(base_url).scheme == "http"
         # Plain http is loopback only: a proxy from the environment could not reach it and would see the key.
+        # guard: a proxy before loopback | not is_plain -> True
         trust_env = not is_plain
         if not is_plain:
             check_proxies()
@@ -161,6 +163,7 @@ class Wire:
         line = self._line()
         if self.is_awaited:
             return self._ask(line, question, params, seconds)
+        # guard: an address that was just given up
         self._reach.require_not_given_up()
         line.is_connected.clear()
         answer = self._reach.connect(
@@ -199,6 +202,7 @@ class Wire:
                 # `from None`: the chained exception may quote the header it could not send.
                 raise self._failed(error, question, line) from None
         # A body that ends where its connection does looks whole when we cut it.
+        # guard: a body that looks whole because we cut it
         if line.is_cut:
             raise self._failed(None, question, line)
         return answer
@@ -219,6 +223,7 @@ class Wire:
                 more_tries=MORE_TRIES,
             )
         certificate = next((each for each in causes(error) if isinstance(each, ssl.SSLCertVerificationError)), None)
+        # guard: a certificate that does not hold, asked again
         if certificate is not None:
             return Refused(
                 f"{self._base_url} was not asked",
@@ -282,11 +287,14 @@ class _Line:
         """Note where a new connection leads, and its socket; httpx reports both, of a SOCKS proxy as `socks.…`."""
         if event.endswith(".connect_tcp.started"):
             self.goes_to = (info["host"], info["port"])
+        # guard: a SOCKS proxy that never answers
+        #   | .endswith(".connect_tcp.complete") -> == "connection.connect_tcp.complete"
         if event.endswith(".connect_tcp.complete"):
             self._let_go()
             self._stream = info["return_value"]
             # A second handle on it: TLS takes the first one over, and shutting down either ends both.
             self._socket = self._stream.get_extra_info("socket").dup()
+            # guard: a connection that comes about after it was given up
             if self.is_cut:
                 # Too late: nothing is to be sent any more.
                 self._stream.close()
@@ -335,6 +343,7 @@ class _Watch:
             self._due[line] = at = time.monotonic() + seconds
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="devin-api-watch", daemon=True)
+                # guard: headers or a body that never end
                 self._thread.start()
             if at < self._looks_at:
                 self._changed.notify()
@@ -369,6 +378,7 @@ def _new_http(tls: ssl.SSLContext, *, trust_env: bool) -> httpx.Client:
             "User-Agent": f"devin-pipeline/{_own_version()}",
         },
         limits=httpx.Limits(max_connections=1),
+        # guard: a redirect | False -> True
         follow_redirects=False,
         trust_env=trust_env,
         verify=tls,
@@ -395,6 +405,7 @@ def _whole_body(response: httpx.Response, question: Question) -> bytes:
     elif encoding in ("gzip", "x-gzip"):
         unfold = _Gunzip(question)
     else:
+        # guard: compression nobody asked for | raise _damaged -> unfold = None and
         raise _damaged(question, "it is compressed in a way that was not asked for")
     pieces: list[bytes] = []
     size = 0
@@ -402,6 +413,7 @@ def _whole_body(response: httpx.Response, question: Question) -> bytes:
         for piece in unfold.feed(raw) if unfold else (raw,):
             pieces.append(piece)
             size += len(piece)
+            # guard: a gzip bomb
             if size > LARGEST_BODY:
                 raise TooLarge(
                     f"{question.name} could not be read",
@@ -409,6 +421,7 @@ def _whole_body(response: httpx.Response, question: Question) -> bytes:
                     "Run again; if it stays, report these days to Devin's support",
                 )
     if unfold is not None:
+        # guard: gzip that ends early
         unfold.require_end()
     return b"".join(pieces)
 
@@ -435,6 +448,7 @@ class _Gunzip:
                     self._after_member = raw
                     return
                 self._after_member = b""
+                # guard: padding behind a gzip body
                 if not raw.startswith(_GZIP_MAGIC):
                     self._is_over = True
                     return
@@ -522,6 +536,7 @@ def _transient(response: httpx.Response, question: Question) -> DevinError:
     status = response.status_code
     wait = requested_wait(response.headers.get("retry-after"), response.headers.get("date"), datetime.now(UTC))
     more_tries = MORE_TRIES_BY_STATUS[status]
+    # guard: Retry-After of years
     if wait is not None and wait > LONGEST_RETRY_AFTER_SECONDS:
         return RateLimited(
             f"{question.name} could not be read",
@@ -570,5 +585,6 @@ def _validation_detail(response: httpx.Response) -> str:
                 else ""
             )
             what = _VALIDATION_MESSAGE.match(detail["msg"])
+            # guard: what an error's body says | what.group() if what else '' -> detail['msg']
             lines.append(f"{where} {what.group() if what else ''}".strip())
     return "; ".join(line for line in lines if line)

@@ -43,6 +43,7 @@ def create_file(uri: str, name: str, content: bytes, what: str = "") -> None:
     """
     filesystem, _ = fs.FileSystem.from_uri(uri)
     is_local = isinstance(filesystem, fs.LocalFileSystem)
+    # guard: a lake that two claim in the same moment | partial(_link, filesystem) if is_local else
     put_into_place = partial(_link, filesystem) if is_local else filesystem.move
     _write(uri, name, content, what or name, put_into_place)
 
@@ -70,5 +71,6 @@ def _write(uri: str, name: str, content: bytes, what: str, put_into_place: Calla
             put_into_place(new, path)
         except OSError:
             with suppress(OSError):
+                # guard: half a lake.json left behind
                 filesystem.delete_file(new)
             raise

@@ -60,11 +60,15 @@ def write_catalog(lake: Lake) -> Catalog | None:
     if len(urlsplit(lake.uri).scheme) > 1:
         return None
     file = Path(lake.uri) / CATALOG
+    # guard: a damaged devin.duckdb left as it is
+    #   | _told_by(file) == _digest(_definitions(lake, file).values()) -> file.exists()
     if _told_by(file) == _digest(_definitions(lake, file).values()):
         # Who writes a table after this look makes the file anew itself.
         return Catalog(file, [], False)
     # Done again if a table moves meanwhile: a slow run must not put its older views over those of a faster one.
     with written(CATALOG):
+        # guard: older views over newer ones
+        #   | lake.while_inputs_move(ALL_TABLES, None, lambda: _swap_in(lake, file), _TRIES) -> _swap_in(lake, file)
         return lake.while_inputs_move(ALL_TABLES, None, lambda: _swap_in(lake, file), _TRIES)
 
 
@@ -104,6 +108,7 @@ def _guard(file: Path) -> str:
         )
     )
     return (
+        # guard: a file of views in another place than it was written for | = 0 -> >= 0
         f"(select case when count(*) filter (where {elsewhere}) = 0 then true else error({error}) end "  # noqa: S608 - quoted
         "from duckdb_sequences() inner join duckdb_databases() using (database_name) "
         f"where sequence_name = '{_place(file)}')"
@@ -184,7 +189,9 @@ def _swap_in(lake: Lake, file: Path) -> Catalog:
             # Without those left out it never equals the digest that is looked for, so that they get a view once healed.
             made_of = _digest(definitions[table] for table in ALL_TABLES if table not in left_out)
             reader.define([f"create macro {_MADE_OF}() as {quoted(made_of)}", f"create sequence {_place(file)}"])
+            # guard: an empty devin.duckdb on a full disk
             reader.store()
+        # guard: devin.duckdb written in place | new.replace(file) -> file.write_bytes(new.read_bytes())
         new.replace(file)
     finally:
         # DuckDB leaves its write-ahead log behind when it could not write.

@@ -49,6 +49,7 @@ def unchecked(uri: str, table: str, files: Iterable[StoredFile], forgotten: Forg
     by_note: dict[bool, list[StoredFile]] = {True: [], False: []}
     for file in files:
         by_note[_name(file) in note.files].append(file)
+    # guard: files that were checked against older entries of the erasure list only | note.entries -> forgotten.digests
     found = [Unchecked(forgotten.without(note.entries), by_note[True]), Unchecked(forgotten, by_note[False])]
     return [each for each in found if each.entries and each.files]
 

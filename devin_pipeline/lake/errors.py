@@ -136,6 +136,7 @@ def written(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, DeltaError, duckdb.Error) as error:
+        # guard: a full disk told as a traceback | _told_by_the_system(error)) is None -> "") == ""
         if (why := _told_by_the_system(error)) is None:
             raise
         raise NotWritten(

@@ -105,6 +105,7 @@ def _scalar_in_json(kind: DuckDBPyType, value: str) -> str:
     text = readable(kind, value)
     if kind.id == "union":
         return _of_union(kind, value, in_json)
+    # guard: NaN in JSON
     if kind.id in _FLOATS:
         return f"case when isfinite({value}) then {text} else to_json({text})::varchar end"
     if kind.id in _NUMBERS | {"boolean", "null"}:

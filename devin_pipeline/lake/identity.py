@@ -51,6 +51,7 @@ def read_identity(uri: str) -> LakeIdentity | None:
         file = f"{path}/{_FILE}"
         found = filesystem.get_file_info(file).type
         # A link that leads nowhere is not a lake nobody has written.
+        # guard: a link in place of lake.json | and not Path(file).is_symlink()
         if found == fs.FileType.NotFound and not Path(file).is_symlink():
             return None
         if found == fs.FileType.File:
@@ -70,6 +71,7 @@ def require_identity(uri: str, identity: LakeIdentity) -> None:
         WrongLake: The lake at `uri` belongs to another kind, host, scope or day hour.
     """
     stored = read_identity(uri)
+    # guard: a lake of another enterprise
     if stored is not None and stored != identity:
         raise WrongLake(
             f"This lake cannot be used ({uri})",

@@ -66,6 +66,7 @@ _TOO_LONG_FOR_A_DICTIONARY = 256
 # DuckDB's threads share a file out by its row groups, and long texts, payloads most of all, are work enough to share.
 _LONG_ROWS_OF_A_GROUP = 1_024
 # Least and greatest values of a text column would leave pieces of prompts in the log, where no vacuum reaches.
+# guard: pieces of text in the log | "delta.dataSkippingNumIndexedCols": "0"
 _CONFIGURATION: dict[str, str] = {"delta.dataSkippingNumIndexedCols": "0"}
 # Of the log's entries behind the last checkpoint each costs half a millisecond whenever the table is opened.
 _CHECKPOINT_INTERVAL = "20"
@@ -193,6 +194,8 @@ class Snapshot:
                 return set(days)
             return set().union(*(self.days_other_than(_of_days(rows, [day]), [day]) for day in days))
         files = [file for file in self.stored_files() if file.day in days and file.day not in others]
+        # guard: damage: a file no reader takes, when made again
+        #   | {f.day for f in files if f.day and not self._holds(_of_days(rows, [f.day]), f.day)} -> set()
         return others | {f.day for f in files if f.day and not self._holds(_of_days(rows, [f.day]), f.day)}
 
     def holds(self, rows: pa.Table, *, in_key_order: bool = False) -> bool:
@@ -211,6 +214,8 @@ class Snapshot:
             if narrow and not pa.concat_tables(narrow).equals(rows.select(narrow[0].column_names)):
                 return False
             stored = self._by_arrow(files)
+            # guard: order: right rows in another order, taken for wrong ones
+            #   | (not in_key_order and _in_order(self.table, stored).equals(rows)) -> False
             are_stored = stored.equals(rows) or (not in_key_order and _in_order(self.table, stored).equals(rows))
             return bool(are_stored and self.rows().equals(rows))
         except Damaged:
@@ -295,6 +300,8 @@ class Lake:
             raise _unusable(uri, "its ~ names a user whose home is not known") from None
         except UnicodeError:
             raise _unusable(uri, "its name is not UTF-8") from None
+        # guard: a path that a library takes for another
+        #   | (_NOT_IN_A_URI if is_uri else _NOT_IN_A_PATH).findall(self.uri)
         if unusable := set((_NOT_IN_A_URI if is_uri else _NOT_IN_A_PATH).findall(self.uri)):
             characters = " or ".join(map(_shown, sorted(unusable)))
             raise _unusable(self.uri, f"Delta or DuckDB does not take {characters} in a path as it is")
@@ -432,9 +439,11 @@ class Lake:
             if noted is None or not names_lost_checkpoint(location):
                 raise
             raise versions_lost(table, location, "names a checkpoint that is missing", noted) from None
+        # guard: lost versions: a raw table that is older than it was | snapshot.version, noted -> snapshot.version, -1
         if noted is not None and _is_older(snapshot.version, noted):
             end = "is gone" if snapshot.version is None else f"ends at version {snapshot.version}"
             raise versions_lost(table, location, end, noted)
+        # guard: lost versions: an emptied newest entry | snapshot.version -> None
         if lacks_entry(location, snapshot.version):
             end = f"has nothing in the entry of version {snapshot.version}"
             raise versions_lost(table, location, end, noted or snapshot.version or 0)
@@ -490,10 +499,12 @@ class Lake:
         try:
             return Snapshot(table, location, DeltaTable(location))
         except TableNotFoundError:
+            # guard: a table on a volume that is not mounted
             if Path(location).is_symlink():
                 why = f"{location} is a link to what is not there; is a volume not mounted?"
                 raise NotRead(f"The log of {table.name} cannot be read", why) from None
             with readable(location):
+                # guard: damage: files without their log | not _holds_files(location) -> True
                 if not _holds_files(location):
                     return Snapshot(table, location, None)
             if DeltaTable.is_deltatable(location):
@@ -545,6 +556,7 @@ class Lake:
         if self._takes_raw_as_stored and table.layer == "raw":
             return self.snapshot(table)
         opened = _opened.get(location)
+        # guard: a log that has moved on | and _entry(location, opened.version) == opened.entry
         if opened is not None and _entry(location, opened.version) == opened.entry:
             return opened.snapshot
         snapshot = self.snapshot(table)
@@ -609,6 +621,7 @@ class Lake:
         for _ in range(tries):
             read = [self.newest(table).files(days) for table in inputs]
             result = work()
+            # guard: inputs that move meanwhile | read == [self.newest(table).files(days) for table in inputs] -> True
             if read == [self.newest(table).files(days) for table in inputs]:
                 return result
         raise TooManyConflicts(
@@ -719,6 +732,7 @@ class Lake:
         if self.newest(table).version is None:
             with written(table.name):
                 _keep_open(Snapshot(table, self.location(table), self._create(table, {_BUILT_BY: code})))
+        # guard: a table of one version that another one writes to
         elif built_by not in ("", code):
             self._set_built_by(table, "")
 
@@ -762,10 +776,12 @@ class Lake:
             planned_from = self.snapshot_to_repair(table) if repairs else self.newest(table)
             change = plan(planned_from)
             if change is None or not change.days:
+                # guard: lost versions: noted after a run was killed before it could
                 self._note_version(table, planned_from.version)
                 return Commit(table, None, [], conflicts)
             # Opened anew, since writing moves a snapshot on, and others may read the one that was planned from.
             snapshot = self.snapshot_to_repair(table) if repairs else self.snapshot(table)
+            # guard: another writer between plan and commit
             if snapshot.version != planned_from.version:
                 continue
             if repairs:
@@ -824,6 +840,7 @@ class Lake:
             # Delta sees no conflict between two writers of an empty table, and would keep the rows of both.
             expected = 1 if snapshot.version is None else snapshot.version + 1
             with suppress(CommitFailedError):
+                # guard: two writers of one report | == expected
                 if self._overwrite(snapshot, rows, None) == expected:
                     return Commit(table, expected, [], conflicts)
         raise TooManyConflicts(
@@ -927,6 +944,7 @@ class Lake:
 
     def _overwrite(self, snapshot: Snapshot, rows: pa.Table, predicate: str | None) -> int:
         with written(snapshot.table.name):
+            # guard: two writers of one day | .delta -> .delta and DeltaTable(snapshot.location)
             delta = snapshot.delta
             if delta is None:
                 delta = self._create(snapshot.table)
@@ -943,6 +961,7 @@ class Lake:
             )
             # Writing has moved it on to the version it made.
             _keep_open(Snapshot(snapshot.table, snapshot.location, delta))
+            # guard: lost versions: noted after a commit
             self._note_version(snapshot.table, delta.version())
             return delta.version()
 
@@ -950,6 +969,7 @@ class Lake:
         location = self.location(table)
         if not _has_scheme(location):
             # Prompts lie here: for the owner only, until the owner says otherwise.
+            # guard: tables others may read | 0o700 -> 0o777
             Path(location).mkdir(mode=0o700, parents=True, exist_ok=True)
         # An error means another writer created it in the same moment; if not, opening it says what is wrong.
         with suppress(DeltaError):
@@ -979,12 +999,15 @@ def _without_descriptions(rows: pa.Table) -> pa.Table:
     In one batch: Delta's threads write several in whichever order they are done, and the rows lose theirs.
     """
     schema = pa.schema([field.remove_metadata() for field in rows.schema])
+    # guard: order: rows that Delta's threads would displace | .combine_chunks()
     return pa.Table.from_arrays(rows.columns, schema=schema).combine_chunks()
 
 
 def _why_not_usable(lake: Path, tables: Sequence[Path], mode: int) -> str | None:
+    # guard: a volume that is not mounted | or folder.is_symlink()
     nearest = next(folder for folder in (lake, *lake.parents) if folder.exists() or folder.is_symlink())
     stored = [] if mode == os.X_OK else [f for table in tables for f in (table, table / "_delta_log") if f.exists()]
+    # guard: tables that may not be written | *stored
     for folder in (nearest, *stored):
         if not folder.exists():
             return f"{folder} is a link to what is not there; is a volume not mounted?"
@@ -1058,12 +1081,14 @@ def day_of_path(path: str) -> date | None:
 def _of_days(rows: pa.Table, days: Sequence[date]) -> pa.Table:
     wanted = pc.is_in(rows.column("day"), pa.array(days, pa.date32()))
     # Mostly all are, and copying long texts takes longer than making them did.
+    # guard: days that were not asked for, left out | .filter(wanted)
     return rows if pc.all(wanted).as_py() else rows.filter(wanted)
 
 
 def _in_order(table: Table, rows: pa.Table) -> pa.Table:
     order = pc.sort_indices(rows, [(name, "ascending") for name in table.key])
     # Mostly they are: see `_of_days`.
+    # guard: the order of rows in a file | .take(order)
     return rows if order.equals(pa.array(range(rows.num_rows), pa.uint64())) else rows.take(order)
 
 

@@ -54,6 +54,7 @@ def read_last_reads(uri: str) -> LastReads:
             listed = _files(uri)
             reads |= {name: _read(uri, name) for name in listed if name not in reads}
             # A folder that changes while it is listed may show neither the old file nor the new one.
+            # guard: files that another run joins meanwhile | listed == _files(uri) -> True
             if listed == _files(uri):
                 break
     return LastReads(_newest(reads.values()))

@@ -136,6 +136,7 @@ def emptied_entries(location: str) -> list[str]:
     with readable(f"{location}/_delta_log"):
         filesystem, path = fs.FileSystem.from_uri(location)
         found = filesystem.get_file_info(fs.FileSelector(f"{path}/_delta_log", allow_not_found=True))
+    # guard: damage: an emptied log entry | not entry.size -> False
     return sorted(entry.path for entry in found if _ENTRY.fullmatch(entry.base_name) and not entry.size)
 
 
@@ -153,6 +154,7 @@ def files_ever(location: str, day: date) -> Iterator[StoredFile]:
             actions = [_decoded(line, _Action, entry.path) for line in stream.read().splitlines()]
         added = [action.add for action in actions if action.add is not None]
         removed = [action.remove for action in actions if action.remove is not None]
+        # guard: older files forgotten with their entries | (*added, *removed) -> added
         of_day = [file for file in (*added, *removed) if file.partition_values.get("day") == day.isoformat()]
         for file in of_day:
             rows = _decoded(file.stats, _Stats, entry.path).num_records if file.stats else 0

@@ -104,6 +104,8 @@ def of_other_code(uri: str, table: str, files: Sequence[StoredFile], code: str) 
     days = []
     for day, stored in _by_day(files).items():
         entry = entries.get(str(day))
+        # guard: a day whose files are not those that this code built
+        #   | and entry.files.keys() == set(map(_name, stored))
         is_of_code = entry is not None and entry.code == code and entry.files.keys() == set(map(_name, stored))
         if day is not None and not is_of_code:
             days.append(day)
@@ -136,10 +138,14 @@ def invalidate(uri: str, table: str, days: Sequence[date] | None) -> None:
 
 
 def _is_made(entry: _Made | None, digest: str, code: str, files: Iterable[StoredFile]) -> bool:
+    # guard: queries other than those it was made by | or entry.code != code
+    # guard: inputs other than those it was made of | entry.inputs != digest or
     if entry is None or entry.inputs != digest or entry.code != code:
         return False
     by_name = {_name(file): file for file in files}
     # Contents last: they are read whole, since a flipped bit shows in nothing less.
+    # guard: files that are no longer what was made
+    #   | all(_digest(by_name[n]) == d for n, d in entry.files.items()) -> True
     return by_name.keys() == entry.files.keys() and all(_digest(by_name[n]) == d for n, d in entry.files.items())
 
 

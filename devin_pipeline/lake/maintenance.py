@@ -98,6 +98,8 @@ def delete_old_files(lake: Lake, table: Table) -> Deleted:
         old = filesystem.get_file_info([f"{path}/{name}" for name in delta.vacuum(full=True)])
         there = [file for file in old if file.type == fs.FileType.File]
         if there:
+            # guard: files of the last week deleted
+            #   | full=True -> full=True, retention_hours=0, enforce_retention_duration=False
             delta.vacuum(full=True, dry_run=False)
     return Deleted(len(there), sum(file.size for file in there))
 
@@ -170,6 +172,7 @@ def _in_small_files(snapshot: Snapshot) -> dict[date | None, int]:
 
 def _rows_in_order(table: Table, files: Sequence[StoredFile]) -> pa.Table:
     rows = pa.concat_tables(sound_rows(table, file) for file in files)
+    # guard: joined rows out of order | .sort_by([(name, "ascending") for name in table.key])
     return rows.sort_by([(name, "ascending") for name in table.key])
 
 

@@ -107,7 +107,9 @@ def rows_of_files(table: Table, files: Iterable["StoredFile"], *, some_lack_colu
     if not table.by_day:
         rows = f"from {read}, hive_partitioning = false)"
     elif all(
-        file.path.count("=") == 1 and file.path.rpartition("/")[0].endswith(f"/day={file.day}") for file in stored
+        # guard: a path of the lake that looks like columns | file.path.count("=") == 1 and
+        file.path.count("=") == 1 and file.path.rpartition("/")[0].endswith(f"/day={file.day}")
+        for file in stored
     ):
         # DuckDB takes each `name=value` of a path for a column. Here there is but this one, and the log says the same.
         rows = f"from {read}, hive_partitioning = true, hive_types = {{'day': DATE}})"
@@ -170,9 +172,11 @@ _shared_database = cache(_new_database)
 
 
 _LOCKS = (
+    # guard: a query that loads an extension | set autoinstall_known_extensions = false -> select 1
     "set autoinstall_known_extensions = false",
     "set autoload_known_extensions = false",
     "set allow_community_extensions = false",
+    # guard: a query that reads elsewhere | "set enable_external_access = false",
     "set enable_external_access = false",
     "set lock_configuration = true",
 )
@@ -198,6 +202,7 @@ def tables_in(query: str) -> list[Table]:
     """
     with _explained():
         statements = _shared_database().extract_statements(query)
+        # guard: a query that writes | len(statements) != 1 or -> False and
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise NotReadOnly(
                 "This query was not run",
@@ -262,9 +267,13 @@ class Reader:
         else:
             spills_to = limits.spills_to
             reader._connection.execute(f"set memory_limit = '{limits.memory_bytes}B'")
+            # guard: spills without a limit | set max_temp_directory_size = '{limits.disk_bytes}B' -> select 1
             reader._connection.execute(f"set max_temp_directory_size = '{limits.disk_bytes}B'")
         reader._connection.execute(f"set temp_directory = {quoted(spills_to)}")
         reader._connection.execute("create schema answers")
+        # guard: a query that reads a replaced version
+        #   | allowed_paths = [{', '.join(quoted(file) for file in files)}]
+        #   -> allowed_directories = [{', '.join(quoted(file.split('/part-')[0]) for file in files)}]
         reader._connection.execute(f"set allowed_paths = [{', '.join(quoted(file) for file in files)}]")
         for lock in _LOCKS:
             reader._connection.execute(lock)

@@ -72,6 +72,7 @@ def rows_by_arrow(table: Table, file: StoredFile) -> pa.Table:
         found = filesystem.get_file_info(path)
     if found.type == fs.FileType.NotFound:
         raise _damaged(file, "it is missing")
+    # guard: damage: a file of another size
     if found.size != file.size:
         raise _damaged(file, f"it has {found.size} bytes, where the log says {file.size}")
     if table.by_day and not path.rpartition("/")[0].endswith(f"/day={file.day}"):
@@ -81,10 +82,13 @@ def rows_by_arrow(table: Table, file: StoredFile) -> pa.Table:
         stored = parquet.read()
         # Text is taken as it comes otherwise, and fails whoever looks at it.
         stored.validate(full=True)
+        # guard: damage: another number of rows
         if stored.num_rows != file.rows:
             raise _damaged(file, f"it has {stored.num_rows} rows, where the log says {file.rows}")
+        # guard: damage: a renamed column | _wrong_columns(table, stored.schema) -> []
         if wrong := _wrong_columns(table, stored.schema):
             raise _damaged(file, f"its columns are not the table's: {', '.join(wrong)}")
+        # guard: damage: a footer that lies | _untrue_statistics(parquet.metadata, stored) -> []
         if untrue := _untrue_statistics(parquet.metadata, stored):
             raise _damaged(file, f"its footer is not true of its rows: {', '.join(untrue)}")
         return pa.table({c.name: _column(stored, c.name, c.type, file.day) for c in table.columns}).cast(table.schema)

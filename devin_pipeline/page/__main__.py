@@ -33,12 +33,14 @@ class GuardedWebserver(DagsterWebserver[WorkspaceProcessContext, WorkspaceReques
 
     def build_middleware(self) -> list[Middleware]:
         """The guard before everything else."""
+        # guard: a page without its guard | Middleware(Guard, port=self._port),
         return [Middleware(Guard, port=self._port), *super().build_middleware()]
 
     def handle_graphql_errors(self, errors: Sequence[GraphQLError]) -> list[GraphQLFormattedError]:
         """Dagster's answers to errors, without the traceback if a value of the request is to blame."""
         answers: list[GraphQLFormattedError] = super().handle_graphql_errors(errors)
         for error, answer in zip(errors, answers, strict=True):
+            # guard: values that GraphQL cannot use
             if isinstance(error.original_error, _OF_A_VALUE):
                 answer.get("extensions", {}).pop("errorInfo", None)
         return answers
@@ -53,6 +55,7 @@ class GuardedWebserver(DagsterWebserver[WorkspaceProcessContext, WorkspaceReques
 
     def make_security_headers(self) -> dict[str, str]:
         """Dagster's headers of the page, and that no other page may frame it."""
+        # guard: a page in another's frame | , "X-Frame-Options": "DENY"
         return {**super().make_security_headers(), "X-Frame-Options": "DENY"}
 
 
@@ -84,6 +87,7 @@ def main(workspace: str, port: int, read_only: bool) -> None:
                 # Tabs keep websockets open: without a limit, stopping would wait for them.
                 timeout_graceful_shutdown=1,
                 # The other parser has no limit of its own, and the guard sees only what was read to its end.
+                # guard: a head without end | h11 -> httptools
                 http="h11",
                 h11_max_incomplete_event_size=16 * LARGEST_HEAD_BYTES,
             )

@@ -18,6 +18,7 @@ _stopping = threading.Event()
 
 def _stop_with_input(main_thread: int, seconds: float) -> None:
     """Stop this process once its input has ended; if that takes longer than given, kill it with all it started."""
+    # guard: processes that outlive the ui | os.read(_STANDARD_INPUT, 1024) -> threading.Event().wait()
     while os.read(_STANDARD_INPUT, 1024):
         pass
     _stopping.set()

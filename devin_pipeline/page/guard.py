@@ -50,6 +50,7 @@ class Guard:
         """Pass a request on, or refuse it: 403 with a text that says why; a websocket is closed before it opens."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
+        # guard: a head of 200 kB
         elif scope["type"] == "http" and _head_bytes(scope) > LARGEST_HEAD_BYTES:
             await PlainTextResponse("The address and headers of this request are too long.", 431)(scope, receive, send)
         elif (why := self._why_not(scope)) is None:
@@ -73,6 +74,7 @@ class Guard:
             await self._app(scope, receive, send_on)
         except Exception as error:
             answer = next((told for path, told in _TAKING_INPUT.items() if scope["path"].startswith(path)), None)
+            # guard: input that Dagster's webserver cannot use | answer is None or has_answer -> True
             if answer is None or has_answer:
                 raise
             # The kind only: the text may quote what was sent.
@@ -87,17 +89,23 @@ class Guard:
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
         # A name of another's domain may be pointed at 127.0.0.1 (DNS rebinding); its pages would then be of our origin.
+        # guard: two hosts at once | len(hosts) != 1 or
+        # guard: a page under another host's name | or hosts[0] not in self._hosts
         if len(hosts) != 1 or hosts[0] not in self._hosts:
             return f"it is not addressed to {' or '.join(self._hosts)}"
         own = f"http://{hosts[0]}"
+        # guard: another site's Origin
         if any(origin != own for origin in headers.getlist("origin")):
             return "another site makes it (Origin)"
         # Images, scripts, links and frames of another site carry no Origin.
+        # guard: another site's Sec-Fetch-Site
         if any(site not in ("same-origin", "none") for site in headers.getlist("sec-fetch-site")):
             return "another site makes it (Sec-Fetch-Site)"
+        # guard: another site's Referer
         if any(not referer.startswith(f"{own}/") for referer in headers.getlist("referer")):
             return "another site makes it (Referer)"
         if scope["type"] == "websocket":
+            # guard: a websocket without Origin | if "origin" in headers else "a websocket must tell its Origin"
             return None if "origin" in headers else "a websocket must tell its Origin"
         return _why_not_asked_so(scope["method"], scope["path"], headers.getlist("content-type"))
 
@@ -109,13 +117,19 @@ def _head_bytes(scope: Scope) -> int:
 
 def _why_not_asked_so(method: str, path: str, content_types: list[str]) -> str | None:
     # By its beginning: Starlette's route for it matches "/graphql\n" too.
+    # guard: GraphQL under a path like its own | not path.startswith("/graphql") -> path != "/graphql"
     if not path.startswith("/graphql"):
         # Nothing but GraphQL changes anything: events are not to be reported from outside (`/report_asset_…`).
+        # guard: events reported from outside | if method in ("GET", "HEAD") else "only /graphql takes it"
         return None if method in ("GET", "HEAD") else "only /graphql takes it"
+    # guard: GraphQL by GET
     if method != "POST":
         return "/graphql takes POST only"
     # Dagster looks for this name anywhere in the header, and takes `?query=` with any other: both would let through
     # what a browser sends across sites without asking first, such as "text/plain; application/json".
+    # guard: GraphQL as text/plain
+    #   | [content_type.partition(";")[0].strip() for content_type in content_types] != ["application/json"]
+    #   -> not any("application/json" in content_type for content_type in content_types)
     if [content_type.partition(";")[0].strip() for content_type in content_types] != ["application/json"]:
         return "/graphql takes application/json only"
     return None

@@ -72,6 +72,7 @@ def right_to_daemon(port: int) -> Iterator[int | None]:
         file: IO[str] | None = None
         with contextlib.suppress(OSError):
             file = opened.enter_context((Path(os.environ["DAGSTER_HOME"]) / ".daemon").open("a+"))
+            # guard: two daemons over one DAGSTER_HOME
             _lock(file.fileno())
             file.truncate(0)
             file.write(f"http://127.0.0.1:{port}")
@@ -143,18 +144,22 @@ def run_until(
             start("the code server", *words, seconds_to_stop=0)
             _wait_for(code, running, stopped)
             seconds = _SECONDS_TO_STOP_PAGE_AND_DAEMON
+            # guard: a second daemon beside a page for reading | not read_only -> True
             if not read_only:
                 words = ["dagster._daemon", "run", "--workspace", str(workspace)]
                 start("the daemon", *words, seconds_to_stop=seconds, files=[] if locked is None else [locked])
             words = ["devin_pipeline.page", "--workspace", str(workspace), "--port", str(port)]
+            # guard: a page for reading that changes things | , *(["--read-only"] if read_only else [])
             start("the page", *words, *(["--read-only"] if read_only else []), seconds_to_stop=seconds)
             while not stopped.wait(timeout=0.5):
+                # guard: a page that died unnoticed
                 _require_alive(running)
         finally:
             deadline = time.monotonic() + _SECONDS_TO_STOP
             code_servers, others = list(running.values())[:1], list(running.values())[1:]
             _stop(others)
             for code_server in code_servers:
+                # guard: a run killed with the page | _ask_to_stop(code_server) -> _stop([code_server])
                 _ask_to_stop(code_server)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     code_server.wait(timeout=deadline - time.monotonic())
@@ -165,6 +170,7 @@ def _folder_for_sockets() -> Path:
     """The folder for temporary files, or another if its path cannot be part of a socket's address."""
     others = ("/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR", ""))  # noqa: S108 - with a folder of its own inside
     for folder in (os.environ.get("TMPDIR", ""), *others):
+        # guard: a path too long for a socket | _IN_AN_ADDRESS.fullmatch(folder) and
         if _IN_AN_ADDRESS.fullmatch(folder) and os.access(folder, os.W_OK | os.X_OK):
             return Path(folder)
     raise NoFolderForSocket

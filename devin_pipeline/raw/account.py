@@ -83,6 +83,7 @@ class AccountCheck:
         Raises:
             AnotherAccount: It is one.
         """
+        # guard: an enterprise of which no organization is known
         if self._new and not self._found_known:
             raise AnotherAccount("none of its organizations is known", self._new, self._known())
 
@@ -101,6 +102,8 @@ class AccountCheck:
         if new and known and not self.accepts_new:
             listed = self._listed(days)
             missing = len(listed - {item.session_id for item in listing.items})
+            # guard: an enterprise that shares an organization with ours
+            #   | missing >= _LARGEST_SHARE_MISSING * len(listed) -> False
             if len(listed) >= _LEAST_SESSIONS and missing >= _LARGEST_SHARE_MISSING * len(listed):
                 raise AnotherAccount(f"{missing} of {len(listed)} sessions listed before are missing", new, known)
         if new or (noted is None and known):

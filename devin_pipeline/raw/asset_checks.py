@@ -97,16 +97,19 @@ def _items_lost(checked: Checked) -> Findings:
 
 def _sessions_unlisted(checked: Checked) -> Findings:
     unlisted = _figures(checked, "unlisted")
+    # guard: sessions a read misses | if sessions -> if False
     return [{"day": day, "sessions": sessions} for day, sessions in unlisted if sessions]
 
 
 def _sessions_outside(checked: Checked) -> Findings:
     outside = _figures(checked, "run/outside_the_days")
+    # guard: sessions outside the days asked for | if sessions -> if False
     return [{"day": day, "sessions_of_the_run": sessions} for day, sessions in outside if sessions]
 
 
 def _acus_as_text(checked: Checked) -> Findings:
     as_text = _figures(checked, "run/acus_as_text")
+    # guard: ACUs as text | if sessions -> if False
     return [{"day": day, "sessions_of_the_run": sessions} for day, sessions in as_text if sessions]
 
 
@@ -122,6 +125,7 @@ def _unknown_fields(checked: Checked) -> Findings:
 
 def _clocks_apart(checked: Checked) -> Findings:
     ahead = _figures(checked, f"run/{CLOCK_AHEAD}")
+    # guard: clocks apart | CLOCKS_APART_SECONDS -> 10**9
     return [{"day": day, "ahead_seconds": seconds} for day, seconds in ahead if abs(seconds) > CLOCKS_APART_SECONDS]
 
 
@@ -156,6 +160,7 @@ def _newest_day_missing(checked: Checked) -> Findings:
         return []
     record = newest_records(checked.instance, TABLES[checked.asset], [newest]).get(newest)
     # A read while the day was still open does not count.
+    # guard: a day over by our clock only | and made_at(record) >= starts_at(newest, checked.hour, after=1)
     was_over = record is not None and made_at(record) >= starts_at(newest, checked.hour, after=1)
     return [] if was_over else [{"day": newest}]
 

@@ -85,6 +85,8 @@ def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str], erased:
                 waiting: list[Listing] = []
                 for listing in listings:
                     read.clock_ahead = client.clock_ahead or timedelta(0)
+                    # guard: prompts in a log
+                    #   | waiting -> context.log.info(str([item.payload for item in listing.items])) or waiting
                     waiting.append(listing)
                     if account.is_of_lake(listing):
                         _land_all(opened, table, waiting, windows, read, lake, account)
@@ -183,7 +185,9 @@ def _land(
     read.counted["outside_the_days"] += listing.outside
     for name, items in listing.unknown_fields.items():
         # A name is the API's text too: shown only when it reads like one.
+        # guard: text in the name of a field | if _FIELD_NAME.fullmatch(name) else "(unprintable)"
         read.unknown_fields[name if _FIELD_NAME.fullmatch(name) else "(unprintable)"] += items
+    # guard: a day that could not be read, taken for an empty one | if window not in listing.failures
     read_whole = [windows[window] for window in listing.days if window not in listing.failures]
     if not read_whole:
         return

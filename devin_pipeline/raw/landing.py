@@ -156,9 +156,11 @@ def land(
 
     commit = lake.rewrite(table, with_new_versions)
     held.add(items.column("session_id"), planned_from, commit.version)
+    # guard: a session that two runs land on two days at once | commit.version > (planned_from or 0) + 1 -> False
     if commit.version is not None and commit.version > (planned_from or 0) + 1:
         # Another run wrote other days meanwhile, perhaps of the same sessions.
         settle(lake, table, hour, pc.unique(added.column("session_id")).to_pylist())
+    # guard: who is forgotten during a read
     if lake.forgotten() != redaction.forgotten:
         # Somebody was to be forgotten meanwhile, perhaps on days that had nothing of them yet.
         for written in (table, RAW_QUARANTINE):
@@ -349,8 +351,10 @@ def _quarantined(
 def _pass_gate(items: pa.Table, quarantine: pa.Table, listing: Listing, days: Sequence[date]) -> None:
     if items.num_rows + quarantine.num_rows != len(listing.items):
         raise GateClosed(f"{len(listing.items)} items read, {items.num_rows} placed, {quarantine.num_rows} quarantined")
+    # guard: the gate: a session twice | != items.num_rows -> < 0
     if pc.count_distinct(items.column("session_id")).as_py() != items.num_rows:
         raise GateClosed("A session stands twice among the items read")
+    # guard: the gate: other days | days -> items.column('day').to_pylist()
     if strays := set(pc.unique(items.column("day")).to_pylist()) - set(days):
         raise GateClosed(f"Items of days that were not asked for: {', '.join(map(str, sorted(strays)))}")
 
@@ -389,6 +393,8 @@ def _new_versions(
         added = reader.rows(_NEW_VERSIONS, {"read_at": read_at, "now": datetime.now(UTC)})
         redacted = reader.rows("from known where redacted is not null limit 1").num_rows
     added = _without_respelled(snapshot, added, items)
+    # guard: the day a session left
+    #   | with_moves(snapshot, added, days, read_at, hour) -> added.drop_columns(["is_new"]), Pairs()
     added, pairs = with_moves(snapshot, added, days, read_at, hour)
     is_all = added.column("place").equals(keys.column("place"))
     payloads = items.column("payload") if is_all else items.column("payload").take(added.column("place"))
@@ -407,6 +413,7 @@ def _without_respelled(snapshot: Snapshot, added: pa.Table, items: pa.Table) -> 
         return added
     of_before = _hashes_of_before(items.take(doubtful.column("place")))
     is_same = pc.equal(of_before, doubtful.column("last_content_hash"))
+    # guard: spelling: versions that a lake of before has, in its spelling | is_same -> pc.and_(is_same, False)
     same = set(doubtful.column("place").filter(is_same).to_pylist())
     if len(same) < doubtful.num_rows:
         with Reader() as reader:
@@ -420,6 +427,8 @@ def _without_respelled(snapshot: Snapshot, added: pa.Table, items: pa.Table) -> 
 
 def _has_content(payload: str, content: str) -> bool:
     try:
+        # guard: spelling: versions that a lake of before has, in another
+        #   | content_hash(payload.encode()) == content -> False
         return content_hash(payload.encode()) == content
     except ValueError:
         # It changed on disk, which is found before it would be written again.

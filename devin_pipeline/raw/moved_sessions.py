@@ -59,6 +59,8 @@ def with_moves(
     left = {day for day in pc.unique(rows.column("day")).to_pylist() if day not in days}
     # A damaged day is not written over. Once it is repaired and read again, what left it is missing from that read. Its
     # link has what left it count once until then.
+    # guard: a damaged day that a session left
+    #   | = damaged_days(snapshot, left, hour) if left else -> : dict[date, str] =
     damaged = damaged_days(snapshot, left, hour) if left else {}
     pairs = _pairs(holdings, rows)
     rows = rows.filter(pc.invert(pc.is_in(rows.column("day"), pa.array(damaged, pa.date32())))) if damaged else rows
@@ -86,6 +88,7 @@ class HeldSessions:
         """
         if not snapshot.files():
             self._ids, self._version = set(), snapshot.version
+        # guard: what another run stored between two parts of a read
         elif self._version != snapshot.version:
             self._lookups += 1
             if self._lookups == 1 or snapshot.rows_per_day().total() > _MOST_IDS:
@@ -103,6 +106,7 @@ class HeldSessions:
             planned_from: The version of the table that it was added to.
             version: The version that has it; None when there was nothing to add.
         """
+        # guard: what another run stored before a part of a stored day | self._version != planned_from -> False
         if self._version != planned_from or (version or 0) > (planned_from or 0) + 1:
             # Another run wrote in between.
             return

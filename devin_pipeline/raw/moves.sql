@@ -19,6 +19,8 @@ outdated as (
         session_id
     from elsewhere
     -- Not what this very read found there before.
+    -- guard: a newer read of the day a session seems to have left
+    --   | is_listed and fetched_at > $read_at and fetched_at <= $now -> false
     where is_listed and fetched_at > $read_at and fetched_at <= $now
 ),
 

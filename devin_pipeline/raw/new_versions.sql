@@ -14,7 +14,11 @@ latest as (
         is_listed,
         moved_to,
         fetched_at,
+        -- guard: a clock that ran ahead | between $read_at and $now -> >= $read_at and $now is not null
+        -- guard: an older run over a newer one | as -> and false as
         fetched_at between $read_at and $now as is_newer,
+        -- guard: order of versions after a clock that ran ahead
+        --   | greatest($read_at::timestamptz, fetched_at + interval 1 microsecond) -> $read_at::timestamptz
         greatest($read_at::timestamptz, fetched_at + interval 1 microsecond) as next_fetched_at
     from known
     qualify row_number() over (partition by day, session_id order by fetched_at desc) = 1
@@ -45,6 +49,9 @@ from items
 left join latest using (day, session_id)
 where
     latest.session_id is null
+    -- guard: a session that comes back unchanged
+    --   | (not latest.is_listed or latest.content_hash <> items.content_hash)
+    --   -> latest.content_hash <> items.content_hash
     or (not latest.is_newer and (not latest.is_listed or latest.content_hash <> items.content_hash))
 union all by name
 select
@@ -66,6 +73,7 @@ select
 from latest
 where
     latest.is_listed
+    -- guard: a tombstone by an older run | and not latest.is_newer
     and not latest.is_newer
     and not exists (
         select 1 from items
@@ -74,8 +82,11 @@ where
     and not exists (
         select 1 from quarantined
         where
+            -- guard: a tombstone for what is quarantined | quarantined.session_id = latest.session_id -> where false
             quarantined.session_id = latest.session_id
             -- An item that could not be read may be any session of its day.
+            -- guard: a tombstone for what may be unread
+            --   | or (quarantined.payload = '' and quarantined.day = latest.day)
             or (quarantined.payload = '' and quarantined.day = latest.day)
     )
 order by day, session_id

@@ -72,6 +72,7 @@ class Redaction:
     forgotten: Forgotten
 
     def __bool__(self) -> bool:
+        # guard: text under DEVIN_TEXT=none | not self.keeps_text or
         return not self.keeps_text or bool(self.forgotten)
 
     def session_id(self, session_id: str | None) -> str | None:
@@ -86,6 +87,7 @@ class Redaction:
             return payload, None
         try:
             return self._redacted(payload)
+        # guard: text of absurd depth under DEVIN_TEXT=none | RecursionError -> ZeroDivisionError
         except RecursionError:
             # Nested too deeply to be looked into: nothing of it is known to be no text.
             return bytes(_blank(payload.decode())), "text"

@@ -63,6 +63,7 @@ def extended(table: Table, stored: pa.Table, news: pa.Table) -> pa.Table:
     sealed_now = sealed(table, stored)
     seals, hashes = stored.column(ROW_HASH), sealed_now.column(ROW_HASH)
     broken = stored.filter(pc.not_equal(pc.coalesce(seals, hashes), hashes))
+    # guard: damage: a changed raw row written again
     if broken.num_rows:
         days = ", ".join(map(str, sorted(pc.unique(broken.column("day")).to_pylist())))
         raise Damaged(f"{table.name} was not written", f"stored rows of {days} changed")

@@ -49,6 +49,7 @@ def faults(snapshot: Snapshot, days: Iterable[date], hour: int) -> Iterator[Faul
         rows = stored.to_pylist()
         found = Counter(fault for fault in faults_of(table, stored, hour) if fault)
         keys.update(tuple(row[name] for name in table.key) for row in rows)
+        # guard: damage: a raw row twice | 1 -> 2
         found["a row with the key of another"] = sum(keys[tuple(row[name] for name in table.key)] > 1 for row in rows)
         for what, count in sorted((+found).items()):
             yield Fault(file.day, f"{count} of {len(rows)} rows: {what}", file.path)
@@ -72,6 +73,7 @@ def faults_of(table: Table, rows: pa.Table, hour: int) -> list[str | None]:
 
 
 def _fault_of(table: Table, row: Mapping[str, Any], seal: str, hour: int) -> str | None:
+    # guard: damage: a raw row's seal
     if row[ROW_HASH] is not None and row[ROW_HASH] != seal:
         return "its values do not give its row_hash"
     if table == RAW_QUARANTINE:
@@ -102,9 +104,12 @@ def _fault_of_item(row: Mapping[str, Any]) -> str | None:
 
 def _fault_of_content(row: Mapping[str, Any], content: str) -> str | None:
     # What was redacted no longer gives the hash of what was sent; its seal and its key columns are left to show damage.
+    # guard: damage: a payload unlike its content hash | row["content_hash"] == content -> True
     if row["redacted"] is not None or row["content_hash"] == content:
         return None
     # It may be of before instants counted by value and tags as a set.
+    # guard: spelling: hashes of before, taken for damage
+    #   | row["content_hash"] == content_hash_as_spelled(row["payload"].encode()) -> False
     is_of_before = row["content_hash"] == content_hash_as_spelled(row["payload"].encode())
     return None if is_of_before else "its payload does not give its content_hash"
 
@@ -123,4 +128,5 @@ def _fault_of_version(row: Mapping[str, Any]) -> str | None:
     }
     differing = [name for name, value in told.items() if value != row[name]]
     told_otherwise = f"its payload tells another {', '.join(differing)}" if differing else None
+    # guard: damage: key columns unlike the payload | or told_otherwise
     return _fault_of_content(row, item.content_hash) or told_otherwise

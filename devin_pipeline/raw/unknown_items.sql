@@ -16,6 +16,8 @@ where
         select 1 from known
         where
             known.feed = quarantine.feed
+            -- guard: one bad item many times
+            --   | known.content_hash in (quarantine.content_hash, quarantine.hash_of_before) -> false
             and known.content_hash in (quarantine.content_hash, quarantine.hash_of_before)
             and (known.day = quarantine.day or not quarantine.has_day)
     )

@@ -46,6 +46,8 @@ def publish_report(lake: Lake, table: Table, days_of_other_code: DaysOfOtherCode
     inputs = [TABLES[name] for name in INPUTS[table.name]]
 
     def require_one_code() -> None:
+        # guard: a report over days of two versions of the code
+        #   | days_of_other_code(lake, [each for each in inputs if each.layer == "derived"]) -> []
         if days := days_of_other_code(lake, [each for each in inputs if each.layer == "derived"]):
             raise BuiltByOtherCode(table, days)
 

@@ -7,12 +7,15 @@ from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 
 from devin_pipeline.derived import queries as derived
 from devin_pipeline.lake import Reader
 from devin_pipeline.reports import queries as reports
 from devin_pipeline.tables import REPORT_TABLES, ROLLUP_TABLES, TABLES
 from devin_pipeline_tests.tables.rows import DAY, NOON, Row, rows_of
+
+pytestmark = pytest.mark.notices("spend summed as floats")
 
 RUNS = 20
 MOST_THREADS = 8

@@ -12,6 +12,8 @@ from devin_pipeline.devin_api.payloads import cursor_page, offset_page
 from devin_pipeline.partitions import day_of, days_between, starts_at
 from devin_pipeline_tests.tables.rows import Row, findings
 
+pytestmark = pytest.mark.notices("an instant read by the host's zone")
+
 # A leap year, with both days on which clocks change in each hemisphere.
 DAYS = days_between(date(2024, 1, 1), date(2024, 12, 31))
 TICK = timedelta(microseconds=1)

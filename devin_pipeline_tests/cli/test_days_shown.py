@@ -5,12 +5,15 @@ from collections import defaultdict
 from collections.abc import Callable
 from datetime import date, timedelta
 
+import pytest
 from rich.console import Console
 from rich.progress import Progress
 
 from devin_pipeline.cli.days_shown import DaysShown
 from devin_pipeline.progress import followed
 from devin_pipeline_tests.stage import Stage
+
+pytestmark = pytest.mark.notices("a full bar after a failure")
 
 DAYS = [date(2026, 7, 28) + timedelta(days=n) for n in range(119)]
 

@@ -35,6 +35,7 @@ def stopped(folder: Path, temporary: Path, words: list[str], **settings: str) ->
     return called.stderr.decode().splitlines()[-3:]
 
 
+@pytest.mark.notices("a query without a limit of time", "spills that a query leaves behind")
 @pytest.mark.parametrize("query", [ENDLESS, STUBBORN])
 @pytest.mark.parametrize("shape", ["table", "csv", "json"])
 def test_a_query_ends_at_its_limit_of_time(tmp_path: Path, temporary: Path, query: str, shape: str) -> None:
@@ -55,6 +56,7 @@ def test_the_limit_of_time_may_be_a_setting_and_holds_for_the_output_too(tmp_pat
     assert (rows.returncode, rows.stderr.decode().splitlines()[-2]) == (1, "It reached its limit of time, 4 seconds.")
 
 
+@pytest.mark.notices("texts that DuckDB does not count")
 @pytest.mark.parametrize("query", [LARGE_TEXTS, LARGE_LIST])
 def test_a_query_ends_at_its_limit_of_memory(tmp_path: Path, temporary: Path, query: str) -> None:
     error = stopped(tmp_path, temporary, [query], DEVIN_QUERY_MEMORY="200MB")
@@ -65,6 +67,7 @@ def test_a_query_ends_at_its_limit_of_memory(tmp_path: Path, temporary: Path, qu
     ]
 
 
+@pytest.mark.notices("spills without a limit")
 def test_a_query_that_spills_more_than_there_is_room_for_names_the_place(tmp_path: Path, temporary: Path) -> None:
     from devin_pipeline.lake import LimitMet, QueryLimits, Reader
 

@@ -21,6 +21,10 @@ from devin_pipeline_tests.dagster_ui.running import free_port
 from devin_pipeline_tests.stage import Stage
 from devin_pipeline_tests.tables.rows import DAY, NOON, rows_of
 
+pytestmark = pytest.mark.notices(
+    "a bar that is drawn while Dagster leads stderr into a file", "null in a table", "characters that a terminal lacks"
+)
+
 TITLE = "Grüße 😀 日本"
 ENVIRONMENTS = {
     "cp1252": {"PYTHONIOENCODING": "cp1252"},

@@ -101,6 +101,7 @@ def test_a_query_that_waits_for_its_text_ends_too(tmp_path: Path, number: int) -
     assert (running.returncode, error) == (1, STOPPED)
 
 
+@pytest.mark.notices("a command that nohup keeps running")
 @pytest.mark.parametrize("keeper", ["", "nohup"])
 def test_a_closed_terminal_ends_a_command_unless_nohup_keeps_it_running(tmp_path: Path, keeper: str) -> None:
     with subprocess.Popen(
@@ -159,6 +160,7 @@ def test_a_command_that_waits_or_works_long_ends_within_ten_seconds(
     assert (running.returncode, error) == (1, STOPPED)
 
 
+@pytest.mark.notices("a lake that does not answer")
 @both_signals
 @pytest.mark.parametrize("words", [["tables"], ["verify"], ["maintain"], ["query", "from sessions"]], ids=" ".join)
 def test_a_command_whose_lake_does_not_answer_ends_within_ten_seconds(

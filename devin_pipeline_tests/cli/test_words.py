@@ -10,6 +10,8 @@ from devin_pipeline.cli import main
 from devin_pipeline.lake import Lake
 from devin_pipeline_tests.cli.running import COMMAND
 
+pytestmark = pytest.mark.notices("text that begins with a dash", "a typo taken for text")
+
 COMMENTED = "-- What we spent.\nselect 1 as n"
 ROWS = b"n\n1\n"
 

@@ -9,6 +9,8 @@ from devin_pipeline import shell
 from devin_pipeline.cli import main
 from devin_pipeline.lake import Lake, LakeIdentity
 
+pytestmark = pytest.mark.notices("a lake that is not there")
+
 READING = [["tables"], ["query", "from sesions"], ["query", "show tables"], ["verify"], ["verify", "--json"]]
 ERASING = ["forget", "--user", "somebody"]
 

@@ -28,7 +28,22 @@ from devin_pipeline.page import Guard
 from devin_pipeline_tests.dagster_ui.conftest import REBOUND, LivePage
 from devin_pipeline_tests.dagster_ui.running import Page, environment, eventually, free_port, started
 
-pytestmark = pytest.mark.xdist_group("live")
+pytestmark = [
+    pytest.mark.xdist_group("live"),
+    pytest.mark.notices(
+        "a page under another host's name",
+        "another site's Origin",
+        "another site's Sec-Fetch-Site",
+        "another site's Referer",
+        "a websocket without Origin",
+        "GraphQL under a path like its own",
+        "events reported from outside",
+        "GraphQL by GET",
+        "GraphQL as text/plain",
+        "a page in another's frame",
+        "a page without its guard",
+    ),
+]
 
 Headers = tuple[tuple[str, str], ...]
 JSON = ("Content-Type", "application/json")
@@ -213,6 +228,7 @@ NO_BODY = ""
 QUERY = '{"query": "{ version }"}'
 
 
+@pytest.mark.notices("input that Dagster's webserver cannot use", "values that GraphQL cannot use")
 @pytest.mark.parametrize(
     ("path", "body", "expected"),
     [
@@ -261,6 +277,7 @@ def test_what_dagster_cannot_use_on_a_websocket_closes_it_without_a_traceback(
     assert "Traceback" not in log_of(live)
 
 
+@pytest.mark.notices("a head of 200 kB")
 @pytest.mark.parametrize(
     ("path", "headers"),
     [
@@ -277,6 +294,7 @@ def test_an_address_and_headers_of_200_kb_are_refused(
     assert status(live.page, "GET", path, headers) == 431
 
 
+@pytest.mark.notices("a head without end")
 def test_headers_without_end_are_not_read_to_their_end(live: LivePage, unguarded: Page) -> None:
     def bytes_read(page: Page) -> int:
         host, _, port = page.url.removeprefix("http://").partition(":")
@@ -296,6 +314,7 @@ def log_of(live: LivePage) -> str:
     return (Path(live.settings["DAGSTER_HOME"]).parent / "page.log").read_text()
 
 
+@pytest.mark.notices("two hosts at once")
 def test_a_request_with_two_hosts_is_refused_by_the_server_and_by_the_guard(live: LivePage) -> None:
     async def ask(*hosts: str) -> int:
         guarded = httpx.ASGITransport(Guard(PlainTextResponse("seen"), port=3000))

@@ -23,6 +23,15 @@ from devin_pipeline_tests.dagster_ui.running import FIRST, HOUR, LAST, REPORTS, 
 from devin_pipeline_tests.devin_api.scripted import Session, honest_v3, serving
 from devin_pipeline_tests.runs import read_feed
 
+pytestmark = pytest.mark.notices(
+    "days missed while the schedule was off",
+    "updates beyond a tick",
+    "updates of a clock ahead",
+    "updates of a clock set back",
+    "a day neither schedule nor sensor reads",
+    "another update of the same day",
+)
+
 
 @pytest.fixture
 def server() -> Iterator[EmulatorServer]:
@@ -124,6 +133,7 @@ def test_old_days_with_a_changed_session_become_contiguous_ranges_and_recent_day
     assert [request.run_key for request in third.run_requests] == [request.run_key for request in second.run_requests]
 
 
+@pytest.mark.notices("days that a session is on in the lake")
 @pytest.mark.usefixtures("settings")
 def test_a_session_that_moved_has_the_day_asked_for_that_the_api_returns_and_the_one_the_lake_holds(
     server: EmulatorServer, lake: Lake, instance: dg.DagsterInstance
@@ -189,6 +199,7 @@ def test_without_a_cursor_the_sensor_begins_at_the_earliest_last_read_of_the_old
     assert datetime.fromisoformat(json.loads(tick.cursor)["until"]) >= now - timedelta(seconds=10)
 
 
+@pytest.mark.notices("a day that the schedule left unread")
 @pytest.mark.usefixtures("settings")
 def test_a_day_that_the_schedule_did_not_read_before_it_left_it_is_asked_for_by_the_sensor(
     server: EmulatorServer, lake: Lake, instance: dg.DagsterInstance
@@ -206,6 +217,7 @@ def test_a_day_that_the_schedule_did_not_read_before_it_left_it_is_asked_for_by_
     assert older_days(lake, [feed.name for feed in FEEDS], HOUR, now).to_read_again == []
 
 
+@pytest.mark.notices("a requested run that did not read its day")
 @pytest.mark.usefixtures("settings")
 def test_a_day_whose_run_failed_is_asked_for_again_until_it_is_read(
     server: EmulatorServer, lake: Lake, instance: dg.DagsterInstance

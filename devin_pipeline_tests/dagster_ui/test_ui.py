@@ -27,7 +27,15 @@ from devin_pipeline_tests.dagster_ui.running import (
 )
 
 LONGER_THAN_STOPPING_TAKES = 12
-pytestmark = pytest.mark.skipif(shutil.which("ps") is None, reason="no ps is installed to look at processes with")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("ps") is None, reason="no ps is installed to look at processes with"),
+    pytest.mark.notices(
+        "a run killed with the page",
+        "a page for reading that changes things",
+        "a second daemon beside a page for reading",
+        "a page that died unnoticed",
+    ),
+]
 
 
 def processes_of(process: subprocess.Popen[bytes]) -> dict[str, int]:
@@ -61,6 +69,7 @@ def _ps(columns: str, *which: str) -> str:
     return subprocess.run(["ps", *which, "-o", columns], check=False, capture_output=True, text=True).stdout
 
 
+@pytest.mark.notices("databases that several processes make at once")
 def test_a_run_that_is_going_on_when_the_page_is_stopped_ends_well_in_the_background(
     tmp_path: Path, bytecode: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +102,7 @@ def test_a_run_that_is_going_on_when_the_page_is_stopped_ends_well_in_the_backgr
             eventually(lambda: not runs_still(running["dagster"]), 30, "the code server ends after it")
 
 
+@pytest.mark.notices("a path too long for a socket", "processes that outlive the ui")
 @pytest.mark.parametrize(
     ("name", "number"), [("x" * 130, signal.SIGHUP), ("a%41 b", signal.SIGKILL)], ids=["SIGHUP", "SIGKILL"]
 )
@@ -167,6 +177,7 @@ def _locations(page: Page) -> list[Any]:
     return [entry["name"] for entry in found["workspaceOrError"]["locationEntries"]]
 
 
+@pytest.mark.notices("two daemons over one DAGSTER_HOME")
 def test_a_backfill_and_a_reader_open_the_home_of_the_ui_at_once_and_a_second_daemon_does_not(
     tmp_path: Path, bytecode: Path
 ) -> None:

@@ -5,6 +5,8 @@ import pytest
 from devin_pipeline_tests.derived.telling import columns, only, rolled_up
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, Row, acus
 
+pytestmark = pytest.mark.notices("what division leaves over")
+
 
 def by_tag(*sessions: tuple[list[str], str | None]) -> dict[str, tuple[object, ...]]:
     rows: list[Row] = [

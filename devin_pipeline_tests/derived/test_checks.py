@@ -7,6 +7,8 @@ import pytest
 
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, acus, findings
 
+pytestmark = pytest.mark.notices("an organization that vanished", "a day far too quiet", "a rollup of no organization")
+
 
 def session(session_id: str = "a", **told: object) -> Row:
     return {"session_id": session_id, **told}

@@ -18,6 +18,7 @@ def gate(table: Table, rows: pa.Table, **inputs: pa.Table) -> None:
         pass_gate(reader, table, rows, 8)
 
 
+@pytest.mark.notices("the gate: a rollup that does not add up")
 @pytest.mark.parametrize("table", ROLLUP_TABLES, ids=lambda table: table.name)
 def test_a_rollup_that_does_not_add_up_to_its_sessions_is_not_written(table: Table) -> None:
     sessions = rows_of(SESSIONS, [{"session_id": "a", "org_id": "o", "acus": acus("1")}])

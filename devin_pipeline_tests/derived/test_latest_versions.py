@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 from datetime import date
 
+import pytest
+
 from devin_pipeline_tests.derived.telling import columns, only, telling, version
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, after
+
+pytestmark = pytest.mark.notices("what a session said before it vanished")
 
 
 def latest(days: Sequence[date] = (DAY,), **feeds: Sequence[Row]) -> list[Row]:

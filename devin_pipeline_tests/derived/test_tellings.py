@@ -8,6 +8,8 @@ import pytest
 from devin_pipeline_tests.derived.telling import as_sent, derived, only, telling, version
 from devin_pipeline_tests.tables.rows import Row
 
+pytestmark = pytest.mark.notices("a payload Python cannot read", "lone surrogates and NaN")
+
 FIELDS: Row = {
     "title": "T",
     "tags": ["x"],

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from devin_pipeline.devin_api import content_hash, sha256_of
 
+pytestmark = pytest.mark.notices("the order of keys in the content hash", "numbers in the content hash, by value")
+
 
 def is_same(one: str, other: str) -> bool:
     return content_hash(one.encode()) == content_hash(other.encode())

@@ -55,6 +55,21 @@ from devin_pipeline_tests.devin_api.scripted import (
     trickle_headers,
 )
 
+pytestmark = pytest.mark.notices(
+    "how far our clock is ahead",
+    "409 asked for too often",
+    "401 asked for again",
+    "padding behind a gzip body",
+    "headers or a body that never end",
+    "a body that looks whole because we cut it",
+    "compression nobody asked for",
+    "a bad key in a traceback",
+    "a bad key in the client's frame",
+    "pages in a traceback",
+    "what an error's body says",
+    "an interrupt that waits for answers",
+)
+
 DAY = days(1)
 ONE = [{"session_id": "a", "created_at": int(START.timestamp()), "acus_consumed": 1}]
 GOOD = page_v3(ONE)
@@ -103,6 +118,7 @@ TRANSIENT = {
 }
 
 
+@pytest.mark.notices("429 given up at once", "gzip that ends early")
 @pytest.mark.parametrize("fault", TRANSIENT)
 def test_what_passes_by_itself_is_asked_again(fault: str) -> None:
     fake = FakeTime()
@@ -145,6 +161,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.notices("a redirect")
 @pytest.mark.parametrize("status", REFUSALS)
 def test_a_refusal_is_raised_at_once_and_says_what_to_change(status: int) -> None:
     reply = Reply(b"secret body", status, {"Location": "/elsewhere"})
@@ -245,6 +262,7 @@ def test_the_pause_the_api_asks_for_is_kept(header: str, slept: float, status: i
     assert fake.slept == [slept]
 
 
+@pytest.mark.notices("Retry-After of years")
 @pytest.mark.parametrize("seconds", ["301", "1000000000"])
 @pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
 def test_a_pause_beyond_reason_fails_every_day_at_once_as_rate_limited(feed: Feed, seconds: str) -> None:
@@ -293,6 +311,7 @@ def test_only_the_days_that_fail_are_lost(feed: Feed) -> None:
     assert not any(day.start <= item.created_at < day.end for item in listing.items if item.created_at for day in bad)
 
 
+@pytest.mark.notices("a server that is down, asked once a day of a year")
 def test_a_server_that_is_down_is_not_asked_once_for_each_day_of_a_year() -> None:
     over = days(365)
     with serving(lambda asked: Reply(instead=reset)) as served, client_of(served) as client:
@@ -358,6 +377,7 @@ def set_at_an_interrupt(event: threading.Event) -> Iterator[None]:
         raise
 
 
+@pytest.mark.notices("updates under a filter that is ignored", "updates whose pages moved")
 def test_an_interrupt_does_not_wait_for_an_answer_that_never_comes() -> None:
     interrupted, let_go, waited = threading.Event(), threading.Event(), threading.Event()
 
@@ -380,6 +400,7 @@ def test_an_interrupt_does_not_wait_for_an_answer_that_never_comes() -> None:
         client.close()
 
 
+@pytest.mark.notices("a gzip bomb")
 def test_a_bomb_is_stopped_at_the_cap_in_bounded_memory_and_asked_for_again_only_as_one_item() -> None:
     bomb = gzip.compress(b" " * (10 * 2**20)) * 20
     assert len(bomb) < 250_000
@@ -619,6 +640,7 @@ def test_without_a_v3_key_nobody_is_asked_for_its_owner() -> None:
     assert served.asked == []
 
 
+@pytest.mark.notices("a key in a repr", "users in httpx's log")
 def test_the_key_is_in_no_message_repr_traceback_or_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     told: list[str] = []

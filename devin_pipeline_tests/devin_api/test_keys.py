@@ -14,6 +14,16 @@ from devin_pipeline.devin_api import (
 from devin_pipeline.devin_api.keys import Secret
 from devin_pipeline_tests.devin_api.scripted import V2_KEY, V3_KEY
 
+pytestmark = pytest.mark.notices(
+    "a key of the wrong kind",
+    "a key over plain http",
+    "a host that only looks like loopback",
+    "white space around a key",
+    "an organization that is a path",
+    "a key in a pickle",
+    "a key shown whole",
+)
+
 
 @pytest.mark.parametrize(("kind", "key"), [("v2", V2_KEY), ("v3", V3_KEY)])
 def test_a_key_is_stripped_of_what_surrounds_it(kind: KeyKind, key: str) -> None:

@@ -30,6 +30,8 @@ from devin_pipeline_tests.devin_api.scripted import (
     sessions,
 )
 
+pytestmark = pytest.mark.notices("sessions of deleted organizations", "the size of a listing")
+
 DAY = days(1)
 
 
@@ -135,6 +137,7 @@ DRIFT: dict[str, Callable[[list[Session]], None]] = {
 }
 
 
+@pytest.mark.notices("v2 total unlike what came", "pages that contradict the first")
 @pytest.mark.parametrize("drift", DRIFT)
 @pytest.mark.parametrize("during", [1, 2, 3])
 def test_v2_what_moves_between_pages_costs_a_pass_at_most_and_no_session(drift: str, during: int) -> None:
@@ -231,6 +234,7 @@ def test_v2_a_deletion_and_a_creation_that_cancel_out_in_the_total_cost_a_pass_a
     assert listing.pages == 6
 
 
+@pytest.mark.notices("sessions that move between pages behind an unchanged total")
 def test_v2_shifts_that_cancel_out_in_total_and_distinct_sessions_cost_a_pass_and_no_session() -> None:
     every = sessions(450, DAY, "v2")
     new = [{**every[300], "session_id": f"new{number}"} for number in range(3)]
@@ -264,6 +268,7 @@ NEVER_WHOLE: dict[str, Callable[[list[Session], Asked], Reply]] = {
 }
 
 
+@pytest.mark.notices("a last page that says more follow")
 @pytest.mark.parametrize("oddity", [{"total": 451}, {"skip": 0}, {"limit": 100}, {"has_more": True}])
 def test_v2_a_page_at_odds_with_the_first_costs_a_pass_even_if_no_session_is_missing(oddity: dict[str, object]) -> None:
     every = sessions(450, DAY, "v2")
@@ -280,6 +285,7 @@ def test_v2_a_page_at_odds_with_the_first_costs_a_pass_even_if_no_session_is_mis
     assert len(asked) == 6
 
 
+@pytest.mark.notices("an offset that is ignored")
 @pytest.mark.parametrize("fault", NEVER_WHOLE)
 def test_v2_pages_that_never_agree_fail_after_eight_passes(fault: str) -> None:
     every = sessions(450, DAY, "v2")
@@ -292,6 +298,7 @@ def test_v2_pages_that_never_agree_fail_after_eight_passes(fault: str) -> None:
     assert sum(one.one("skip") == "0" for one in asked) == 8
 
 
+@pytest.mark.notices("sessions just where a range was cut", "a session at the window's end")
 @pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
 def test_a_long_range_comes_in_listings_of_whole_days_and_where_it_is_cut_nothing_lies_outside(feed: Feed) -> None:
     # Evenly spread, so that a session lies just where each day begins.
@@ -398,6 +405,7 @@ def test_items_without_an_id_count_for_the_total_each() -> None:
     assert listing.failures == {}
 
 
+@pytest.mark.notices("the older of two tellings")
 @pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
 def test_of_a_session_told_twice_the_newest_is_kept_and_on_a_tie_the_later(feed: Feed) -> None:
     def told(name: str, minute: int | None, acus: int) -> Session:
@@ -422,6 +430,7 @@ def test_of_a_session_told_twice_the_newest_is_kept_and_on_a_tie_the_later(feed:
     assert (listing.duplicates, listing.failures) == (3, {})
 
 
+@pytest.mark.notices("a filter that is ignored", "a whole history read before the filter is missed")
 @pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3", "session_insights_v3"])
 def test_an_ignored_filter_fails_every_day_without_reading_the_history(feed: Feed) -> None:
     over = days(30)
@@ -460,6 +469,7 @@ def test_v3_follows_the_cursors_to_the_end() -> None:
     assert {(one.one("created_after"), one.one("created_before")) for one in asked} == {("1740816000", "1740902400")}
 
 
+@pytest.mark.notices("a cursor that repeats")
 @pytest.mark.parametrize("cursors", [["a", "a"], ["a", "b", "a"]])
 def test_a_repeated_cursor_fails_instead_of_looping(cursors: list[str]) -> None:
     every = sessions(1000, DAY, "v3")
@@ -474,6 +484,7 @@ def test_a_repeated_cursor_fails_instead_of_looping(cursors: list[str]) -> None:
     assert len(asked) == len(cursors)
 
 
+@pytest.mark.notices("a missing cursor")
 @pytest.mark.parametrize("cursor", [None, ""])
 def test_more_pages_without_a_cursor_are_a_failure(cursor: str | None) -> None:
     listing, asked = read("sessions_v3", DAY, lambda asked: page_v3(sessions(9, DAY, "v3"), cursor=cursor, more=True))
@@ -481,6 +492,7 @@ def test_more_pages_without_a_cursor_are_a_failure(cursor: str | None) -> None:
     assert len(asked) == 1
 
 
+@pytest.mark.notices("empty pages for ever")
 @pytest.mark.parametrize(("empty", "fails"), [(3, False), (4, True)])
 def test_three_empty_pages_in_a_row_are_borne_and_a_fourth_is_not(empty: int, fails: bool) -> None:
     every = sessions(5, DAY, "v3")
@@ -504,6 +516,9 @@ NOWHERE: dict[str, tuple[Feed, Script, int]] = {
 }
 
 
+@pytest.mark.notices(
+    "a feed that leads nowhere, asked once a day", "windows asked for at once though the last one led nowhere"
+)
 @pytest.mark.parametrize("how", NOWHERE)
 def test_a_feed_that_leads_nowhere_in_three_windows_in_a_row_is_given_up_for_all_its_days(how: str) -> None:
     feed, script, requests = NOWHERE[how]
@@ -515,6 +530,7 @@ def test_a_feed_that_leads_nowhere_in_three_windows_in_a_row_is_given_up_for_all
     assert {type(error) for error in listing.failures.values()} == {NoProgress}
 
 
+@pytest.mark.notices("windows side by side counted as in a row")
 @pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
 def test_days_that_lead_nowhere_between_others_that_do_fail_alone(feed: Feed) -> None:
     over = days(30)
@@ -540,6 +556,7 @@ def test_days_that_lead_nowhere_between_others_that_do_fail_alone(feed: Feed) ->
     assert ids(listing) == names([one for one in every if not any(day.start <= instant(one) < day.end for day in bad)])
 
 
+@pytest.mark.notices("v3 total unlike what came")
 def test_v3_a_total_that_comes_true_on_the_second_pass_is_believed() -> None:
     every = sessions(5, DAY, "v3")
     listing, asked = read("sessions_v3", DAY, lambda asked: page_v3(every, total=6 if asked.number == 1 else 5))
@@ -593,6 +610,7 @@ def test_days_with_a_gap_between_them_are_read_without_the_gap() -> None:
     assert len(listing.items) == 20
 
 
+@pytest.mark.notices("a session told in two windows")
 @pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
 @pytest.mark.parametrize("newest_first", [True, False])
 def test_a_session_told_on_two_days_is_kept_once_as_it_was_last_updated(feed: Feed, newest_first: bool) -> None:
@@ -618,6 +636,7 @@ def test_no_days_are_no_request() -> None:
         assert (listing.items, asked) == ([], [])
 
 
+@pytest.mark.notices("more pages than the limit", "more sessions than the limit", "more in a v2 window than the limit")
 @pytest.mark.parametrize("limits", [Limits(pages=2), Limits(rows=500)])
 @pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
 def test_more_than_the_limit_is_a_failure_and_no_truncation(feed: Feed, limits: Limits) -> None:
@@ -628,6 +647,7 @@ def test_more_than_the_limit_is_a_failure_and_no_truncation(feed: Feed, limits: 
     assert "more than may be read at once" in str(listing.failures[DAY[0]])
 
 
+@pytest.mark.notices("days that overlap")
 def test_days_may_not_overlap_and_instants_need_a_zone() -> None:
     half = timedelta(hours=12)
     with pytest.raises(ValueError, match="overlap"):

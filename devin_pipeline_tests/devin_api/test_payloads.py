@@ -8,6 +8,30 @@ from devin_pipeline.devin_api import BrokenPromise, Item
 from devin_pipeline.devin_api.payloads import KNOWN_FIELDS, cursor_page, offset_page
 from devin_pipeline_tests.devin_api.scripted import NOW
 
+pytestmark = pytest.mark.notices(
+    "an id or amount said twice",
+    "an amount said twice beside an item without one",
+    "a key said twice, once with an escaped letter",
+    "a number beyond any as an id",
+    "ACUs as floats",
+    "negative ACUs",
+    "ACUs judged before they are rounded",
+    "a date that is no instant",
+    "an instant before there was Devin or of the future",
+    "absurdly many ACUs",
+    "ACUs that are no number",
+    "ACUs rounded half to even",
+    "an id of any length",
+    "an id with space around it",
+    "an id with control characters",
+    "one session under two ids",
+    "text of another encoding",
+    "bytes that only look like UTF-8",
+    "absurd nesting and numbers",
+    "an answer without items",
+    "a payload in a repr",
+)
+
 GOOD = '{"session_id": "a", "created_at": 1740830400, "acus_consumed": 2}'
 
 

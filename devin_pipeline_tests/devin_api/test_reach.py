@@ -25,6 +25,13 @@ from devin_pipeline_tests.devin_api.scripted import (
 )
 from devin_pipeline_tests.devin_api.test_tls import certificate, no_settings, serving_tls
 
+pytestmark = pytest.mark.notices(
+    "an address that has never answered ends the read",
+    "a connect that never ends",
+    "a connection that comes about after it was given up",
+    "an address that was just given up",
+)
+
 __all__ = ["no_settings"]
 
 DAYS = days(119)

@@ -9,6 +9,16 @@ from devin_pipeline.devin_api import BrokenPromise, RateLimited, Unreachable
 from devin_pipeline.devin_api.retry import Deadline, Patience, backoff_seconds, requested_wait
 from devin_pipeline_tests.devin_api.scripted import FakeTime
 
+pytestmark = pytest.mark.notices(
+    "Retry-After not waited for",
+    "Retry-After below a second",
+    "Retry-After by our own clock",
+    "a pause one thread was asked for, for the others",
+    "a wait beyond the deadline",
+    "more tries by mixing kinds of failure",
+    "the requests in flight",
+)
+
 T = TypeVar("T")
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -32,6 +32,12 @@ from devin_pipeline_tests.devin_api.scripted import (
     sessions,
 )
 
+pytestmark = pytest.mark.notices(
+    "what lies at the end of a narrower window",
+    "narrower windows that hold less than their day states",
+    "unread items behind one of their second",
+)
+
 DAY = days(1)
 V2: Feed = "session_insights_v2"
 V3: Feed = "sessions_v3"
@@ -132,6 +138,7 @@ def test_a_day_of_one_session_that_cannot_be_read_is_read_without_it(feed: Feed)
     assert (listing.failures, len(unread(listing)), len(listing.items)) == ({}, 1, 1)
 
 
+@pytest.mark.notices("smaller pages of several days")
 @pytest.mark.parametrize("feed", FEEDS)
 def test_of_several_days_only_the_one_with_the_item_is_asked_for_in_smaller_pages(feed: Feed) -> None:
     every = made(feed, 300, over=10)
@@ -219,6 +226,7 @@ def test_where_no_smaller_page_gets_through_either_the_day_fails_after_a_few_mor
     assert len(asked) == 6 + 3
 
 
+@pytest.mark.notices("smaller pages of a server that is down")
 @pytest.mark.parametrize("feed", FEEDS)
 def test_a_server_that_is_down_is_asked_no_more_for_smaller_pages_after_the_first_day(feed: Feed) -> None:
     listing, asked = read(feed, lambda asked: Reply(status=500), over=60)
@@ -228,6 +236,7 @@ def test_a_server_that_is_down_is_asked_no_more_for_smaller_pages_after_the_firs
     assert len(asked) <= 6 * (1 + 3 * 8)
 
 
+@pytest.mark.notices("each item asked for of a server that went down")
 @pytest.mark.parametrize("feed", FEEDS)
 def test_a_server_that_goes_down_among_the_smaller_pages_is_not_asked_once_for_each_item(feed: Feed) -> None:
     every = made(feed, 200)
@@ -266,6 +275,7 @@ def test_a_rate_limit_is_never_answered_by_smaller_pages(feed: Feed, after: int)
     assert len(asked) == after + 1
 
 
+@pytest.mark.notices("smaller pages where a pause is asked for")
 def test_a_server_that_asks_for_a_pause_is_not_asked_for_smaller_pages() -> None:
     listing, asked = read(V3, lambda asked: Reply(status=503, headers={"Retry-After": "1"}))
     assert isinstance(listing.failures[DAY[0]], Unreachable)
@@ -288,6 +298,7 @@ def test_v2_smaller_pages_step_by_the_limit_the_server_returns(most: int) -> Non
     assert len(unread(listing)) == 1
 
 
+@pytest.mark.notices("pieces of a page that contradict one another")
 @pytest.mark.parametrize("moved", ["deleted", "deleted and another added", "added"])
 def test_v2_a_pass_whose_smaller_pages_saw_a_session_move_does_not_count(moved: str) -> None:
     every = made(V2, 300)

@@ -33,6 +33,8 @@ from devin_pipeline_tests.devin_api.scripted import (
     sessions,
 )
 
+pytestmark = pytest.mark.notices("a day split again after its parts could not be read")
+
 DAY = days(1)
 FEED: Feed = "session_insights_v3"
 MANY = 4000
@@ -63,6 +65,7 @@ def is_whole(asked: Asked) -> bool:
     return bounds(asked) == WHOLE
 
 
+@pytest.mark.notices("sessions on a bound within a day")
 @pytest.mark.parametrize("with_total", [True, False])
 @pytest.mark.parametrize("newest_first", [True, False])
 def test_the_parts_of_a_full_day_are_read_side_by_side(with_total: bool, newest_first: bool) -> None:
@@ -88,6 +91,7 @@ def test_a_day_of_a_few_pages_costs_a_request_for_each() -> None:
     assert all(map(is_whole, asked))
 
 
+@pytest.mark.notices("the hours ahead of a day that has begun")
 @pytest.mark.parametrize("with_total", [True, False])
 def test_of_a_day_that_has_just_begun_the_hours_ahead_cost_a_request(with_total: bool) -> None:
     begun = [Window(DAY[0].start, DAY[0].start + timedelta(hours=1))]
@@ -128,6 +132,7 @@ def test_days_beside_one_another_are_split_only_where_that_saves_time() -> None:
     assert {bounds(one)[0] for one in asked} <= starts
 
 
+@pytest.mark.notices("parts of many days, all of them held")
 def test_of_many_full_days_one_after_the_other_is_read_so_that_few_are_held() -> None:
     over = days(12)
     every = sessions(12 * 4000, over, "v3")
@@ -176,6 +181,7 @@ def test_whichever_side_a_bound_belongs_to_what_lies_on_it_is_told_once(
     assert sum(map(is_whole, asked)) == 1
 
 
+@pytest.mark.notices("sessions that a part tells and another holds")
 def test_a_day_is_read_along_one_chain_where_what_a_part_tells_lies_in_another() -> None:
     every = sessions(MANY, DAY, "v3")
     # The filter goes by another clock than the times it shows, but not across the bounds of the day.
@@ -190,6 +196,7 @@ def test_a_day_is_read_along_one_chain_where_what_a_part_tells_lies_in_another()
     assert sum(map(is_whole, asked)) == 1 + PAGES
 
 
+@pytest.mark.notices("a request for every second of a day of bursts")
 @pytest.mark.parametrize("newest_first", [True, False])
 @pytest.mark.parametrize("with_total", [True, False])
 def test_bursts_do_not_cost_many_times_the_requests(newest_first: bool, with_total: bool) -> None:
@@ -203,6 +210,7 @@ def test_bursts_do_not_cost_many_times_the_requests(newest_first: bool, with_tot
     assert len(asked) < 5 * len(every) / 200
 
 
+@pytest.mark.notices("other days given up for the parts of one")
 def test_parts_that_fail_beside_one_another_give_up_no_other_day() -> None:
     over = days(5)
     every = sessions(5 * 2000, over, "v3")
@@ -230,6 +238,7 @@ def test_a_server_that_takes_no_bounds_within_a_day_is_read_along_one_chain() ->
     assert listing.failures == {}
 
 
+@pytest.mark.notices("a day of which the parts tell less than it states")
 def test_sessions_deleted_meanwhile_are_not_told() -> None:
     every = sessions(MANY, DAY, "v3")
 
@@ -241,6 +250,7 @@ def test_sessions_deleted_meanwhile_are_not_told() -> None:
     assert sum(map(is_whole, asked)) == 1 + PAGES
 
 
+@pytest.mark.notices("parts of a day that is read along one chain by now")
 def test_where_a_part_cannot_be_read_its_day_is_along_one_chain_and_no_other_part() -> None:
     every = sessions(3 * MANY, DAY, "v3")
 
@@ -260,6 +270,7 @@ def test_where_a_part_cannot_be_read_its_day_is_along_one_chain_and_no_other_par
     assert len({bounds(one) for one in asked if not is_whole(one)}) < 18
 
 
+@pytest.mark.notices("parts of a day that was given up")
 def test_a_day_that_was_given_up_is_not_read_after_all() -> None:
     every = sessions(MANY, DAY, "v3")
 
@@ -311,6 +322,7 @@ def test_a_rate_limit_in_the_middle_of_a_day_fails_it_and_those_to_come(after: i
     assert {day: type(error) for day, error in listing.failures.items()} == dict.fromkeys(over, RateLimited)
 
 
+@pytest.mark.notices("a day split though it states more than may be read")
 @pytest.mark.parametrize("limits", [Limits(rows=MANY - 1), Limits(pages=PAGES - 1)])
 def test_a_day_that_states_more_than_a_window_may_hold_fails_at_once(limits: Limits) -> None:
     every = sessions(MANY, DAY, "v3")

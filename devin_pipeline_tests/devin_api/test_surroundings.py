@@ -10,6 +10,8 @@ from devin_pipeline_tests.devin_api.scripted import V3_KEY, Asked, page_v3, serv
 from devin_pipeline_tests.devin_api.socks import serving_socks
 from devin_pipeline_tests.devin_api.test_tls import DAY, ask, certificate, no_settings, serving_tls
 
+pytestmark = pytest.mark.notices("a proxy that httpx takes and no socket does", "a SOCKS proxy that never answers")
+
 __all__ = ["no_settings"]
 
 ELSEWHERE = "https://api.devin.invalid"

@@ -16,6 +16,10 @@ from cryptography.x509.oid import NameOID
 from devin_pipeline.devin_api import DevinClient, Refused, Unreachable
 from devin_pipeline_tests.devin_api.scripted import V3_KEY, Reply, Served, days, page_v3, serving, trickle_headers
 
+pytestmark = pytest.mark.notices(
+    "a proxy before loopback", "a certificate that does not hold", "a certificate that does not hold, asked again"
+)
+
 DAY = days(1)
 NOW = datetime.now(UTC)
 

@@ -16,6 +16,15 @@ from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.lake.full_disk import no_file_beyond
 from devin_pipeline_tests.tables.rows import DAY, rows_of
 
+pytestmark = pytest.mark.notices(
+    "a full disk told as a traceback",
+    "tables that may not be written",
+    "a volume that is not mounted",
+    "half a lake.json left behind",
+    "devin.duckdb written in place",
+    "an empty devin.duckdb on a full disk",
+)
+
 SESSIONS = TABLES["sessions"]
 ACU_WEEKLY = TABLES["acu_weekly"]
 OURS = LakeIdentity("live", "api.devin.ai", "enterprise", 8)

@@ -9,6 +9,8 @@ import pytest
 
 from devin_pipeline.lake import Reader
 
+pytestmark = pytest.mark.notices("NaN in JSON")
+
 
 class Form(NamedTuple):
     """A value in SQL, the form to read, and that in JSON; where it is None, the same text."""

@@ -9,6 +9,8 @@ import pytest
 
 from devin_pipeline.lake import Damaged, Lake, LakeIdentity, UnusableLocation, WrongLake
 
+pytestmark = pytest.mark.notices("a lake of another enterprise")
+
 OURS = LakeIdentity(kind="live", host="api.devin.ai", scope="enterprise", day_starts_at_utc_hour=8)
 
 
@@ -62,6 +64,7 @@ def test_another_identity_is_refused_naming_what_differs_and_nothing_else(
     assert lake.identity == OURS
 
 
+@pytest.mark.notices("a lake that two claim in the same moment")
 def test_a_new_lake_that_is_claimed_for_several_at_once_belongs_to_one_and_refuses_the_others(tmp_path: Path) -> None:
     for turn in range(30):
         lake = Lake(str(tmp_path / str(turn)))

@@ -17,6 +17,15 @@ from devin_pipeline.lake import Commit, Lake, LakeError, Rewrite, Snapshot, TooM
 from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, TABLES, Table
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, Row, acus, after, rows_of
 
+pytestmark = pytest.mark.notices(
+    "the order of rows in a file",
+    "days that were not asked for, left out",
+    "two writers of one day",
+    "two writers of one report",
+    "inputs that move meanwhile",
+    "tables others may read",
+)
+
 SESSIONS = TABLES["sessions"]
 ACU_DAILY, ACU_WEEKLY = TABLES["acu_daily"], TABLES["acu_weekly"]
 
@@ -219,6 +228,7 @@ def test_a_writer_overtaken_just_before_it_writes_plans_again(lake: Lake, held: 
     assert sorted(ids(lake)) == sorted([(held, "a"), (DAY, "faster"), (DAY, "slower")])
 
 
+@pytest.mark.notices("a log that has moved on")
 def test_what_another_process_writes_is_seen_at_once(lake: Lake, tmp_path: Path) -> None:
     lake.replace_days(SESSIONS, [DAY], sessions("a"))
     # As another process does, whose versions nobody here keeps open.
@@ -247,6 +257,7 @@ def test_two_writers_of_different_days_both_commit(lake: Lake) -> None:
     assert ids(lake) == [(DAY, "a"), (DAY, "d"), (NEXT_DAY, "c")]
 
 
+@pytest.mark.notices("another writer between plan and commit")
 def test_two_writers_of_a_day_that_held_nothing_keep_both_additions(lake: Lake) -> None:
     lake.replace_days(SESSIONS, [NEXT_DAY], sessions("other", day=NEXT_DAY))
 
@@ -395,6 +406,7 @@ def stored_as_written(lake: Lake, table: Table) -> pa.Table:
     return pa.concat_tables(rows_by_arrow(table, file) for file in lake.snapshot(table).stored_files())
 
 
+@pytest.mark.notices("order: rows that Delta's threads would displace")
 def test_a_whole_table_is_stored_in_key_order_whatever_its_size(lake: Lake) -> None:
     rows = many(ACU_WEEKLY)
     lake.replace_all(ACU_WEEKLY, rows)

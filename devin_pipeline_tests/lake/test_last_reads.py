@@ -4,6 +4,8 @@ import threading
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from devin_pipeline.lake import Lake
 from devin_pipeline.tables import RAW_SESSION_TABLES
 
@@ -53,6 +55,7 @@ def test_a_damaged_file_makes_its_days_unknown_and_no_others(tmp_path: Path) -> 
     assert lake.last_reads().of(FEED.name) == {days(1)[0]: AT}
 
 
+@pytest.mark.notices("files that another run joins meanwhile")
 def test_nobody_who_reads_while_files_are_joined_misses_a_day(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path))
     lake.note_read(FEED, days(0), AT)

@@ -12,6 +12,8 @@ from devin_pipeline.lake import Lake, LakeIdentity, UnusableLocation, write_cata
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.tables.rows import DAY, rows_of
 
+pytestmark = pytest.mark.notices("a path that a library takes for another")
+
 SESSIONS = TABLES["sessions"]
 IDENTITY = LakeIdentity("live", "api.devin.ai", "enterprise", 8)
 REFUSED = {*map(chr, range(1, 0x20)), *"%*?[\\]^|", "\x7f"}

@@ -25,6 +25,10 @@ from devin_pipeline.lake import (
 from devin_pipeline.tables import TABLES, Table
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, rows_of
 
+pytestmark = pytest.mark.notices(
+    "files of the last week deleted", "joined rows out of order", "older files forgotten with their entries"
+)
+
 SESSIONS = TABLES["sessions"]
 ACU_WEEKLY = TABLES["acu_weekly"]
 DAY_OF_SECONDS = 86_400

@@ -11,6 +11,13 @@ from devin_pipeline.lake import Lake, LakeIdentity, NotReadOnly, QueryFailed, Re
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.tables.rows import DAY, acus, rows_of
 
+pytestmark = pytest.mark.notices(
+    "a query that writes",
+    "a query that reads elsewhere",
+    "a query that loads an extension",
+    "a query that reads a replaced version",
+)
+
 SESSIONS = TABLES["sessions"]
 
 

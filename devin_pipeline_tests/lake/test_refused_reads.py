@@ -17,6 +17,13 @@ from devin_pipeline.verification import verify
 from devin_pipeline_tests.lake.test_disk import as_somebody_else
 from devin_pipeline_tests.tables.rows import DAY, rows_of
 
+pytestmark = pytest.mark.notices(
+    "repair that loses what only cannot be read now",
+    "removing a log that only cannot be read now",
+    "a table on a volume that is not mounted",
+    "a link in place of lake.json",
+)
+
 SESSIONS, RAW = TABLES["sessions"], TABLES["raw_sessions_v3"]
 OURS = LakeIdentity("live", "api.devin.ai", "enterprise", 8)
 

@@ -45,6 +45,7 @@ def acus(stage: Stage) -> Decimal:
     return sum((row["acus"] for row in stage.rows("acu_daily")), Decimal(0))
 
 
+@pytest.mark.notices("an enterprise of which no organization is known")
 @pytest.mark.parametrize("keys", ["v2", "v3", "both"])
 def test_sessions_of_another_enterprise_are_not_added_to_ours(make_stage: MakeStage, keys: str) -> None:
     stage = make_stage(keys, sessions=0, days=3)
@@ -76,6 +77,7 @@ def test_sessions_of_another_enterprise_are_not_added_to_ours(make_stage: MakeSt
     assert found.outcome == "ok"
 
 
+@pytest.mark.notices("an enterprise that shares an organization with ours")
 def test_another_enterprise_that_shares_an_organization_is_known_by_the_sessions_that_are_missing(
     make_stage: MakeStage,
 ) -> None:

@@ -3,10 +3,14 @@
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 import devin_pipeline
 from devin_pipeline.lake import Reader
 from devin_pipeline.tables import RAW_SESSION_TABLES
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, acus, after, findings, rows_of
+
+pytestmark = pytest.mark.notices("ACUs that fell")
 
 
 def version(session_id: str = "a", hours: float = 0, **told: object) -> Row:

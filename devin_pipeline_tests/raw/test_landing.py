@@ -22,6 +22,21 @@ from devin_pipeline.raw.soundness import damaged_days
 from devin_pipeline.tables import RAW_QUARANTINE, TABLES, Table
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, acus, after
 
+pytestmark = pytest.mark.notices(
+    "a tombstone for what may be unread",
+    "the gate: a session twice",
+    "the gate: other days",
+    "an older run over a newer one",
+    "a tombstone for what is quarantined",
+    "who is forgotten during a read",
+    "a tombstone by an older run",
+    "a session that comes back unchanged",
+    "a clock that ran ahead",
+    "order of versions after a clock that ran ahead",
+    "one bad item many times",
+    "damage: a changed raw row written again",
+)
+
 V3 = TABLES["raw_sessions_v3"]
 SECOND = int(NOON.timestamp())
 
@@ -144,6 +159,7 @@ def items_of_servers(spelling: int, count: int = 20, **changed: object) -> list[
     return [f'{{"session_id": "{n}", {told}{more}}}' for n in range(count)]
 
 
+@pytest.mark.notices("spelling: instants by value", "spelling: tags as a set")
 def test_sessions_that_two_servers_spell_otherwise_gain_no_version(feed: Feed) -> None:
     for hours, spelling in enumerate([0, 1, 2, 3]):
         feed.read(*items_of_servers(spelling), hours=hours)
@@ -162,6 +178,9 @@ def with_hashes_of_before(feed: Feed, table: Table = V3) -> None:
     feed.lake.rewrite(table, lambda _: Rewrite([DAY], sealed(table, pa.Table.from_pylist(of_before, table.schema))))
 
 
+@pytest.mark.notices(
+    "spelling: versions that a lake of before has, in another", "spelling: hashes of before, taken for damage"
+)
 @pytest.mark.parametrize("then", range(len(SPELLINGS)))
 def test_a_lake_of_before_gains_no_version_from_the_new_rule_in_any_spelling(feed: Feed, then: int) -> None:
     feed.read(*items_of_servers(1))
@@ -176,6 +195,7 @@ def test_a_lake_of_before_gains_no_version_from_the_new_rule_in_any_spelling(fee
     assert feed.rows()[::2] == before
 
 
+@pytest.mark.notices("spelling: versions that a lake of before has, in its spelling")
 def test_a_redacted_version_of_before_gains_none_either(feed: Feed) -> None:
     feed.keeps_text = False
     feed.read(*items_of_servers(1, title="secret"))
@@ -446,6 +466,7 @@ def test_figures_of_a_range_are_told_per_day(feed: Feed) -> None:
     assert landed.figures(NEXT_DAY)["items_read"] == 1
 
 
+@pytest.mark.notices("text under DEVIN_TEXT=none")
 def test_without_text_a_version_keeps_what_places_it_and_the_hash_of_what_was_sent(feed: Feed) -> None:
     feed.read(item("a", title="Secret", acus_consumed=2), item("q", title="Secret", acus_consumed=-1))
     as_sent = {row["session_id"]: row for row in feed.rows()} | {"q": feed.quarantine()[0]}

@@ -50,6 +50,7 @@ def test_a_session_that_a_read_of_both_days_finds_on_the_other_one_moves(feed: F
     assert feed.lake.snapshot(V3).version == version
 
 
+@pytest.mark.notices("the day a session left")
 @pytest.mark.parametrize("was_missed", [False, True])
 def test_a_read_of_the_new_day_alone_ends_the_old_one(feed: Feed, was_missed: bool) -> None:
     feed.read(item("a"), item("b"))
@@ -105,6 +106,7 @@ def test_a_session_moves_within_the_parts_of_one_read(feed: Feed) -> None:
     assert history(feed, "c") == [(NEXT_DAY, "listed")]
 
 
+@pytest.mark.notices("what another run stored between two parts of a read")
 @pytest.mark.parametrize("days_before", [1, 2])
 def test_a_session_moves_that_another_run_landed_between_two_parts_of_a_read(feed: Feed, days_before: int) -> None:
     another_run = Feed(feed.lake)
@@ -117,6 +119,7 @@ def test_a_session_moves_that_another_run_landed_between_two_parts_of_a_read(fee
     assert history(feed) == [(DAY, "listed"), (DAY, f"to {NEXT_DAY}"), (NEXT_DAY, "listed")]
 
 
+@pytest.mark.notices("what another run stored before a part of a stored day")
 def test_a_session_moves_that_another_run_landed_before_a_part_of_a_stored_day(feed: Feed) -> None:
     feed.held = HeldSessions()
     later = [item(name, created_at=SECOND + 2 * A_DAY) for name in ("b", "c")]
@@ -127,6 +130,7 @@ def test_a_session_moves_that_another_run_landed_before_a_part_of_a_stored_day(f
     assert history(feed) == [(DAY, "listed"), (DAY, f"to {NEXT_DAY}"), (NEXT_DAY, "listed")]
 
 
+@pytest.mark.notices("a newer read of the day a session seems to have left")
 def test_a_later_read_of_the_old_day_wins_over_an_earlier_one_of_the_new_day(feed: Feed) -> None:
     feed.read(item("a"), hours=3)
     feed.read(on_next_day("a"), on_next_day("b"), hours=2, days=(NEXT_DAY,))
@@ -142,6 +146,7 @@ def test_a_move_in_the_middle_of_a_read_is_one(feed: Feed) -> None:
     assert (landed.moved, landed.figures(NEXT_DAY)["new_versions"]) == ({DAY: 1}, 1)
 
 
+@pytest.mark.notices("a damaged day that a session left")
 def test_a_damaged_day_does_not_hold_back_the_day_a_session_moved_to(feed: Feed) -> None:
     feed.read(item("a"), item("b"))
     [file] = feed.lake.snapshot(V3).files([DAY])
@@ -155,6 +160,7 @@ def test_a_damaged_day_does_not_hold_back_the_day_a_session_moved_to(feed: Feed)
     assert history(feed) == [(DAY, "listed"), (NEXT_DAY, "listed"), (DAY, f"to {NEXT_DAY}")]
 
 
+@pytest.mark.notices("a session that two runs land on two days at once")
 def test_two_runs_that_land_a_session_on_two_days_at_once_leave_it_on_one(
     feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

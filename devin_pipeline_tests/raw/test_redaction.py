@@ -13,6 +13,8 @@ from devin_pipeline.lake import Forgotten, Lake
 from devin_pipeline.raw.redaction import Redaction
 from devin_pipeline_tests.tables.rows import after
 
+pytestmark = pytest.mark.notices("text of absurd depth under DEVIN_TEXT=none")
+
 NO_TEXT = Redaction(keeps_text=False, forgotten=Forgotten())
 ITEM = {
     "session_id": "devin-a",

@@ -23,6 +23,7 @@ select
     sum(told.acus) as acus_of_sessions,
     sum(rolled_up.acus) as acus_rolled_up
 from told
+-- guard: a rollup of no organization | is not distinct from -> =
 full join rolled_up on told.day = rolled_up.day and told.org_id is not distinct from rolled_up.org_id
 where told.acus is distinct from rolled_up.acus
 group by coalesce(told.day, rolled_up.day)

@@ -33,6 +33,7 @@ from compared
 where
     weeks >= 3
     and usual >= 8
+    -- guard: a day far too quiet | sessions * 4 < usual -> false
     and sessions * 4 < usual
     and day between coalesce($first_day, day) and coalesce($last_day, day)
 order by day

@@ -4,5 +4,6 @@ select
     count(*) as unlisted_sessions
 from sessions
 group by org_id
+-- guard: an organization that vanished | not bool_or(is_listed) -> false
 having not bool_or(is_listed)
 order by day

@@ -17,6 +17,7 @@ select
     count(*) as sessions,
     sum(acus_before - acus) as acus_lost
 from versions_in_order
+-- guard: ACUs that fell | is_newest and acus < acus_before -> false
 where is_newest and acus < acus_before
 group by day
 order by day
