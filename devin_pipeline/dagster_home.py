@@ -16,26 +16,15 @@ import dagster as dg
 import yaml  # type: ignore[import-untyped]  # types are no dependency of ours
 from dagster._core.errors import DagsterInvalidConfigError, DagsterInvariantViolationError
 
+from devin_pipeline.errors import Problem
 from devin_pipeline.shell import typed
 
 _LOCK = ".opening"
 _DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 
 
-class BrokenHome(Exception):
-    """A DAGSTER_HOME that Dagster does not open.
-
-    Attributes:
-        what: Which one.
-        why: Why not.
-        todo: How it can be opened again.
-    """
-
-    def __init__(self, what: str, why: str, todo: str) -> None:
-        super().__init__(f"{what}: {why}. {todo}")
-        self.what = what
-        self.why = why
-        self.todo = todo
+class BrokenHome(Problem):
+    """A DAGSTER_HOME that Dagster does not open."""
 
 
 @contextmanager

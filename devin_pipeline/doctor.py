@@ -38,13 +38,13 @@ from devin_pipeline.devin_api import (
     check_surroundings,
     masked,
 )
+from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.forgetting import days_with_persons
 from devin_pipeline.freshness import older_days
 from devin_pipeline.lake import Lake, LakeError
 from devin_pipeline.partitions import (
     FIRST_TAG,
     LAST_TAG,
-    BadSetting,
     contiguous,
     day_starts_at_utc_hour,
     days_between,
@@ -123,7 +123,7 @@ def examine() -> Iterator[Finding]:
 def _look(name: str, subject: str, at: Callable[[], _Said]) -> Finding:
     try:
         return Finding(name, subject, *at())
-    except (DevinError, LakeError, BadSetting) as error:
+    except (DevinError, LakeError, ConfigurationError) as error:
         return Finding(name, subject, "failed", f"{error.what}: {error.why}", error.todo)
     # guard: a check that stops the others | Exception -> ZeroDivisionError
     except Exception as error:  # whatever one check meets, the others are to be made

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from devin_pipeline.derived import days_of_other_code
 from devin_pipeline.derived.publishing import inputs_of, publish_rollups, publish_session_tables
-from devin_pipeline.derived.queries import GateClosed
+from devin_pipeline.errors import ValidationFailed
 from devin_pipeline.lake import (
     Damaged,
     Forgotten,
@@ -293,7 +293,7 @@ def _publish(publish: Callable[[Sequence[date]], object], table: Table, days: Se
     """Publish days at once, or one by one where what they are built from is damaged."""
     try:
         publish(days)
-    except (Damaged, GateClosed) as error:
+    except (Damaged, ValidationFailed) as error:
         if len(days) > 1:
             for day in days:
                 _publish(publish, table, [day], erased)

@@ -10,6 +10,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
+from devin_pipeline.errors import ConfigurationError
+
 FIRST_TAG = "dagster/asset_partition_range_start"
 LAST_TAG = "dagster/asset_partition_range_end"
 # A range is one run. A mix of policies would silently fall back to one run per day, and `dg launch` refuses ranges of
@@ -20,27 +22,11 @@ RANGES = dg.BackfillPolicy.single_run()
 _BEFORE_DEVIN = date(2020, 1, 1)
 
 
-class BadSetting(Exception):
-    """An environment variable that cannot be used.
-
-    Attributes:
-        what: Which one.
-        why: Why not.
-        todo: What to set instead.
-    """
-
-    def __init__(self, what: str, why: str, todo: str) -> None:
-        super().__init__(f"{what}: {why}. {todo}")
-        self.what = what
-        self.why = why
-        self.todo = todo
-
-
 def a_date(text: str, name: str) -> date:
     """The date written as YYYY-MM-DD in the setting or option `name`.
 
     Raises:
-        BadSetting: It is written otherwise (`20261105` too) or is no date.
+        ConfigurationError: It is written otherwise (`20261105` too) or is no date.
     """
     try:
         day = date.fromisoformat(text)
@@ -48,7 +34,7 @@ def a_date(text: str, name: str) -> date:
         day = None
     # guard: a date written otherwise | or day.isoformat() != text
     if day is None or day.isoformat() != text:
-        raise BadSetting(f"{name} is {text!r}", "that is no date", "Write it as 2026-01-31")
+        raise ConfigurationError(f"{name} is {text!r}", "that is no date", "Write it as 2026-01-31")
     return day
 
 
@@ -56,11 +42,11 @@ def day_starts_at_utc_hour() -> int:
     """Hour of the UTC day at which a billing day starts (DEVIN_DAY_STARTS_AT_UTC_HOUR, default 8).
 
     Raises:
-        BadSetting: It is no whole hour of the day.
+        ConfigurationError: It is no whole hour of the day.
     """
     text = os.environ.get("DEVIN_DAY_STARTS_AT_UTC_HOUR") or "8"
     if not (text.isascii() and text.isdigit() and int(text) < 24):
-        raise BadSetting(f"DEVIN_DAY_STARTS_AT_UTC_HOUR is {text!r}", "that is no hour", "Set it to 0 … 23")
+        raise ConfigurationError(f"DEVIN_DAY_STARTS_AT_UTC_HOUR is {text!r}", "that is no hour", "Set it to 0 … 23")
     return int(text)
 
 
@@ -68,15 +54,17 @@ def start_date() -> date:
     """First day of the partitions (DEVIN_START_DATE, default 2025-01-01).
 
     Raises:
-        BadSetting: It is no date, lies in the future, or before anything that is counted here.
+        ConfigurationError: It is no date, lies in the future, or before anything that is counted here.
     """
     text = os.environ.get("DEVIN_START_DATE") or "2025-01-01"
     day = a_date(text, "DEVIN_START_DATE")
     if day > day_of(datetime.now(UTC), day_starts_at_utc_hour()):
-        raise BadSetting(f"DEVIN_START_DATE is {text}", "that lies in the future", "Set it to a day that has begun")
+        raise ConfigurationError(
+            f"DEVIN_START_DATE is {text}", "that lies in the future", "Set it to a day that has begun"
+        )
     if day < _BEFORE_DEVIN:
         why = f"that lies before {_BEFORE_DEVIN}, when there was no Devin"
-        raise BadSetting(f"DEVIN_START_DATE is {text}", why, "Set it to the first day with sessions")
+        raise ConfigurationError(f"DEVIN_START_DATE is {text}", why, "Set it to the first day with sessions")
     return day
 
 

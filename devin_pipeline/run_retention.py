@@ -20,8 +20,8 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, Sq
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._serdes import deserialize_value, serialize_value
 
+from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.event_log import SqliteEventLog
-from devin_pipeline.partitions import BadSetting
 
 _DEFAULT_DAYS = "180"
 # A sensor looks for the runs that it has requested in the last hours, a schedule for those of its last ticks.
@@ -60,12 +60,12 @@ def keep_runs_days() -> int:
     """How many days Dagster keeps what it recorded of a run after its end (DEVIN_KEEP_RUNS_DAYS, default 180).
 
     Raises:
-        BadSetting: It is not a number of days, or so small that sensors would request runs again.
+        ConfigurationError: It is not a number of days, or so small that sensors would request runs again.
     """
     text = os.environ.get("DEVIN_KEEP_RUNS_DAYS", "").strip() or _DEFAULT_DAYS
     if not (text.isascii() and text.isdigit() and len(text) < 7 and _LEAST_DAYS <= int(text) <= _MOST_DAYS):
         why = f"that is not a number of days from {_LEAST_DAYS} to {_MOST_DAYS}"
-        raise BadSetting(f"DEVIN_KEEP_RUNS_DAYS is {text!r}", why, f"Set it to {_DEFAULT_DAYS}, or remove it")
+        raise ConfigurationError(f"DEVIN_KEEP_RUNS_DAYS is {text!r}", why, f"Set it to {_DEFAULT_DAYS}, or remove it")
     return int(text)
 
 

@@ -6,9 +6,9 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
+from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.lake import Reader
 from devin_pipeline.partitions import (
-    BadSetting,
     a_date,
     billing_days,
     contiguous,
@@ -109,7 +109,7 @@ def test_an_empty_setting_is_none(name: str, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("text", ["24", "-1", "8.0", "eight", " 8", "٨", "1e1", "²"])
 def test_an_hour_that_is_none_is_refused_with_what_to_set(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVIN_DAY_STARTS_AT_UTC_HOUR", text)
-    with pytest.raises(BadSetting) as refused:
+    with pytest.raises(ConfigurationError) as refused:
         day_starts_at_utc_hour()
     assert str(refused.value) == f"DEVIN_DAY_STARTS_AT_UTC_HOUR is {text!r}: that is no hour. Set it to 0 … 23"
 
@@ -125,17 +125,17 @@ def test_any_whole_hour_of_the_day_may_be_set(text: str, monkeypatch: pytest.Mon
 )
 def test_a_date_written_otherwise_is_refused_with_how_to_write_it(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVIN_START_DATE", text)
-    with pytest.raises(BadSetting) as refused:
+    with pytest.raises(ConfigurationError) as refused:
         start_date()
     assert str(refused.value) == f"DEVIN_START_DATE is {text!r}: that is no date. Write it as 2026-01-31"
-    with pytest.raises(BadSetting, match=r"^--from is "):
+    with pytest.raises(ConfigurationError, match=r"^--from is "):
         a_date(text, "--from")
 
 
 def test_a_start_in_the_future_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     today = datetime.now(UTC).date()
     monkeypatch.setenv("DEVIN_START_DATE", (today + timedelta(days=2)).isoformat())
-    with pytest.raises(BadSetting, match="that lies in the future"):
+    with pytest.raises(ConfigurationError, match="that lies in the future"):
         start_date()
     monkeypatch.setenv("DEVIN_START_DATE", (today - timedelta(days=1)).isoformat())
     assert start_date() == today - timedelta(days=1)

@@ -19,8 +19,9 @@ from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 from devin_pipeline.asset_facts import newest_records
 from devin_pipeline.cli import main
 from devin_pipeline.definitions import pipeline
+from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.event_log import SqliteEventLog
-from devin_pipeline.partitions import BadSetting, billing_days, range_tags
+from devin_pipeline.partitions import billing_days, range_tags
 from devin_pipeline.run_retention import keep_runs_days, remove_old_runs
 from devin_pipeline.schedules import DAILY_REFRESH, _last_day_read
 from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, Table
@@ -285,7 +286,7 @@ def test_a_setting_that_is_not_a_number_of_days_is_refused_with_what_to_set(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEVIN_KEEP_RUNS_DAYS", text)
-    with pytest.raises(BadSetting, match="Set it to 180"):
+    with pytest.raises(ConfigurationError, match="Set it to 180"):
         keep_runs_days()
     result = CliRunner().invoke(main, ["maintain"])
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 3)

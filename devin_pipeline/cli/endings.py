@@ -12,22 +12,15 @@ from typing import Any, NoReturn
 
 import click
 
-from devin_pipeline.devin_api import DevinError, Misconfigured
-from devin_pipeline.lake import LakeError, NotReadOnly, UnusableLocation, WrongLake
+from devin_pipeline.errors import Problem
 from devin_pipeline.shell import typed, with_command_last
 
 
-class Failed(Exception):
-    """The work failed, or the call was wrong.
-
-    Attributes:
-        lines: What, why, what to do.
-        exit_code: 1 for the work, 2 for the call or the configuration.
-    """
+class Failed(Problem):
+    """The work failed, or the call was wrong."""
 
     def __init__(self, what: str, why: str, todo: str, exit_code: int = 1) -> None:
-        super().__init__(what)
-        self.lines = (what, why, todo)
+        super().__init__(what, why, todo)
         self.exit_code = exit_code
 
 
@@ -40,19 +33,12 @@ class Commands(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run the command of this process and exit."""
-        from devin_pipeline.dagster_home import BrokenHome
-        from devin_pipeline.partitions import BadSetting
-
         for number in stop_signals():
             signal.signal(number, signal.default_int_handler)
         try:
             super().main(*args, **kwargs | {"standalone_mode": False})
-        except Failed as error:
-            _exit(error.lines, error.exit_code)
-        except (Misconfigured, WrongLake, UnusableLocation, NotReadOnly, BadSetting) as error:
-            _exit((error.what, error.why, error.todo), 2)
-        except (DevinError, LakeError, BrokenHome) as error:
-            _exit((error.what, error.why, error.todo), 1)
+        except Problem as error:
+            _exit((error.what, error.why, error.todo), error.exit_code)
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx else "devin-pipeline"
             _exit(("This call cannot be run", error.format_message(), f"See `{typed(f'{command} --help')}`"), 2)

@@ -63,7 +63,7 @@ def publish_session_tables(
         compares: False to write days without a look at what is stored of them, which takes longer than to make them.
 
     Raises:
-        GateClosed: What was made contradicts raw; none of these days was written.
+        ValidationFailed: What was made contradicts raw; none of these days was written.
     """
     _note_days_sharing_sessions(lake, tables, days, hour)
     links = lake.links()
@@ -96,7 +96,7 @@ def publish_rollups(
         compares: As for `publish_session_tables`.
 
     Raises:
-        GateClosed: One does not add up to its sessions; none of these days was written.
+        ValidationFailed: One does not add up to its sessions; none of these days was written.
     """
     inputs = inputs_of(tables)
 

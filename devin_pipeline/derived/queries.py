@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from devin_pipeline.errors import ValidationFailed
 from devin_pipeline.lake import Reader, code_fingerprint
 from devin_pipeline.tables import SESSION_TABLES, TABLES, Table
 
@@ -158,10 +159,6 @@ def _finite(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-class GateClosed(Exception):
-    """Rows about to be written contradict what they were made of; none of them was written."""
-
-
 # The column of each rollup that adds up to the ACUs of its sessions.
 ACUS_OF_ROLLUP = {"acu_daily": "acus", "acu_daily_by_tag": "acus_split", "acu_daily_by_repository": "acus_split"}
 
@@ -184,7 +181,7 @@ def pass_gate(reader: Reader, table: Table, rows: pa.Table, hour: int, days: Seq
         days: The days of which all sessions are there; None for all days.
 
     Raises:
-        GateClosed: A check of `checks/` finds something.
+        ValidationFailed: A check of `checks/` finds something.
     """
     reader.give(table.name, rows)
     if table.name in ACUS_OF_ROLLUP:
@@ -195,7 +192,7 @@ def pass_gate(reader: Reader, table: Table, rows: pa.Table, hour: int, days: Seq
         found = reader.rows(query, {name: value for name, value in params.items() if f"${name}" in query}).to_pylist()
         # guard: the gate: a rollup that does not add up
         if found:
-            raise GateClosed(f"{table.name}: {check} finds {found[:3]}")
+            raise ValidationFailed(f"{table.name} was not written", f"the check {check} finds {found[:3]}")
 
 
 def _sql(name: str) -> str:

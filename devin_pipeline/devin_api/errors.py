@@ -17,14 +17,13 @@ text of a prompt: messages end up in logs and in Dagster's event store. How an e
 
 from typing import Self
 
+from devin_pipeline.errors import Problem
 
-class DevinError(Exception):
+
+class DevinError(Problem):
     """Anything that kept a question from being answered.
 
     Attributes:
-        what: what did not work, in the words of the person who asked.
-        why: what is known about the cause.
-        todo: what the reader can do about it.
         more_tries: how many more times the same request may be sent before this is final.
         wait_seconds: how long the API asked us to wait before the next try, if it did.
         is_out_of_time: whether there would have been more tries, had there been time.
@@ -34,9 +33,6 @@ class DevinError(Exception):
         self, what: str, why: str, todo: str, *, more_tries: int = 0, wait_seconds: float | None = None
     ) -> None:
         super().__init__(what, why, todo)
-        self.what = what
-        self.why = why
-        self.todo = todo
         self.more_tries = more_tries
         self.wait_seconds = wait_seconds
         self.is_out_of_time = False
@@ -52,12 +48,11 @@ class DevinError(Exception):
         # guard: pages in a traceback | .with_traceback(None)
         return self.with_traceback(None)
 
-    def __str__(self) -> str:
-        return f"{self.what}: {self.why}. {self.todo}."
-
 
 class Misconfigured(DevinError):
     """A missing or malformed key, or an address no key may be sent to."""
+
+    exit_code = 2
 
 
 class Refused(DevinError):

@@ -22,31 +22,24 @@ from contextlib import contextmanager
 import duckdb
 from deltalake.exceptions import DeltaError
 
+from devin_pipeline.errors import Problem
 from devin_pipeline.shell import pipeline_command
 
 
-class LakeError(Exception):
-    """A refusal of the lake.
-
-    Attributes:
-        what: What could not be done.
-        why: Why not.
-        todo: What to do about it.
-    """
-
-    def __init__(self, what: str, why: str, todo: str) -> None:
-        super().__init__(f"{what}: {why}. {todo}")
-        self.what = what
-        self.why = why
-        self.todo = todo
+class LakeError(Problem):
+    """A refusal of the lake."""
 
 
 class WrongLake(LakeError):
     """The lake belongs to another kind, host, scope or day hour than this run."""
 
+    exit_code = 2
+
 
 class UnusableLocation(LakeError):
     """A path that Delta or DuckDB does not take as it is."""
+
+    exit_code = 2
 
 
 class Damaged(LakeError):
@@ -80,6 +73,8 @@ class NotWritten(LakeError):
 
 class NotReadOnly(LakeError):
     """A query that would write or change settings."""
+
+    exit_code = 2
 
 
 class LimitMet(LakeError):

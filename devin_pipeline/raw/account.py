@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from devin_pipeline.devin_api import Listing
+from devin_pipeline.errors import Problem
 from devin_pipeline.lake import Damaged, Lake
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import SESSIONS, Table
@@ -29,15 +30,15 @@ _READABLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 _SHOWN = 5
 
 
-class AnotherAccount(Exception):
+class AnotherAccount(Problem):
     """What was read is of other organizations than what is stored."""
 
     def __init__(self, why: str, new: Collection[str], known: Collection[str]) -> None:
         super().__init__(
-            f"This key reads another enterprise than the one whose sessions are stored: {why}. Read: {named(new)}. "
-            f"Stored: {named(known)}. None of it was stored. Set the key of the enterprise whose lake this is, or "
-            "another DEVIN_LAKE; if these organizations belong to it, read these days with "
-            f"`{pipeline_command('backfill --from … --to … --accept-new-organizations')}`"
+            "This key reads another enterprise than the one whose sessions are stored",
+            f"{why}. Read: {named(new)}. Stored: {named(known)}. None of it was stored",
+            "Set the key of the enterprise whose lake this is, or another DEVIN_LAKE; if these organizations belong to "
+            f"it, read these days with `{pipeline_command('backfill --from … --to … --accept-new-organizations')}`",
         )
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from devin_pipeline.devin_api import Item, Listing, content_hash, content_hash_as_spelled
+from devin_pipeline.errors import ValidationFailed
 from devin_pipeline.lake import (
     Damaged,
     Lake,
@@ -67,10 +68,6 @@ _COMPARED = (
     "redacted",
     "moved_to",
 )
-
-
-class GateClosed(Exception):
-    """What was read contradicts itself; nothing of it was written."""
 
 
 @dataclass
@@ -131,7 +128,7 @@ def land(
         held: The sessions that the feed holds, kept from one part of a read to the next.
 
     Raises:
-        GateClosed: A session stands twice or outside the days, or items got lost on the way here.
+        ValidationFailed: A session stands twice or outside the days, or items got lost on the way here.
         Damaged: What is stored cannot be read, or a stored row that would be written again has changed.
     """
     held = HeldSessions() if held is None else held
@@ -350,13 +347,17 @@ def _quarantined(
 
 def _pass_gate(items: pa.Table, quarantine: pa.Table, listing: Listing, days: Sequence[date]) -> None:
     if items.num_rows + quarantine.num_rows != len(listing.items):
-        raise GateClosed(f"{len(listing.items)} items read, {items.num_rows} placed, {quarantine.num_rows} quarantined")
+        raise _failed(f"({len(listing.items)}) {items.num_rows} are accepted and {quarantine.num_rows} quarantined")
     # guard: the gate: a session twice | != items.num_rows -> < 0
     if pc.count_distinct(items.column("session_id")).as_py() != items.num_rows:
-        raise GateClosed("A session stands twice among the items read")
+        raise _failed("two are of one session")
     # guard: the gate: other days | days -> items.column('day').to_pylist()
     if strays := set(pc.unique(items.column("day")).to_pylist()) - set(days):
-        raise GateClosed(f"Items of days that were not asked for: {', '.join(map(str, sorted(strays)))}")
+        raise _failed(f"some are of days that were not asked for: {', '.join(map(str, sorted(strays)))}")
+
+
+def _failed(why: str) -> ValidationFailed:
+    return ValidationFailed("What the API returned was not stored", f"of the items read {why}")
 
 
 def _with_unknown(

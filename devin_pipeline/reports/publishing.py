@@ -7,6 +7,7 @@ the code built.
 from collections.abc import Callable, Sequence
 from datetime import date
 
+from devin_pipeline.errors import Problem
 from devin_pipeline.lake import Commit, Lake
 from devin_pipeline.reports.queries import INPUTS, fingerprint, select
 from devin_pipeline.shell import pipeline_command
@@ -16,7 +17,7 @@ DaysOfOtherCode = Callable[[Lake, Sequence[Table]], list[date]]
 """The stored days that other code than this built, in some derived tables or in what they are made of."""
 
 
-class BuiltByOtherCode(Exception):
+class BuiltByOtherCode(Problem):
     """Days that other code built stand among the inputs of a report.
 
     Attributes:
@@ -25,9 +26,9 @@ class BuiltByOtherCode(Exception):
 
     def __init__(self, table: Table, days: Sequence[date]) -> None:
         super().__init__(
-            f"{table.name} was not written: another version of the code built {len(days)} of the days it is made of, "
-            f"from {days[0]} to {days[-1]}. Rebuild them, which asks nothing of the API: "
-            f"`{pipeline_command('rebuild')}`"
+            f"{table.name} was not written",
+            f"another version of the code built {len(days)} of the days it is made of, from {days[0]} to {days[-1]}",
+            f"Rebuild them, which asks nothing of the API: `{pipeline_command('rebuild')}`",
         )
         self.days = days
 

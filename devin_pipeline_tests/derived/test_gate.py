@@ -3,7 +3,8 @@
 import pyarrow as pa
 import pytest
 
-from devin_pipeline.derived.queries import GateClosed, pass_gate
+from devin_pipeline.derived.queries import pass_gate
+from devin_pipeline.errors import ValidationFailed
 from devin_pipeline.lake import Reader
 from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES, SESSIONS, Table
 from devin_pipeline_tests.tables.rows import acus, rows_of
@@ -24,7 +25,7 @@ def test_a_rollup_that_does_not_add_up_to_its_sessions_is_not_written(table: Tab
     sessions = rows_of(SESSIONS, [{"session_id": "a", "org_id": "o", "acus": acus("1")}])
     gate(table, rows_of(table, [{"org_id": "o", ACUS[table.name]: acus("1")}]), sessions=sessions)
     for wrong in ("0.999999", "1.000001"):
-        with pytest.raises(GateClosed, match="acus_add_up"):
+        with pytest.raises(ValidationFailed, match="acus_add_up"):
             gate(table, rows_of(table, [{"org_id": "o", ACUS[table.name]: acus(wrong)}]), sessions=sessions)
 
 
@@ -36,5 +37,5 @@ def test_sessions_that_miss_one_or_tell_one_twice_or_on_another_day_are_not_writ
         (right.slice(0, 0), "every_raw_session_is_told"),
         (pa.concat_tables([right, right]), "session_ids_are_unique"),
     ):
-        with pytest.raises(GateClosed, match=check):
+        with pytest.raises(ValidationFailed, match=check):
             gate(SESSIONS, rows, **raw)
