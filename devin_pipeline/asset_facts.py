@@ -15,11 +15,10 @@ from typing import Any
 import dagster as dg
 from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
 
+from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.dagster_home import dagster_instance
 from devin_pipeline.event_log import FINGERPRINT
 from devin_pipeline.lake import Commit, Lake
-from devin_pipeline.partitions import starts_at
-from devin_pipeline.resources import feeds_turned_on, is_demo
 from devin_pipeline.tables import ROLLUP_TABLES, TABLES, Table
 
 OWNERS = ["team:devin-pipeline"]
@@ -66,7 +65,7 @@ def facts(table: Table) -> dict[str, Any]:
     """What stays the same from run to run: key, grain, group, kinds, owners, columns and code version."""
     return {
         "key": table.name,
-        "description": f"DEMO DATA of the emulator. {table.grain}" if is_demo() else table.grain,
+        "description": table.grain,
         "group_name": table.layer,
         "kinds": {"python" if table.layer == "raw" else "duckdb", "deltalake", "parquet"},
         "owners": OWNERS,
@@ -243,8 +242,8 @@ def made_at(record: dg.EventLogRecord) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def days_made(days: Sequence[date], lake: Lake, hour: int) -> set[date]:
-    """The days that were read into this lake, by every feed and after they were over, and whose rollups were made.
+def days_made(days: Sequence[date], lake: Lake, feeds: Sequence[str], hour: int) -> set[date]:
+    """The days that each feed read into this lake after they were over, and whose rollups were built.
 
     What Dagster recorded counts only as far as the lake still holds it. The day that has begun counts as made once it
     was read; when it is over, it is to be read again.
@@ -254,7 +253,7 @@ def days_made(days: Sequence[date], lake: Lake, hour: int) -> set[date]:
     made = set(days)
     now = datetime.now(UTC)
     with dagster_instance() as instance:
-        for table in (*(TABLES[feed] for feed in feeds_turned_on()), *ROLLUP_TABLES):
+        for table in (*(TABLES[feed] for feed in feeds), *ROLLUP_TABLES):
             rows = lake.snapshot(table).rows_per_day()
             made &= {
                 day

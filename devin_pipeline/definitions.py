@@ -6,10 +6,10 @@ import dagster as dg
 
 from devin_pipeline.derived import days_of_other_code, derived_assets, derived_checks
 from devin_pipeline.forgetting import erased
-from devin_pipeline.partitions import billing_days, day_starts_at_utc_hour
+from devin_pipeline.partitions import billing_days
 from devin_pipeline.raw import raw_assets, raw_checks
 from devin_pipeline.reports import report_assets
-from devin_pipeline.resources import devin_api_resource, feeds_turned_on, lake_resource
+from devin_pipeline.resources import devin_api_resource, lake_resource
 from devin_pipeline.schedules import (
     daily_refresh,
     days_beside_a_bad_one,
@@ -19,30 +19,35 @@ from devin_pipeline.schedules import (
     reports_after_backfill,
     weekly_maintenance,
 )
+from devin_pipeline.settings import Settings
 
 
-def pipeline() -> dg.Definitions:
-    """The pipeline as the environment says now."""
-    days = billing_days()
-    feeds = feeds_turned_on()
+def pipeline(settings: Settings) -> dg.Definitions:
+    """The pipeline of some settings; several may stand next to each other in one process."""
+    days = billing_days(settings)
+    maintain = maintain_job(settings)
     with warnings.catch_warnings():
         # Ranges in one run rest on it; the lock file holds Dagster still until we have looked at a new one.
         warnings.filterwarnings("ignore", message="Parameter `backfill_policy`", category=dg.BetaWarning)
         assets = [
-            *raw_assets(days, feeds, erased),
+            *raw_assets(days, settings.feeds, erased),
             *derived_assets(days, erased),
             *report_assets(days_of_other_code, erased),
         ]
     return dg.Definitions(
-        assets=assets,
-        asset_checks=[*raw_checks(feeds), *derived_checks()],
-        jobs=[refresh_job, maintain_job],
-        schedules=[daily_refresh(), weekly_maintenance()],
-        sensors=[late_updates(), days_beside_a_bad_one(), reports_after_backfill()],
-        resources={"devin_api": devin_api_resource(), "lake": lake_resource(day_starts_at_utc_hour())},
+        assets=dg.map_asset_specs(_demo, assets) if settings.is_demo else assets,
+        asset_checks=[*raw_checks(settings.feeds, settings.start_date), *derived_checks()],
+        jobs=[refresh_job, maintain],
+        schedules=[daily_refresh(settings), weekly_maintenance(settings, maintain)],
+        sensors=[late_updates(settings), days_beside_a_bad_one(), reports_after_backfill()],
+        resources={"devin_api": devin_api_resource(settings), "lake": lake_resource(settings)},
         # A process per step costs seconds each, and backfills from the page take this executor too.
         executor=dg.in_process_executor,
     )
 
 
-defs = pipeline()
+def _demo(spec: dg.AssetSpec) -> dg.AssetSpec:
+    return spec.replace_attributes(description=f"DEMO DATA of the emulator. {spec.description}")
+
+
+defs = pipeline(Settings())

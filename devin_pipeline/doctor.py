@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 import dagster as dg
 
 from devin_pipeline.asset_facts import days_made
+from devin_pipeline.billing_calendar import contiguous, days_between, newest_closed_day
 from devin_pipeline.dagster_home import BrokenHome, dagster_instance
 from devin_pipeline.dead_runs import BlockingRun, blocking_runs, command_to_end
 from devin_pipeline.derived import days_of_other_code
@@ -42,30 +43,10 @@ from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.forgetting import days_with_persons
 from devin_pipeline.freshness import older_days
 from devin_pipeline.lake import Lake, LakeError
-from devin_pipeline.partitions import (
-    FIRST_TAG,
-    LAST_TAG,
-    contiguous,
-    day_starts_at_utc_hour,
-    days_between,
-    newest_closed_day,
-    start_date,
-)
+from devin_pipeline.partitions import FIRST_TAG, LAST_TAG
 from devin_pipeline.raw.account import named
-from devin_pipeline.resources import (
-    ASKED_OF,
-    KEY_OF_FEED,
-    V2_KEY,
-    V3_KEY,
-    api_url,
-    feeds_turned_on,
-    is_demo,
-    keeps_text,
-    key_is_set,
-    lake_resource,
-    organization,
-)
-from devin_pipeline.run_retention import keep_runs_days
+from devin_pipeline.resources import ASKED_OF, lake_resource
+from devin_pipeline.settings import KEY_OF_FEED, V2_KEY, V3_KEY, Settings
 from devin_pipeline.shell import pipeline_command, shipped, typed, with_command_last
 from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, RAW_SESSION_TABLES, SESSION_TABLES, Table
 
@@ -114,9 +95,9 @@ class Finding:
     todo: str
 
 
-def examine() -> Iterator[Finding]:
+def examine(settings: Settings) -> Iterator[Finding]:
     """Every finding, as soon as it is made."""
-    for finding in chain(_settings(), _api(), _lake(), _dagster()):
+    for finding in chain(_settings(settings), _api(settings), _lake(settings), _dagster(settings)):
         yield replace(finding, todo=with_command_last(finding.todo) or finding.todo)
 
 
@@ -135,19 +116,25 @@ def _look(name: str, subject: str, at: Callable[[], _Said]) -> Finding:
 # Settings
 
 
-def _settings() -> Iterator[Finding]:
-    yield _look("address", "", lambda: ("ok", api_url(), ""))
-    yield _look("proxies and certificates", "", _surroundings)
+def _settings(settings: Settings) -> Iterator[Finding]:
+    yield _look("address", "", lambda: ("ok", settings.api_url, ""))
+    yield _look("proxies and certificates", "", partial(_surroundings, settings))
     for kind, variable in VARIABLES.items():
-        yield _look("key", variable, partial(_key, kind, variable))
-    yield _look("feeds", "", _feeds)
-    yield _look("scope", "", _scope)
-    yield _look("days", "", _days)
-    yield _look("old runs", "", lambda: ("ok", f"removed by `maintain` {keep_runs_days()} days after they ended", ""))
+        yield _look("key", variable, partial(_key, settings, kind, variable))
+    yield _look("feeds", "", partial(_feeds, settings))
+    yield _look("scope", "", partial(_scope, settings))
+    yield _look("days", "", partial(_days, settings))
+    yield _look(
+        "old runs", "", lambda: ("ok", f"removed by `maintain` {settings.keep_runs_days} days after they ended", "")
+    )
 
 
-def _surroundings() -> _Said:
-    if (url := _address()) is None:
+def _old_runs(settings: Settings) -> _Said:
+    return "ok", f"removed by `maintain` {settings.keep_runs_days} days after they ended", ""
+
+
+def _surroundings(settings: Settings) -> _Said:
+    if (url := _address(settings)) is None:
         return "skipped", "there is no address to connect to", ""
     if url.startswith("http:"):
         return "ok", "an address of this machine is asked without either", ""
@@ -155,64 +142,64 @@ def _surroundings() -> _Said:
     return "ok", "those of the environment can be used", ""
 
 
-def _address() -> str | None:
+def _address(settings: Settings) -> str | None:
     try:
-        return api_url()
+        return settings.api_url
     except Misconfigured:
         return None  # the check `address` says what is wrong
 
 
-def _key(kind: Literal["v2", "v3"], variable: str) -> _Said:
-    if not key_is_set(variable):
+def _key(settings: Settings, kind: Literal["v2", "v3"], variable: str) -> _Said:
+    if not settings.key_is_set(variable):
         feeds = " and ".join(feed for feed, needed in KEY_OF_FEED.items() if needed == variable)
         return "skipped", f"it is not set, so {feeds} cannot be read", ""
-    shown = masked(os.environ[variable])
+    shown = masked(settings.key(variable) or "")
     try:
-        check_key(kind, os.environ[variable])
+        check_key(kind, settings.key(variable) or "")
     except Misconfigured as error:
         return "failed", f"{shown} cannot be used: {error.why}", error.todo
     return "ok", f"{shown} has the shape of a key", ""
 
 
-def _feeds() -> _Said:
-    if feeds := feeds_turned_on():
+def _feeds(settings: Settings) -> _Said:
+    if feeds := settings.feeds:
         return "ok", f"read are {', '.join(feeds)}", ""
     return "failed", f"neither {V3_KEY} nor {V2_KEY} is set, so there is nothing to read", "Set one or both"
 
 
-def _turned_on() -> list[str]:
+def _turned_on(settings: Settings) -> list[str]:
     try:
-        return feeds_turned_on()
+        return settings.feeds
     except Misconfigured:
         return list(KEY_OF_FEED)  # the check `feeds` says what is wrong
 
 
-def _scope() -> _Said:
-    org_id = organization()
+def _scope(settings: Settings) -> _Said:
+    org_id = settings.organization
     return "ok", "the whole enterprise" if org_id is None else f"the organization {check_organization(org_id)}", ""
 
 
-def _days() -> _Said:
-    hour = day_starts_at_utc_hour()
-    return "ok", f"from {start_date()} on; a day starts at {hour:02}:00 UTC", ""
+def _days(settings: Settings) -> _Said:
+    hour = settings.day_starts_at_utc_hour
+    return "ok", f"from {settings.start_date} on; a day starts at {hour:02}:00 UTC", ""
 
 
 # The API
 
 
-def _api() -> Iterator[Finding]:
+def _api(settings: Settings) -> Iterator[Finding]:
     keys = {}
     for kind, variable in VARIABLES.items():
         try:
-            keys[variable] = check_key(kind, os.environ.get(variable, ""))
+            keys[variable] = check_key(kind, settings.key(variable) or "")
         except Misconfigured:
             continue  # the check `key` says why
     try:
         client = DevinClient(
-            base_url=api_url(),
+            base_url=settings.api_url,
             v2_key=keys.get(V2_KEY),
             v3_key=keys.get(V3_KEY),
-            org_id=organization(),
+            org_id=settings.organization,
             concurrency=1,
             timeout_seconds=_SECONDS_PER_ANSWER,
         )
@@ -220,16 +207,17 @@ def _api() -> Iterator[Finding]:
         yield Finding("endpoint", "", "skipped", f"nothing was asked, because {error.what}: {error.why}", error.todo)
         return
     with client:
-        yield from _Endpoints(client, keys).findings()
+        yield from _Endpoints(client, keys, settings).findings()
 
 
 class _Endpoints:
     """One look at the API; what its endpoints tell first is what the later checks ask about."""
 
-    def __init__(self, client: DevinClient, usable_keys: Collection[str]) -> None:
+    def __init__(self, client: DevinClient, usable_keys: Collection[str], settings: Settings) -> None:
         self._client = client
         self._usable_keys = usable_keys
-        self._feeds = _turned_on()
+        self._settings = settings
+        self._feeds = _turned_on(settings)
         self._answering: list[str] = []
         self._samples: dict[str, list[Item]] = {}
         self._clock_ahead: timedelta | None = None
@@ -272,7 +260,7 @@ class _Endpoints:
         found = f"{owner.principal_type} {owner.service_user_name or ''}".strip()[:_LONGEST_NAME] + f", of {whole}"
         if owner.principal_type != "service_user":
             return "warning", f"{found}: no service user", f"Set {V3_KEY} to a key of a service user, which stays"
-        if owner.org_id is not None and owner.org_id != organization():
+        if owner.org_id is not None and owner.org_id != self._settings.organization:
             todo = f"Set DEVIN_ORG_ID to it, or {V3_KEY} to a key of an enterprise service user"
             return "warning", f"{found}, which is not what is to be read", todo
         return "ok", found, ""
@@ -280,7 +268,11 @@ class _Endpoints:
     def _endpoint(self, table: str) -> _Said:
         variable = KEY_OF_FEED[table]
         if variable not in self._usable_keys:
-            return "skipped", f"{variable} {'cannot be used' if key_is_set(variable) else 'is not set'}", ""
+            return (
+                "skipped",
+                f"{variable} {'cannot be used' if self._settings.key_is_set(variable) else 'is not set'}",
+                "",
+            )
         try:
             page = self._first_page(table, self._last_year, size=1)
         except DevinError as error:
@@ -396,7 +388,7 @@ class _Endpoints:
     def _account(self) -> _Said:
         found = {item.org_id for items in self._samples.values() for item in items if item.org_id is not None}
         try:
-            known = _open_lake().organizations()
+            known = _open_lake(self._settings).organizations()
         except LakeError:
             return _not_of_this_lake()
         if not found or not known:
@@ -439,13 +431,13 @@ def _owner_of_v2_key() -> _Said:
 # The lake
 
 
-def _lake() -> Iterator[Finding]:
-    is_ours = _look("lake", "", _whose_lake)
+def _lake(settings: Settings) -> Iterator[Finding]:
+    is_ours = _look("lake", "", partial(_whose_lake, settings))
     yield is_ours
-    yield _look("text", "", partial(_text, can_read=is_ours.outcome == "ok"))
+    yield _look("text", "", partial(_text, settings, can_read=is_ours.outcome == "ok"))
     for table in (*RAW_SESSION_TABLES, RAW_QUARANTINE):
-        check = partial(_last_version, table) if is_ours.outcome == "ok" else _not_of_this_lake
-        yield _look("last version", table.name, check)
+        look_at = partial(_last_version, settings, table) if is_ours.outcome == "ok" else _not_of_this_lake
+        yield _look("last version", table.name, look_at)
     for name, check in (
         ("lake is writable", _writable),
         ("disk", _disk),
@@ -455,27 +447,27 @@ def _lake() -> Iterator[Finding]:
         ("code of derived days", _code_of_derived_days),
         ("erasure list", _erasure_list),
     ):
-        yield _look(name, "", check if is_ours.outcome == "ok" else _not_of_this_lake)
+        yield _look(name, "", partial(check, settings) if is_ours.outcome == "ok" else _not_of_this_lake)
 
 
-def _open_lake() -> Lake:
-    return lake_resource(day_starts_at_utc_hour()).open()
+def _open_lake(settings: Settings) -> Lake:
+    return lake_resource(settings).open()
 
 
-def _whose_lake() -> _Said:
-    lake = _open_lake()
+def _whose_lake(settings: Settings) -> _Said:
+    lake = _open_lake(settings)
     if (identity := lake.identity) is None:
         return "ok", f"{lake.uri}: the first run makes it ours", ""
     return "ok", f"{lake.uri}: {identity.kind}, {identity.host}, {identity.scope}, as the settings say", ""
 
 
-def _text(can_read: bool) -> _Said:
-    if keeps_text():
+def _text(settings: Settings, can_read: bool) -> _Said:
+    if settings.keeps_text:
         return "ok", "DEVIN_TEXT=full: prompts, titles and analyses are stored as sent, whatever secrets they hold", ""
     if not can_read:
         return "ok", "DEVIN_TEXT=none: no free text is stored", ""
     tables = (*RAW_SESSION_TABLES, RAW_QUARANTINE)
-    with _open_lake().connect(tables) as reader:
+    with _open_lake(settings).connect(tables) as reader:
         # Our own names; one SELECT over all of them.
         with_text = reader.rows(" union all ".join(_WITH_TEXT.format(table=table.name) for table in tables)).num_rows
     if with_text:
@@ -484,8 +476,8 @@ def _text(can_read: bool) -> _Said:
     return "ok", "DEVIN_TEXT=none: no free text is stored", ""
 
 
-def _last_version(table: Table) -> _Said:
-    if (version := _open_lake().snapshot(table).version) is None:
+def _last_version(settings: Settings, table: Table) -> _Said:
+    if (version := _open_lake(settings).snapshot(table).version) is None:
         return "ok", "nothing is stored in it yet", ""
     return "ok", f"version {version}, no older than what was last written to it", ""
 
@@ -494,13 +486,13 @@ def _not_of_this_lake() -> _Said:
     return "skipped", "the lake cannot be used", ""
 
 
-def _writable() -> _Said:
-    _open_lake().require_writable()
+def _writable(settings: Settings) -> _Said:
+    _open_lake(settings).require_writable()
     return "ok", "a small file was written and removed again", ""
 
 
-def _disk() -> _Said:
-    folder = _open_lake().nearest_folder
+def _disk(settings: Settings) -> _Said:
+    folder = _open_lake(settings).nearest_folder
     if folder is None:
         return "skipped", "the lake lies in an object store", ""
     free = shutil.disk_usage(folder).free
@@ -510,11 +502,11 @@ def _disk() -> _Said:
     return "ok", found, ""
 
 
-def _access() -> _Said:
-    lake = _open_lake()
+def _access(settings: Settings) -> _Said:
+    lake = _open_lake(settings)
     if os.name != "posix" or lake.nearest_folder != Path(lake.uri):
         return "skipped", "there is no folder with modes to look at", ""
-    if is_demo() or not keeps_text():
+    if settings.is_demo or not settings.keeps_text:
         return "ok", "it holds no prompts of yours", ""
     root = Path(lake.uri)
     # Others must pass every folder on the way; one that is closed to them keeps them out.
@@ -540,14 +532,14 @@ def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def _closed_days() -> _Said:
-    hour = day_starts_at_utc_hour()
-    first, last = start_date(), newest_closed_day(datetime.now(UTC) - TIME_TO_READ_A_DAY, hour)
+def _closed_days(settings: Settings) -> _Said:
+    hour = settings.day_starts_at_utc_hour
+    first, last = settings.start_date, newest_closed_day(datetime.now(UTC) - TIME_TO_READ_A_DAY, hour)
     if first > last:
         return "skipped", f"no day is over yet since DEVIN_START_DATE ({first})", ""
     closed = days_between(first, last)
-    made = days_made(closed, _open_lake(), hour)
-    if made and not os.environ.get("DEVIN_START_DATE"):
+    made = days_made(closed, _open_lake(settings), settings.feeds, hour)
+    if made and not settings.has_start_date:
         # No day before the first one made was asked for.
         first = min(made)
         closed = [day for day in closed if day >= first]
@@ -563,8 +555,10 @@ def _closed_days() -> _Said:
     return "failed" if missing[-1] > min(made) else "warning", found, todo
 
 
-def _late_updates() -> _Said:
-    older = older_days(_open_lake(), feeds_turned_on(), day_starts_at_utc_hour(), datetime.now(UTC))
+def _late_updates(settings: Settings) -> _Said:
+    older = older_days(
+        _open_lake(settings), settings.feeds, settings.start_date, settings.day_starts_at_utc_hour, datetime.now(UTC)
+    )
     days = older.to_read_again
     if not days:
         return "ok", "the sensor late_updates reads those of every stored day that daily_refresh leaves out", ""
@@ -582,16 +576,16 @@ def _late_updates() -> _Said:
     return "warning", "; ".join(reasons), todo
 
 
-def _code_of_derived_days() -> _Said:
-    days = days_of_other_code(_open_lake(), day_starts_at_utc_hour())
+def _code_of_derived_days(settings: Settings) -> _Said:
+    days = days_of_other_code(_open_lake(settings), settings.day_starts_at_utc_hour)
     if not days:
         return "ok", "this version of the code built all of them", ""
     found = f"another version of the code built {len(days)} of them, and reports wait: {_ranges(days)}"
     return "failed", found, pipeline_command(f"rebuild --from {days[0]} --to {days[-1]}")
 
 
-def _erasure_list() -> _Said:
-    lake = _open_lake()
+def _erasure_list(settings: Settings) -> _Said:
+    lake = _open_lake(settings)
     if not lake.forgotten():
         return "ok", "nobody is on it", ""
     todo = pipeline_command("maintain")
@@ -621,8 +615,8 @@ def _ranges(days: Sequence[date]) -> str:
 # Dagster
 
 
-def _dagster() -> Iterator[Finding]:
-    home = Path(os.environ["DAGSTER_HOME"])
+def _dagster(settings: Settings) -> Iterator[Finding]:
+    home = Path(settings.DAGSTER_HOME)
     if not home.is_dir() or not any(home.iterdir()):
         yield Finding("DAGSTER_HOME", "", "skipped", f"{home} is not there yet: the first run or `ui` makes it", "")
         return
@@ -638,18 +632,18 @@ def _dagster() -> Iterator[Finding]:
             yield Finding("DAGSTER_HOME", "", "failed", found, todo)
             return
         yield Finding("DAGSTER_HOME", "", "ok", str(home), "")
-        yield from _switches(instance)
-        yield _look("daemon", "", partial(_daemon, instance))
+        yield from _switches(instance, settings)
+        yield _look("daemon", "", partial(_daemon, settings, instance))
         yield _look("last run", "", partial(_last_run, instance))
         yield from _runs(instance)
 
 
-def _switches(instance: dg.DagsterInstance) -> Iterator[Finding]:
+def _switches(instance: dg.DagsterInstance, settings: Settings) -> Iterator[Finding]:
     try:
         # Not above: the module makes the pipeline as it is loaded, and a bad setting raises there.
         from devin_pipeline.definitions import pipeline
 
-        definitions = pipeline()
+        definitions = pipeline(settings)
         states = {state.name: state for state in instance.all_instigator_state()}
     except Exception as error:  # a bad setting, which has its own check, or a storage that fails
         found = f"they could not be looked at ({type(error).__name__})"
@@ -658,10 +652,11 @@ def _switches(instance: dg.DagsterInstance) -> Iterator[Finding]:
     for kind, switches in (("schedule", definitions.schedules), ("sensor", definitions.sensors)):
         for switch in switches or ():
             if isinstance(switch, dg.ScheduleDefinition | dg.SensorDefinition):
-                yield _look(kind, switch.name, partial(_switch, instance, switch, states.get(switch.name)))
+                yield _look(kind, switch.name, partial(_switch, settings, instance, switch, states.get(switch.name)))
 
 
 def _switch(
+    settings: Settings,
     instance: dg.DagsterInstance,
     switch: dg.ScheduleDefinition | dg.SensorDefinition,
     state: "InstigatorState | None",
@@ -671,7 +666,7 @@ def _switch(
     if state is not None and state.status.value in ("RUNNING", "STOPPED"):
         is_on = state.status.value == "RUNNING"
     if not is_on:
-        if is_demo():
+        if settings.is_demo:
             return "ok", "it is off, as it is for a demo", ""
         return "warning", "it is off", f"Switch it on under Automation in the Dagster UI: `{pipeline_command('ui')}`"
     ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1) if state else []
@@ -681,16 +676,16 @@ def _switch(
     return "ok", "it is on", ""
 
 
-def _daemon(instance: dg.DagsterInstance) -> _Said:
+def _daemon(settings: Settings, instance: dg.DagsterInstance) -> _Said:
     last = max((beat.timestamp for beat in instance.get_daemon_heartbeats().values()), default=None)
     # guard: a daemon that is silent | <= LONGEST_SILENCE.total_seconds() -> < 10**9
     if last is not None and datetime.now(UTC).timestamp() - last <= LONGEST_SILENCE.total_seconds():
         return "ok", "it is alive", ""
-    if is_demo():
+    if settings.is_demo:
         return "skipped", "a demo needs none", ""
     start = (
         f"with the Dagster UI, `{pipeline_command('ui')}`, or alone: "
-        f"`DAGSTER_HOME={shlex.quote(os.environ['DAGSTER_HOME'])} "
+        f"`DAGSTER_HOME={shlex.quote(settings.DAGSTER_HOME)} "
         f"{typed('dagster-daemon run -w ' + shlex.quote(str(shipped('workspace.yaml'))))}`"
     )
     if last is None:

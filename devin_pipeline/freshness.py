@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
+from devin_pipeline.billing_calendar import day_of, starts_at
 from devin_pipeline.lake import Lake
-from devin_pipeline.partitions import day_of, start_date, starts_at
 from devin_pipeline.tables import TABLES
 
 CLOSED_DAYS_READ_AGAIN = 35
@@ -48,17 +48,18 @@ class OlderDays:
         return sorted(self.of_unknown_age | self.with_missed_updates | self.left_unread)
 
 
-def older_days(lake: Lake, feeds: Sequence[str], hour: int, now: datetime) -> OlderDays:
+def older_days(lake: Lake, feeds: Sequence[str], first: date, hour: int, now: datetime) -> OlderDays:
     """What the lake knows of the days that `daily_refresh` leaves out.
 
     Args:
         lake: The lake.
         feeds: The raw tables to look at.
+        first: The first day of the partitions.
         hour: Hour of the UTC day at which a billing day starts.
         now: The time.
     """
     # The range of the schedule's next tick: the day that today's tick read last will not be in it.
-    first, before = start_date(), first_day_read_daily(day_of(now, hour))
+    before = first_day_read_daily(day_of(now, hour))
     reads, missed_until = lake.last_reads(), lake.updates_missed_until()
     older = OlderDays()
     for feed in feeds:

@@ -5,7 +5,6 @@ materialization of each partition, which from then on belongs to no run, like on
 result of each check; the run that the next range of the schedule follows; and the newest run of all.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,10 +19,8 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, Sq
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._serdes import deserialize_value, serialize_value
 
-from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.event_log import SqliteEventLog
 
-_DEFAULT_DAYS = "180"
 # A sensor looks for the runs that it has requested in the last hours, a schedule for those of its last ticks.
 _LEAST_DAYS = 7
 _MOST_DAYS = 36_500
@@ -54,19 +51,6 @@ class RemovedRuns:
         """In words."""
         rest = f" {self.remaining} more are left for the next time." if self.remaining else ""
         return f"Removed from Dagster's records: {self.runs} runs that ended more than {self.days} days ago.{rest}"
-
-
-def keep_runs_days() -> int:
-    """How many days Dagster keeps what it recorded of a run after its end (DEVIN_KEEP_RUNS_DAYS, default 180).
-
-    Raises:
-        ConfigurationError: It is not a number of days, or so small that sensors would request runs again.
-    """
-    text = os.environ.get("DEVIN_KEEP_RUNS_DAYS", "").strip() or _DEFAULT_DAYS
-    if not (text.isascii() and text.isdigit() and len(text) < 7 and _LEAST_DAYS <= int(text) <= _MOST_DAYS):
-        why = f"that is not a number of days from {_LEAST_DAYS} to {_MOST_DAYS}"
-        raise ConfigurationError(f"DEVIN_KEEP_RUNS_DAYS is {text!r}", why, f"Set it to {_DEFAULT_DAYS}, or remove it")
-    return int(text)
 
 
 def remove_old_runs(

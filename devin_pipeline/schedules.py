@@ -13,31 +13,21 @@ import dagster as dg
 import msgspec
 
 from devin_pipeline.asset_facts import BACKFILL, DEMO, MAKES_REPORTS, TRIGGER, days_not_read
+from devin_pipeline.billing_calendar import contiguous, day_of, days_between, newest_closed_day
 from devin_pipeline.devin_api import DevinClient, Item, Window
 from devin_pipeline.freshness import CLOSED_DAYS_READ_AGAIN, first_day_read_daily, older_days
 from devin_pipeline.lake import Lake
 from devin_pipeline.maintaining import maintain
-from devin_pipeline.partitions import (
-    FIRST_TAG,
-    LAST_TAG,
-    contiguous,
-    day_of,
-    day_starts_at_utc_hour,
-    days_between,
-    newest_closed_day,
-    range_tags,
-    start_date,
-)
+from devin_pipeline.partitions import FIRST_TAG, LAST_TAG, range_tags
 from devin_pipeline.raw import days_held
 from devin_pipeline.resources import (
     ASKED_OF,
     DevinApiResource,
     LakeResource,
-    feeds_turned_on,
-    is_demo,
     lake_resource,
 )
-from devin_pipeline.run_retention import keep_runs_days, remove_old_runs
+from devin_pipeline.run_retention import remove_old_runs
+from devin_pipeline.settings import Settings
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES
 
@@ -62,32 +52,28 @@ refresh_job = dg.define_asset_job(
 )
 
 
-def _on_by_default() -> bool:
-    return not is_demo()
-
-
-def daily_refresh() -> dg.ScheduleDefinition:
+def daily_refresh(settings: Settings) -> dg.ScheduleDefinition:
     """Half an hour after each billing day's end: the newest closed days in one range.
 
     The range reaches back to the last day the schedule succeeded for, so that days missed while it was off are read.
     """
-    hour = day_starts_at_utc_hour()
+    hour = settings.day_starts_at_utc_hour
 
     @dg.schedule(
         name=DAILY_REFRESH,
         job=refresh_job,
         cron_schedule=f"30 {hour} * * *",
         execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING if _on_by_default() else dg.DefaultScheduleStatus.STOPPED,
+        default_status=dg.DefaultScheduleStatus.STOPPED if settings.is_demo else dg.DefaultScheduleStatus.RUNNING,
         description=f"Reads the last {CLOSED_DAYS_READ_AGAIN} closed days again.",
     )
     def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        if not feeds_turned_on():
+        if not settings.feeds:
             return dg.SkipReason(_NO_KEY)
         last = newest_closed_day(context.scheduled_execution_time, hour)
-        first = max(start_date(), _first_day_to_read(last, _last_day_read(context.instance)))
+        first = max(settings.start_date, _first_day_to_read(last, _last_day_read(context.instance)))
         if first > last:
-            return dg.SkipReason(f"No day is over yet since DEVIN_START_DATE ({start_date()}).")
+            return dg.SkipReason(f"No day is over yet since DEVIN_START_DATE ({settings.start_date}).")
         return dg.RunRequest(run_key=last.isoformat(), tags=range_tags(first, last))
 
     return schedule
@@ -124,30 +110,30 @@ class Cursor(msgspec.Struct, frozen=True):
     awaited: dict[str, datetime] = {}
 
 
-def late_updates() -> dg.SensorDefinition:
+def late_updates(settings: Settings) -> dg.SensorDefinition:
     """Asks which sessions changed since its cursor and requests runs for the older days they were created in.
 
     Without a cursor it begins at the earliest last read of those days, and works off the time since then.
     """
-    hour = day_starts_at_utc_hour()
+    hour = settings.day_starts_at_utc_hour
 
     @dg.sensor(
         name=LATE_UPDATES,
         job=refresh_job,
         minimum_interval_seconds=300,
-        default_status=dg.DefaultSensorStatus.RUNNING if _on_by_default() else dg.DefaultSensorStatus.STOPPED,
+        default_status=dg.DefaultSensorStatus.STOPPED if settings.is_demo else dg.DefaultSensorStatus.RUNNING,
         description=(
             f"Reads days again that are older than the {CLOSED_DAYS_READ_AGAIN} of {DAILY_REFRESH} and have a session "
             "that changed."
         ),
     )
     def sensor(context: dg.SensorEvaluationContext, devin_api: DevinApiResource) -> dg.SensorResult | dg.SkipReason:
-        feeds = feeds_turned_on()
+        feeds = settings.feeds
         if not feeds:
             return dg.SkipReason(_NO_KEY)
         now = datetime.now(UTC)
-        lake = lake_resource(hour).open()
-        older = older_days(lake, feeds, hour, now)
+        lake = lake_resource(settings).open()
+        older = older_days(lake, feeds, settings.start_date, hour, now)
         if context.cursor:
             cursor = msgspec.json.decode(context.cursor, type=Cursor)
         # guard: updates before the sensor's first look
@@ -181,7 +167,7 @@ def late_updates() -> dg.SensorDefinition:
                 skip_reason=f"Not all updates could be read in one tick; the next asks for {narrower:.0f} s of them.",
                 cursor=_written(Cursor(cursor.until, narrower, cursor.awaited)),
             )
-        changed = _changed(items, _days_held(lake, feeds, items), hour, now, older.last_read)
+        changed = _changed(items, _days_held(lake, feeds, items), settings, now, older.last_read)
         awaited = {
             day: at
             for day, at in cursor.awaited.items()
@@ -256,13 +242,14 @@ def _days_held(lake: Lake, feeds: Sequence[str], items: Sequence[Item]) -> dict[
 def _changed(
     items: Sequence[Item],
     held: Mapping[str, set[date]],
-    hour: int,
+    settings: Settings,
     now: datetime,
     last_read: Mapping[date, datetime],
 ) -> dict[date, set[tuple[str, str]]]:
     """The days that the schedule leaves out, with the sessions that were updated since the day was read."""
     # The range of the schedule's next tick: the day that today's tick read last will not be in it.
     # guard: a day neither schedule nor sensor reads | (now, hour) -> (now, hour) - timedelta(days=1)
+    first, hour = settings.start_date, settings.day_starts_at_utc_hour
     read_daily_from = first_day_read_daily(day_of(now, hour))
     changed: dict[date, set[tuple[str, str]]] = {}
     for item in items:
@@ -270,7 +257,7 @@ def _changed(
         days = held.get(str(item.session_id), set()) | ({day_of(item.created_at, hour)} if item.created_at else set())
         for day in days:
             is_read = item.updated_at is not None and day in last_read and item.updated_at < last_read[day] - _OVERLAP
-            if start_date() <= day < read_daily_from and not is_read:
+            if first <= day < read_daily_from and not is_read:
                 changed.setdefault(day, set()).add((str(item.session_id), str(item.updated_at)))
     return changed
 
@@ -372,27 +359,30 @@ def tables_and_logs(context: dg.OpExecutionContext, lake: LakeResource) -> None:
         raise dg.Failure("Something was left as it is. " + ". ".join(done.left), allow_retries=False)
 
 
-@dg.op(out=dg.Out(dg.Nothing), description="Removes runs that ended longer ago than DEVIN_KEEP_RUNS_DAYS says.")
-def runs_and_events(context: dg.OpExecutionContext) -> None:
-    """What `devin-pipeline maintain` does."""
-    if removed := remove_old_runs(context.instance, keep_runs_days(), DAILY_REFRESH):
-        context.log.info(str(removed))
-
-
-@dg.job(name=MAINTAIN, description="Keeps the lake's files few, its logs short and Dagster's records small.")
-def maintain_job() -> None:
+def maintain_job(settings: Settings) -> dg.JobDefinition:
     """Not an asset: it makes no table, and a refresh has no use for it."""
-    tables_and_logs()
-    runs_and_events()
+
+    @dg.op(out=dg.Out(dg.Nothing), description="Removes runs that ended longer ago than DEVIN_KEEP_RUNS_DAYS says.")
+    def runs_and_events(context: dg.OpExecutionContext) -> None:
+        """What `devin-pipeline maintain` does."""
+        if removed := remove_old_runs(context.instance, settings.keep_runs_days, DAILY_REFRESH):
+            context.log.info(str(removed))
+
+    @dg.job(name=MAINTAIN, description="Keeps the lake's files few, its logs short and Dagster's records small.")
+    def maintain() -> None:
+        tables_and_logs()
+        runs_and_events()
+
+    return maintain
 
 
-def weekly_maintenance() -> dg.ScheduleDefinition:
+def weekly_maintenance(settings: Settings, maintain: dg.JobDefinition) -> dg.ScheduleDefinition:
     """On Sundays, half a day away from the daily refresh."""
     return dg.ScheduleDefinition(
         name=WEEKLY_MAINTENANCE,
-        job=maintain_job,
-        cron_schedule=f"30 {(day_starts_at_utc_hour() + 12) % 24} * * 0",
+        job=maintain,
+        cron_schedule=f"30 {(settings.day_starts_at_utc_hour + 12) % 24} * * 0",
         execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING if _on_by_default() else dg.DefaultScheduleStatus.STOPPED,
+        default_status=dg.DefaultScheduleStatus.STOPPED if settings.is_demo else dg.DefaultScheduleStatus.RUNNING,
         description="Takes care of the lake's files and logs, and removes old runs.",
     )

@@ -13,6 +13,7 @@ from datetime import date
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from devin_pipeline.billing_calendar import contiguous
 from devin_pipeline.derived import queries as derived
 from devin_pipeline.forgetting import RAW_TABLES, days_with_persons, old_files_with_persons
 from devin_pipeline.lake import (
@@ -30,7 +31,6 @@ from devin_pipeline.lake import (
     links_of,
     sound_rows,
 )
-from devin_pipeline.partitions import contiguous
 from devin_pipeline.raw.moved_sessions import tombstones_of_pairs
 from devin_pipeline.raw.soundness import faults
 from devin_pipeline.reports import queries as reports

@@ -9,7 +9,7 @@ import pytest
 
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.lake import Lake, LakeIdentity
-from devin_pipeline.resources import feeds_turned_on
+from devin_pipeline.settings import Settings
 from devin_pipeline_tests.stage import Stage, set_environment, the_last_days
 
 MakeStage = Callable[..., Stage]
@@ -72,6 +72,6 @@ def make_stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Make
             last_days = the_last_days(days)
             set_environment(monkeypatch, server, tmp_path, keys, last_days[0])
             instance = opened.enter_context(dg.DagsterInstance.ephemeral())
-            return Stage(server, enterprise, Lake(str(tmp_path / "lake")), instance, last_days, feeds_turned_on())
+            return Stage(server, enterprise, Lake(str(tmp_path / "lake")), instance, last_days, Settings().feeds)
 
         yield make

@@ -13,13 +13,15 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from devin_pipeline.billing_calendar import day_of, days_between
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.lake import Lake
-from devin_pipeline.partitions import day_of, days_between, range_tags
+from devin_pipeline.partitions import range_tags
 from devin_pipeline.reports.publishing import publish_report
 from devin_pipeline.resources import ASKED_OF
+from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, REPORT_TABLES, ROLLUP_TABLES, TABLES, Table
 from devin_pipeline_tests.oracle import Oracle
 from devin_pipeline_tests.runs import Run
@@ -48,7 +50,7 @@ class Stage:
         """The job `refresh` over a range of days."""
         asked = days or self.days
         return (
-            pipeline()
+            pipeline(Settings())
             .resolve_job_def("refresh")
             .execute_in_process(
                 instance=self.instance,

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from devin_pipeline.cli import main
 from devin_pipeline.cli.stage import begin_dagsters_records
 from devin_pipeline.doctor import examine
+from devin_pipeline.settings import Settings
 from devin_pipeline_tests.stage import Stage, differences
 
 MakeStage = Callable[..., Stage]
@@ -76,7 +77,7 @@ def test_a_home_with_two_revisions_is_recognised_and_opens_again_with_all_it_hol
     assert failed.exit_code == 1
     assert len(failed.stderr.strip().splitlines()[-3:]) == 3
     assert all(name in failed.stderr for name in databases), failed.stderr
-    (finding,) = [each for each in examine() if each.name == "DAGSTER_HOME"]
+    (finding,) = [each for each in examine(Settings()) if each.name == "DAGSTER_HOME"]
     assert finding.outcome == "failed"
     command = re.search(r"python -c .*", finding.todo)
     assert command is not None

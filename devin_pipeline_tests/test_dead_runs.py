@@ -18,6 +18,7 @@ import pytest
 from devin_pipeline.dagster_home import dagster_instance
 from devin_pipeline.dead_runs import blocking_runs, dead_runs_failed, process_of
 from devin_pipeline.doctor import Finding, examine
+from devin_pipeline.settings import Settings
 from devin_pipeline_tests.conftest import MakeStage
 from devin_pipeline_tests.dagster_ui.running import eventually
 from devin_pipeline_tests.dagster_ui.test_dead_runs import left_started
@@ -189,7 +190,7 @@ def test_a_run_of_another_machine_is_left_alone(
 
 
 def findings() -> dict[str, Finding]:
-    return {each.subject: each for each in examine() if each.name == "runs"}
+    return {each.subject: each for each in examine(Settings()) if each.name == "runs"}
 
 
 def test_the_doctor_names_a_run_whose_process_is_gone(home: dg.DagsterInstance) -> None:

@@ -36,10 +36,11 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._daemon.types import DaemonHeartbeat
 from dagster_shared.error import SerializableErrorInfo
 
+from devin_pipeline.billing_calendar import day_of
 from devin_pipeline.cli import main
 from devin_pipeline.doctor import Finding, examine
 from devin_pipeline.lake import Lake, LakeIdentity
-from devin_pipeline.partitions import day_of
+from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ROLLUP_TABLES, SESSIONS, TABLES
 from devin_pipeline_tests.devin_api.scripted import (
     V2_KEY,
@@ -89,7 +90,7 @@ def run(*words: str) -> Result:
 
 
 def found() -> Found:
-    return {(each.name, each.subject): each for each in examine()}
+    return {(each.name, each.subject): each for each in examine(Settings())}
 
 
 def outcomes(findings: Found, outcome: str) -> set[tuple[str, str]]:

@@ -33,11 +33,12 @@ from dagster._core.execution.plan.objects import StepFailureData
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from devin_pipeline import asset_facts
+from devin_pipeline.billing_calendar import day_of
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.event_log import SqliteEventLog
-from devin_pipeline.partitions import FIRST_TAG, LAST_TAG, billing_days, day_of, range_tags
+from devin_pipeline.partitions import FIRST_TAG, LAST_TAG, billing_days, range_tags
 from devin_pipeline.raw import assets as raw_assets
-from devin_pipeline.resources import feeds_turned_on
+from devin_pipeline.settings import Settings
 from devin_pipeline.tables import REPORT_TABLES, ROLLUP_TABLES, SESSION_TABLES
 from devin_pipeline_tests.conftest import MakeStage
 from devin_pipeline_tests.stage import Stage, the_last_days, warnings
@@ -117,11 +118,11 @@ def test_dagsters_own_storage_reads_each_day_while_ours_is_open(make_stage: Make
     with opened() as instance, opened(stock=True) as reader:
         result = refresh(stage, instance)
         assert result.success
-        for table in (*feeds_turned_on(), *(table.name for table in (*SESSION_TABLES, *ROLLUP_TABLES))):
+        for table in (*Settings().feeds, *(table.name for table in (*SESSION_TABLES, *ROLLUP_TABLES))):
             key = dg.AssetKey(table)
             assert reader.get_materialized_partitions(key) == set(keys)
             with partition_loading_context(dynamic_partitions_store=reader):
-                status = reader.get_status_by_partition(key, keys, billing_days())
+                status = reader.get_status_by_partition(key, keys, billing_days(Settings()))
             assert {name: str(told) for name, told in (status or {}).items()} == dict.fromkeys(
                 keys, "AssetPartitionStatus.MATERIALIZED"
             )
@@ -153,7 +154,7 @@ def test_of_two_runs_the_check_that_ran_last_is_the_newest_whichever_run_was_pla
     make_stage: MakeStage, opened: Open
 ) -> None:
     stage = make_stage()
-    job = pipeline().resolve_job_def("refresh")
+    job = pipeline(Settings()).resolve_job_def("refresh")
     check = dg.AssetCheckKey(dg.AssetKey("sessions"), "session_ids_are_unique")
     with opened() as instance:
         queued = instance.create_run_for_job(job_def=job, tags=range_tags(stage.days[0], stage.days[-1]))
@@ -183,13 +184,13 @@ def test_a_step_that_fails_loses_nothing_and_its_days_show_as_failed(
 def status(instance: dg.DagsterInstance, asset: str, keys: list[str]) -> set[str]:
     """How Dagster shows partitions of an asset."""
     with partition_loading_context(dynamic_partitions_store=instance):
-        told = instance.get_status_by_partition(dg.AssetKey(asset), keys, billing_days())
+        told = instance.get_status_by_partition(dg.AssetKey(asset), keys, billing_days(Settings()))
     return {each.name if each else "MISSING" for each in (told or {}).values()}
 
 
 def recorded(instance: dg.DagsterInstance) -> Counter[tuple[str, str | None]]:
     """How many materializations of each partition are stored."""
-    tables = [*feeds_turned_on(), *(table.name for table in (*SESSION_TABLES, *ROLLUP_TABLES))]
+    tables = [*Settings().feeds, *(table.name for table in (*SESSION_TABLES, *ROLLUP_TABLES))]
     return Counter(
         (name, record.partition_key)
         for name in tables
@@ -239,7 +240,7 @@ def test_of_a_later_run_only_days_that_changed_are_recorded_and_all_show_as_mate
         news = recorded(instance) - before
         assert {key for _, key in news} == {changed}
         # A session's children are as they were, whatever it cost.
-        assert {name for name, _ in news} >= {*feeds_turned_on(), "sessions", "acu_daily"}
+        assert {name for name, _ in news} >= {*Settings().feeds, "sessions", "acu_daily"}
         assert set(news.values()) == {1}
         for name, _ in before:
             assert status(instance, name, keys) == {"MATERIALIZED"}
@@ -367,7 +368,7 @@ def test_partitions_that_a_run_has_planned_show_as_in_progress_until_it_has_mate
 ) -> None:
     stage = make_stage("v3", sessions=40, days=3)
     keys = [day.isoformat() for day in stage.days]
-    job = pipeline().resolve_job_def("refresh")
+    job = pipeline(Settings()).resolve_job_def("refresh")
     with opened() as instance:
         assert refresh(stage, instance).success
         tags = range_tags(stage.days[1], stage.days[2])

@@ -23,6 +23,7 @@ from devin_pipeline.emulator import Session
 from devin_pipeline.forgetting import old_files_with_persons
 from devin_pipeline.lake import Lake
 from devin_pipeline.partitions import range_tags
+from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, SESSION_TABLES, SESSIONS, TABLES
 from devin_pipeline.verification import verify
 from devin_pipeline_tests.stage import Stage, differences
@@ -220,7 +221,7 @@ def erased(make_stage: MakeStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def erasure_list() -> doctor.Finding:
-    (finding,) = (finding for finding in doctor.examine() if finding.name == "erasure list")
+    (finding,) = (finding for finding in doctor.examine(Settings()) if finding.name == "erasure list")
     return finding
 
 
@@ -239,7 +240,7 @@ def run_of_derived_tables(erased: Erased) -> None:
     """As the Dagster UI runs some assets."""
     keys = [dg.AssetKey(table.name) for table in SESSION_TABLES]
     day = erased.stage.days[1]
-    job = pipeline().resolve_implicit_global_asset_job_def()
+    job = pipeline(Settings()).resolve_implicit_global_asset_job_def()
     tags = range_tags(day, day)
     job.execute_in_process(instance=erased.stage.instance, asset_selection=keys, tags=tags, raise_on_error=False)
 

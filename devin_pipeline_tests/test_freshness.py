@@ -10,10 +10,11 @@ import dagster as dg
 import msgspec
 import pytest
 
+from devin_pipeline.billing_calendar import day_of, days_between, starts_at
 from devin_pipeline.doctor import examine
-from devin_pipeline.partitions import day_of, days_between, starts_at
 from devin_pipeline.resources import devin_api_resource
 from devin_pipeline.schedules import late_updates
+from devin_pipeline.settings import Settings
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline_tests.dagster_ui.running import span
 from devin_pipeline_tests.stage import Stage, differences, warnings
@@ -24,9 +25,9 @@ MakeStage = Callable[..., Stage]
 def look(stage: Stage, cursor: str | None = None) -> dg.SensorResult:
     """A tick of the sensor."""
     with dg.build_sensor_context(
-        instance=stage.instance, cursor=cursor, resources={"devin_api": devin_api_resource()}
+        instance=stage.instance, cursor=cursor, resources={"devin_api": devin_api_resource(Settings())}
     ) as context:
-        result = late_updates()(context)
+        result = late_updates(Settings())(context)
     assert isinstance(result, dg.SensorResult)
     return result
 
@@ -73,7 +74,7 @@ def test_days_of_unknown_age_are_named_with_the_backfill_that_closes_the_gap(mak
     assert older
     # A run over other days names them too.
     assert "late_updates_are_read" in warnings(stage.run(stage.days[-2:]))
-    (found,) = [finding for finding in examine() if finding.name == "late updates"]
+    (found,) = [finding for finding in examine(Settings()) if finding.name == "late updates"]
     assert found.outcome == "warning"
     assert found.todo == pipeline_command(f"backfill --from {older[0]} --to {older[-1]}")
     assert "late_updates_are_read" not in warnings(stage.run(days_between(older[0], older[-1])))

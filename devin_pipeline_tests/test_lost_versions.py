@@ -14,12 +14,12 @@ import pytest
 from click.testing import CliRunner, Result
 from deltalake import DeltaTable
 
+from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.cli import main
 from devin_pipeline.devin_api import Listing, content_hash
 from devin_pipeline.devin_api.payloads import cursor_page
 from devin_pipeline.lake import Lake, Rewrite, Snapshot, TooManyConflicts, VersionsLost
 from devin_pipeline.maintaining import maintain
-from devin_pipeline.partitions import starts_at
 from devin_pipeline.raw.landing import land
 from devin_pipeline.raw.row_hashes import sealed
 from devin_pipeline.salvaging import salvage

@@ -15,6 +15,7 @@ from devin_pipeline.cli import main
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.lake import Rewrite
 from devin_pipeline.maintaining import maintain
+from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, TABLES, Table
 from devin_pipeline.verification import verify
 from devin_pipeline_tests.stage import Stage, differences
@@ -48,7 +49,7 @@ def split(stage: Stage, table: Table, odd: pa.Table | None = None) -> None:
 
 
 def maintain_job(stage: Stage) -> dg.ExecuteInProcessResult:
-    job = pipeline().resolve_job_def("maintain")
+    job = pipeline(Settings()).resolve_job_def("maintain")
     return job.execute_in_process(
         instance=stage.instance,
         raise_on_error=False,

@@ -12,10 +12,10 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner, Result
 
+from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.cli import main
 from devin_pipeline.emulator.sessions import PullRequest
 from devin_pipeline.lake import Lake
-from devin_pipeline.partitions import starts_at
 from devin_pipeline.raw import landing
 from devin_pipeline.tables import RAW_SESSION_TABLES
 from devin_pipeline.verification import verify

@@ -6,20 +6,11 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
+from devin_pipeline.billing_calendar import contiguous, day_of, days_between, newest_closed_day, starts_at
 from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.lake import Reader
-from devin_pipeline.partitions import (
-    a_date,
-    billing_days,
-    contiguous,
-    day_of,
-    day_starts_at_utc_hour,
-    days_between,
-    newest_closed_day,
-    range_tags,
-    start_date,
-    starts_at,
-)
+from devin_pipeline.partitions import billing_days, range_tags
+from devin_pipeline.settings import Settings, a_date
 
 pytestmark = pytest.mark.notices("the day of an instant of another zone", "a date written otherwise")
 
@@ -76,7 +67,7 @@ def test_an_instant_is_in_one_day_whatever_zone_the_host_shows_it_in(host_zone: 
     assert day_of(at.astimezone(), 8) == DAY
     assert day_of((at + INSTANT).astimezone(), 8) == DAY + timedelta(days=1)
     assert starts_at(DAY, 8).isoformat() == "2025-12-01T08:00:00+00:00"
-    window = billing_days().time_window_for_partition_key("2025-12-01")
+    window = billing_days(Settings()).time_window_for_partition_key("2025-12-01")
     assert (window.start.timestamp(), window.end.timestamp()) == (1764576000, 1764662400)
     with Reader() as reader:
         (row,) = reader.rows("select ($at::timestamptz - to_hours(8))::date as day", {"at": at}).to_pylist()
@@ -87,7 +78,7 @@ def test_an_instant_is_in_one_day_whatever_zone_the_host_shows_it_in(host_zone: 
 def test_partitions_are_the_days_up_to_the_one_that_has_begun(hour: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVIN_DAY_STARTS_AT_UTC_HOUR", str(hour))
     monkeypatch.setenv("DEVIN_START_DATE", "2025-11-30")
-    days = billing_days()
+    days = billing_days(Settings())
     for now, last in ((starts_at(DAY, hour), DAY), (starts_at(DAY, hour) - INSTANT, DAY - timedelta(days=1))):
         keys = days.get_partition_keys(current_time=now)
         assert keys == [day.isoformat() for day in days_between(date(2025, 11, 30), last)]
@@ -97,27 +88,27 @@ def test_partitions_are_the_days_up_to_the_one_that_has_begun(hour: int, monkeyp
 
 
 def test_days_start_at_eight_in_2025_when_nothing_is_set() -> None:
-    assert (day_starts_at_utc_hour(), start_date()) == (8, date(2025, 1, 1))
+    assert (Settings().day_starts_at_utc_hour, Settings().start_date) == (8, date(2025, 1, 1))
 
 
 @pytest.mark.parametrize("name", ["DEVIN_DAY_STARTS_AT_UTC_HOUR", "DEVIN_START_DATE"])
 def test_an_empty_setting_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "")
-    assert (day_starts_at_utc_hour(), start_date()) == (8, date(2025, 1, 1))
+    assert (Settings().day_starts_at_utc_hour, Settings().start_date) == (8, date(2025, 1, 1))
 
 
 @pytest.mark.parametrize("text", ["24", "-1", "8.0", "eight", " 8", "٨", "1e1", "²"])
 def test_an_hour_that_is_none_is_refused_with_what_to_set(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVIN_DAY_STARTS_AT_UTC_HOUR", text)
     with pytest.raises(ConfigurationError) as refused:
-        day_starts_at_utc_hour()
+        _ = Settings().day_starts_at_utc_hour
     assert str(refused.value) == f"DEVIN_DAY_STARTS_AT_UTC_HOUR is {text!r}: that is no hour. Set it to 0 … 23"
 
 
 @pytest.mark.parametrize("text", ["0", "8", "23"])
 def test_any_whole_hour_of_the_day_may_be_set(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVIN_DAY_STARTS_AT_UTC_HOUR", text)
-    assert day_starts_at_utc_hour() == int(text)
+    assert Settings().day_starts_at_utc_hour == int(text)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +117,7 @@ def test_any_whole_hour_of_the_day_may_be_set(text: str, monkeypatch: pytest.Mon
 def test_a_date_written_otherwise_is_refused_with_how_to_write_it(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVIN_START_DATE", text)
     with pytest.raises(ConfigurationError) as refused:
-        start_date()
+        _ = Settings().start_date
     assert str(refused.value) == f"DEVIN_START_DATE is {text!r}: that is no date. Write it as 2026-01-31"
     with pytest.raises(ConfigurationError, match=r"^--from is "):
         a_date(text, "--from")
@@ -136,9 +127,9 @@ def test_a_start_in_the_future_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     today = datetime.now(UTC).date()
     monkeypatch.setenv("DEVIN_START_DATE", (today + timedelta(days=2)).isoformat())
     with pytest.raises(ConfigurationError, match="that lies in the future"):
-        start_date()
+        _ = Settings().start_date
     monkeypatch.setenv("DEVIN_START_DATE", (today - timedelta(days=1)).isoformat())
-    assert start_date() == today - timedelta(days=1)
+    assert Settings().start_date == today - timedelta(days=1)
 
 
 def test_days_are_grouped_into_runs_of_neighbours() -> None:

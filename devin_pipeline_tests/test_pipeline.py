@@ -13,12 +13,14 @@ import pytest
 from dagster._record import copy
 
 from devin_pipeline.asset_facts import BACKFILL, TRIGGER
+from devin_pipeline.billing_calendar import days_between, starts_at
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.devin_api import retry
 from devin_pipeline.emulator import FaultScript
 from devin_pipeline.emulator.faults import Status, WhereListed
-from devin_pipeline.partitions import FIRST_TAG, LAST_TAG, days_between, starts_at
+from devin_pipeline.partitions import FIRST_TAG, LAST_TAG
 from devin_pipeline.schedules import days_beside_a_bad_one
+from devin_pipeline.settings import Settings
 from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES, SESSION_TABLES, TABLES
 from devin_pipeline.verification import verify
 from devin_pipeline_tests.devin_api.scripted import Reply, page_v3, serving
@@ -266,7 +268,7 @@ def test_one_check_may_run_alone_where_what_others_read_is_damaged(make_stage: M
         Path(file.path).write_bytes(content)
     key = dg.AssetCheckKey(dg.AssetKey("raw_session_insights_v2"), "clocks_agree")
     job = dg.define_asset_job("alone", dg.AssetSelection.checks(key))
-    made = dg.Definitions.merge(pipeline(), dg.Definitions(jobs=[job])).resolve_job_def("alone")
+    made = dg.Definitions.merge(pipeline(Settings()), dg.Definitions(jobs=[job])).resolve_job_def("alone")
     result = made.execute_in_process(instance=stage.instance)
     (evaluation,) = result.get_asset_check_evaluations()
     assert (evaluation.check_name, evaluation.passed) == ("clocks_agree", True)
@@ -275,7 +277,7 @@ def test_one_check_may_run_alone_where_what_others_read_is_damaged(make_stage: M
 def test_one_rollup_or_report_may_be_made_and_checked_alone(make_stage: MakeStage) -> None:
     stage = make_stage("v3", sessions=20, days=2)
     stage.refresh()
-    job = pipeline().resolve_job_def("refresh")
+    job = pipeline(Settings()).resolve_job_def("refresh")
     for name, checks in (("acu_daily_by_tag", ["acu_daily_by_tag"]), ("acu_weekly", [])):
         result = job.execute_in_process(
             instance=stage.instance, partition_key=stage.days[0].isoformat(), asset_selection=[dg.AssetKey(name)]
@@ -483,7 +485,7 @@ def test_a_day_there_is_not_is_refused_before_any_request_and_writes_nothing(
     day = (stage.days[-1] + timedelta(days=1)).isoformat() if key == "tomorrow" else key
     asked: Row = {"tags": {FIRST_TAG: day, LAST_TAG: day}} if as_range else {"partition_key": day}
     with suppress(dg.DagsterError, ValueError):
-        job = pipeline().resolve_job_def("refresh")
+        job = pipeline(Settings()).resolve_job_def("refresh")
         assert not job.execute_in_process(instance=stage.instance, raise_on_error=False, **asked).success
     assert stage.server.requests == []
     assert not Path(stage.lake.uri).exists()

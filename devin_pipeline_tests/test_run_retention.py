@@ -22,8 +22,9 @@ from devin_pipeline.definitions import pipeline
 from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.event_log import SqliteEventLog
 from devin_pipeline.partitions import billing_days, range_tags
-from devin_pipeline.run_retention import keep_runs_days, remove_old_runs
+from devin_pipeline.run_retention import remove_old_runs
 from devin_pipeline.schedules import DAILY_REFRESH, _last_day_read
+from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, Table
 from devin_pipeline_tests.stage import Stage, warnings
 
@@ -90,7 +91,7 @@ def newest(stage: Stage) -> dict[str, dict[str, object]]:
         elif event := stage.instance.get_latest_materialization_event(dg.AssetKey(table.name)):
             found[table.name] = {"at": event.timestamp}
     events = stage.instance.event_log_storage
-    keys = [key for checks in pipeline().asset_checks or [] for key in checks.check_keys]
+    keys = [key for checks in pipeline(Settings()).asset_checks or [] for key in checks.check_keys]
     for key, execution in events.get_latest_asset_check_execution_by_key(keys).items():
         found[str(key)] = {"status": execution.status, "at": execution.create_timestamp}
     return found
@@ -99,7 +100,7 @@ def newest(stage: Stage) -> dict[str, dict[str, object]]:
 def statuses(stage: Stage, table: Table) -> set[str]:
     keys = [day.isoformat() for day in stage.days]
     with partition_loading_context(dynamic_partitions_store=stage.instance):
-        told = stage.instance.get_status_by_partition(dg.AssetKey(table.name), keys, billing_days())
+        told = stage.instance.get_status_by_partition(dg.AssetKey(table.name), keys, billing_days(Settings()))
     return {each.name if each else "MISSING" for each in (told or {}).values()}
 
 
@@ -166,7 +167,7 @@ def test_after_the_command_nothing_is_missing_and_files_of_the_runs_are_gone(
 def test_runs_that_have_not_ended_or_are_younger_stay_and_so_does_the_one_the_schedule_follows(
     stage: Stage, any_instance: dg.DagsterInstance
 ) -> None:
-    job = pipeline().resolve_job_def("refresh")
+    job = pipeline(Settings()).resolve_job_def("refresh")
     empty_job = dg.Definitions(jobs=[empty]).resolve_job_def("empty")
 
     def run(status: dg.DagsterRunStatus, **tags: str) -> str:
@@ -270,15 +271,17 @@ def test_the_job_removes_old_runs(stage: Stage, instance: dg.DagsterInstance) ->
     assert stage.run().success
     age(instance)
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    assert pipeline().resolve_job_def("maintain").execute_in_process(instance=instance, run_config=quiet).success
+    assert (
+        pipeline(Settings()).resolve_job_def("maintain").execute_in_process(instance=instance, run_config=quiet).success
+    )
     assert [run.job_name for run in instance.get_runs()] == ["maintain"]
 
 
 def test_runs_are_kept_for_180_days_when_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVIN_KEEP_RUNS_DAYS", " ")
-    assert keep_runs_days() == 180
+    assert Settings().keep_runs_days == 180
     monkeypatch.setenv("DEVIN_KEEP_RUNS_DAYS", "7")
-    assert keep_runs_days() == 7
+    assert Settings().keep_runs_days == 7
 
 
 @pytest.mark.parametrize("text", ["6", "0", "-1", "36501", "9" * 5000, "180.0", "a year", "\u0667\u0667", "²"])
@@ -287,6 +290,6 @@ def test_a_setting_that_is_not_a_number_of_days_is_refused_with_what_to_set(
 ) -> None:
     monkeypatch.setenv("DEVIN_KEEP_RUNS_DAYS", text)
     with pytest.raises(ConfigurationError, match="Set it to 180"):
-        keep_runs_days()
+        _ = Settings().keep_runs_days
     result = CliRunner().invoke(main, ["maintain"])
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 3)

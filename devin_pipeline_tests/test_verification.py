@@ -18,16 +18,16 @@ import pytest
 from click.testing import CliRunner, Result
 from deltalake import write_deltalake
 
+from devin_pipeline.billing_calendar import day_of
 from devin_pipeline.cli import main
 from devin_pipeline.devin_api import content_hash
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.lake import Damaged, Lake, Reader, sound_rows
 from devin_pipeline.lake.reader import Params
-from devin_pipeline.partitions import day_of
 from devin_pipeline.raw.row_hashes import sealed
 from devin_pipeline.raw.soundness import faults_of
-from devin_pipeline.resources import feeds_turned_on
 from devin_pipeline.salvaging import salvage
+from devin_pipeline.settings import Settings
 from devin_pipeline.tables import (
     RAW_QUARANTINE,
     RAW_SESSION_TABLES,
@@ -62,7 +62,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         server = opened.enter_context(EmulatorServer(enterprise))
         set_environment(patch, server, folder, "both", days[0])
         instance = opened.enter_context(dg.DagsterInstance.ephemeral())
-        stage = Stage(server, enterprise, Lake(str(folder / "lake")), instance, days, feeds_turned_on())
+        stage = Stage(server, enterprise, Lake(str(folder / "lake")), instance, days, Settings().feeds)
         stage.make()
         enterprise.grow_acus(30)
         enterprise.delete_session(enterprise.sessions[0].session_id)

@@ -38,6 +38,7 @@ from devin_pipeline.cli.stage import (
     live_stage,
     prepare_dagster_home,
     say_demo,
+    settings,
     use_dagster_home,
 )
 from devin_pipeline.cli.words import TakesText, sql_of
@@ -80,7 +81,7 @@ def main() -> None:
 def demo(days: int) -> None:
     """Run the whole pipeline on the bundled emulator. Needs no key."""
     from devin_pipeline.asset_facts import DEMO
-    from devin_pipeline.partitions import days_between
+    from devin_pipeline.billing_calendar import days_between
 
     demo_stage()
     prepare_dagster_home()
@@ -167,7 +168,7 @@ def backfill(
     --accept-new-organizations says that they belong to this one.
     """
     from devin_pipeline.asset_facts import ACCEPTS_NEW_ORGANIZATIONS
-    from devin_pipeline.partitions import contiguous
+    from devin_pipeline.billing_calendar import contiguous
 
     if repair and (only_missing or dry_run):
         raise Failed(
@@ -212,15 +213,14 @@ def backfill(
 
 def _salvage(days: Sequence[date]) -> None:
     """Make damaged raw days sound again, and tell what became of each."""
-    from devin_pipeline.partitions import day_starts_at_utc_hour
-    from devin_pipeline.resources import keeps_text, lake_resource
+    from devin_pipeline.resources import lake_resource
     from devin_pipeline.salvaging import salvage
 
-    hour = day_starts_at_utc_hour()
-    lake = lake_resource(hour).open()
+    hour = settings().day_starts_at_utc_hour
+    lake = lake_resource(settings()).open()
     lake.invalidate(days)
     older = [table for table in (*RAW_SESSION_TABLES, RAW_QUARANTINE) if lake.is_older(lake.snapshot_to_repair(table))]
-    salvaged = salvage(lake, days, hour, keeps_text=keeps_text())
+    salvaged = salvage(lake, days, hour, keeps_text=settings().keeps_text)
     for table in older:
         click.echo(
             f"{table.name} is older than what was last written to it: what no file holds any more is lost, and what is "
@@ -246,19 +246,20 @@ def _salvage(days: Sequence[date]) -> None:
 def _days_to_backfill(first: str, last: str, only_missing: bool) -> list[date]:
     """The days of the range, checked against the partitions, the configuration and the lake."""
     from devin_pipeline.asset_facts import days_made
-    from devin_pipeline.partitions import a_date, day_starts_at_utc_hour, days_between
-    from devin_pipeline.resources import lake_resource, require_configuration
+    from devin_pipeline.billing_calendar import days_between
+    from devin_pipeline.resources import lake_resource
+    from devin_pipeline.settings import a_date
 
     _range_given(first, last)
     first_day, last_day = a_date(first, "--from"), a_date(last, "--to")
-    hour = day_starts_at_utc_hour()
+    hour = settings().day_starts_at_utc_hour
     _require_partitions(first_day, last_day)
-    require_configuration()
-    lake = lake_resource(hour)
+    settings().require_usable()
+    lake = lake_resource(settings())
     Lake(lake.uri).require_identity(lake.identity)
     days = days_between(first_day, last_day)
     if only_missing:
-        made = days_made(days, Lake(lake.uri), hour)
+        made = days_made(days, Lake(lake.uri), settings().feeds, hour)
         days = [day for day in days if day not in made]
     return days
 
@@ -272,8 +273,7 @@ def _reports_waiting(why: str) -> Failed:
 def _run_all(runs: Sequence[Sequence[date]], tags: Mapping[str, str]) -> tuple[dict[date, str], str]:
     """Run the job over each range; the days that could not be made and why, and why reports wait in the end."""
     from devin_pipeline.asset_facts import BACKFILL
-    from devin_pipeline.partitions import contiguous
-    from devin_pipeline.resources import feeds_turned_on
+    from devin_pipeline.billing_calendar import contiguous
 
     failed: dict[date, str] = {}
     reports_wait = ""
@@ -282,7 +282,7 @@ def _run_all(runs: Sequence[Sequence[date]], tags: Mapping[str, str]) -> tuple[d
     with days_shown(total) as shown:
         while waiting:
             days = waiting.pop(0)
-            shown.begin(days, len(feeds_turned_on()) + _BUILDING_STEPS)
+            shown.begin(days, len(settings().feeds) + _BUILDING_STEPS)
             outcome = run_job(days, BACKFILL, tags=tags)
             bad = {date.fromisoformat(day): reason for day, reason in outcome.days_not_read.items()}
             if outcome.succeeded or outcome.reports_wait:
@@ -313,17 +313,17 @@ def rebuild(first: str | None, last: str | None) -> None:
     then, reports are not written. A session that a feed holds on several days stays on the one with its newest version.
     """
     from devin_pipeline.asset_facts import REBUILD
+    from devin_pipeline.billing_calendar import contiguous
     from devin_pipeline.derived.publishing import note_all_days_sharing_sessions
     from devin_pipeline.forgetting import erase
-    from devin_pipeline.partitions import contiguous, day_starts_at_utc_hour, start_date
     from devin_pipeline.raw.moved_sessions import settle
     from devin_pipeline.raw.soundness import damaged_days
     from devin_pipeline.resources import lake_resource
 
     first_day, last_day = _range_given(first, last)
     live_stage()
-    hour = day_starts_at_utc_hour()
-    lake = lake_resource(hour).open()
+    hour = settings().day_starts_at_utc_hour
+    lake = lake_resource(settings()).open()
     erase(lake, hour)
     tables = [table for table in ALL_TABLES if table.by_day]
     stored = sorted({day for table in tables for day in lake.snapshot(table).rows_per_day()})
@@ -336,7 +336,7 @@ def rebuild(first: str | None, last: str | None) -> None:
     note_all_days_sharing_sessions(lake)
     days = sorted({*days, *moved})
     # Days that are stored may be older than those that are read.
-    os.environ["DEVIN_START_DATE"] = min(start_date(), days[0]).isoformat()
+    os.environ["DEVIN_START_DATE"] = min(settings().start_date, days[0]).isoformat()
     lake.invalidate(days)
     damaged: set[date] = set()
     with days_shown(len(days)) as shown:
@@ -368,7 +368,7 @@ def _rebuild(days: Sequence[date], trigger: str, shown: DaysShown | None = None)
 
     Reports come with the last run: over days of which some are still to be built, they would not be written.
     """
-    from devin_pipeline.partitions import contiguous
+    from devin_pipeline.billing_calendar import contiguous
     from devin_pipeline.reports import DUCKDB_CATALOG
 
     runs = [
@@ -393,7 +393,7 @@ def _rebuild(days: Sequence[date], trigger: str, shown: DaysShown | None = None)
 
 def _range_given(first: str | None, last: str | None) -> tuple[date | None, date | None]:
     """The days of `--from` and `--to`, each None where it is not given."""
-    from devin_pipeline.partitions import a_date
+    from devin_pipeline.settings import a_date
 
     first_day = a_date(first, "--from") if first else None
     last_day = a_date(last, "--to") if last else None
@@ -404,9 +404,9 @@ def _range_given(first: str | None, last: str | None) -> tuple[date | None, date
 
 def _require_partitions(first_day: date, last_day: date) -> None:
     """Refuse days that Dagster has no partition for."""
-    from devin_pipeline.partitions import day_of, day_starts_at_utc_hour, start_date
+    from devin_pipeline.billing_calendar import day_of
 
-    earliest, latest = start_date(), day_of(datetime.now(UTC), day_starts_at_utc_hour())
+    earliest, latest = settings().start_date, day_of(datetime.now(UTC), settings().day_starts_at_utc_hour)
     if first_day < earliest or last_day > latest:
         raise Failed(
             f"{first_day} … {last_day} lies outside the partitions",
@@ -480,13 +480,12 @@ def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> No
     all is sound, 1 when something is not.
     """
     from devin_pipeline import verification
-    from devin_pipeline.partitions import day_starts_at_utc_hour
 
     first_day, last_day = _range_given(first, last)
     lake = lake_with_tables(demo)
     say_demo(demo)
     identity = lake.identity
-    hour = identity.day_starts_at_utc_hour if identity else day_starts_at_utc_hour()
+    hour = identity.day_starts_at_utc_hour if identity else settings().day_starts_at_utc_hour
     verdict = verification.verify(lake, hour, first=first_day, last=last_day)
     findings = pa.Table.from_pylist(
         [
@@ -545,7 +544,7 @@ def _tell_verdict(
 
 def _by_table(unjudged: Sequence[tuple[Table, date | None]]) -> dict[str, str]:
     """The days of each table, as ranges."""
-    from devin_pipeline.partitions import contiguous
+    from devin_pipeline.billing_calendar import contiguous
 
     days: dict[str, set[date]] = {}
     for table, day in unjudged:
@@ -558,7 +557,7 @@ def _by_table(unjudged: Sequence[tuple[Table, date | None]]) -> dict[str, str]:
 
 def _healing(lake: Lake, verdict: "verification.Verdict", demo: bool) -> list[str]:
     """What to do about the findings: commands, oldest days first, after what must be done by hand."""
-    from devin_pipeline.partitions import contiguous
+    from devin_pipeline.billing_calendar import contiguous
 
     if verdict.findings and demo:
         return [pipeline_command("demo")]
@@ -598,14 +597,14 @@ def maintain(demo: bool) -> None:
     persons on the erasure list, which it erases. May run while anything else does. Dagster does the same every Sunday.
     """
     from devin_pipeline import maintaining
-    from devin_pipeline.partitions import day_starts_at_utc_hour
-    from devin_pipeline.run_retention import keep_runs_days
 
-    keep_days = keep_runs_days()
+    keep_days = settings().keep_runs_days
     lake = lake_of(demo)
     say_demo(demo)
     identity = lake.identity
-    done = maintaining.maintain(lake, identity.day_starts_at_utc_hour if identity else day_starts_at_utc_hour())
+    done = maintaining.maintain(
+        lake, identity.day_starts_at_utc_hour if identity else settings().day_starts_at_utc_hour
+    )
     rows = [
         {
             "table": each.table.name,
@@ -655,24 +654,23 @@ def forget(users: Sequence[str], sessions: Sequence[str], text: bool) -> None:
     """
     from devin_pipeline import forgetting
     from devin_pipeline.devin_api import canonical_id
-    from devin_pipeline.partitions import day_starts_at_utc_hour
-    from devin_pipeline.resources import keeps_text, lake_resource
+    from devin_pipeline.resources import lake_resource
 
     if bool(users or sessions) == text:
         raise Failed("This call cannot be run", "it takes --user and --session, or --text", "Name one", 2)
-    if text and keeps_text():
+    if text and settings().keeps_text:
         raise Failed(
             "All text is to stay", "DEVIN_TEXT is full, so the next read would bring it back", "Set DEVIN_TEXT=none", 2
         )
-    keeps_text()
+    _ = settings().keeps_text
     ids: list[tuple[Kind, str | None]] = [("user", user.strip() or None) for user in users]
     ids += [("session", canonical_id(session.strip())) for session in sessions]
     persons = [(kind, identifier) for kind, identifier in ids if identifier]
     if len(persons) < len(ids):
         raise Failed("This call cannot be run", "that is no id", "Give the id as the API tells it", 2)
     live_stage()
-    hour = day_starts_at_utc_hour()
-    resource = lake_resource(hour)
+    hour = settings().day_starts_at_utc_hour
+    resource = lake_resource(settings())
     lake = resource.open()
     # In the wrong folder, nobody would be erased from where they are stored.
     lake_with_tables(demo=False)
@@ -745,11 +743,11 @@ def doctor(as_json: bool, demo: bool) -> None:
         demo_stage()
         enterprise = demo_enterprise()
     else:
-        use_dagster_home(Path(os.environ.get("DAGSTER_HOME") or ".dagster_home"))
+        use_dagster_home(Path(settings().DAGSTER_HOME))
     say_demo(demo)
     findings: list[Finding] = []
     with enterprise.served() if enterprise else nullcontext():
-        for finding in examine():
+        for finding in examine(settings()):
             findings.append(finding)
             if not as_json:
                 _show_finding(finding)

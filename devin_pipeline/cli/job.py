@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import click
 
 from devin_pipeline.cli.endings import end_now, stop_now, stop_signals
+from devin_pipeline.cli.stage import settings
 from devin_pipeline.lake import LakeError
 from devin_pipeline.shell import typed
 
@@ -84,7 +85,7 @@ def run_job(
         instance.create_run_for_job = create_run  # type: ignore[method-assign]
         _shield_log_processes(instance)
         result = (
-            pipeline()
+            pipeline(settings())
             .resolve_job_def(REFRESH)
             .execute_in_process(
                 run_config=quiet,
@@ -280,9 +281,7 @@ def dg_command(first: date, last: date) -> str:
 
 def settings_shown() -> str:
     """The settings a command of Dagster's needs; all of the demo's, whose keys are no secrets."""
-    from devin_pipeline.resources import is_demo
-
-    names = [name for name in sorted(os.environ) if name.startswith("DEVIN_")] if is_demo() else []
+    names = [name for name in sorted(os.environ) if name.startswith("DEVIN_")] if settings().is_demo else []
     return " ".join(f"{name}={shlex.quote(os.environ[name])}" for name in [*names, "DAGSTER_HOME"])
 
 

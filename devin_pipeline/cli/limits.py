@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 from devin_pipeline.cli.endings import Failed
 from devin_pipeline.cli.job import stoppable
+from devin_pipeline.cli.stage import settings
 from devin_pipeline.lake import LimitMet, QueryLimits
 
 _SECONDS = "DEVIN_QUERY_SECONDS"
@@ -34,8 +35,10 @@ def within_limits(timeout: str | None) -> Iterator[QueryLimits]:
     Args:
         timeout: Seconds in the place of DEVIN_QUERY_SECONDS, as typed.
     """
-    seconds = _seconds("--timeout", timeout) if timeout is not None else _seconds(_SECONDS, os.environ.get(_SECONDS))
-    memory = _memory(os.environ.get(_MEMORY, "").strip())
+    seconds = (
+        _seconds("--timeout", timeout) if timeout is not None else _seconds(_SECONDS, settings().DEVIN_QUERY_SECONDS)
+    )
+    memory = _memory(settings().DEVIN_QUERY_MEMORY.strip())
     try:
         spills_to = TemporaryDirectory(prefix="devin-pipeline-", ignore_cleanup_errors=True)
     except OSError as error:

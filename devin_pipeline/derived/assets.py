@@ -33,7 +33,7 @@ def _session_tables(billing_days: dg.PartitionsDefinition[str], erased: Erased) 
     def session_tables(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult[None]]:
         opened = lake.open()
         opened.claim(lake.identity)
-        days, selected = days_of(context), _selected(context, SESSION_TABLES)
+        days, selected = days_of(context, lake.day_starts_at_utc_hour), _selected(context, SESSION_TABLES)
         with erased(opened, lake.day_starts_at_utc_hour):
             made = publish_session_tables(opened, days, lake.day_starts_at_utc_hour, selected)
         yield from _told(context, opened, selected, days, made, lake.day_starts_at_utc_hour)
@@ -54,7 +54,7 @@ def _rollups(billing_days: dg.PartitionsDefinition[str], erased: Erased) -> dg.A
     )
     def rollups(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult[None]]:
         opened = lake.open()
-        days, selected = days_of(context), _selected(context, ROLLUP_TABLES)
+        days, selected = days_of(context, lake.day_starts_at_utc_hour), _selected(context, ROLLUP_TABLES)
         with erased(opened, lake.day_starts_at_utc_hour):
             made = publish_rollups(opened, days, lake.day_starts_at_utc_hour, selected)
         yield from _told(context, opened, selected, days, made, lake.day_starts_at_utc_hour)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from devin_pipeline.asset_facts import (
     newest_records,
     starts_by_itself,
 )
+from devin_pipeline.billing_calendar import contiguous, newest_closed_day, starts_at
 from devin_pipeline.freshness import older_days
-from devin_pipeline.partitions import contiguous, newest_closed_day, start_date, starts_at
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES
 
@@ -31,13 +32,13 @@ _GRACE = timedelta(hours=3)
 _COUNTS = ("items_read", "placed", "quarantined")
 
 
-def raw_checks(feeds: Sequence[str]) -> list[dg.AssetChecksDefinition]:
-    """The checks of every feed that is read."""
+def raw_checks(feeds: Sequence[str], first: date) -> list[dg.AssetChecksDefinition]:
+    """The checks of every feed that is read, over partitions from the day `first` on."""
     return [
         checks_of(
             f"{feed}_checks",
             [feed, "raw_quarantine"],
-            {feed: _checks_of(feed)},
+            {feed: _checks_of(feed, first)},
             read_once={feed: "day, session_id, created_at, fetched_at, acus, is_listed, moved_to"},
             views={"versions": f'from "{feed}"'},
         )
@@ -45,7 +46,7 @@ def raw_checks(feeds: Sequence[str]) -> list[dg.AssetChecksDefinition]:
     ]
 
 
-def _checks_of(feed: str) -> list[Check]:
+def _checks_of(feed: str, first: date) -> list[Check]:
     return [
         sql_check(_QUERIES / "versions_are_unique.sql", blocking=True),
         sql_check(_QUERIES / "versions_are_inside_their_day.sql", blocking=True),
@@ -72,12 +73,12 @@ def _checks_of(feed: str) -> list[Check]:
         Check(
             "newest_closed_day_is_read",
             "The newest day that is over has been read. Runs that a person starts over other days do not ask this.",
-            _newest_day_missing,
+            partial(_newest_day_missing, first),
         ),
         Check(
             "late_updates_are_read",
             "Every day that is stored and older than those read daily is one whose late updates are read.",
-            _updates_missed,
+            partial(_updates_missed, first),
         ),
         Check("clocks_agree", "Our clock and the API's were no more than a minute apart.", _clocks_apart),
     ]
@@ -141,9 +142,9 @@ def _of_newest_reads(checked: Checked) -> list[tuple[date, Mapping[str, dg.Metad
     return [(day, told.metadata) for day, record in records if (told := record.asset_materialization)]
 
 
-def _updates_missed(checked: Checked) -> Findings:
+def _updates_missed(first: date, checked: Checked) -> Findings:
     """Each range of days whose updates nobody reads by themselves, whichever days the run is over, and what does."""
-    older = older_days(checked.lake, [checked.asset], checked.hour, datetime.now(UTC))
+    older = older_days(checked.lake, [checked.asset], first, checked.hour, datetime.now(UTC))
     return [
         {
             "first_day": days[0],
@@ -154,9 +155,9 @@ def _updates_missed(checked: Checked) -> Findings:
     ]
 
 
-def _newest_day_missing(checked: Checked) -> Findings:
+def _newest_day_missing(first: date, checked: Checked) -> Findings:
     newest = newest_closed_day(datetime.now(UTC) - _GRACE, checked.hour)
-    if newest < start_date() or not _asks_for_newest_day(checked, newest):
+    if newest < first or not _asks_for_newest_day(checked, newest):
         return []
     record = newest_records(checked.instance, TABLES[checked.asset], [newest]).get(newest)
     # A read while the day was still open does not count.

@@ -25,14 +25,16 @@ from devin_pipeline.asset_facts import (
     starts_by_itself,
     table_asset,
 )
+from devin_pipeline.billing_calendar import day_of, starts_at
 from devin_pipeline.devin_api import DevinError, Listing, Window
 from devin_pipeline.lake import Damaged, Lake, VersionsLost
-from devin_pipeline.partitions import RANGES, day_of, days_of, starts_at
+from devin_pipeline.partitions import RANGES, days_of
 from devin_pipeline.raw.account import AccountCheck, AnotherAccount
 from devin_pipeline.raw.landing import Landed, land
 from devin_pipeline.raw.moved_sessions import HeldSessions
 from devin_pipeline.raw.soundness import damaged_days
-from devin_pipeline.resources import ASKED_OF, KEY_OF_FEED, DevinApiResource, Erased, LakeResource
+from devin_pipeline.resources import ASKED_OF, DevinApiResource, Erased, LakeResource
+from devin_pipeline.settings import KEY_OF_FEED
 from devin_pipeline.tables import RAW_SESSION_TABLES, Table
 
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -72,7 +74,7 @@ def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str], erased:
     ) -> None:
         hour = lake.day_starts_at_utc_hour
         read = _Read(datetime.now(UTC))
-        windows = {Window(starts_at(day, hour), starts_at(day, hour, after=1)): day for day in days_of(context)}
+        windows = {Window(starts_at(day, hour), starts_at(day, hour, after=1)): day for day in days_of(context, hour)}
         account = AccountCheck(opened, table, ACCEPTS_NEW_ORGANIZATIONS in context.run.tags)
         refusal: DevinError | AnotherAccount | None = None
         # Where no person waits for the error, a service that is down for a while is waited for.

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from devin_pipeline.billing_calendar import day_of
 from devin_pipeline.devin_api import Item, Listing, content_hash, content_hash_as_spelled
 from devin_pipeline.errors import ValidationFailed
 from devin_pipeline.lake import (
@@ -28,7 +29,6 @@ from devin_pipeline.lake import (
     in_portions,
     rows_by_duckdb,
 )
-from devin_pipeline.partitions import day_of
 from devin_pipeline.raw.moved_sessions import HeldSessions, Pairs, settle, with_moves
 from devin_pipeline.raw.redaction import Redaction
 from devin_pipeline.raw.row_hashes import extended_days, sealed

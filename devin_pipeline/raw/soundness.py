@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from devin_pipeline.billing_calendar import day_of
 from devin_pipeline.devin_api import content_hash, content_hash_as_spelled, read_item
 from devin_pipeline.lake import Damaged, Snapshot, sound_rows
-from devin_pipeline.partitions import day_of
 from devin_pipeline.raw.row_hashes import ROW_HASH, row_hashes
 from devin_pipeline.tables import RAW_QUARANTINE, RAW_SESSION_TABLES, Table
 

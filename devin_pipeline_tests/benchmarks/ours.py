@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
 from devin_pipeline.devin_api import DevinClient, Item, Listing, Window, payloads
 from devin_pipeline.lake import Lake, LakeIdentity
-from devin_pipeline.partitions import starts_at
 from devin_pipeline.raw.landing import land
 from devin_pipeline.raw.moved_sessions import HeldSessions
 from devin_pipeline.reports.publishing import publish_report

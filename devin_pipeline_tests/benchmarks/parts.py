@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from devin_pipeline.partitions import days_between, newest_closed_day
+from devin_pipeline.billing_calendar import days_between, newest_closed_day
 from devin_pipeline_tests.benchmarks import ours, peers, stages
 from devin_pipeline_tests.benchmarks.measuring import Cost, Disk, Place, in_own_process
 from devin_pipeline_tests.benchmarks.recipes import RECIPES

@@ -6,10 +6,10 @@ from datetime import date, timedelta
 import httpx
 import msgspec
 
+from devin_pipeline.billing_calendar import days_between, starts_at
 from devin_pipeline.devin_api.client import PAGES_OF_A_LISTING
 from devin_pipeline.devin_api.paging import PAGE_SIZE
 from devin_pipeline.lake import Lake
-from devin_pipeline.partitions import days_between, starts_at
 from devin_pipeline.raw.moved_sessions import HeldSessions
 from devin_pipeline.tables import SESSIONS
 from devin_pipeline_tests.benchmarks import ours

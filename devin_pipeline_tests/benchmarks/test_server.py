@@ -5,8 +5,8 @@ from datetime import date
 
 import pytest
 
+from devin_pipeline.billing_calendar import days_between, starts_at
 from devin_pipeline.devin_api import DevinClient, Feed, Window
-from devin_pipeline.partitions import days_between, starts_at
 from devin_pipeline.resources import ASKED_OF
 from devin_pipeline_tests.benchmarks.server import V2_KEY, V3_KEY, Latency, Server, serving
 from devin_pipeline_tests.devin_api.scripted import read_all

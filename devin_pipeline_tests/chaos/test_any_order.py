@@ -20,13 +20,14 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.devin_api import DevinClient, Window
 from devin_pipeline.emulator import EmulatorServer, Enterprise, FaultScript
 from devin_pipeline.lake import Lake
 from devin_pipeline.maintaining import maintain
-from devin_pipeline.partitions import starts_at
 from devin_pipeline.raw.landing import land
-from devin_pipeline.resources import ASKED_OF, feeds_turned_on
+from devin_pipeline.resources import ASKED_OF
+from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, TABLES
 from devin_pipeline.verification import verify
 from devin_pipeline_tests.conftest import Dose, Figure
@@ -78,7 +79,7 @@ class AnyOrder(RuleBasedStateMachine):
         server = self.opened.enter_context(EmulatorServer(enterprise))
         set_environment(patch, server, folder, keys, DAYS[0])
         instance = self.opened.enter_context(dg.DagsterInstance.ephemeral())
-        self.stage = Stage(server, enterprise, Lake(str(folder / "lake")), instance, DAYS, feeds_turned_on())
+        self.stage = Stage(server, enterprise, Lake(str(folder / "lake")), instance, DAYS, Settings().feeds)
         self.random = random.Random(seed)
         self.client = DevinClient(
             base_url=server.url,

@@ -18,9 +18,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.emulator import Enterprise
 from devin_pipeline.lake import Lake
-from devin_pipeline.partitions import starts_at
 from devin_pipeline_tests.conftest import Dose, Figure
 from devin_pipeline_tests.oracle import Oracle
 from devin_pipeline_tests.runs import Run

@@ -25,13 +25,14 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.cli import main
 from devin_pipeline.devin_api import DevinClient, DevinError, Feed, Misconfigured, Window
 from devin_pipeline.emulator import EmulatorServer, Enterprise, FaultScript
 from devin_pipeline.emulator.faults import LIES, REFUSALS, TRANSIENT, Body, Echo, Fault, Silence, Status, Trickle
-from devin_pipeline.partitions import starts_at
 from devin_pipeline.resources import DevinApiResource, devin_api_resource
 from devin_pipeline.schedules import late_updates
+from devin_pipeline.settings import Settings
 from devin_pipeline_tests.chaos.sinks import (
     Sinks,
     every_logger_at_debug,
@@ -273,10 +274,10 @@ def tick_under(server: EmulatorServer, instance: dg.DagsterInstance) -> bytes:
     for echo in ECHOES:
         server.script(FaultScript.of({0: echo}))
         cursor = json.dumps({"until": (datetime.now(UTC) - timedelta(hours=1)).isoformat()})
-        resources = {"devin_api": devin_api_resource()}
+        resources = {"devin_api": devin_api_resource(Settings())}
         with dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources) as context:
             try:
-                told.append(repr(late_updates()(context)))
+                told.append(repr(late_updates(Settings())(context)))
             except DevinError as error:
                 told.append(told_by(error))
     server.script(None)

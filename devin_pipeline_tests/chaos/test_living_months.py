@@ -15,14 +15,16 @@ import dagster as dg
 import pytest
 import time_machine
 
+from devin_pipeline.billing_calendar import days_between, starts_at
 from devin_pipeline.cli.stage import prepare_dagster_home
 from devin_pipeline.dagster_home import dagster_instance
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.emulator.sessions import Session
 from devin_pipeline.lake import Lake
-from devin_pipeline.partitions import FIRST_TAG, LAST_TAG, days_between, starts_at
-from devin_pipeline.resources import devin_api_resource, feeds_turned_on
+from devin_pipeline.partitions import FIRST_TAG, LAST_TAG
+from devin_pipeline.resources import devin_api_resource
 from devin_pipeline.schedules import daily_refresh, late_updates
+from devin_pipeline.settings import Settings
 from devin_pipeline.verification import verify
 from devin_pipeline_tests.runs import counted_twice
 from devin_pipeline_tests.stage import Stage, differences, set_environment
@@ -92,10 +94,10 @@ class Life:
     def look(self) -> None:
         """A tick of the sensor, and the runs it requests."""
         context = dg.build_sensor_context(
-            instance=self.stage.instance, cursor=self.cursor, resources={"devin_api": devin_api_resource()}
+            instance=self.stage.instance, cursor=self.cursor, resources={"devin_api": devin_api_resource(Settings())}
         )
         with context:
-            seen = late_updates()(context)
+            seen = late_updates(Settings())(context)
         assert isinstance(seen, dg.SensorResult)
         self.cursor = seen.cursor
         for request in seen.run_requests or ():
@@ -108,7 +110,7 @@ class Life:
         at = starts_at(day, 8, after=1) + timedelta(minutes=30)
         self.go_to(at)
         with dg.build_schedule_context(instance=self.stage.instance, scheduled_execution_time=at) as context:
-            request = daily_refresh()(context)
+            request = daily_refresh(Settings())(context)
         assert isinstance(request, dg.RunRequest)
         self.run({**request.tags, "dagster/schedule_name": "daily_refresh"})
 
@@ -131,7 +133,7 @@ def life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Life]:
             prepare_dagster_home()
             with dagster_instance() as instance:
                 lake = Lake(str(tmp_path / "lake"))
-                yield Life(Stage(server, enterprise, lake, instance, [FIRST], feeds_turned_on()), clock)
+                yield Life(Stage(server, enterprise, lake, instance, [FIRST], Settings().feeds), clock)
 
 
 def disagree(life: Life, day: date) -> None:

@@ -16,7 +16,8 @@ from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.freshness import older_days
 from devin_pipeline.lake import Lake
 from devin_pipeline.resources import devin_api_resource
-from devin_pipeline.schedules import daily_refresh, late_updates, weekly_maintenance
+from devin_pipeline.schedules import daily_refresh, late_updates, maintain_job, weekly_maintenance
+from devin_pipeline.settings import Settings
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.dagster_ui.running import FIRST, HOUR, LAST, REPORTS, days_ago, span
@@ -68,14 +69,14 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 def tick_of_the_schedule(instance: dg.DagsterInstance) -> Any:
     with dg.build_schedule_context(instance=instance, scheduled_execution_time=datetime.now(UTC)) as context:
-        return daily_refresh()(context)
+        return daily_refresh(Settings())(context)
 
 
 def tick_of_the_sensor(instance: dg.DagsterInstance, cursor: str | None) -> Any:
     with dg.build_sensor_context(
-        instance=instance, cursor=cursor, resources={"devin_api": devin_api_resource()}
+        instance=instance, cursor=cursor, resources={"devin_api": devin_api_resource(Settings())}
     ) as context:
-        return late_updates()(context)
+        return late_updates(Settings())(context)
 
 
 def cursor_an_hour_back() -> str:
@@ -209,12 +210,12 @@ def test_a_day_that_the_schedule_did_not_read_before_it_left_it_is_asked_for_by_
     note_reads(lake, [days_ago(37)], now - timedelta(hours=30))
     tick = tick_of_the_sensor(instance, cursor_an_hour_back())
     assert [span(request.tags) for request in tick.run_requests] == [(days_ago(38), days_ago(38))]
-    older = older_days(lake, [feed.name for feed in FEEDS], HOUR, now)
+    older = older_days(lake, [feed.name for feed in FEEDS], Settings().start_date, HOUR, now)
     assert older.to_read_again == [days_ago(38)]
     # It is not asked for at each tick, and not at all once it is read.
     assert tick_of_the_sensor(instance, tick.cursor).run_requests == []
     note_reads(lake, [days_ago(38)], datetime.now(UTC))
-    assert older_days(lake, [feed.name for feed in FEEDS], HOUR, now).to_read_again == []
+    assert older_days(lake, [feed.name for feed in FEEDS], Settings().start_date, HOUR, now).to_read_again == []
 
 
 @pytest.mark.notices("a requested run that did not read its day")
@@ -262,13 +263,13 @@ def test_more_updates_in_a_second_than_a_tick_may_read_are_named_until_their_day
         ticks += 1
         assert ticks < 40
         cursor = tick_of_the_sensor(instance, cursor).cursor
-    older = older_days(lake, [feed.name for feed in FEEDS], HOUR, now)
+    older = older_days(lake, [feed.name for feed in FEEDS], Settings().start_date, HOUR, now)
     assert older.to_read_again == [days_ago(41), days_ago(40)]
-    (found,) = [finding for finding in examine() if finding.name == "late updates"]
+    (found,) = [finding for finding in examine(Settings()) if finding.name == "late updates"]
     assert found.outcome == "warning"
     assert found.todo == pipeline_command(f"backfill --from {days_ago(41)} --to {days_ago(40)}")
     note_reads(lake, [days_ago(41), days_ago(40)], datetime.now(UTC))
-    assert older_days(lake, [feed.name for feed in FEEDS], HOUR, now).to_read_again == []
+    assert older_days(lake, [feed.name for feed in FEEDS], Settings().start_date, HOUR, now).to_read_again == []
 
 
 @pytest.mark.usefixtures("settings")
@@ -340,9 +341,9 @@ def test_schedules_and_sensor_are_on_by_default_for_a_live_lake_and_off_for_the_
     demo: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEVIN_PIPELINE_DEMO", demo)
-    assert daily_refresh().default_status.value == expected
-    assert late_updates().default_status.value == expected
-    assert weekly_maintenance().default_status.value == expected
+    assert daily_refresh(Settings()).default_status.value == expected
+    assert late_updates(Settings()).default_status.value == expected
+    assert weekly_maintenance(Settings(), maintain_job(Settings())).default_status.value == expected
 
 
 @pytest.mark.usefixtures("settings")
@@ -351,7 +352,7 @@ def test_the_lake_is_maintained_every_sunday_half_a_day_away_from_the_refresh(
     hour: str, cron: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEVIN_DAY_STARTS_AT_UTC_HOUR", hour)
-    (schedule,) = [each for each in pipeline().schedules or () if each.name == "weekly_maintenance"]
+    (schedule,) = [each for each in pipeline(Settings()).schedules or () if each.name == "weekly_maintenance"]
     assert isinstance(schedule, dg.ScheduleDefinition)
     assert (schedule.cron_schedule, schedule.execution_timezone, schedule.job_name) == (cron, "UTC", "maintain")
 
@@ -361,7 +362,7 @@ def test_reports_are_asked_for_once_after_a_run_that_left_them_out_and_never_aft
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DEVIN_LAKE", str(tmp_path / "lake"))
-    defs = pipeline()
+    defs = pipeline(Settings())
     instance = dg.DagsterInstance.ephemeral()
 
     def made(*names: str) -> None:

@@ -11,10 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from devin_pipeline.asset_facts import ACCEPTS_NEW_ORGANIZATIONS
+from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.cli import main
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.doctor import examine
-from devin_pipeline.partitions import range_tags, starts_at
+from devin_pipeline.partitions import range_tags
+from devin_pipeline.settings import Settings
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.stage import Row, Stage, differences
 
@@ -62,7 +64,7 @@ def test_sessions_of_another_enterprise_are_not_added_to_ours(make_stage: MakeSt
         assert named in refused.stderr
     assert stage.versions() == before
     assert acus(stage) == Decimal(24)
-    (found,) = [finding for finding in examine() if finding.name == "account"]
+    (found,) = [finding for finding in examine(Settings()) if finding.name == "account"]
     assert (found.outcome, "org-theirs" in found.found) == ("failed", True)
 
     accepted = CliRunner().invoke(
@@ -73,7 +75,7 @@ def test_sessions_of_another_enterprise_are_not_added_to_ours(make_stage: MakeSt
     assert acus(stage) == Decimal(44)
     # They are known from now on.
     assert stage.run().success
-    (found,) = [finding for finding in examine() if finding.name == "account"]
+    (found,) = [finding for finding in examine(Settings()) if finding.name == "account"]
     assert found.outcome == "ok"
 
 
@@ -146,7 +148,7 @@ def test_the_tag_of_a_run_accepts_them_too(make_stage: MakeStage) -> None:
     exchange_enterprise(stage)
     add(stage, "org-renamed", 1)
     result = (
-        pipeline()
+        pipeline(Settings())
         .resolve_job_def("refresh")
         .execute_in_process(
             instance=stage.instance,

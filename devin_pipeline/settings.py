@@ -1,0 +1,237 @@
+"""Every setting of the pipeline, declared once: its variable, default and meaning. docs/configuration.md is this list.
+
+A setting is checked when it is asked for, so that a command needs only those it uses. The command line and
+`definitions` read them from the environment and hand them on; no other room does. Proxies and certificates are not
+ours: httpx reads them.
+"""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from devin_pipeline.billing_calendar import day_of
+from devin_pipeline.errors import ConfigurationError
+from devin_pipeline.shell import pipeline_command
+from devin_pipeline.tables import RAW_SESSION_TABLES
+
+V2_KEY = "DEVIN_V2_API_KEY"
+V3_KEY = "DEVIN_V3_API_KEY"
+KEY_OF_FEED = {table.name: V2_KEY if table.name.endswith("_v2") else V3_KEY for table in RAW_SESSION_TABLES}
+
+_BEFORE_DEVIN = date(2020, 1, 1)
+# More days than these are no sign of a will, and fewer would have sensors request runs again.
+_LEAST_DAYS_OF_RUNS, _MOST_DAYS_OF_RUNS = 7, 36500
+
+
+def _setting(default: Any, meaning: str, **more: Any) -> Any:
+    return Field(default=default, description=meaning, **more)
+
+
+class Settings(BaseSettings):
+    """The settings as text, by variable, and as what they mean, by property.
+
+    One that is given wins over the environment; an empty one counts as not set. No key is in a repr or an error.
+    """
+
+    model_config = SettingsConfigDict(
+        case_sensitive=True, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    # Text: what is set wrongly is refused by the property that reads it, in words of ours.
+    DEVIN_V3_API_KEY: SecretStr | None = _setting(
+        None, "Service user's key `cog_…` with ViewAccountSessions; turns the two v3 feeds on."
+    )
+    DEVIN_V2_API_KEY: SecretStr | None = _setting(
+        None, "Enterprise Admin's personal key `apk_user_…`; turns the v2 feed on."
+    )
+    DEVIN_SECRETS_DIR: str = _setting(
+        "", "Folder of mounted secrets: a key that is not set is read from the file named like its variable."
+    )
+    DEVIN_FEEDS: str = _setting("", "Raw tables to read, with commas between. Default: all that the keys allow.")
+    DEVIN_ORG_ID: str = _setting("", "The one organization to read. Default: the whole enterprise.")
+    DEVIN_API_URL: str = _setting(
+        "https://api.devin.ai", "Root of the API. `http://` is accepted for a loopback address only.", repr=False
+    )
+    DEVIN_LAKE: str = _setting("data", "Folder or object-store URI of the lake.", repr=False)
+    DEVIN_START_DATE: str = _setting("2025-01-01", "First day of the partitions.")
+    DEVIN_DAY_STARTS_AT_UTC_HOUR: str = _setting("8", "Hour of the UTC day at which a billing day starts.")
+    DEVIN_TEXT: str = _setting("full", "`none` stores no free text: no prompts, titles or messages.")
+    DEVIN_KEEP_RUNS_DAYS: str = _setting("180", "Days for which Dagster keeps its records of a run after its end.")
+    DEVIN_QUERY_SECONDS: str = _setting("300", "How long a `query` may take; 0 is no limit.")
+    DEVIN_QUERY_MEMORY: str = _setting("", "How much memory a `query` may take, as `4GB`. Default: half the machine's.")
+    DEVIN_PIPELINE_DEMO: str = _setting("", "Set by the demo: the rows come from the emulator.")
+    DAGSTER_HOME: str = _setting(".dagster_home", "Folder of Dagster's own records.")
+
+    @property
+    def is_demo(self) -> bool:
+        """True when the rows come from the emulator."""
+        return self.DEVIN_PIPELINE_DEMO == "1"
+
+    @property
+    def day_starts_at_utc_hour(self) -> int:
+        """Hour of the UTC day at which a billing day starts.
+
+        Raises:
+            ConfigurationError: It is not a whole hour of the day.
+        """
+        text = self.DEVIN_DAY_STARTS_AT_UTC_HOUR
+        if not (text.isascii() and text.isdigit() and int(text) < 24):
+            raise ConfigurationError(f"DEVIN_DAY_STARTS_AT_UTC_HOUR is {text!r}", "that is no hour", "Set it to 0 … 23")
+        return int(text)
+
+    @property
+    def start_date(self) -> date:
+        """First day of the partitions.
+
+        Raises:
+            ConfigurationError: It is not a date, lies in the future, or before anything that is counted here.
+        """
+        text = self.DEVIN_START_DATE
+        day = a_date(text, "DEVIN_START_DATE")
+        if day > day_of(datetime.now(UTC), self.day_starts_at_utc_hour):
+            why = "that lies in the future"
+            raise ConfigurationError(f"DEVIN_START_DATE is {text}", why, "Set it to a day that has begun")
+        if day < _BEFORE_DEVIN:
+            why = f"that lies before {_BEFORE_DEVIN}, when there was no Devin"
+            raise ConfigurationError(f"DEVIN_START_DATE is {text}", why, "Set it to the first day with sessions")
+        return day
+
+    @property
+    def has_start_date(self) -> bool:
+        """True when DEVIN_START_DATE is set, to whatever."""
+        return "DEVIN_START_DATE" in self.model_fields_set
+
+    @property
+    def organization(self) -> str | None:
+        """The one organization to read; None for the whole enterprise."""
+        return self.DEVIN_ORG_ID.strip() or None
+
+    @property
+    def keeps_text(self) -> bool:
+        """False when no free text may be stored.
+
+        Raises:
+            ConfigurationError: DEVIN_TEXT is neither `full` nor `none`.
+        """
+        text = self.DEVIN_TEXT.strip() or "full"
+        if text not in ("full", "none"):
+            raise ConfigurationError(
+                "DEVIN_TEXT cannot be used", "it is neither full nor none", "Set it to one of them"
+            )
+        return text == "full"
+
+    @property
+    def keep_runs_days(self) -> int:
+        """How many days Dagster keeps what it recorded of a run after its end.
+
+        Raises:
+            ConfigurationError: It is not a number of days, or so small that sensors would request runs again.
+        """
+        text = self.DEVIN_KEEP_RUNS_DAYS.strip() or "180"
+        if not (
+            text.isascii()
+            and text.isdigit()
+            and len(text) < 7
+            and _LEAST_DAYS_OF_RUNS <= int(text) <= _MOST_DAYS_OF_RUNS
+        ):
+            why = f"that is not a number of days from {_LEAST_DAYS_OF_RUNS} to {_MOST_DAYS_OF_RUNS}"
+            raise ConfigurationError(f"DEVIN_KEEP_RUNS_DAYS is {text!r}", why, "Set it to 180, or remove it")
+        return int(text)
+
+    def key(self, variable: str) -> str | None:
+        """An API key as it is set or, if it is not, as its file in DEVIN_SECRETS_DIR has it at this moment.
+
+        Raises:
+            ConfigurationError: Its file, or the folder, cannot be read.
+        """
+        given: SecretStr | None = getattr(self, variable)
+        if given is not None:
+            return given.get_secret_value()
+        if not self.DEVIN_SECRETS_DIR:
+            return None
+        folder = Path(self.DEVIN_SECRETS_DIR)
+        try:
+            # The folder first: without it each key would look as if it were left out on purpose.
+            return (folder / variable).read_text() if folder / variable in folder.iterdir() else None
+        except (OSError, UnicodeError) as error:
+            why = (error.strerror if isinstance(error, OSError) else None) or "it is not text"
+            todo = "Set it to a folder whose files are named like the variables of the keys, and make them readable"
+            raise ConfigurationError(f"{variable} cannot be read from DEVIN_SECRETS_DIR", why, todo) from None
+
+    def key_is_set(self, variable: str) -> bool:
+        """True when an API key holds something."""
+        return bool((self.key(variable) or "").strip())
+
+    @property
+    def api_url(self) -> str:
+        """Root of the API.
+
+        Raises:
+            Misconfigured: It is not an https URL, nor http to a loopback address.
+        """
+        from devin_pipeline.devin_api import check_url
+
+        return check_url(self.DEVIN_API_URL)
+
+    @property
+    def feeds(self) -> list[str]:
+        """The raw tables to read: DEVIN_FEEDS, or all that the keys allow.
+
+        Raises:
+            ConfigurationError: DEVIN_FEEDS names something else than a raw table, or one whose key is not set.
+        """
+        allowed = [feed for feed, variable in KEY_OF_FEED.items() if self.key_is_set(variable)]
+        named = [name.strip() for name in self.DEVIN_FEEDS.split(",") if name.strip()]
+        for name in named:
+            if name not in KEY_OF_FEED:
+                raise ConfigurationError(
+                    f"DEVIN_FEEDS names {name!r}", "there is no such feed", f"Use some of {', '.join(KEY_OF_FEED)}"
+                )
+            if allowed and name not in allowed:
+                why = f"its key {KEY_OF_FEED[name]} is not set"
+                raise ConfigurationError(f"DEVIN_FEEDS names {name}", why, "Set the key or drop the feed")
+        return [feed for feed in allowed if not named or feed in named]
+
+    def require_usable(self) -> None:
+        """Refuse settings that no run could work with, before any request.
+
+        Raises:
+            ConfigurationError: No key is set, or a key, DEVIN_TEXT or DEVIN_FEEDS is unusable.
+            Misconfigured: The URL, the organization, or a proxy or certificates of the environment are unusable.
+        """
+        from devin_pipeline.devin_api import check_key, check_organization, check_surroundings
+
+        url = self.api_url
+        _ = self.keeps_text
+        if self.organization:
+            check_organization(self.organization)
+        for variable in (V2_KEY, V3_KEY):
+            if self.key_is_set(variable):
+                check_key("v2" if variable == V2_KEY else "v3", self.key(variable) or "")
+        if not self.feeds:
+            raise ConfigurationError(
+                "There is nothing to read",
+                f"neither {V3_KEY} nor {V2_KEY} is set",
+                f"Set one or both; `{pipeline_command('demo')}` needs none",
+            )
+        # guard: a proxy of the environment that cannot be used, before any work
+        check_surroundings(url)
+
+
+def a_date(text: str, name: str) -> date:
+    """The date written as YYYY-MM-DD in the setting or option `name`.
+
+    Raises:
+        ConfigurationError: It is written otherwise (`20261105` too) or is not a date.
+    """
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        day = None
+    # guard: a date written otherwise | or day.isoformat() != text
+    if day is None or day.isoformat() != text:
+        raise ConfigurationError(f"{name} is {text!r}", "that is no date", "Write it as 2026-01-31")
+    return day
