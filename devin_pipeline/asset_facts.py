@@ -16,8 +16,8 @@ import dagster as dg
 from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
 
 from devin_pipeline.billing_calendar import starts_at
-from devin_pipeline.dagster_home import dagster_instance
-from devin_pipeline.event_log import FINGERPRINT
+from devin_pipeline.dagster_server.dagster_home import dagster_instance
+from devin_pipeline.dagster_server.event_log_storage import FINGERPRINT
 from devin_pipeline.lake import Commit, Lake
 from devin_pipeline.tables import ROLLUP_TABLES, TABLES, Table
 

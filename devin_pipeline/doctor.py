@@ -22,8 +22,8 @@ import dagster as dg
 
 from devin_pipeline.asset_facts import days_made
 from devin_pipeline.billing_calendar import contiguous, days_between, newest_closed_day
-from devin_pipeline.dagster_home import BrokenHome, dagster_instance
-from devin_pipeline.dead_runs import BlockingRun, blocking_runs, command_to_end
+from devin_pipeline.dagster_server.dagster_home import BrokenHome, dagster_instance
+from devin_pipeline.dagster_server.dead_runs import BlockingRun, blocking_runs, command_to_end
 from devin_pipeline.derived import days_of_other_code
 from devin_pipeline.devin_api import (
     VARIABLES,

@@ -14,6 +14,7 @@ import msgspec
 
 from devin_pipeline.asset_facts import BACKFILL, DEMO, MAKES_REPORTS, TRIGGER, days_not_read
 from devin_pipeline.billing_calendar import contiguous, day_of, days_between, newest_closed_day
+from devin_pipeline.dagster_server.run_retention import remove_old_runs
 from devin_pipeline.devin_api import DevinClient, Item, Window
 from devin_pipeline.freshness import CLOSED_DAYS_READ_AGAIN, first_day_read_daily, older_days
 from devin_pipeline.lake import Lake
@@ -26,7 +27,6 @@ from devin_pipeline.resources import (
     LakeResource,
     lake_resource,
 )
-from devin_pipeline.run_retention import remove_old_runs
 from devin_pipeline.settings import Settings
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES

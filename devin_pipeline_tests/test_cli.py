@@ -29,7 +29,7 @@ from devin_pipeline.emulator import EmulatorServer
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.tables import ALL_TABLES, TABLES
 from devin_pipeline_tests.cli.running import environment as settings_of_command
-from devin_pipeline_tests.dagster_ui.running import eventually, free_port
+from devin_pipeline_tests.dagster_server.running import eventually, free_port
 from devin_pipeline_tests.lake.full_disk import no_file_beyond
 from devin_pipeline_tests.lake.test_disk import as_somebody_else
 from devin_pipeline_tests.stage import Moment, Stage, differences

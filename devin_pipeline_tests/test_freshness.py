@@ -16,7 +16,7 @@ from devin_pipeline.resources import devin_api_resource
 from devin_pipeline.schedules import late_updates
 from devin_pipeline.settings import Settings
 from devin_pipeline.shell import pipeline_command
-from devin_pipeline_tests.dagster_ui.running import span
+from devin_pipeline_tests.dagster_server.running import span
 from devin_pipeline_tests.stage import Stage, differences, warnings
 
 MakeStage = Callable[..., Stage]

@@ -631,8 +631,8 @@ def maintain(demo: bool) -> None:
 
 
 def _remove_old_runs(days: int) -> None:
-    from devin_pipeline.dagster_home import dagster_instance
-    from devin_pipeline.run_retention import remove_old_runs
+    from devin_pipeline.dagster_server.dagster_home import dagster_instance
+    from devin_pipeline.dagster_server.run_retention import remove_old_runs
     from devin_pipeline.schedules import DAILY_REFRESH
 
     with dagster_instance() as instance:
@@ -818,8 +818,8 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
 
     The page answers its own tabs and programs on this machine; what other sites make a browser send it refuses.
     """
-    from devin_pipeline.code_location import CODE_LOCATION, DEFINITIONS
-    from devin_pipeline.page import NoFolderForSocket, StoppedByItself, run_until
+    from devin_pipeline.dagster_server.code_location import CODE_LOCATION, DEFINITIONS
+    from devin_pipeline.dagster_server.processes import NoFolderForSocket, StoppedByItself, run_until
 
     enterprise: DemoEnterprise | None = None
     if demo:
@@ -871,7 +871,7 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
 
 @contextmanager
 def _only_daemon(port: int) -> Iterator[int | None]:
-    from devin_pipeline.page import DaemonRuns, right_to_daemon
+    from devin_pipeline.dagster_server.processes import DaemonRuns, right_to_daemon
 
     with ExitStack() as held:
         try:
@@ -889,8 +889,8 @@ def _only_daemon(port: int) -> Iterator[int | None]:
 
 @contextmanager
 def _dead_runs_failed() -> Iterator[None]:
-    from devin_pipeline.dagster_home import dagster_instance
-    from devin_pipeline.dead_runs import dead_runs_failed
+    from devin_pipeline.dagster_server.dagster_home import dagster_instance
+    from devin_pipeline.dagster_server.dead_runs import dead_runs_failed
 
     with dagster_instance() as instance, dead_runs_failed(instance):
         yield

@@ -70,8 +70,8 @@ def run_job(
     from dagster._core.utils import make_new_run_id
 
     from devin_pipeline.asset_facts import TRIGGER
-    from devin_pipeline.code_location import origin_of
-    from devin_pipeline.dagster_home import dagster_instance
+    from devin_pipeline.dagster_server.code_location import origin_of
+    from devin_pipeline.dagster_server.dagster_home import dagster_instance
     from devin_pipeline.definitions import pipeline
     from devin_pipeline.partitions import range_tags
     from devin_pipeline.schedules import REFRESH

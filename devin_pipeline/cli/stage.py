@@ -86,7 +86,7 @@ def prepare_dagster_home() -> None:
 
 def begin_dagsters_records() -> None:
     """Have Dagster make its databases in a new DAGSTER_HOME now, before processes of its own open them."""
-    from devin_pipeline.dagster_home import dagster_instance
+    from devin_pipeline.dagster_server.dagster_home import dagster_instance
 
     with dagster_instance():
         pass

@@ -17,7 +17,7 @@ from devin_pipeline.cli import main
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.cli.running import COMMAND, environment, run
-from devin_pipeline_tests.dagster_ui.running import free_port
+from devin_pipeline_tests.dagster_server.running import free_port
 from devin_pipeline_tests.stage import Stage
 from devin_pipeline_tests.tables.rows import DAY, NOON, rows_of
 

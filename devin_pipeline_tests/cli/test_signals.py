@@ -15,7 +15,7 @@ import pytest
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.cli.running import COMMAND, environment
 from devin_pipeline_tests.cli.test_limits import ENDLESS, STUBBORN
-from devin_pipeline_tests.dagster_ui.running import eventually
+from devin_pipeline_tests.dagster_server.running import eventually
 from devin_pipeline_tests.stage import Stage
 
 pytestmark = [

@@ -11,7 +11,7 @@ import pytest
 from devin_pipeline.devin_api import DevinClient, DevinError, Refused
 from devin_pipeline.devin_api import wire as wire_module
 from devin_pipeline.devin_api.errors import NotConnected
-from devin_pipeline_tests.dagster_ui.running import free_port
+from devin_pipeline_tests.dagster_server.running import free_port
 from devin_pipeline_tests.devin_api.scripted import (
     V3_KEY,
     Asked,

@@ -1,6 +1,6 @@
-"""The processes of Dagster's own `dagster dev`, with the guarded page in the place of its webserver.
+"""The processes of Dagster's own `dagster dev`, with a guarded webserver in the place of its own.
 
-One code server holds the pipeline's code, so that "Reload" on the page is for the daemon too.
+One code server holds the pipeline's code, so that "Reload" in the Dagster UI is for the daemon too.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from typing import IO
 
 _SECONDS_TO_LOAD = 180
 _SECONDS_TO_STOP = 7.5
-_SECONDS_TO_STOP_PAGE_AND_DAEMON = 4
+_SECONDS_TO_STOP_UI_AND_DAEMON = 4
 _SECONDS_FOR_LAST_DAEMON = 6
 # An address of a socket has room for 103 bytes on macOS and 107 on Linux, 29 of which are names of ours. What else may
 # stand in a path, gRPC would decode.
@@ -97,14 +97,14 @@ def _lock(file: int) -> None:
 def run_until(
     stopped: threading.Event, *, module: str, location: str, port: int, read_only: bool, locked: int | None = None
 ) -> bool:
-    """Run the page of the DAGSTER_HOME at 127.0.0.1 and, unless it is for reading only, the daemon.
+    """Run the Dagster UI of the DAGSTER_HOME at 127.0.0.1 and, unless it is for reading only, the daemon.
 
     Args:
         stopped: Ends it when set.
         module: Module of the definitions.
         location: Name of the code location, by which Dagster keeps states and cursors.
-        port: Port of the page.
-        read_only: Every mutation is refused, and no daemon runs: the page may stand beside a deployment that has one.
+        port: Port of the Dagster UI.
+        read_only: Every mutation is refused, and no daemon runs: a deployment may have one.
         locked: A file to hand to the daemon, which keeps its lock.
 
     Returns:
@@ -126,7 +126,7 @@ def run_until(
             # Sessions of their own: Ctrl-C in a terminal is for us, and they are stopped in order.
             # Dagster lets a .env in its folder override the environment, and so the demo's keys with live ones.
             running[name] = subprocess.Popen(  # noqa: S603 - our own words
-                [sys.executable, "-m", "devin_pipeline.page.child", str(seconds_to_stop), *words],
+                [sys.executable, "-m", "devin_pipeline.dagster_server.child", str(seconds_to_stop), *words],
                 cwd=os.environ["DAGSTER_HOME"],
                 # The code server makes a socket of its own.
                 env={**os.environ, "TMPDIR": str(temporary)},
@@ -143,23 +143,23 @@ def run_until(
             words = ["dagster", "code-server", "start", "--log-level", "warning", *served]
             start("the code server", *words, seconds_to_stop=0)
             _wait_for(code, running, stopped)
-            seconds = _SECONDS_TO_STOP_PAGE_AND_DAEMON
-            # guard: a second daemon beside a page for reading | not read_only -> True
+            seconds = _SECONDS_TO_STOP_UI_AND_DAEMON
+            # guard: a second daemon next to a Dagster UI for reading | not read_only -> True
             if not read_only:
                 words = ["dagster._daemon", "run", "--workspace", str(workspace)]
                 start("the daemon", *words, seconds_to_stop=seconds, files=[] if locked is None else [locked])
-            words = ["devin_pipeline.page", "--workspace", str(workspace), "--port", str(port)]
-            # guard: a page for reading that changes things | , *(["--read-only"] if read_only else [])
-            start("the page", *words, *(["--read-only"] if read_only else []), seconds_to_stop=seconds)
+            words = ["devin_pipeline.dagster_server.webserver", "--workspace", str(workspace), "--port", str(port)]
+            # guard: a Dagster UI for reading that changes things | , *(["--read-only"] if read_only else [])
+            start("the Dagster UI", *words, *(["--read-only"] if read_only else []), seconds_to_stop=seconds)
             while not stopped.wait(timeout=0.5):
-                # guard: a page that died unnoticed
+                # guard: a Dagster UI that died unnoticed
                 _require_alive(running)
         finally:
             deadline = time.monotonic() + _SECONDS_TO_STOP
             code_servers, others = list(running.values())[:1], list(running.values())[1:]
             _stop(others)
             for code_server in code_servers:
-                # guard: a run killed with the page | _ask_to_stop(code_server) -> _stop([code_server])
+                # guard: a run killed with the Dagster UI | _ask_to_stop(code_server) -> _stop([code_server])
                 _ask_to_stop(code_server)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     code_server.wait(timeout=deadline - time.monotonic())
@@ -203,7 +203,7 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     """Ask all to stop; whatever is left after a few seconds is killed, with all it started."""
     for process in processes:
         _ask_to_stop(process)
-    deadline = time.monotonic() + _SECONDS_TO_STOP_PAGE_AND_DAEMON
+    deadline = time.monotonic() + _SECONDS_TO_STOP_UI_AND_DAEMON
     for process in processes:
         try:
             process.wait(timeout=max(0, deadline - time.monotonic()))

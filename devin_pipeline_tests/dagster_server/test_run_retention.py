@@ -18,17 +18,17 @@ from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 
 from devin_pipeline.asset_facts import newest_records
 from devin_pipeline.cli import main
+from devin_pipeline.dagster_server.event_log_storage import SqliteEventLog
+from devin_pipeline.dagster_server.run_retention import remove_old_runs
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.errors import ConfigurationError
-from devin_pipeline.event_log import SqliteEventLog
 from devin_pipeline.partitions import billing_days, range_tags
-from devin_pipeline.run_retention import remove_old_runs
 from devin_pipeline.schedules import DAILY_REFRESH, _last_day_read
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, Table
 from devin_pipeline_tests.stage import Stage, warnings
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 MakeStage = Callable[..., Stage]
 BY_DAY = [table for table in ALL_TABLES if table.by_day and table != RAW_QUARANTINE]
 
@@ -247,7 +247,7 @@ def test_days_that_an_old_run_failed_for_show_as_they_were_before_it(
 def test_an_index_that_is_mostly_empty_shrinks_unless_another_process_writes(
     instance: dg.DagsterInstance, is_written: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devin_pipeline.event_log._SECONDS_TO_WAIT", 0.1)
+    monkeypatch.setattr("devin_pipeline.dagster_server.event_log_storage._SECONDS_TO_WAIT", 0.1)
     index = Path(os.environ["DAGSTER_HOME"]) / "history" / "runs" / "index.db"
     for number in range(600):
         instance.report_runless_asset_event(dg.AssetMaterialization("made", str(number), partition=str(number)))

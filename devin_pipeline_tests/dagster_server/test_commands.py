@@ -8,11 +8,19 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from devin_pipeline.code_location import origin_of
+from devin_pipeline.dagster_server.code_location import origin_of
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.lake import Lake
 from devin_pipeline.tables import TABLES
-from devin_pipeline_tests.dagster_ui.running import HOUR, REPORTS, dagster_home, environment, live_settings, run, today
+from devin_pipeline_tests.dagster_server.running import (
+    HOUR,
+    REPORTS,
+    dagster_home,
+    environment,
+    live_settings,
+    run,
+    today,
+)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`python -m devin_pipeline.page`: Dagster's webserver with the guard before it, on loopback."""
+"""`python -m devin_pipeline.dagster_server.webserver`: Dagster's webserver with the guard before it, on loopback."""
 
 import contextlib
 import signal
@@ -18,14 +18,14 @@ from dagster_webserver.webserver import DagsterWebserver
 from graphql import GraphQLError, GraphQLFormattedError
 from starlette.middleware import Middleware
 
-from devin_pipeline.page.guard import LARGEST_HEAD_BYTES, Guard
+from devin_pipeline.dagster_server.origin_guard import LARGEST_HEAD_BYTES, OriginGuard
 
 # What Dagster raises for a value that it cannot use, such as a path that leads elsewhere or a cursor that is not one.
-_OF_A_VALUE = (ValueError, DagsterInvariantViolationError)
+_VALUE_ERRORS = (ValueError, DagsterInvariantViolationError)
 
 
 class GuardedWebserver(DagsterWebserver[WorkspaceProcessContext, WorkspaceRequestContext]):
-    """Dagster's webserver, answering only what the guard lets through."""
+    """Dagster's webserver, for requests that the guard lets through."""
 
     def __init__(self, context: WorkspaceProcessContext, port: int) -> None:
         self._port = port
@@ -33,29 +33,29 @@ class GuardedWebserver(DagsterWebserver[WorkspaceProcessContext, WorkspaceReques
 
     def build_middleware(self) -> list[Middleware]:
         """The guard before everything else."""
-        # guard: a page without its guard | Middleware(Guard, port=self._port),
-        return [Middleware(Guard, port=self._port), *super().build_middleware()]
+        # guard: a Dagster UI without its guard | Middleware(OriginGuard, port=self._port),
+        return [Middleware(OriginGuard, port=self._port), *super().build_middleware()]
 
     def handle_graphql_errors(self, errors: Sequence[GraphQLError]) -> list[GraphQLFormattedError]:
-        """Dagster's answers to errors, without the traceback if a value of the request is to blame."""
-        answers: list[GraphQLFormattedError] = super().handle_graphql_errors(errors)
-        for error, answer in zip(errors, answers, strict=True):
+        """Dagster's responses to errors, without the traceback if a value of the request is to blame."""
+        responses: list[GraphQLFormattedError] = super().handle_graphql_errors(errors)
+        for error, response in zip(errors, responses, strict=True):
             # guard: values that GraphQL cannot use
-            if isinstance(error.original_error, _OF_A_VALUE):
-                answer.get("extensions", {}).pop("errorInfo", None)
-        return answers
+            if isinstance(error.original_error, _VALUE_ERRORS):
+                response.get("extensions", {}).pop("errorInfo", None)
+        return responses
 
     def _determine_status_code(
         self, resolver_errors: list[GraphQLError] | None, captured_errors: list[Exception]
     ) -> int:
         causes = [*(error.original_error for error in resolver_errors or ()), *captured_errors]
-        if causes and all(isinstance(cause, _OF_A_VALUE) for cause in causes):
+        if causes and all(isinstance(cause, _VALUE_ERRORS) for cause in causes):
             return 400
         return super()._determine_status_code(resolver_errors, captured_errors)
 
     def make_security_headers(self) -> dict[str, str]:
-        """Dagster's headers of the page, and that no other page may frame it."""
-        # guard: a page in another's frame | , "X-Frame-Options": "DENY"
+        """Dagster's headers, and that no other site may show the Dagster UI in a frame."""
+        # guard: a Dagster UI in another site's frame | , "X-Frame-Options": "DENY"
         return {**super().make_security_headers(), "X-Frame-Options": "DENY"}
 
 
@@ -64,7 +64,7 @@ class GuardedWebserver(DagsterWebserver[WorkspaceProcessContext, WorkspaceReques
 @click.option("--port", "-p", required=True, type=int)
 @click.option("--read-only", is_flag=True)
 def main(workspace: str, port: int, read_only: bool) -> None:
-    """Serve the page of the DAGSTER_HOME until a signal stops it."""
+    """Serve the Dagster UI of the DAGSTER_HOME until a signal stops it."""
     configure_loggers(log_level="INFO")
     # As an exception, so that what was opened is closed; a shell may have left SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -15,15 +15,15 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from devin_pipeline.dagster_home import dagster_instance
-from devin_pipeline.dead_runs import blocking_runs, dead_runs_failed, process_of
+from devin_pipeline.dagster_server.dagster_home import dagster_instance
+from devin_pipeline.dagster_server.dead_runs import blocking_runs, dead_runs_failed, process_of
 from devin_pipeline.doctor import Finding, examine
 from devin_pipeline.settings import Settings
 from devin_pipeline_tests.conftest import MakeStage
-from devin_pipeline_tests.dagster_ui.running import eventually
-from devin_pipeline_tests.dagster_ui.test_dead_runs import left_started
+from devin_pipeline_tests.dagster_server.running import eventually
+from devin_pipeline_tests.dagster_server.test_dead_runs_in_ui import left_started
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 STARTING, STARTED, CANCELING = dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING
 FAILURE, CANCELED = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED
 BOOT = Path("/proc/sys/kernel/random/boot_id")

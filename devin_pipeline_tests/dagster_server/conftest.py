@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from devin_pipeline.emulator import EmulatorServer, Enterprise
-from devin_pipeline_tests.dagster_ui.running import (
+from devin_pipeline_tests.dagster_server.running import (
     PARTITIONED,
     Page,
     environment,
@@ -26,6 +26,7 @@ from devin_pipeline_tests.dagster_ui.running import (
 )
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+WEBSERVER = "devin_pipeline.dagster_server.webserver"
 REBOUND = "rebound.example"
 DAYS = 50
 BACKFILLED = [today() - timedelta(days=n) for n in range(49, 39, -1)]
@@ -80,7 +81,15 @@ def live(tmp_path_factory: pytest.TempPathFactory, bytecode: Path) -> Iterator[L
         page = Page(f"http://127.0.0.1:{port}")
         stack.enter_context(
             started(
-                [sys.executable, "-m", "devin_pipeline.page", "-w", "workspace.yaml", "-p", str(port)],
+                [
+                    sys.executable,
+                    "-m",
+                    WEBSERVER,
+                    "-w",
+                    "workspace.yaml",
+                    "-p",
+                    str(port),
+                ],
                 env,
                 folder / "page.log",
             )

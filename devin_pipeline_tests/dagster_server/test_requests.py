@@ -20,7 +20,7 @@ from devin_pipeline.schedules import daily_refresh, late_updates, maintain_job, 
 from devin_pipeline.settings import Settings
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES
-from devin_pipeline_tests.dagster_ui.running import FIRST, HOUR, LAST, REPORTS, days_ago, span
+from devin_pipeline_tests.dagster_server.running import FIRST, HOUR, LAST, REPORTS, days_ago, span
 from devin_pipeline_tests.devin_api.scripted import Session, honest_v3, serving
 from devin_pipeline_tests.runs import read_feed
 

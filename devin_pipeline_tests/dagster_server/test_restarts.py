@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from devin_pipeline.emulator import EmulatorServer, Enterprise
-from devin_pipeline_tests.dagster_ui.running import (
+from devin_pipeline_tests.dagster_server.running import (
     FIRST,
     LAST,
     PARTITIONED,

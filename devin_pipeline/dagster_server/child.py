@@ -1,4 +1,4 @@
-"""`python -m devin_pipeline.page.child SECONDS MODULE …`: runs a Python module until its standard input ends.
+"""`python -m devin_pipeline.dagster_server.child SECONDS MODULE …`: runs a Python module until its standard input ends.
 
 That is a pipe whose other end the parent holds: it ends when the parent closes it, and however the parent itself ends.
 """

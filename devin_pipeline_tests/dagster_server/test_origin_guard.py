@@ -24,14 +24,14 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from devin_pipeline.page import Guard
-from devin_pipeline_tests.dagster_ui.conftest import REBOUND, LivePage
-from devin_pipeline_tests.dagster_ui.running import Page, environment, eventually, free_port, started
+from devin_pipeline.dagster_server.origin_guard import OriginGuard
+from devin_pipeline_tests.dagster_server.conftest import REBOUND, LivePage
+from devin_pipeline_tests.dagster_server.running import Page, environment, eventually, free_port, started
 
 pytestmark = [
     pytest.mark.xdist_group("live"),
     pytest.mark.notices(
-        "a page under another host's name",
+        "a Dagster UI under another host's name",
         "another site's Origin",
         "another site's Sec-Fetch-Site",
         "another site's Referer",
@@ -40,8 +40,8 @@ pytestmark = [
         "events reported from outside",
         "GraphQL by GET",
         "GraphQL as text/plain",
-        "a page in another's frame",
-        "a page without its guard",
+        "a Dagster UI in another site's frame",
+        "a Dagster UI without its guard",
     ),
 ]
 
@@ -317,7 +317,7 @@ def log_of(live: LivePage) -> str:
 @pytest.mark.notices("two hosts at once")
 def test_a_request_with_two_hosts_is_refused_by_the_server_and_by_the_guard(live: LivePage) -> None:
     async def ask(*hosts: str) -> int:
-        guarded = httpx.ASGITransport(Guard(PlainTextResponse("seen"), port=3000))
+        guarded = httpx.ASGITransport(OriginGuard(PlainTextResponse("seen"), port=3000))
         async with httpx.AsyncClient(transport=guarded) as client:
             headers = [("Host", host) for host in hosts]
             return (await client.get("http://127.0.0.1:3000/", headers=headers)).status_code
@@ -329,7 +329,7 @@ def test_a_request_with_two_hosts_is_refused_by_the_server_and_by_the_guard(live
 
 def test_at_the_default_port_hosts_and_origins_have_none() -> None:
     async def ask(url: str) -> int:
-        guarded = httpx.ASGITransport(Guard(PlainTextResponse("seen"), port=80))
+        guarded = httpx.ASGITransport(OriginGuard(PlainTextResponse("seen"), port=80))
         async with httpx.AsyncClient(transport=guarded) as client:
             return (await client.get(url, headers={"Origin": "http://localhost"})).status_code
 

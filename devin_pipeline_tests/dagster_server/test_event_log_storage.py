@@ -34,8 +34,8 @@ from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from devin_pipeline import asset_facts
 from devin_pipeline.billing_calendar import day_of
+from devin_pipeline.dagster_server.event_log_storage import SqliteEventLog
 from devin_pipeline.definitions import pipeline
-from devin_pipeline.event_log import SqliteEventLog
 from devin_pipeline.partitions import FIRST_TAG, LAST_TAG, billing_days, range_tags
 from devin_pipeline.raw import assets as raw_assets
 from devin_pipeline.settings import Settings
@@ -43,7 +43,7 @@ from devin_pipeline.tables import REPORT_TABLES, ROLLUP_TABLES, SESSION_TABLES
 from devin_pipeline_tests.conftest import MakeStage
 from devin_pipeline_tests.stage import Stage, the_last_days, warnings
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 
 Open = Callable[..., AbstractContextManager[dg.DagsterInstance]]
 

@@ -14,8 +14,8 @@ from playwright.sync_api import Page as Tab
 
 from devin_pipeline.lake import Lake
 from devin_pipeline.tables import TABLES
-from devin_pipeline_tests.dagster_ui.conftest import BACKFILLED, LivePage
-from devin_pipeline_tests.dagster_ui.running import REPORTS, days_ago, environment, eventually, run, span
+from devin_pipeline_tests.dagster_server.conftest import BACKFILLED, LivePage
+from devin_pipeline_tests.dagster_server.running import REPORTS, days_ago, environment, eventually, run, span
 
 pytestmark = pytest.mark.xdist_group("live")
 

@@ -1,11 +1,11 @@
-"""Which requests the page answers: those of its own tabs and of programs on this machine, not those of other sites.
+"""Which requests the Dagster UI takes: those of its own tabs and of programs on this machine, not of other sites.
 
 Dagster's webserver knows no login, takes mutations over GET and in bodies that a browser sends across sites without
 asking, and believes any Host. So any site that is open in a browser on the same machine could operate it. The guard
 stands before all its routes and looks at headers only, never at bodies.
 
 Nor does the webserver look at what it is sent: a GraphQL body that is not an object, a log's path that leads elsewhere,
-the id of an unknown run raise somewhere in it. The guard answers for it, without the traceback.
+the id of an unknown run raise somewhere in it. The guard responds in its place, without the traceback.
 """
 
 import logging
@@ -31,8 +31,8 @@ _TAKING_INPUT = {
 }
 
 
-class Guard:
-    """ASGI middleware for a page served over plain HTTP on loopback.
+class OriginGuard:
+    """ASGI middleware for a webserver of plain HTTP on loopback.
 
     Args:
         app: What is guarded.
@@ -58,31 +58,32 @@ class Guard:
         elif scope["type"] == "websocket":
             await WebSocketClose(_POLICY_VIOLATION, why)(scope, receive, send)
         else:
-            told = f"This request is refused.\nThe reason: {why}.\nTo see the page, type {self._url} into the browser."
-            await PlainTextResponse(told, status_code=403)(scope, receive, send)
+            todo = f"To open the UI, type {self._url} into the browser."
+            text = f"This request is refused.\nThe reason: {why}.\n{todo}"
+            await PlainTextResponse(text, status_code=403)(scope, receive, send)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and answer it if the app fails on what is in it."""
-        has_answer = False
+        is_answered = False
 
         async def send_on(message: Message) -> None:
-            nonlocal has_answer
-            has_answer = has_answer or message["type"] == "http.response.start"
+            nonlocal is_answered
+            is_answered = is_answered or message["type"] == "http.response.start"
             await send(message)
 
         try:
             await self._app(scope, receive, send_on)
         except Exception as error:
-            answer = next((told for path, told in _TAKING_INPUT.items() if scope["path"].startswith(path)), None)
-            # guard: input that Dagster's webserver cannot use | answer is None or has_answer -> True
-            if answer is None or has_answer:
+            response = next((found for path, found in _TAKING_INPUT.items() if scope["path"].startswith(path)), None)
+            # guard: input that Dagster's webserver cannot use | response is None or is_answered -> True
+            if response is None or is_answered:
                 raise
             # The kind only: the text may quote what was sent.
             _log.warning("A request to the Dagster UI could not be answered (%s)", type(error).__name__)
             if scope["type"] == "websocket":
-                await WebSocketClose(_POLICY_VIOLATION, answer[1])(scope, receive, send)
+                await WebSocketClose(_POLICY_VIOLATION, response[1])(scope, receive, send)
             else:
-                await PlainTextResponse(answer[1], answer[0])(scope, receive, send)
+                await PlainTextResponse(response[1], response[0])(scope, receive, send)
 
     def _why_not(self, scope: Scope) -> str | None:
         """Why a request is refused; None if it is not."""
@@ -90,7 +91,7 @@ class Guard:
         hosts = headers.getlist("host")
         # A name of another's domain may be pointed at 127.0.0.1 (DNS rebinding); its pages would then be of our origin.
         # guard: two hosts at once | len(hosts) != 1 or
-        # guard: a page under another host's name | or hosts[0] not in self._hosts
+        # guard: a Dagster UI under another host's name | or hosts[0] not in self._hosts
         if len(hosts) != 1 or hosts[0] not in self._hosts:
             return f"it is not addressed to {' or '.join(self._hosts)}"
         own = f"http://{hosts[0]}"

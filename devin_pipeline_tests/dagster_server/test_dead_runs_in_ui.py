@@ -11,7 +11,7 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
 
-from devin_pipeline_tests.dagster_ui.running import dagster_home
+from devin_pipeline_tests.dagster_server.running import dagster_home
 
 
 def left_started(instance: dg.DagsterInstance, hours_ago: float, retry_of: str | None = None) -> str:

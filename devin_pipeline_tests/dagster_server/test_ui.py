@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from devin_pipeline.emulator import EmulatorServer, Enterprise
-from devin_pipeline_tests.dagster_ui.running import (
+from devin_pipeline_tests.dagster_server.running import (
     Page,
     environment,
     eventually,
@@ -30,10 +30,10 @@ LONGER_THAN_STOPPING_TAKES = 12
 pytestmark = [
     pytest.mark.skipif(shutil.which("ps") is None, reason="no ps is installed to look at processes with"),
     pytest.mark.notices(
-        "a run killed with the page",
-        "a page for reading that changes things",
-        "a second daemon beside a page for reading",
-        "a page that died unnoticed",
+        "a run killed with the Dagster UI",
+        "a Dagster UI for reading that changes things",
+        "a second daemon next to a Dagster UI for reading",
+        "a Dagster UI that died unnoticed",
     ),
 ]
 
@@ -41,7 +41,7 @@ pytestmark = [
 def processes_of(process: subprocess.Popen[bytes]) -> dict[str, int]:
     """The processes that a command started: the module that each runs, and its id."""
     lines = [line.split() for line in _ps("ppid=,pid=,args=", "-A", "-ww").splitlines()]
-    child = ["-m", "devin_pipeline.page.child"]
+    child = ["-m", "devin_pipeline.dagster_server.child"]
     return {words[6]: int(words[1]) for words in lines if words[0] == str(process.pid) and words[3:5] == child}
 
 
@@ -86,13 +86,13 @@ def test_a_run_that_is_going_on_when_the_page_is_stopped_ends_well_in_the_backgr
             eventually(page.answers, 60, "the page answers")
             assert httpx.get(page.url, headers={"Host": "evil.example"}).status_code == 403
             running = processes_of(process)
-            assert set(running) == {"dagster", "dagster._daemon", "devin_pipeline.page"}
+            assert set(running) == {"dagster", "dagster._daemon", "devin_pipeline.dagster_server.webserver"}
             run_id = _launch(page)
             eventually(lambda: page.run_status(run_id) == "STARTED", 60, "the daemon starts the run")
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=30) == 0, log.read_text()
             assert not runs_still(running["dagster._daemon"])
-            assert not runs_still(running["devin_pipeline.page"])
+            assert not runs_still(running["devin_pipeline.dagster_server.webserver"])
             assert "The code server is not done yet" in log.read_text()
 
             monkeypatch.setenv("DAGSTER_HOME", settings["DAGSTER_HOME"])
@@ -131,7 +131,7 @@ def test_a_page_for_reading_changes_nothing_runs_no_daemon_and_says_when_it_stop
     with started(command, env, log, tmp_path) as process:
         eventually(page.answers, 60, "the page answers")
         running = processes_of(process)
-        assert set(running) == {"dagster", "devin_pipeline.page"}
+        assert set(running) == {"dagster", "devin_pipeline.dagster_server.webserver"}
         assert _locations(page) == ["devin_pipeline"]
         wiped = page.ask(
             """mutation { wipeAssets(assetPartitionRanges: [{assetKey: {path: ["sessions"]}}]) { __typename } }"""
@@ -142,9 +142,9 @@ def test_a_page_for_reading_changes_nothing_runs_no_daemon_and_says_when_it_stop
         assert another.returncode == 2
         assert f"Port {port} cannot be used.\n" in another.stdout
 
-        os.kill(running["devin_pipeline.page"], signal.SIGKILL)
+        os.kill(running["devin_pipeline.dagster_server.webserver"], signal.SIGKILL)
         assert process.wait(timeout=30) == 1
-        assert "The page stopped by itself.\nExit code -9.\n" in log.read_text()
+        assert "The Dagster UI stopped by itself.\nExit code -9.\n" in log.read_text()
         assert "DEMO DATA" in log.read_text()
         eventually(lambda: not runs_still(running["dagster"]), 30, "the code server ends too")
 

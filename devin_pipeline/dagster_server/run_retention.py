@@ -19,11 +19,8 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, Sq
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._serdes import deserialize_value, serialize_value
 
-from devin_pipeline.event_log import SqliteEventLog
+from devin_pipeline.dagster_server.event_log_storage import SqliteEventLog
 
-# A sensor looks for the runs that it has requested in the last hours, a schedule for those of its last ticks.
-_LEAST_DAYS = 7
-_MOST_DAYS = 36_500
 _SECONDS = 120.0
 _RUNS_AT_ONCE = 50
 
