@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
 
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.dagster_server.dagster_home import dagster_instance
 from devin_pipeline.dagster_server.event_log_storage import FINGERPRINT
 from devin_pipeline.lake import Commit, Lake
+from devin_pipeline.orchestration.run_metadata import add_partition_metadata
 from devin_pipeline.tables import ROLLUP_TABLES, TABLES, Table
 
 OWNERS = ["team:devin-pipeline"]
@@ -126,9 +126,9 @@ def report_days(
             for name, value in (run_figures or {}).items()
         },
     }
-    _add_to_partitions(
+    add_partition_metadata(
         context,
-        table,
+        table.name,
         {
             day.isoformat(): {
                 "dagster/partition_row_count": rows[day],
@@ -172,21 +172,6 @@ def report_other_days(
 
 def _fingerprint(*content: object) -> str:
     return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
-
-
-def _add_to_partitions(
-    context: dg.AssetExecutionContext, table: Table, metadata: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """What `add_asset_metadata` does, for many partitions at once.
-
-    That looks at every partition of the run and at all that was added before, for each that is added: for a year a
-    quarter of the time that Dagster takes.
-    """
-    step = context.op_execution_context._step_execution_context
-    per_output = dict(step._metadata_accumulator.per_output_metadata)
-    for partition, told in metadata.items():
-        per_output[AssetMetadataHandle(asset_key=dg.AssetKey(table.name), partition_key=partition)] = told
-    step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata=per_output)
 
 
 def acus_of_days(

@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import dagster as dg
 
@@ -49,9 +49,6 @@ from devin_pipeline.resources import ASKED_OF, lake_resource
 from devin_pipeline.settings import KEY_OF_FEED, V2_KEY, V3_KEY, Settings
 from devin_pipeline.shell import pipeline_command, shipped, typed, with_command_last
 from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, RAW_SESSION_TABLES, SESSION_TABLES, Table
-
-if TYPE_CHECKING:
-    from dagster._core.scheduler.instigation import InstigatorState
 
 Outcome = Literal["ok", "warning", "failed", "skipped", "not told"]
 _Said = tuple[Outcome, str, str]
@@ -659,7 +656,7 @@ def _switch(
     settings: Settings,
     instance: dg.DagsterInstance,
     switch: dg.ScheduleDefinition | dg.SensorDefinition,
-    state: "InstigatorState | None",
+    state: Any,  # of a class that Dagster does not publish; None for one that was never switched
 ) -> _Said:
     is_on = switch.default_status.value == "RUNNING"
     # guard: a schedule that was switched off | in ("RUNNING", "STOPPED") -> == "RUNNING"

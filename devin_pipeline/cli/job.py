@@ -9,12 +9,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import click
 
@@ -66,57 +66,23 @@ def run_job(
         only: Some of its assets; all when left out.
         tags: Further tags of the run.
     """
-    import dagster as dg
-    from dagster._core.utils import make_new_run_id
-
     from devin_pipeline.asset_facts import TRIGGER
-    from devin_pipeline.dagster_server.code_location import origin_of
     from devin_pipeline.dagster_server.dagster_home import dagster_instance
+    from devin_pipeline.dagster_server.in_process_run import run_in_process
     from devin_pipeline.definitions import pipeline
     from devin_pipeline.partitions import range_tags
     from devin_pipeline.schedules import REFRESH
 
-    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    run_id = make_new_run_id()
+    run_id = str(uuid4())
     with dagster_instance() as instance, _canceled_by_stop(instance, run_id):
-        # `execute_in_process` has no parameter for it.
-        # guard: a run of a command without a code location | , remote_job_origin=origin_of(REFRESH)
-        create_run = partial(instance.create_run_for_job, remote_job_origin=origin_of(REFRESH))
-        instance.create_run_for_job = create_run  # type: ignore[method-assign]
-        _shield_log_processes(instance)
-        result = (
-            pipeline(settings())
-            .resolve_job_def(REFRESH)
-            .execute_in_process(
-                run_config=quiet,
-                run_id=run_id,
-                instance=instance,
-                tags=range_tags(days[0], days[-1]) | {TRIGGER: trigger, **(tags or {})},
-                raise_on_error=False,
-                asset_selection=None if only is None else [dg.AssetKey(name) for name in only],
-            )
+        result = run_in_process(
+            instance,
+            pipeline(settings()).resolve_job_def(REFRESH),
+            run_id,
+            tags=range_tags(days[0], days[-1]) | {TRIGGER: trigger, **(tags or {})},
+            only=only,
         )
     return _outcome(result)
-
-
-def _shield_log_processes(instance: "dg.DagsterInstance") -> None:
-    """Keep Ctrl-C from the processes that copy the output of steps: they would print a traceback each."""
-    logs = instance.compute_log_manager
-    capture = logs.capture_logs
-
-    @contextmanager
-    def capture_logs(log_key: Sequence[str]) -> Iterator[object]:
-        with ExitStack() as captured:
-            # They inherit which signals are blocked.
-            # guard: Ctrl-C at the processes that copy the output of steps | signal.SIGINT
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-            try:
-                context = captured.enter_context(capture(log_key))
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            yield context
-
-    logs.capture_logs = capture_logs  # type: ignore[method-assign, assignment]
 
 
 @contextmanager

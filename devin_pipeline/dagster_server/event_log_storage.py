@@ -12,10 +12,9 @@ forever. This one stores what a reader would miss, and no more:
 
 import json
 import os
-import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -63,8 +62,6 @@ _EVENTS_AT_ONCE = "1100"
 
 # The index and the newest runs: the Dagster UI may look at hundreds.
 _OPEN_FILES = 4
-
-_SECONDS_TO_WAIT = 5.0
 
 _REVISIONS = "select version_num from alembic_version"
 _TABLES = """
@@ -380,20 +377,6 @@ class SqliteEventLog(SqliteEventLogStorage):
         for suffix in ("", "-wal", "-shm"):
             # guard: the file of a run that is gone
             Path(f"{self.path_for_shard(run_id)}{suffix}").unlink(missing_ok=True)
-
-    def give_back_space(self) -> None:
-        """Shrink the index if more than half of it is empty and nothing else writes to it.
-
-        Less than that is used by the next events. SQLite copies what is left, and puts the copy in place in one
-        transaction.
-        """
-        with closing(sqlite3.connect(self.path_for_shard(INDEX_SHARD_NAME), _SECONDS_TO_WAIT)) as index:
-            size, empty = (index.execute(f"pragma {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
-            # An error means that another process writes, or that the disk has no room for the copy.
-            with suppress(sqlite3.OperationalError):
-                if empty > size / 2:
-                    index.execute("vacuum")
-                    index.execute("pragma wal_checkpoint(truncate)")
 
     def has_table(self, table_name: str) -> bool:
         """Whether the index has a table."""

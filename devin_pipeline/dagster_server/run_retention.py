@@ -5,9 +5,12 @@ materialization of each partition, which from then on belongs to no run, like on
 result of each check; the run that the next range of the schedule follows; and the newest run of all.
 """
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from time import monotonic
 
 import dagster as dg
@@ -17,11 +20,11 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._serdes import deserialize_value, serialize_value
 
-from devin_pipeline.dagster_server.event_log_storage import SqliteEventLog
-
 _SECONDS = 120.0
+_SECONDS_TO_WAIT = 5.0
 _RUNS_AT_ONCE = 50
 
 _EVENTS = SqlEventLogStorageTable.c
@@ -83,13 +86,28 @@ def remove_old_runs(
         removed += len(runs)
         if monotonic() >= ends_at:
             break
-    if removed and isinstance(events, SqliteEventLog):
-        events.give_back_space()
+    if removed and isinstance(events, SqliteEventLogStorage):
+        give_back_space(Path(events.path_for_shard(INDEX_SHARD_NAME)))
     remaining = instance.get_runs_count(old)
     if needed:
         staying = dg.RunsFilter(run_ids=sorted(needed), statuses=FINISHED_STATUSES, updated_before=before)
         remaining -= instance.get_runs_count(staying)
     return RemovedRuns(days, removed, remaining)
+
+
+def give_back_space(index: Path) -> None:
+    """Shrink the index of events if more than half of it is empty and nothing else writes to it.
+
+    Less than that is used by the next events. SQLite copies what is left, and puts the copy in place in one
+    transaction.
+    """
+    with closing(sqlite3.connect(index, _SECONDS_TO_WAIT)) as stored:
+        size, empty = (stored.execute(f"pragma {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
+        # An error means that another process writes, or that the disk has no room for the copy.
+        with suppress(sqlite3.OperationalError):
+            if empty > size / 2:
+                stored.execute("vacuum")
+                stored.execute("pragma wal_checkpoint(truncate)")
 
 
 def _oldest_runs(instance: dg.DagsterInstance, old: dg.RunsFilter, needed: set[str]) -> list[str]:
