@@ -16,7 +16,7 @@ import dagster as dg
 
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.dagster_server.dagster_home import dagster_instance
-from devin_pipeline.dagster_server.event_log_storage import FINGERPRINT
+from devin_pipeline.dagster_server.event_log import FINGERPRINT
 from devin_pipeline.lake import Commit, Lake
 from devin_pipeline.orchestration.run_metadata import add_partition_metadata
 from devin_pipeline.tables import ROLLUP_TABLES, TABLES, Table

@@ -1,3 +1,5 @@
-"""The dotted path of the event log that the dagster.yaml of existing homes names."""
+"""The name by which the dagster.yaml of existing homes finds the event log; `dagster_server` chooses the class."""
 
-from devin_pipeline.dagster_server.event_log_storage import SqliteEventLog as SqliteEventLog
+from devin_pipeline.dagster_server.event_log import event_log_class
+
+SqliteEventLog = event_log_class()

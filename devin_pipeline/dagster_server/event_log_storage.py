@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
@@ -31,10 +31,9 @@ from dagster._core.events import (
     AssetMaterializationPlannedData,
     DagsterEventType,
 )
-from dagster._core.instance.ref import _event_logs_directory
 from dagster._core.storage.event_log.base import PlannedMaterializationInfo
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from dagster._record import copy
@@ -43,6 +42,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from devin_pipeline.dagster_server.code_location import name_origin
 from devin_pipeline.dagster_server.dead_runs import RunLocks
+from devin_pipeline.dagster_server.event_log import FINGERPRINT, PlainEventLog
 
 _OF_ASSETS = {kind.value for kind in ASSET_EVENTS}
 _OF_CHECKS = {kind.value for kind in ASSET_CHECK_EVENTS}
@@ -71,9 +71,6 @@ _TABLES = """
     order by sqlite_master.rowid
 """
 
-FINGERPRINT = "devin/fingerprint"
-"""Metadata of a materialization: what it says of its partition. One that says the same as the newest is not stored."""
-
 _MATERIALIZATION = DagsterEventType.ASSET_MATERIALIZATION.value
 _PLANNED = DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value
 _LOGS = SqlEventLogStorageTable.c
@@ -82,30 +79,18 @@ _HAS_PARTITIONS = '%"partitions_subset": {%'
 _Row = dict[str, Any]
 
 
-class SqliteEventLog(SqliteEventLogStorage):
+class SqliteEventLog(PlainEventLog):
     """Dagster's event log in the usual place of DAGSTER_HOME, named in its dagster.yaml."""
 
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
-        # The files are opened when the instance, and with it the home, is known.
-        self._inst_data = inst_data
+        super().__init__(inst_data)
         self._lock = threading.RLock()
         self._engines: dict[str, Engine] = {}
         self._connections: dict[str, Connection] = {}
         self._last_millisecond: dict[str, int] = {}
 
-    @classmethod
-    def config_type(cls) -> Mapping[str, object]:
-        """There is nothing to configure."""
-        return {}
-
-    @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, object]) -> Self:
-        """What Dagster makes of the entry in dagster.yaml."""
-        return cls(inst_data)
-
     def register_instance(self, instance: dg.DagsterInstance) -> None:
-        """Open the files of the instance's home, wherever that lies by now; let Dagster hand over events in groups."""
-        SqliteEventLogStorage.__init__(self, _event_logs_directory(instance.root_directory), self._inst_data)
+        """Open the files of the instance's home, wherever that is by now; let Dagster hand over events in groups."""
         self._locks = RunLocks(Path(instance.root_directory))
         super().register_instance(instance)
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", _EVENTS_AT_ONCE)

@@ -58,6 +58,7 @@ def test_backfills_that_open_a_new_home_and_a_new_lake_at_once_all_succeed_now_a
     assert differences(stage) == {}
 
 
+@pytest.mark.newest_dagster
 @pytest.mark.parametrize("databases", [DATABASES[:1], DATABASES[1:2], DATABASES])
 def test_a_home_with_two_revisions_is_recognised_and_opens_again_with_all_it_holds(
     make_stage: MakeStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, databases: tuple[str, ...]

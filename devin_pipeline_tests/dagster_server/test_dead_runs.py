@@ -89,6 +89,7 @@ def look(home: dg.DagsterInstance, seconds_to_start: float = 30) -> None:
         pass
 
 
+@pytest.mark.newest_dagster
 @pytest.mark.notices("a run whose process was killed", "the pool slots of a killed run")
 def test_a_run_whose_process_was_killed_is_failed_and_the_pool_slots_it_held_are_free(home: dg.DagsterInstance) -> None:
     home.event_log_storage.set_concurrency_slots("devin_api", 1)
