@@ -5,7 +5,7 @@ import warnings
 import dagster as dg
 
 from devin_pipeline.derived import days_of_other_code, derived_assets, derived_checks
-from devin_pipeline.forgetting import erased
+from devin_pipeline.operations.erase import erased
 from devin_pipeline.partitions import billing_days
 from devin_pipeline.raw import raw_assets, raw_checks
 from devin_pipeline.reports import report_assets

@@ -40,9 +40,9 @@ from devin_pipeline.devin_api import (
     masked,
 )
 from devin_pipeline.errors import ConfigurationError
-from devin_pipeline.forgetting import days_with_persons
 from devin_pipeline.freshness import older_days
 from devin_pipeline.lake import Lake, LakeError
+from devin_pipeline.operations.erase import days_with_persons
 from devin_pipeline.partitions import FIRST_TAG, LAST_TAG
 from devin_pipeline.raw.account import named
 from devin_pipeline.resources import ASKED_OF, lake_resource

@@ -94,7 +94,7 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg] # its par
 
 
 Erased = Callable[..., AbstractContextManager[None]]
-"""Keeps persons on the erasure list out of what a step reads and writes: `forgetting.erased`."""
+"""Keeps persons on the erasure list out of what a step reads and writes: `operations.erase.erased`."""
 
 
 def devin_api_resource(settings: Settings) -> DevinApiResource:

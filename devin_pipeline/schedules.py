@@ -18,15 +18,10 @@ from devin_pipeline.dagster_server.run_retention import remove_old_runs
 from devin_pipeline.devin_api import DevinClient, Item, Window
 from devin_pipeline.freshness import CLOSED_DAYS_READ_AGAIN, first_day_read_daily, older_days
 from devin_pipeline.lake import Lake
-from devin_pipeline.maintaining import maintain
+from devin_pipeline.operations.maintain import maintain
 from devin_pipeline.partitions import FIRST_TAG, LAST_TAG, range_tags
 from devin_pipeline.raw import days_held
-from devin_pipeline.resources import (
-    ASKED_OF,
-    DevinApiResource,
-    LakeResource,
-    lake_resource,
-)
+from devin_pipeline.resources import ASKED_OF, DevinApiResource, LakeResource, lake_resource
 from devin_pipeline.settings import Settings
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES

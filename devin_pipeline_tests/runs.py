@@ -8,8 +8,8 @@ from pathlib import Path
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
 from devin_pipeline.devin_api import DevinClient, DevinError, Listing, Window
-from devin_pipeline.forgetting import erased
 from devin_pipeline.lake import Lake, LakeIdentity, write_catalog
+from devin_pipeline.operations.erase import erased
 from devin_pipeline.raw.landing import land
 from devin_pipeline.reports.publishing import publish_report
 from devin_pipeline.resources import ASKED_OF

@@ -12,8 +12,8 @@ from deltalake import DeltaTable
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.cli import main
 from devin_pipeline.lake import Lake
+from devin_pipeline.operations.verify import verify
 from devin_pipeline.tables import TABLES
-from devin_pipeline.verification import verify
 from devin_pipeline_tests.stage import Stage, differences
 
 MakeStage = Callable[..., Stage]

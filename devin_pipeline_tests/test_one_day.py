@@ -16,9 +16,9 @@ from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.cli import main
 from devin_pipeline.emulator.sessions import PullRequest
 from devin_pipeline.lake import Lake
+from devin_pipeline.operations.verify import verify
 from devin_pipeline.raw import landing
 from devin_pipeline.tables import RAW_SESSION_TABLES
-from devin_pipeline.verification import verify
 from devin_pipeline_tests.runs import Run, counted_twice, publish, read_feed
 from devin_pipeline_tests.stage import Stage, differences, warnings
 

@@ -55,9 +55,10 @@ from devin_pipeline.tables import (
 )
 
 if TYPE_CHECKING:
-    from devin_pipeline import forgetting, verification
     from devin_pipeline.cli.job import Outcome as RunOutcome
     from devin_pipeline.doctor import Finding, Outcome
+    from devin_pipeline.operations.erase import ErasureResult
+    from devin_pipeline.operations.verify import VerificationReport
 
 _DAYS_PER_RUN = 366
 # Of the session tables, of the rollups, and of the reports, which hold no days.
@@ -190,7 +191,7 @@ def backfill(
         return
     prepare_dagster_home()
     if repair:
-        _salvage(days)
+        _repair(days)
     how = "one run. As" if len(runs) == 1 else f"{len(runs)} runs. The first as"
     click.echo(f"{counted(len(days), 'day')} in {how} Dagster's own command:", err=True)
     click.echo(f"  {dg_command(runs[0][0], runs[0][-1])}", err=True)
@@ -211,31 +212,31 @@ def backfill(
         raise _reports_waiting(reports_wait)
 
 
-def _salvage(days: Sequence[date]) -> None:
+def _repair(days: Sequence[date]) -> None:
     """Make damaged raw days sound again, and tell what became of each."""
+    from devin_pipeline.operations.repair import repair
     from devin_pipeline.resources import lake_resource
-    from devin_pipeline.salvaging import salvage
 
     hour = settings().day_starts_at_utc_hour
     lake = lake_resource(settings()).open()
     lake.invalidate(days)
     older = [table for table in (*RAW_SESSION_TABLES, RAW_QUARANTINE) if lake.is_older(lake.snapshot_to_repair(table))]
-    salvaged = salvage(lake, days, hour, keeps_text=settings().keeps_text)
+    results = repair(lake, days, hour, keeps_text=settings().keeps_text)
     for table in older:
         click.echo(
             f"{table.name} is older than what was last written to it: what no file holds any more is lost, and what is "
             "stored from now on counts.",
             err=True,
         )
-    for each in salvaged:
+    for each in results:
         click.echo(
             f"{each.table.name} {each.day}: {each.kept} rows kept, {each.brought_back} brought back from older files, "
             f"{each.lost} lost",
             err=True,
         )
-    if not salvaged:
+    if not results:
         click.echo("No raw day is damaged." if not older else "No file of theirs holds more.", err=True)
-    if outside := sorted({each.day for each in salvaged} - set(days)):
+    if outside := sorted({each.day for each in results} - set(days)):
         click.echo(
             "Rows of days outside the range came back too. When this is done, build what follows from them:\n  "
             + pipeline_command(f"rebuild --from {outside[0]} --to {outside[-1]}"),
@@ -315,7 +316,7 @@ def rebuild(first: str | None, last: str | None) -> None:
     from devin_pipeline.asset_facts import REBUILD
     from devin_pipeline.billing_calendar import contiguous
     from devin_pipeline.derived.publishing import note_all_days_sharing_sessions
-    from devin_pipeline.forgetting import erase
+    from devin_pipeline.operations.erase import erase
     from devin_pipeline.raw.moved_sessions import settle
     from devin_pipeline.raw.soundness import damaged_days
     from devin_pipeline.resources import lake_resource
@@ -479,14 +480,14 @@ def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> No
     Names what is damaged and the commands that heal it. Changes nothing and asks nothing of the API. Exit code 0 when
     all is sound, 1 when something is not.
     """
-    from devin_pipeline import verification
+    from devin_pipeline.operations.verify import verify as verify_lake
 
     first_day, last_day = _range_given(first, last)
     lake = lake_with_tables(demo)
     say_demo(demo)
     identity = lake.identity
     hour = identity.day_starts_at_utc_hour if identity else settings().day_starts_at_utc_hour
-    verdict = verification.verify(lake, hour, first=first_day, last=last_day)
+    verdict = verify_lake(lake, hour, first=first_day, last=last_day)
     findings = pa.Table.from_pylist(
         [
             {
@@ -499,7 +500,7 @@ def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> No
         ],
         pa.schema([("table", pa.string()), ("day", pa.date32()), ("what", pa.string()), ("file", pa.string())]),
     )
-    unjudged = _by_table(verdict.unjudged)
+    unjudged = _by_table(verdict.not_checked)
     heal = _healing(lake, verdict, demo)
     if as_json:
         told = {
@@ -509,7 +510,7 @@ def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> No
             "days": len(verdict.days),
             "findings": findings.to_pylist(),
             "unjudged": unjudged,
-            "written_meanwhile": [table.name for table in verdict.written_meanwhile],
+            "written_meanwhile": [table.name for table in verdict.changed_during_check],
             "heal": heal,
         }
         click.echo(json_bytes(told))
@@ -520,15 +521,15 @@ def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> No
 
 
 def _tell_verdict(
-    verdict: "verification.Verdict", findings: pa.Table, unjudged: Mapping[str, str], heal: Sequence[str]
+    verdict: "VerificationReport", findings: pa.Table, unjudged: Mapping[str, str], heal: Sequence[str]
 ) -> None:
     if findings.num_rows:
         draw(findings)
     for days in dict.fromkeys(unjudged.values()):
         names = ", ".join(name for name, of_table in unjudged.items() if of_table == days)
         click.echo(f"Not judged, because what they are made of is damaged: {names}" + (f" ({days})" if days else ""))
-    if verdict.written_meanwhile:
-        names = ", ".join(table.name for table in verdict.written_meanwhile)
+    if verdict.changed_during_check:
+        names = ", ".join(table.name for table in verdict.changed_during_check)
         click.echo(f"Another run wrote {names} meanwhile: what is said of these, and of what follows, may be old.")
     looked_at = ", ".join(
         counted(number, noun)
@@ -555,7 +556,7 @@ def _by_table(unjudged: Sequence[tuple[Table, date | None]]) -> dict[str, str]:
     }
 
 
-def _healing(lake: Lake, verdict: "verification.Verdict", demo: bool) -> list[str]:
+def _healing(lake: Lake, verdict: "VerificationReport", demo: bool) -> list[str]:
     """What to do about the findings: commands, oldest days first, after what must be done by hand."""
     from devin_pipeline.billing_calendar import contiguous
 
@@ -596,15 +597,13 @@ def maintain(demo: bool) -> None:
     Removes what Dagster recorded of runs that ended more than DEVIN_KEEP_RUNS_DAYS ago. Changes no row, except those of
     persons on the erasure list, which it erases. May run while anything else does. Dagster does the same every Sunday.
     """
-    from devin_pipeline import maintaining
+    from devin_pipeline.operations.maintain import maintain as maintain_lake
 
     keep_days = settings().keep_runs_days
     lake = lake_of(demo)
     say_demo(demo)
     identity = lake.identity
-    done = maintaining.maintain(
-        lake, identity.day_starts_at_utc_hour if identity else settings().day_starts_at_utc_hour
-    )
+    done = maintain_lake(lake, identity.day_starts_at_utc_hour if identity else settings().day_starts_at_utc_hour)
     rows = [
         {
             "table": each.table.name,
@@ -652,8 +651,8 @@ def forget(users: Sequence[str], sessions: Sequence[str], text: bool) -> None:
     An erased user or session stays erased in whatever is read or restored later. This cannot be undone. Several take
     about as long as one: --user A --user B.
     """
-    from devin_pipeline import forgetting
     from devin_pipeline.devin_api import canonical_id
+    from devin_pipeline.operations import erase
     from devin_pipeline.resources import lake_resource
 
     if bool(users or sessions) == text:
@@ -676,10 +675,7 @@ def forget(users: Sequence[str], sessions: Sequence[str], text: bool) -> None:
     lake_with_tables(demo=False)
     lake.claim(resource.identity)
     prepare_dagster_home()
-    if text:
-        removed = forgetting.forget_text(lake, hour)
-    else:
-        removed = forgetting.forget(lake, hour, persons, record=_record_rows)
+    removed = erase.forget_text(lake, hour) if text else erase.forget(lake, hour, persons, record=_record_rows)
     _require_erased(lake, removed)
     of_sessions = f"{counted(removed.sessions, 'stored session')}, on {counted(removed.days, 'day')}"
     click.echo(f"Text and identity are gone from {of_sessions}.")
@@ -698,7 +694,7 @@ def _record_rows(days: Sequence[date]) -> None:
         )
 
 
-def _require_erased(lake: Lake, removed: "forgetting.Removed") -> None:
+def _require_erased(lake: Lake, removed: "ErasureResult") -> None:
     """Refuse to say that text and identity are gone while any of them may remain."""
     erased = removed.erased
     for error in erased.damaged.values():

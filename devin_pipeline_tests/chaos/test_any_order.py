@@ -24,12 +24,12 @@ from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.devin_api import DevinClient, Window
 from devin_pipeline.emulator import EmulatorServer, Enterprise, FaultScript
 from devin_pipeline.lake import Lake
-from devin_pipeline.maintaining import maintain
+from devin_pipeline.operations.maintain import maintain
+from devin_pipeline.operations.verify import verify
 from devin_pipeline.raw.landing import land
 from devin_pipeline.resources import ASKED_OF
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, TABLES
-from devin_pipeline.verification import verify
 from devin_pipeline_tests.conftest import Dose, Figure
 from devin_pipeline_tests.runs import counted_twice, publish
 from devin_pipeline_tests.stage import Stage, differences, set_environment, the_last_days
@@ -177,7 +177,7 @@ class AnyOrder(RuleBasedStateMachine):
         # A flipped bit may change nothing that is read; which ones do is judged in `test_flips.py`.
         assert how == "flip" or (table, file.day) in named
         if table.layer == "raw":
-            # Only this file may hold some of it, so here it comes back from a backup; salvaging has tests of its own.
+            # Only this file may hold some of it, so here it comes back from a backup; repair has tests of its own.
             path.write_bytes(content)
         publish(lake, DAYS)
         assert verify(lake, 8).findings == []

@@ -14,14 +14,14 @@ from typing import Any, Literal
 
 import pytest
 
-from devin_pipeline.forgetting import forget
 from devin_pipeline.lake import Lake
+from devin_pipeline.operations.erase import forget
+from devin_pipeline.operations.verify import verify
 from devin_pipeline.tables import ALL_TABLES
-from devin_pipeline.verification import verify
 from devin_pipeline_tests.conftest import Dose, Figure
+from devin_pipeline_tests.operations.test_erase import make_older, places_that_tell
 from devin_pipeline_tests.runs import Run
 from devin_pipeline_tests.stage import Stage
-from devin_pipeline_tests.test_forgetting import make_older, places_that_tell
 
 MakeStage = Callable[..., Stage]
 Then = Literal["goes on", "is killed", "is killed a commit later"]

@@ -22,15 +22,15 @@ import duckdb
 import pytest
 from pyarrow import fs
 
-from devin_pipeline.forgetting import forget
 from devin_pipeline.lake import Lake, NotWritten
+from devin_pipeline.operations.erase import forget
 from devin_pipeline_tests.chaos.test_kills import change
 from devin_pipeline_tests.conftest import Dose, Figure
 from devin_pipeline_tests.lake.full_disk import no_file_beyond
+from devin_pipeline_tests.operations.test_erase import places_that_tell, spend
 from devin_pipeline_tests.oracle import Oracle
 from devin_pipeline_tests.runs import Run
 from devin_pipeline_tests.stage import Moment, Stage, differences
-from devin_pipeline_tests.test_forgetting import places_that_tell, spend
 
 MakeStage = Callable[..., Stage]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from devin_pipeline.salvaging import salvage
+from devin_pipeline.operations.repair import repair
+from devin_pipeline.operations.verify import verify
 from devin_pipeline.tables import ALL_TABLES
-from devin_pipeline.verification import verify
 from devin_pipeline_tests.conftest import Dose, Figure
 from devin_pipeline_tests.stage import Stage, make_again
 
@@ -96,7 +96,7 @@ def test_every_flipped_bit_that_changes_a_value_or_breaks_a_file_is_named_and_he
             missed.append((file.path, place, bit))
         days = [file.day] if file.day else []
         if table.layer == "raw":
-            salvage(stage.lake, days, 8, keeps_text=True)
+            repair(stage.lake, days, 8, keeps_text=True)
         else:
             make_again(stage.lake, table, days)
         assert verify(stage.lake, 8, first=file.day, last=file.day, tables=[table]).is_clean

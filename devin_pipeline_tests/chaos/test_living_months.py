@@ -21,11 +21,11 @@ from devin_pipeline.dagster_server.dagster_home import dagster_instance
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.emulator.sessions import Session
 from devin_pipeline.lake import Lake
+from devin_pipeline.operations.verify import verify
 from devin_pipeline.partitions import FIRST_TAG, LAST_TAG
 from devin_pipeline.resources import devin_api_resource
 from devin_pipeline.schedules import daily_refresh, late_updates
 from devin_pipeline.settings import Settings
-from devin_pipeline.verification import verify
 from devin_pipeline_tests.runs import counted_twice
 from devin_pipeline_tests.stage import Stage, differences, set_environment
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from devin_pipeline.lake import Damaged, Lake, LakeIdentity, NotRead, UnusableLocation, emptied_entries, files_ever
-from devin_pipeline.salvaging import salvage
+from devin_pipeline.operations.repair import repair
+from devin_pipeline.operations.verify import verify
 from devin_pipeline.tables import TABLES
-from devin_pipeline.verification import verify
 from devin_pipeline_tests.lake.test_disk import as_somebody_else
 from devin_pipeline_tests.tables.rows import DAY, rows_of
 
@@ -58,7 +58,7 @@ READS: dict[str, tuple[str, Callable[[Lake], object]]] = {
     "a file, by a query": ("sessions/day=*/*", lambda lake: lake.answer("from sessions")),
     "a file, by a run": ("sessions/day=*/*", lambda lake: lake.connect([SESSIONS]).rows("from sessions")),
     "a log, by verify": ("sessions/_delta_log", lambda lake: verify(lake, 8)),
-    "a log, by repair": ("raw_sessions_v3/_delta_log", lambda lake: salvage(lake, [DAY], 8, keeps_text=True)),
+    "a log, by repair": ("raw_sessions_v3/_delta_log", lambda lake: repair(lake, [DAY], 8, keeps_text=True)),
 }
 
 
@@ -84,7 +84,7 @@ def test_repair_loses_no_row_of_a_file_that_only_cannot_be_read_now(lake: Lake) 
     version = lake.snapshot(RAW).version
     only(lake, "raw_sessions_v3/day=*/*").chmod(0)
     with as_somebody_else(), pytest.raises(NotRead, match="Permission denied"):
-        salvage(lake, [DAY], 8, keeps_text=True)
+        repair(lake, [DAY], 8, keeps_text=True)
     assert lake.snapshot(RAW).version == version
 
 

@@ -8,9 +8,9 @@ import pytest
 from deltalake import write_deltalake
 
 from devin_pipeline.lake import Lake, rows_by_arrow
+from devin_pipeline.operations.verify import Finding, verify
 from devin_pipeline.reports.publishing import publish_report
 from devin_pipeline.tables import TABLES
-from devin_pipeline.verification import Finding, verify
 from devin_pipeline_tests.tables.rows import DAY, acus, rows_of
 
 pytestmark = pytest.mark.notices("order: right rows in another order, taken for wrong ones")

@@ -19,12 +19,12 @@ from devin_pipeline.cli import main
 from devin_pipeline.devin_api import Listing, content_hash
 from devin_pipeline.devin_api.payloads import cursor_page
 from devin_pipeline.lake import Lake, Rewrite, Snapshot, TooManyConflicts, VersionsLost
-from devin_pipeline.maintaining import maintain
+from devin_pipeline.operations.maintain import maintain
+from devin_pipeline.operations.repair import repair
+from devin_pipeline.operations.verify import verify
 from devin_pipeline.raw.landing import land
 from devin_pipeline.raw.row_hashes import sealed
-from devin_pipeline.salvaging import salvage
 from devin_pipeline.tables import RAW_QUARANTINE, TABLES, Table
-from devin_pipeline.verification import verify
 from devin_pipeline_tests.stage import Stage
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, acus, after
 
@@ -189,11 +189,11 @@ def test_repair_restores_what_several_lost_versions_added_on_any_day(lake: Lake,
     with pytest.raises(VersionsLost, match=f"--from {DAY} --to {NEXT_DAY} --repair"):
         lake.snapshot(RAW)
     # Whatever days are given: what is accepted is the whole table.
-    assert salvage(lake, [DAY], 8, keeps_text=True)
+    assert repair(lake, [DAY], 8, keeps_text=True)
     assert lake.snapshot(RAW).rows() == before
     assert noted(lake) == lake.snapshot(RAW).version
     assert is_clean(lake)
-    assert salvage(lake, [DAY, NEXT_DAY], 8, keeps_text=True) == []
+    assert repair(lake, [DAY, NEXT_DAY], 8, keeps_text=True) == []
 
 
 @pytest.mark.parametrize("lost", [1, 3])
@@ -215,7 +215,7 @@ def test_lost_entries_are_recognised_and_repaired_whatever_is_left_of_checkpoint
     with pytest.raises(VersionsLost):
         lake.snapshot(RAW)
     assert [finding.lost_versions for finding in verify(lake, 8).findings] == [True]
-    salvage(lake, [DAY], 8, keeps_text=True)
+    repair(lake, [DAY], 8, keeps_text=True)
     assert lake.snapshot(RAW).rows() == before
     assert is_clean(lake)
 
@@ -280,7 +280,7 @@ def test_emptied_newest_entries_are_lost_ones(lake: Lake, count: int) -> None:
         entry.write_bytes(b"")
     with pytest.raises(VersionsLost):
         read(lake, item("a", "4"), hours=4)
-    salvage(lake, [DAY], 8, keeps_text=True)
+    repair(lake, [DAY], 8, keeps_text=True)
     assert lake.snapshot(RAW).rows() == before
     assert is_clean(lake)
 
@@ -298,7 +298,7 @@ def test_a_table_put_back_from_a_backup_or_not_at_all_is_named_until_it_is_accep
     for look in (lake.snapshot, lake.newest):
         with pytest.raises(VersionsLost):
             look(RAW)
-    assert salvage(lake, [DAY], 8, keeps_text=True) == []
+    assert repair(lake, [DAY], 8, keeps_text=True) == []
     assert history(lake) == (before if put_back else [])
     assert is_clean(lake)
     read(lake, item("a", "third"), hours=3)
@@ -310,7 +310,7 @@ def test_repair_brings_back_nobody_who_was_erased(lake: Lake) -> None:
     read(lake, item("a"), item("erased", "canarytitle"), hours=2)
     lose_newest_entries(lake)
     pseudonym = lake.remember_to_forget([("session", "erased")]).pseudonym("session", "erased")
-    salvage(lake, [DAY], 8, keeps_text=True)
+    repair(lake, [DAY], 8, keeps_text=True)
     assert {session_id for session_id, *_ in history(lake)} == {"a", pseudonym}
     assert "canarytitle" not in repr(lake.snapshot(RAW).rows().to_pylist())
     assert is_clean(lake)
@@ -321,7 +321,7 @@ def test_repair_of_a_version_that_erased_somebody_erases_them_again(lake: Lake) 
     pseudonym = lake.remember_to_forget([("session", "erased")]).pseudonym("session", "erased")
     read(lake, item("a", "newer"), item("erased", "canarytitle"), hours=3)
     lose_newest_entries(lake)
-    salvage(lake, [DAY], 8, keeps_text=True)
+    repair(lake, [DAY], 8, keeps_text=True)
     rows = lake.snapshot(RAW).rows().to_pylist()
     assert pseudonym in {row["session_id"] for row in rows}
 
@@ -336,7 +336,7 @@ def test_repair_leaves_out_what_a_killed_run_wrote_and_later_reads_did_not_find(
     read(lake, item("a", "fourth"), hours=4)
     before = history(lake)
     lose_newest_entries(lake)
-    salvage(lake, [DAY], 8, keeps_text=True)
+    repair(lake, [DAY], 8, keeps_text=True)
     assert history(lake) == before
 
 
@@ -354,7 +354,7 @@ def test_repair_restores_only_rows_whose_row_hash_is_intact(lake: Lake) -> None:
     before = history(lake)
     lake.rewrite(RAW, with_changed_row)
     lose_newest_entries(lake)
-    assert salvage(lake, [DAY], 8, keeps_text=True) == []
+    assert repair(lake, [DAY], 8, keeps_text=True) == []
     assert history(lake) == before
 
 
@@ -366,7 +366,7 @@ def test_lost_entries_of_the_quarantine_are_named_and_repaired(lake: Lake) -> No
     lose_newest_entries(lake, table=RAW_QUARANTINE)
     with pytest.raises(VersionsLost):
         read(lake, '{"session_id": 3}', hours=3)
-    salvage(lake, [DAY], 8, keeps_text=True)
+    repair(lake, [DAY], 8, keeps_text=True)
     assert lake.snapshot(RAW_QUARANTINE).rows() == before
 
 
@@ -376,5 +376,5 @@ def test_files_of_lost_versions_are_not_deleted_by_maintenance(lake: Lake) -> No
     before = history(lake)
     lose_newest_entries(lake)
     assert re.search("is older than what was last written", " ".join(maintain(lake, 8).left))
-    salvage(lake, [DAY], 8, keeps_text=True)
+    repair(lake, [DAY], 8, keeps_text=True)
     assert history(lake) == before

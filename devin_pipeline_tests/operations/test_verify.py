@@ -24,9 +24,10 @@ from devin_pipeline.devin_api import content_hash
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.lake import Damaged, Lake, Reader, sound_rows
 from devin_pipeline.lake.reader import Params
+from devin_pipeline.operations.repair import repair
+from devin_pipeline.operations.verify import VerificationReport, verify
 from devin_pipeline.raw.row_hashes import sealed
 from devin_pipeline.raw.soundness import faults_of
-from devin_pipeline.salvaging import salvage
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import (
     RAW_QUARANTINE,
@@ -37,7 +38,6 @@ from devin_pipeline.tables import (
     TABLES,
     Table,
 )
-from devin_pipeline.verification import Verdict, verify
 from devin_pipeline_tests.stage import Row, Stage, make_again, set_environment, the_last_days
 from devin_pipeline_tests.tables.rows import DAY, NOON, acus, after, row
 
@@ -83,11 +83,11 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(main, words)
 
 
-def looked_at(stage: Stage, **more: Any) -> Verdict:
+def looked_at(stage: Stage, **more: Any) -> VerificationReport:
     return verify(stage.lake, 8, **more)
 
 
-def named(verdict: Verdict) -> set[tuple[str, date | None]]:
+def named(verdict: VerificationReport) -> set[tuple[str, date | None]]:
     return {(finding.table.name, finding.day) for finding in verdict.findings}
 
 
@@ -279,8 +279,8 @@ def test_a_raw_row_that_changed_is_named_and_what_follows_from_it_is_not_blamed(
     verdict = looked_at(stage)
     assert named(verdict) == {("raw_sessions_v3", stage.days[0])}
     assert "1 of " in verdict.findings[0].what
-    assert {day for _, day in verdict.unjudged} == {stage.days[0]}
-    assert {table.name for table, _ in verdict.unjudged} >= {"sessions", "prompt_feedback"}
+    assert {day for _, day in verdict.not_checked} == {stage.days[0]}
+    assert {table.name for table, _ in verdict.not_checked} >= {"sessions", "prompt_feedback"}
     assert "Not judged, because what they are made of is damaged: sessions, " in run("verify").output
 
 
@@ -376,14 +376,14 @@ def test_an_ordinary_run_leaves_an_unreadable_raw_day_alone_and_makes_the_days_b
     assert named(looked_at(stage)) == {(RAW.name, day)}
 
 
-@pytest.mark.notices("damage: rows that are not sound, salvaged", "damage: rows of older files, salvaged")
+@pytest.mark.notices("damage: rows that are not sound, repaired", "damage: rows of older files, repaired")
 def test_repair_keeps_sound_rows_and_brings_back_the_damaged_one_from_an_older_file(stage: Stage) -> None:
     before = stage.everything()
     write_again(stage, RAW, stage.days[0], lambda row: row | {"payload": "{}"})
     result = run("verify")
     assert "--repair" in result.output
     rows = stage.lake.snapshot(RAW).rows([stage.days[0]]).num_rows
-    (saved,) = salvage(stage.lake, stage.days, 8, keeps_text=True)
+    (saved,) = repair(stage.lake, stage.days, 8, keeps_text=True)
     assert (saved.table, saved.day, saved.kept, saved.brought_back, saved.lost) == (RAW, stage.days[0], rows - 1, 1, 0)
     assert looked_at(stage).is_clean
     assert stage.everything() == before
@@ -409,25 +409,25 @@ def test_repair_of_a_raw_day_keeps_what_only_older_files_tell_and_says_what_is_l
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_a_salvaged_day_is_sound_and_its_rows_are_those_that_were(
+def test_a_repaired_day_is_sound_and_its_rows_are_those_that_were(
     stage: Stage, damage: Callable[[Path, Path], None]
 ) -> None:
     day = stage.days[0]
     before = stage.lake.snapshot(RAW).rows([day]).to_pylist()
     damage(file_of(stage, RAW, day), file_of(stage, RAW, stage.days[1]))
-    (saved,) = salvage(stage.lake, stage.days, 8, keeps_text=True)
+    (saved,) = repair(stage.lake, stage.days, 8, keeps_text=True)
     rows = stage.lake.snapshot(RAW).rows([day]).to_pylist()
     assert all(row in before for row in rows)
     assert saved.kept == (len(before) if damage == lie_in_the_footer else 0)
     assert (saved.kept + saved.brought_back, saved.lost) == (len(rows), len(before) - len(rows))
     assert looked_at(stage, tables=[RAW]).is_clean
-    assert salvage(stage.lake, stage.days, 8, keeps_text=True) == []
+    assert repair(stage.lake, stage.days, 8, keeps_text=True) == []
 
 
-@pytest.mark.notices("damage: text that is to be gone, salvaged")
+@pytest.mark.notices("damage: text that is to be gone, repaired")
 def test_text_that_is_to_be_gone_is_not_brought_back(stage: Stage) -> None:
     write_again(stage, RAW, stage.days[0], lambda row: row | {"payload": "{}"})
-    salvage(stage.lake, stage.days, 8, keeps_text=False)
+    repair(stage.lake, stage.days, 8, keeps_text=False)
     payloads = stage.lake.snapshot(RAW).rows([stage.days[0]]).column("payload").to_pylist()
     assert len(payloads) > 10
     assert not any(SECRET in payload for payload in payloads if payload)
@@ -519,7 +519,7 @@ def test_a_lake_from_before_row_hash_is_sound_and_is_sealed_where_it_is_written_
     assert named(looked_at(stage)) == {(RAW.name, stage.days[0])}
     garble(file_of(stage, RAW, stage.days[0]), Path())
     grown = {session_id.removeprefix("devin-") for session_id in stage.enterprise.grow_acus(60)}
-    assert salvage(stage.lake, stage.days, 8, keeps_text=True) == []
+    assert repair(stage.lake, stage.days, 8, keeps_text=True) == []
     stage.make()
     assert looked_at(stage).is_clean
     rows = stage.rows(RAW.name)
@@ -578,5 +578,5 @@ def test_what_another_run_writes_meanwhile_is_told(stage: Stage, monkeypatch: py
     monkeypatch.setattr(Reader, "rows", write_first)
     verdict = looked_at(stage)
     assert verdict.is_clean
-    assert verdict.written_meanwhile == [SESSIONS]
+    assert verdict.changed_during_check == [SESSIONS]
     assert named(looked_at(stage)) == {("sessions", stage.days[0])}

@@ -61,7 +61,7 @@ _Days = Callable[[Snapshot], Iterable[date | None]]
 
 
 @dataclass
-class Erased:
+class ErasureProgress:
     """What an erasure did.
 
     Attributes:
@@ -78,17 +78,17 @@ class Erased:
 
 
 @dataclass(frozen=True)
-class Removed:
+class ErasureResult:
     """How many stored sessions have lost text or identity and on how many days, and what could not be done."""
 
     sessions: int
     days: int
-    erased: Erased
+    erased: ErasureProgress
 
 
 def forget(
     lake: Lake, hour: int, persons: Sequence[Person], *, record: Callable[[Sequence[date]], None] = lambda _: None
-) -> Removed:
+) -> ErasureResult:
     """Remove text and identity of users and sessions, now and from whatever is read later.
 
     Args:
@@ -112,13 +112,13 @@ def forget(
         named = " or ".join(f"list_contains($pseudonyms, {column})" for column in columns)
         query = f"select count(*) as sessions, count(distinct day) as days from sessions where {named}"  # noqa: S608 - our own names
         (found,) = reader.rows(query, {"pseudonyms": pseudonyms}).to_pylist()
-    return Removed(found["sessions"], found["days"], erased)
+    return ErasureResult(found["sessions"], found["days"], erased)
 
 
-def forget_text(lake: Lake, hour: int) -> Removed:
+def forget_text(lake: Lake, hour: int) -> ErasureResult:
     """Remove all text that was stored before DEVIN_TEXT was `none`."""
     lake.note_unfinished_erasure(Unfinished(datetime.now(UTC)))
-    erased = Erased()
+    erased = ErasureProgress()
     for table in RAW_TABLES:
         done = redact(lake, table, Redaction(False, lake.forgotten()), _all_days(lake.newest(table)))
         erased.days |= done.changed
@@ -129,7 +129,7 @@ def forget_text(lake: Lake, hour: int) -> Removed:
         ids = " union ".join(f'select day, session_id from "{table.name}"' for table in RAW_SESSION_TABLES)  # noqa: S608 - our own names
         query = f"select count(distinct session_id) as sessions, count(distinct day) as days from ({ids})"  # noqa: S608 - as above
         (found,) = reader.rows(query).to_pylist()
-    return Removed(found["sessions"], found["days"], erased)
+    return ErasureResult(found["sessions"], found["days"], erased)
 
 
 @contextmanager
@@ -151,7 +151,7 @@ def erased(lake: Lake, hour: int, *, sweeps: bool = False) -> Iterator[None]:
             _erase(lake, hour, lake.forgotten())
 
 
-def erase(lake: Lake, hour: int, *, sweeps: bool = False) -> Erased:
+def erase(lake: Lake, hour: int, *, sweeps: bool = False) -> ErasureProgress:
     """Erase what is stored of persons on the list, and rebuild what was built from it.
 
     Files that were checked before are not checked again, so that nothing is read when nothing has changed.
@@ -163,7 +163,7 @@ def erase(lake: Lake, hour: int, *, sweeps: bool = False) -> Erased:
     """
     forgotten = lake.forgotten()
     if not forgotten and not (sweeps and lake.unfinished_erasure()):
-        return Erased()
+        return ErasureProgress()
     return _erase(lake, hour, forgotten, sweeps=sweeps, has_begun=False)
 
 
@@ -197,9 +197,9 @@ def old_files_with_persons(lake: Lake, table: Table) -> list[str]:
 
 def _erase(
     lake: Lake, hour: int, forgotten: Forgotten, *, sweeps: bool = False, has_begun: bool = True, waits: bool = False
-) -> Erased:
+) -> ErasureProgress:
     """Do the work of `erase`, and delete old files if anything was erased, or if an erasure has begun."""
-    erased = Erased()
+    erased = ErasureProgress()
     unfinished = lake.unfinished_erasure()
     has_begun = has_begun or (unfinished is not None and not unfinished.is_purged)
 
@@ -226,7 +226,9 @@ def _erase(
     return erased
 
 
-def _erase_raw(lake: Lake, table: Table, forgotten: Forgotten, erased: Erased, begin: Callable[[], None]) -> None:
+def _erase_raw(
+    lake: Lake, table: Table, forgotten: Forgotten, erased: ErasureProgress, begin: Callable[[], None]
+) -> None:
     """Erase the unchecked rows of a raw table; what is written is checked in its turn."""
     lost: VersionsLost | None = None
     for _ in range(_TRIES):
@@ -260,7 +262,9 @@ def _erase_raw(lake: Lake, table: Table, forgotten: Forgotten, erased: Erased, b
     )
 
 
-def _rebuild(lake: Lake, hour: int, days: _Days, erased: Erased, begin: Callable[[], None] = lambda: None) -> None:
+def _rebuild(
+    lake: Lake, hour: int, days: _Days, erased: ErasureProgress, begin: Callable[[], None] = lambda: None
+) -> None:
     """Rebuild what of some days of derived tables, and of reports, is not known to follow from what is stored now."""
 
     def publish_session_tables_of(some: Sequence[date]) -> None:
@@ -289,7 +293,9 @@ def _rebuild(lake: Lake, hour: int, days: _Days, erased: Erased, begin: Callable
             publish_report(lake, table)
 
 
-def _publish(publish: Callable[[Sequence[date]], object], table: Table, days: Sequence[date], erased: Erased) -> None:
+def _publish(
+    publish: Callable[[Sequence[date]], object], table: Table, days: Sequence[date], erased: ErasureProgress
+) -> None:
     """Publish days at once, or one by one where what they are built from is damaged."""
     try:
         publish(days)
@@ -302,7 +308,7 @@ def _publish(publish: Callable[[Sequence[date]], object], table: Table, days: Se
             erased.damaged[table, days[0]] = why
 
 
-def _unproven(lake: Lake, table: Table, days: _Days, erased: Erased) -> set[date | None]:
+def _unproven(lake: Lake, table: Table, days: _Days, erased: ErasureProgress) -> set[date | None]:
     with _damage_noted(erased, table):
         snapshot = lake.newest(table)
         wanted = set(days(snapshot))
@@ -323,7 +329,7 @@ def _inputs(table: Table) -> Sequence[Table]:
     return [TABLES[name] for name in INPUTS_OF_REPORTS[table.name]]
 
 
-def _note_checked(lake: Lake, forgotten: Forgotten, erased: Erased) -> None:
+def _note_checked(lake: Lake, forgotten: Forgotten, erased: ErasureProgress) -> None:
     """Note the files of derived tables and reports that follow from checked ones."""
     for table in (*SESSION_TABLES, *ROLLUP_TABLES, *REPORT_TABLES):
         with _damage_noted(erased, table):
@@ -336,7 +342,7 @@ def _note_checked(lake: Lake, forgotten: Forgotten, erased: Erased) -> None:
 
 
 @contextmanager
-def _damage_noted(erased: Erased, table: Table) -> Iterator[None]:
+def _damage_noted(erased: ErasureProgress, table: Table) -> Iterator[None]:
     """Go on with the other tables where one cannot be read; every command names it."""
     try:
         yield
@@ -344,7 +350,7 @@ def _damage_noted(erased: Erased, table: Table) -> Iterator[None]:
         erased.damaged[table, None] = error
 
 
-def _finish(lake: Lake, erased: Erased, *, waits: bool = False) -> None:
+def _finish(lake: Lake, erased: ErasureProgress, *, waits: bool = False) -> None:
     """Delete the files of older versions, once `devin.duckdb` names the newest ones.
 
     Args:
@@ -365,7 +371,7 @@ def _finish(lake: Lake, erased: Erased, *, waits: bool = False) -> None:
         lake.note_unfinished_erasure(Unfinished(unfinished.began, is_purged=True))
 
 
-def _purge(lake: Lake, erased: Erased, *, at_once: bool = True) -> list[str]:
+def _purge(lake: Lake, erased: ErasureProgress, *, at_once: bool = True) -> list[str]:
     left: list[str] = []
     for table in ALL_TABLES:
         with _damage_noted(erased, table):

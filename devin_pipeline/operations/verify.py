@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 
 from devin_pipeline.billing_calendar import contiguous
 from devin_pipeline.derived import queries as derived
-from devin_pipeline.forgetting import RAW_TABLES, days_with_persons, old_files_with_persons
 from devin_pipeline.lake import (
     Damaged,
     Lake,
@@ -31,6 +30,7 @@ from devin_pipeline.lake import (
     links_of,
     sound_rows,
 )
+from devin_pipeline.operations.erase import RAW_TABLES, days_with_persons, old_files_with_persons
 from devin_pipeline.raw.moved_sessions import tombstones_of_pairs
 from devin_pipeline.raw.soundness import faults
 from devin_pipeline.reports import queries as reports
@@ -74,31 +74,31 @@ class Finding:
 
 
 @dataclass
-class Verdict:
+class VerificationReport:
     """What was found, and what could not be judged because what it is made of is damaged.
 
     Attributes:
         findings: What is wrong, nearest to the API first.
-        unjudged: Tables and days (None for a report) that were not compared with a re-derivation.
+        not_checked: Tables and days (None for a report) that were not compared with a re-derivation.
         days: The days looked at.
         stored_days: Every day that is stored.
         files: Files looked at.
         rows: Rows in them.
-        written_meanwhile: Tables that another run wrote to: what was found of them, or of what follows, may be old.
+        changed_during_check: Tables that another run wrote to: what was found of them, or of what follows, may be old.
     """
 
     findings: list[Finding] = field(default_factory=list)
-    unjudged: list[tuple[Table, date | None]] = field(default_factory=list)
+    not_checked: list[tuple[Table, date | None]] = field(default_factory=list)
     days: list[date] = field(default_factory=list)
     stored_days: list[date] = field(default_factory=list)
     files: int = 0
     rows: int = 0
-    written_meanwhile: list[Table] = field(default_factory=list)
+    changed_during_check: list[Table] = field(default_factory=list)
 
     @property
     def is_clean(self) -> bool:
         """True when nothing is wrong and everything was judged."""
-        return not self.findings and not self.unjudged
+        return not self.findings and not self.not_checked
 
     def damaged_days(self) -> dict[date, bool]:
         """The days that a backfill heals, each with whether it must repair (raw, or what seems made)."""
@@ -125,7 +125,7 @@ def verify(
     first: date | None = None,
     last: date | None = None,
     tables: Iterable[Table] = ALL_TABLES,
-) -> Verdict:
+) -> VerificationReport:
     """Look at everything that is stored, or at some tables and days of it; about a month of days at once.
 
     Args:
@@ -136,7 +136,7 @@ def verify(
         tables: The tables to look at. What they are made of is read, but its own damage is told only if it is among
             them. A report is looked at whole, whatever the days.
     """
-    return _Verification(lake, hour, list(tables)).verdict(first or date.min, last or date.max)
+    return _Verification(lake, hour, list(tables)).run(first or date.min, last or date.max)
 
 
 class _Verification:
@@ -144,21 +144,21 @@ class _Verification:
         self._lake = lake
         self._hour = hour
         self._tables = tables
-        self._told = Verdict()
+        self._report = VerificationReport()
         self._snapshots: dict[str, Snapshot] = {}
         self._damaged: set[tuple[str, date | None]] = set()
         self._links: Links = {}
         self._days_in_folders: set[date] = set()
 
-    def verdict(self, first: date, last: date) -> Verdict:
+    def run(self, first: date, last: date) -> VerificationReport:
         for table in ALL_TABLES:
             self._open(table)
         named = {file.day for snapshot in self._snapshots.values() for file in snapshot.stored_files()}
-        self._told.stored_days = sorted(self._days_in_folders | {day for day in named if day is not None})
-        self._told.days = [day for day in self._told.stored_days if first <= day <= last]
+        self._report.stored_days = sorted(self._days_in_folders | {day for day in named if day is not None})
+        self._report.days = [day for day in self._report.stored_days if first <= day <= last]
         self._links = self._days_sharing_sessions()
-        for start in range(0, len(self._told.days), _DAYS_AT_ONCE):
-            days = self._told.days[start : start + _DAYS_AT_ONCE]
+        for start in range(0, len(self._report.days), _DAYS_AT_ONCE):
+            days = self._report.days[start : start + _DAYS_AT_ONCE]
             for table in self._tables:
                 if table.by_day:
                     self._look_at_files(table, days)
@@ -167,18 +167,18 @@ class _Verification:
         for table in self._tables:
             if not table.by_day:
                 self._look_at_files(table, None)
-                self._report(table)
+                self._compare_report(table)
         for table in RAW_TABLES:
             if table not in self._tables or table.name not in self._snapshots:
                 continue
             for path in old_files_with_persons(self._lake, table):
                 what = "a file that no version names holds rows of persons on the erasure list"
                 self._find_persons(table, day_of_path(path), what, path)
-        self._told.findings.sort(key=lambda f: (ALL_TABLES.index(f.table), f.day or date.min))
-        self._told.written_meanwhile = [
+        self._report.findings.sort(key=lambda f: (ALL_TABLES.index(f.table), f.day or date.min))
+        self._report.changed_during_check = [
             snapshot.table for snapshot in self._snapshots.values() if self._moved(snapshot)
         ]
-        return self._told
+        return self._report
 
     def _open(self, table: Table) -> None:
         try:
@@ -225,14 +225,14 @@ class _Verification:
 
     def _find_sessions_on_several_days(self) -> None:
         # What is damaged may seem to be on another day.
-        damaged = {finding.table for finding in self._told.findings}
+        damaged = {finding.table for finding in self._report.findings}
         for table in RAW_SESSION_TABLES:
             if table in self._tables and table.name in self._snapshots and table not in damaged:
                 days = tombstones_of_pairs(self._snapshots[table.name]).column("day").to_pylist()
                 for day, sessions in Counter(days).items():
-                    if day in self._told.days:
+                    if day in self._report.days:
                         what = f"{sessions} of its sessions, which moved, do not count on exactly one day"
-                        self._told.findings.append(Finding(table, day, what, needs_rebuild=True))
+                        self._report.findings.append(Finding(table, day, what, needs_rebuild=True))
 
     def _find(
         self,
@@ -245,7 +245,7 @@ class _Verification:
         lost_versions: bool = False,
     ) -> None:
         needs_rebuild = table in SESSION_TABLES and path is None and day in self._links
-        self._told.findings.append(Finding(table, day, what, path, is_of_log, needs_rebuild, lost_versions))
+        self._report.findings.append(Finding(table, day, what, path, is_of_log, needs_rebuild, lost_versions))
         self._damaged.add((table.name, day))
 
     def _look_at_files(self, table: Table, days: Sequence[date] | None) -> None:
@@ -254,8 +254,8 @@ class _Verification:
         if snapshot is None:
             return
         files = [file for file in snapshot.stored_files() if days is None or file.day in days]
-        self._told.files += len(files)
-        self._told.rows += sum(file.rows for file in files)
+        self._report.files += len(files)
+        self._report.rows += sum(file.rows for file in files)
         if table.layer == "raw":
             for fault in faults(snapshot, days or (), self._hour):
                 self._find(table, fault.day, fault.what, fault.path)
@@ -271,7 +271,7 @@ class _Verification:
             self._find_persons(snapshot.table, day, f"{rows} rows are of persons on the erasure list")
 
     def _find_persons(self, table: Table, day: date | None, what: str, path: str | None = None) -> None:
-        self._told.findings.append(Finding(table, day, what, path, is_of_persons=True))
+        self._report.findings.append(Finding(table, day, what, path, is_of_persons=True))
         if path is None:
             self._damaged.add((table.name, day))
 
@@ -342,7 +342,7 @@ class _Verification:
             made_of = "raw" if table in SESSION_TABLES else "the session tables"
             self._find(table, day, f"its rows are not what {made_of} of that day give")
 
-    def _report(self, table: Table) -> None:
+    def _compare_report(self, table: Table) -> None:
         """Compare a report with what the derived tables give."""
         inputs = [TABLES[name] for name in reports.INPUTS[table.name]]
         names = {each.name for each in inputs}
@@ -371,4 +371,4 @@ class _Verification:
         )
 
     def _leave(self, tables: Sequence[Table], days: Sequence[date | None]) -> None:
-        self._told.unjudged += [(table, day) for table in tables for day in days]
+        self._report.not_checked += [(table, day) for table in tables for day in days]

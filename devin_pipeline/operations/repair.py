@@ -45,7 +45,7 @@ _READERS: tuple[Callable[[Table, StoredFile], pa.Table], ...] = (rows_by_duckdb,
 
 
 @dataclass(frozen=True)
-class Salvaged:
+class RepairResult:
     """What became of a damaged day of a raw table, in rows.
 
     Attributes:
@@ -61,7 +61,7 @@ class Salvaged:
     lost: int
 
 
-def salvage(lake: Lake, days: Sequence[date], hour: int, *, keeps_text: bool) -> list[Salvaged]:
+def repair(lake: Lake, days: Sequence[date], hour: int, *, keeps_text: bool) -> list[RepairResult]:
     """Make the damaged ones of some days sound again, in every raw table; the others are left alone.
 
     A table that is older than what was last written to it is looked at on all days, and accepted from then on.
@@ -76,7 +76,7 @@ def salvage(lake: Lake, days: Sequence[date], hour: int, *, keeps_text: bool) ->
         Damaged: A table's log cannot be read, so what it should hold is unknown.
         NotRead: The system refuses to read a file of a damaged day.
     """
-    salvaged: list[Salvaged] = []
+    results: list[RepairResult] = []
     for table in (*RAW_SESSION_TABLES, RAW_QUARANTINE):
         snapshot = lake.snapshot_to_repair(table)
         is_older = lake.is_older(snapshot)
@@ -84,8 +84,8 @@ def salvage(lake: Lake, days: Sequence[date], hour: int, *, keeps_text: bool) ->
         damaged = damaged_days(snapshot, {*days, *found}, hour)
         # guard: lost versions: days outside the range that is repaired | {*damaged, *found} -> damaged
         for day in sorted({*damaged, *found}):
-            each = _salvage(lake, table, day, hour, keeps_text, found.get(day, ()), day in damaged)
-            salvaged += [each] if day in damaged or each.brought_back else []
+            each = _repair_partition(lake, table, day, hour, keeps_text, found.get(day, ()), day in damaged)
+            results += [each] if day in damaged or each.brought_back else []
         if is_older:
             # Last: killed before, the same command does it all again.
             lake.accept_version(table)
@@ -95,23 +95,23 @@ def salvage(lake: Lake, days: Sequence[date], hour: int, *, keeps_text: bool) ->
         if table in RAW_SESSION_TABLES and (is_older or damaged):
             # A session may have moved to a day that lost it.
             settle(lake, table, hour)
-    return salvaged
+    return results
 
 
-def _salvage(
+def _repair_partition(
     lake: Lake, table: Table, day: date, hour: int, keeps_text: bool, in_folder: Sequence[StoredFile], is_damaged: bool
-) -> Salvaged:
-    told = Salvaged(table, day, 0, 0, 0)
+) -> RepairResult:
+    result = RepairResult(table, day, 0, 0, 0)
 
     def saved(snapshot: Snapshot) -> Rewrite | None:
-        nonlocal told
+        nonlocal result
         redaction = Redaction(keeps_text, lake.forgotten())
         newest = [file for file in snapshot.stored_files() if file.day == day]
         found: _Rows = {}
         _add_new(found, table, (row for file in newest for row in _sound_rows(table, file, hour, redaction)))
         kept = len(found)
         if is_damaged:
-            # guard: damage: rows of older files, salvaged
+            # guard: damage: rows of older files, repaired
             #   | = files_ever(snapshot.location, day) -> : list[StoredFile] = []
             older = files_ever(snapshot.location, day)
             _add_new(found, table, (row for file in older for row in _sound_rows(table, file, hour, redaction)))
@@ -122,7 +122,9 @@ def _salvage(
         # Next to whole rows, what was written later only: a killed run's file may hold what later reads did not find.
         # guard: lost versions: what a killed run left | if is_damaged else _added_later(table, found, lost)
         _add_new(found, table, lost if is_damaged else _added_later(table, found, lost))
-        told = Salvaged(table, day, kept, len(found) - kept, max(0, sum(file.rows for file in newest) - len(found)))
+        result = RepairResult(
+            table, day, kept, len(found) - kept, max(0, sum(file.rows for file in newest) - len(found))
+        )
         if not is_damaged and len(found) == kept:
             return None
         rows = pa.Table.from_pylist(list(found.values()), table.schema)
@@ -133,7 +135,7 @@ def _salvage(
     if lake.forgotten():
         # What of its older files could be read is in the new one; the rest of them may be of persons to be erased.
         lake.purge(table, days=[day])
-    return told
+    return result
 
 
 def _add_new(found: _Rows, table: Table, rows: Iterable[_Row]) -> None:
@@ -171,8 +173,8 @@ def _sound_rows(table: Table, file: StoredFile, hour: int, redaction: Redaction)
             raise
         except Damaged:
             continue
-        # guard: damage: rows that are not sound, salvaged
+        # guard: damage: rows that are not sound, repaired
         #   | [fault is None for fault in faults_of(table, rows, hour)] -> [True] * rows.num_rows
         sound = rows.filter(pa.array([fault is None for fault in faults_of(table, rows, hour)], pa.bool_()))
-        # guard: damage: text that is to be gone, salvaged | redaction.rows(table, sound) -> sound
+        # guard: damage: text that is to be gone, repaired | redaction.rows(table, sound) -> sound
         yield from redaction.rows(table, sound).to_pylist()

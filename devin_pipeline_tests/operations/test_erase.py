@@ -16,16 +16,17 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from devin_pipeline import doctor, forgetting
+from devin_pipeline import doctor
 from devin_pipeline.cli import main
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.emulator import Session
-from devin_pipeline.forgetting import old_files_with_persons
 from devin_pipeline.lake import Lake
+from devin_pipeline.operations.erase import erased as erasing
+from devin_pipeline.operations.erase import old_files_with_persons
+from devin_pipeline.operations.verify import verify
 from devin_pipeline.partitions import range_tags
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, SESSION_TABLES, SESSIONS, TABLES
-from devin_pipeline.verification import verify
 from devin_pipeline_tests.stage import Stage, differences
 
 pytestmark = pytest.mark.notices("pieces of text in the log")
@@ -346,7 +347,7 @@ def test_an_unchanged_day_costs_no_look_at_files_that_were_checked(
 
     from devin_pipeline.raw.landing import redact
 
-    monkeypatch.setattr("devin_pipeline.forgetting.redact", redacting)
+    monkeypatch.setattr("devin_pipeline.operations.erase.redact", redacting)
     versions = erased.stage.versions()
     assert erased.stage.run().success
     assert looked_at == []
@@ -363,7 +364,7 @@ def test_an_unchanged_day_costs_no_look_at_files_that_were_checked(
 def test_what_a_step_writes_of_what_it_read_before_an_erasure_is_erased_when_it_ends(stage: Stage) -> None:
     user = next(s.user_id for s in stage.enterprise.sessions if s.user_id)
     read_before = stage.lake.snapshot(SESSIONS).rows()
-    with forgetting.erased(stage.lake, 8):
+    with erasing(stage.lake, 8):
         forget("--user", user)
         stage.lake.replace_days(SESSIONS, stage.days, read_before)
         assert places_that_tell(stage, user) != []

@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from devin_pipeline.forgetting import RAW_TABLES, erase, old_files_with_persons
 from devin_pipeline.lake import (
     Damaged,
     DamagedDays,
@@ -26,12 +25,13 @@ from devin_pipeline.lake import (
     shorten_log,
     write_catalog,
 )
+from devin_pipeline.operations.erase import RAW_TABLES, erase, old_files_with_persons
 from devin_pipeline.raw.soundness import damaged_days
 from devin_pipeline.tables import ALL_TABLES, Table
 
 
 @dataclass(frozen=True)
-class Maintained:
+class TableMaintenance:
     """What was done to a table.
 
     Attributes:
@@ -53,7 +53,7 @@ class Maintained:
 class Maintenance:
     """What was done to each table that has been written, and what was left as it is, in words."""
 
-    tables: Sequence[Maintained]
+    tables: Sequence[TableMaintenance]
     left: Sequence[str]
 
 
@@ -93,7 +93,7 @@ def maintain(lake: Lake, hour: int) -> Maintenance:
     for table, before in files_before.items():
         try:
             deleted, entries = delete_old_files(lake, table), shorten_log(lake, table)
-            done.append(Maintained(table, before, len(lake.snapshot(table).files()), deleted, entries))
+            done.append(TableMaintenance(table, before, len(lake.snapshot(table).files()), deleted, entries))
         except LakeError as error:
             left.append(f"{error.what}: {error.why}")
     return Maintenance(done, left)

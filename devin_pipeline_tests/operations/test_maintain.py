@@ -14,10 +14,10 @@ from deltalake import write_deltalake
 from devin_pipeline.cli import main
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.lake import Rewrite
-from devin_pipeline.maintaining import maintain
+from devin_pipeline.operations.maintain import maintain
+from devin_pipeline.operations.verify import verify
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, TABLES, Table
-from devin_pipeline.verification import verify
 from devin_pipeline_tests.stage import Stage, differences
 
 pytestmark = pytest.mark.notices(
