@@ -583,7 +583,7 @@ def _code_of_derived_days(settings: Settings) -> _Said:
 
 def _erasure_list(settings: Settings) -> _Said:
     lake = _open_lake(settings)
-    if not lake.forgotten():
+    if not lake.erasure_list():
         return "ok", "nobody is on it", ""
     todo = pipeline_command("maintain")
     found = {table.name: days_with_persons(lake, lake.as_stored(table)) for table in ALL_TABLES}

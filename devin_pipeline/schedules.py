@@ -225,7 +225,7 @@ def _days_held(lake: Lake, feeds: Sequence[str], items: Sequence[Item]) -> dict[
     session_ids = {item.session_id for item in items if item.session_id is not None}
     if not session_ids:
         return {}
-    erased = lake.forgotten()
+    erased = lake.erasure_list()
     stored_as = {erased.pseudonym("session", session_id) or session_id: session_id for session_id in session_ids}
     held: dict[str, set[date]] = {}
     for feed in feeds:

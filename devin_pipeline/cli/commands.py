@@ -318,7 +318,7 @@ def rebuild(first: str | None, last: str | None) -> None:
     from devin_pipeline.derived.publishing import note_all_days_sharing_sessions
     from devin_pipeline.operations.erase import erase
     from devin_pipeline.raw.moved_sessions import settle
-    from devin_pipeline.raw.soundness import damaged_days
+    from devin_pipeline.raw.row_integrity import damaged_days
     from devin_pipeline.resources import lake_resource
 
     first_day, last_day = _range_given(first, last)

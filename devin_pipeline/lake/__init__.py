@@ -4,7 +4,17 @@ Whatever writes a table or opens a DuckDB connection lives here. What the rows m
 """
 
 from devin_pipeline.lake.catalog import renew_moved_catalog, write_catalog
+from devin_pipeline.lake.compaction import (
+    DamagedDays,
+    Skipped,
+    VacuumResult,
+    compact,
+    expire_log,
+    in_portions,
+    vacuum,
+)
 from devin_pipeline.lake.erasure import Unfinished
+from devin_pipeline.lake.erasure_list import ErasureList, Kind, Person
 from devin_pipeline.lake.errors import (
     Damaged,
     LakeError,
@@ -18,39 +28,27 @@ from devin_pipeline.lake.errors import (
     VersionsLost,
     WrongLake,
 )
-from devin_pipeline.lake.forgotten import Forgotten, Kind, Person
+from devin_pipeline.lake.file_integrity import StoredFile, read_verified, rows_by_arrow, rows_by_duckdb
 from devin_pipeline.lake.identity import LakeIdentity
 from devin_pipeline.lake.lake import Commit, Lake, Rewrite, Snapshot, day_of_path
 from devin_pipeline.lake.last_reads import LastReads
 from devin_pipeline.lake.linked_days import Links, linked_with, links_of
 from devin_pipeline.lake.log import emptied_entries, files_ever, files_in_folder
 from devin_pipeline.lake.made_of import Inputs, code_fingerprint
-from devin_pipeline.lake.maintenance import (
-    DamagedDays,
-    Deleted,
-    Left,
-    compact,
-    delete_old_files,
-    in_portions,
-    shorten_log,
-)
 from devin_pipeline.lake.reader import Answer, QueryLimits, Reader, may_name_tables
-from devin_pipeline.lake.soundness import StoredFile, rows_by_arrow, rows_by_duckdb, sound_rows
 
 __all__ = [
     "Answer",
     "Commit",
     "Damaged",
     "DamagedDays",
-    "Deleted",
-    "Forgotten",
+    "ErasureList",
     "Inputs",
     "Kind",
     "Lake",
     "LakeError",
     "LakeIdentity",
     "LastReads",
-    "Left",
     "LimitMet",
     "Links",
     "NotRead",
@@ -61,28 +59,30 @@ __all__ = [
     "QueryLimits",
     "Reader",
     "Rewrite",
+    "Skipped",
     "Snapshot",
     "StoredFile",
     "TooManyConflicts",
     "Unfinished",
     "UnusableLocation",
+    "VacuumResult",
     "VersionsLost",
     "WrongLake",
     "code_fingerprint",
     "compact",
     "day_of_path",
-    "delete_old_files",
     "emptied_entries",
+    "expire_log",
     "files_ever",
     "files_in_folder",
     "in_portions",
     "linked_with",
     "links_of",
     "may_name_tables",
+    "read_verified",
     "renew_moved_catalog",
     "rows_by_arrow",
     "rows_by_duckdb",
-    "shorten_log",
-    "sound_rows",
+    "vacuum",
     "write_catalog",
 ]

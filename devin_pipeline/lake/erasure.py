@@ -14,9 +14,9 @@ import msgspec
 from pyarrow import fs
 
 from devin_pipeline.lake.atomic import write_file
+from devin_pipeline.lake.erasure_list import FOLDER, ErasureList
 from devin_pipeline.lake.errors import readable, written
-from devin_pipeline.lake.forgotten import FOLDER, Forgotten
-from devin_pipeline.lake.soundness import StoredFile
+from devin_pipeline.lake.file_integrity import StoredFile
 
 # Without the ending of an entry, so that no version of the code takes them for one.
 _CHECKED = f"{FOLDER}/checked"
@@ -30,7 +30,7 @@ State = frozenset[tuple[str, int]]
 class Unchecked(NamedTuple):
     """Files and the entries that they are still to be checked against."""
 
-    entries: Forgotten
+    entries: ErasureList
     files: Sequence[StoredFile]
 
 
@@ -41,7 +41,7 @@ class _Note(msgspec.Struct, frozen=True):
     files: frozenset[str] = frozenset()
 
 
-def unchecked(uri: str, table: str, files: Iterable[StoredFile], forgotten: Forgotten) -> list[Unchecked]:
+def unchecked(uri: str, table: str, files: Iterable[StoredFile], forgotten: ErasureList) -> list[Unchecked]:
     """Which of the files of a table are still to be checked, and against which entries of the list."""
     if not forgotten:
         return []
@@ -54,7 +54,7 @@ def unchecked(uri: str, table: str, files: Iterable[StoredFile], forgotten: Forg
     return [each for each in found if each.entries and each.files]
 
 
-def note_checked(uri: str, table: str, files: Iterable[StoredFile], forgotten: Forgotten) -> None:
+def note_checked(uri: str, table: str, files: Iterable[StoredFile], forgotten: ErasureList) -> None:
     """Note that these files of a table, and no others, were checked against all entries.
 
     Raises:

@@ -22,8 +22,9 @@ from pyarrow import fs
 
 from devin_pipeline.lake import erasure, made_of
 from devin_pipeline.lake.erasure import Unchecked, Unfinished
+from devin_pipeline.lake.erasure_list import ErasureList, Person, add_to_erasure_list, read_erasure_list
 from devin_pipeline.lake.errors import Damaged, NotRead, TooManyConflicts, UnusableLocation, not_read, readable, written
-from devin_pipeline.lake.forgotten import Forgotten, Person, read_forgotten, remember_to_forget
+from devin_pipeline.lake.file_integrity import StoredFile, narrow_columns, rows_by_arrow
 from devin_pipeline.lake.identity import LakeIdentity, claim, read_identity, require_identity
 from devin_pipeline.lake.last_reads import (
     LastReads,
@@ -46,7 +47,6 @@ from devin_pipeline.lake.log import (
 from devin_pipeline.lake.made_of import Inputs
 from devin_pipeline.lake.organizations import note_organizations, read_organizations
 from devin_pipeline.lake.reader import QueryLimits, Reader, rows_of_files, tables_in
-from devin_pipeline.lake.soundness import StoredFile, narrow_columns, rows_by_arrow
 from devin_pipeline.tables import ALL_TABLES, Table
 
 Result = TypeVar("Result")
@@ -379,19 +379,19 @@ class Lake:
         """Whose lake it is; None before its first run."""
         return read_identity(self.uri)
 
-    def forgotten(self) -> Forgotten:
+    def erasure_list(self) -> ErasureList:
         """Who is to stay forgotten."""
-        return read_forgotten(self.uri)
+        return read_erasure_list(self.uri)
 
-    def remember_to_forget(self, persons: Iterable[Person]) -> Forgotten:
+    def add_to_erasure_list(self, persons: Iterable[Person]) -> ErasureList:
         """Have users and sessions forgotten from now on; what is stored of them is still to be redacted."""
-        return remember_to_forget(self.uri, persons)
+        return add_to_erasure_list(self.uri, persons)
 
-    def unchecked(self, snapshot: Snapshot, forgotten: Forgotten) -> list[Unchecked]:
+    def unchecked(self, snapshot: Snapshot, forgotten: ErasureList) -> list[Unchecked]:
         """Which files of a version are still to be checked against which entries of the erasure list."""
         return erasure.unchecked(self.uri, snapshot.table.name, snapshot.stored_files(), forgotten)
 
-    def note_checked(self, table: Table, files: Iterable[StoredFile], forgotten: Forgotten) -> None:
+    def note_checked(self, table: Table, files: Iterable[StoredFile], forgotten: ErasureList) -> None:
         """Note which files of a table, and no others, were checked against the erasure list.
 
         Raises:

@@ -13,7 +13,7 @@ from pyarrow import fs
 
 from devin_pipeline.lake.atomic import create_file
 from devin_pipeline.lake.errors import Damaged, VersionsLost, readable, written
-from devin_pipeline.lake.soundness import StoredFile
+from devin_pipeline.lake.file_integrity import StoredFile
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import Table
 

@@ -16,8 +16,8 @@ from pyarrow import fs
 
 from devin_pipeline.lake.atomic import write_file
 from devin_pipeline.lake.errors import readable
+from devin_pipeline.lake.file_integrity import StoredFile
 from devin_pipeline.lake.linked_days import Links
-from devin_pipeline.lake.soundness import StoredFile
 from devin_pipeline.tables import Table
 
 FOLDER = "made_of"

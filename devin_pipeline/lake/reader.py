@@ -21,7 +21,7 @@ from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES, Table
 
 if TYPE_CHECKING:
-    from devin_pipeline.lake.soundness import StoredFile
+    from devin_pipeline.lake.file_integrity import StoredFile
 
 Params = Mapping[str, object]
 

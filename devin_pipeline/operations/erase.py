@@ -20,7 +20,7 @@ from devin_pipeline.derived.publishing import inputs_of, publish_rollups, publis
 from devin_pipeline.errors import ValidationFailed
 from devin_pipeline.lake import (
     Damaged,
-    Forgotten,
+    ErasureList,
     Kind,
     Lake,
     Person,
@@ -100,7 +100,7 @@ def forget(
     """
     before = _rows_of_rollups(lake)
     lake.note_unfinished_erasure(Unfinished(datetime.now(UTC)))
-    forgotten = lake.remember_to_forget(persons)
+    forgotten = lake.add_to_erasure_list(persons)
     erased = _erase(lake, hour, forgotten, waits=True)
     after = _rows_of_rollups(lake)
     if others := sorted({day for (_, day), _ in before.items() ^ after.items()}):
@@ -120,7 +120,7 @@ def forget_text(lake: Lake, hour: int) -> ErasureResult:
     lake.note_unfinished_erasure(Unfinished(datetime.now(UTC)))
     erased = ErasureProgress()
     for table in RAW_TABLES:
-        done = redact(lake, table, Redaction(False, lake.forgotten()), _all_days(lake.newest(table)))
+        done = redact(lake, table, Redaction(False, lake.erasure_list()), _all_days(lake.newest(table)))
         erased.days |= done.changed
         erased.damaged |= {(table, day): error for day, error in done.damaged.items()}
     _rebuild(lake, hour, _all_days, erased)
@@ -148,7 +148,7 @@ def erased(lake: Lake, hour: int, *, sweeps: bool = False) -> Iterator[None]:
         # What was read before may have been written after all else was erased.
         # guard: an erasure while a step is under way
         if lake.erasure_state() != before:
-            _erase(lake, hour, lake.forgotten())
+            _erase(lake, hour, lake.erasure_list())
 
 
 def erase(lake: Lake, hour: int, *, sweeps: bool = False) -> ErasureProgress:
@@ -161,7 +161,7 @@ def erase(lake: Lake, hour: int, *, sweeps: bool = False) -> ErasureProgress:
         hour: Hour of the UTC day at which a billing day starts.
         sweeps: Delete what runs left behind that were under way during an earlier erasure.
     """
-    forgotten = lake.forgotten()
+    forgotten = lake.erasure_list()
     if not forgotten and not (sweeps and lake.unfinished_erasure()):
         return ErasureProgress()
     return _erase(lake, hour, forgotten, sweeps=sweeps, has_begun=False)
@@ -177,7 +177,7 @@ def days_with_persons(
         snapshot: The version to look at.
         days: The days; those with files that are not yet checked when left out.
     """
-    forgotten = lake.forgotten()
+    forgotten = lake.erasure_list()
     if days is None:
         days = _unchecked_days(lake, forgotten)(snapshot)
     wanted = set(days) & {file.day for file in snapshot.stored_files()}
@@ -191,12 +191,12 @@ def days_with_persons(
 
 def old_files_with_persons(lake: Lake, table: Table) -> list[str]:
     """The files of a raw table that its newest version does not name and that hold persons on the erasure list."""
-    redaction = Redaction(True, lake.forgotten())
+    redaction = Redaction(True, lake.erasure_list())
     return [file.path for file in lake.old_files(table) if is_to_redact(table, file, redaction)] if redaction else []
 
 
 def _erase(
-    lake: Lake, hour: int, forgotten: Forgotten, *, sweeps: bool = False, has_begun: bool = True, waits: bool = False
+    lake: Lake, hour: int, forgotten: ErasureList, *, sweeps: bool = False, has_begun: bool = True, waits: bool = False
 ) -> ErasureProgress:
     """Do the work of `erase`, and delete old files if anything was erased, or if an erasure has begun."""
     erased = ErasureProgress()
@@ -227,7 +227,7 @@ def _erase(
 
 
 def _erase_raw(
-    lake: Lake, table: Table, forgotten: Forgotten, erased: ErasureProgress, begin: Callable[[], None]
+    lake: Lake, table: Table, forgotten: ErasureList, erased: ErasureProgress, begin: Callable[[], None]
 ) -> None:
     """Erase the unchecked rows of a raw table; what is written is checked in its turn."""
     lost: VersionsLost | None = None
@@ -329,7 +329,7 @@ def _inputs(table: Table) -> Sequence[Table]:
     return [TABLES[name] for name in INPUTS_OF_REPORTS[table.name]]
 
 
-def _note_checked(lake: Lake, forgotten: Forgotten, erased: ErasureProgress) -> None:
+def _note_checked(lake: Lake, forgotten: ErasureList, erased: ErasureProgress) -> None:
     """Note the files of derived tables and reports that follow from checked ones."""
     for table in (*SESSION_TABLES, *ROLLUP_TABLES, *REPORT_TABLES):
         with _damage_noted(erased, table):
@@ -379,7 +379,7 @@ def _purge(lake: Lake, erased: ErasureProgress, *, at_once: bool = True) -> list
     return left
 
 
-def _unchecked_days(lake: Lake, forgotten: Forgotten) -> _Days:
+def _unchecked_days(lake: Lake, forgotten: ErasureList) -> _Days:
     def days(snapshot: Snapshot) -> Iterable[date | None]:
         return {file.day for each in lake.unchecked(snapshot, forgotten) for file in each.files}
 
@@ -391,7 +391,7 @@ def _all_days(snapshot: Snapshot) -> set[date | None]:
 
 
 def _rows_with_persons(
-    lake: Lake, snapshot: Snapshot, forgotten: Forgotten, days: Iterable[date | None]
+    lake: Lake, snapshot: Snapshot, forgotten: ErasureList, days: Iterable[date | None]
 ) -> dict[date | None, int]:
     """Rows of a derived table or a report whose ids are on the list; a file that cannot be read has none."""
     table = snapshot.table

@@ -2,7 +2,7 @@
 
 Only rows of persons on the erasure list do: first of all, they are erased.
 
-What each of these does to a table is known to `lake.maintenance`. This knows for which tables, in which order, and
+What each of these does to a table is known to `lake.compaction`. This knows for which tables, in which order, and
 what else must hold: a raw row is looked at as `verify` does before it is written again, and `devin.duckdb` names the
 newest files before older ones go.
 """
@@ -15,18 +15,18 @@ from datetime import UTC, date, datetime
 from devin_pipeline.lake import (
     Damaged,
     DamagedDays,
-    Deleted,
     Lake,
     LakeError,
     Snapshot,
     Unfinished,
+    VacuumResult,
     compact,
-    delete_old_files,
-    shorten_log,
+    expire_log,
+    vacuum,
     write_catalog,
 )
 from devin_pipeline.operations.erase import RAW_TABLES, erase, old_files_with_persons
-from devin_pipeline.raw.soundness import damaged_days
+from devin_pipeline.raw.row_integrity import damaged_days
 from devin_pipeline.tables import ALL_TABLES, Table
 
 
@@ -45,7 +45,7 @@ class TableMaintenance:
     table: Table
     files_before: int
     files: int
-    deleted: Deleted
+    deleted: VacuumResult
     log_entries: int
 
 
@@ -92,7 +92,7 @@ def maintain(lake: Lake, hour: int) -> Maintenance:
     done = []
     for table, before in files_before.items():
         try:
-            deleted, entries = delete_old_files(lake, table), shorten_log(lake, table)
+            deleted, entries = vacuum(lake, table), expire_log(lake, table)
             done.append(TableMaintenance(table, before, len(lake.snapshot(table).files()), deleted, entries))
         except LakeError as error:
             left.append(f"{error.what}: {error.why}")

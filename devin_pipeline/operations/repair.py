@@ -32,8 +32,8 @@ from devin_pipeline.lake import (
 )
 from devin_pipeline.raw.moved_sessions import settle
 from devin_pipeline.raw.redaction import Redaction
-from devin_pipeline.raw.row_hashes import ROW_HASH, extended
-from devin_pipeline.raw.soundness import damaged_days, faults_of
+from devin_pipeline.raw.row_hash import ROW_HASH, extended
+from devin_pipeline.raw.row_integrity import damaged_days, problems_of
 from devin_pipeline.tables import RAW_QUARANTINE, RAW_SESSION_TABLES, Table
 
 _Row = dict[str, Any]
@@ -89,7 +89,7 @@ def repair(lake: Lake, days: Sequence[date], hour: int, *, keeps_text: bool) -> 
         if is_older:
             # Last: killed before, the same command does it all again.
             lake.accept_version(table)
-            if lake.forgotten():
+            if lake.erasure_list():
                 # What they held of others is stored again.
                 lake.purge(table, spent=[file.path for files in found.values() for file in files])
         if table in RAW_SESSION_TABLES and (is_older or damaged):
@@ -105,7 +105,7 @@ def _repair_partition(
 
     def saved(snapshot: Snapshot) -> Rewrite | None:
         nonlocal result
-        redaction = Redaction(keeps_text, lake.forgotten())
+        redaction = Redaction(keeps_text, lake.erasure_list())
         newest = [file for file in snapshot.stored_files() if file.day == day]
         found: _Rows = {}
         _add_new(found, table, (row for file in newest for row in _sound_rows(table, file, hour, redaction)))
@@ -132,7 +132,7 @@ def _repair_partition(
 
     lake.rewrite(table, saved, repairs=True)
     # guard: persons in the damaged file that a repair replaces
-    if lake.forgotten():
+    if lake.erasure_list():
         # What of its older files could be read is in the new one; the rest of them may be of persons to be erased.
         lake.purge(table, days=[day])
     return result
@@ -174,7 +174,7 @@ def _sound_rows(table: Table, file: StoredFile, hour: int, redaction: Redaction)
         except Damaged:
             continue
         # guard: damage: rows that are not sound, repaired
-        #   | [fault is None for fault in faults_of(table, rows, hour)] -> [True] * rows.num_rows
-        sound = rows.filter(pa.array([fault is None for fault in faults_of(table, rows, hour)], pa.bool_()))
+        #   | [fault is None for fault in problems_of(table, rows, hour)] -> [True] * rows.num_rows
+        sound = rows.filter(pa.array([fault is None for fault in problems_of(table, rows, hour)], pa.bool_()))
         # guard: damage: text that is to be gone, repaired | redaction.rows(table, sound) -> sound
         yield from redaction.rows(table, sound).to_pylist()

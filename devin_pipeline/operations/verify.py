@@ -28,11 +28,11 @@ from devin_pipeline.lake import (
     files_in_folder,
     linked_with,
     links_of,
-    sound_rows,
+    read_verified,
 )
 from devin_pipeline.operations.erase import RAW_TABLES, days_with_persons, old_files_with_persons
 from devin_pipeline.raw.moved_sessions import tombstones_of_pairs
-from devin_pipeline.raw.soundness import faults
+from devin_pipeline.raw.row_integrity import row_problems
 from devin_pipeline.reports import queries as reports
 from devin_pipeline.tables import (
     ALL_TABLES,
@@ -257,11 +257,11 @@ class _Verification:
         self._report.files += len(files)
         self._report.rows += sum(file.rows for file in files)
         if table.layer == "raw":
-            for fault in faults(snapshot, days or (), self._hour):
-                self._find(table, fault.day, fault.what, fault.path)
+            for problem in row_problems(snapshot, days or (), self._hour):
+                self._find(table, problem.day, problem.what, problem.path)
         for file in files if table.layer != "raw" else ():
             try:
-                sound_rows(table, file)
+                read_verified(table, file)
             except Damaged as error:
                 self._find(table, file.day, error.why, file.path)
         self._look_for_persons(snapshot, [None] if days is None else days)

@@ -32,7 +32,7 @@ from devin_pipeline.partitions import RANGES, days_of
 from devin_pipeline.raw.account import AccountCheck, AnotherAccount
 from devin_pipeline.raw.landing import Landed, land
 from devin_pipeline.raw.moved_sessions import HeldSessions
-from devin_pipeline.raw.soundness import damaged_days
+from devin_pipeline.raw.row_integrity import damaged_days
 from devin_pipeline.resources import ASKED_OF, DevinApiResource, Erased, LakeResource
 from devin_pipeline.settings import KEY_OF_FEED
 from devin_pipeline.tables import RAW_SESSION_TABLES, Table

@@ -31,7 +31,7 @@ from devin_pipeline.lake import (
 )
 from devin_pipeline.raw.moved_sessions import HeldSessions, Pairs, settle, with_moves
 from devin_pipeline.raw.redaction import Redaction
-from devin_pipeline.raw.row_hashes import extended_days, sealed
+from devin_pipeline.raw.row_hash import extended_days, with_row_hash
 from devin_pipeline.tables import ACUS, INSTANT, RAW_QUARANTINE, Table
 
 _NEW_VERSIONS = (Path(__file__).parent / "new_versions.sql").read_text()
@@ -132,7 +132,7 @@ def land(
         Damaged: What is stored cannot be read, or a stored row that would be written again has changed.
     """
     held = HeldSessions() if held is None else held
-    redaction = Redaction(keeps_text, lake.forgotten())
+    redaction = Redaction(keeps_text, lake.erasure_list())
     items = _placed(listing.items, hour, redaction)
     quarantine = _quarantined(listing.items, table, days[0], read_at, hour, redaction)
     _pass_gate(items, quarantine, listing, days)
@@ -149,7 +149,7 @@ def land(
         lake.note_links(pairs)
         added = redaction.rows(table, added)
         retold = _retold(snapshot, days, redaction, items) if is_redacted or not keeps_text else added.slice(0, 0)
-        return _extended(snapshot, sealed(table, added), sealed(table, retold))
+        return _extended(snapshot, with_row_hash(table, added), with_row_hash(table, retold))
 
     commit = lake.rewrite(table, with_new_versions)
     held.add(items.column("session_id"), planned_from, commit.version)
@@ -158,10 +158,10 @@ def land(
         # Another run wrote other days meanwhile, perhaps of the same sessions.
         settle(lake, table, hour, pc.unique(added.column("session_id")).to_pylist())
     # guard: who is forgotten during a read
-    if lake.forgotten() != redaction.forgotten:
+    if lake.erasure_list() != redaction.forgotten:
         # Somebody was to be forgotten meanwhile, perhaps on days that had nothing of them yet.
         for written in (table, RAW_QUARANTINE):
-            if damaged := redact(lake, written, Redaction(keeps_text, lake.forgotten()), days).damaged:
+            if damaged := redact(lake, written, Redaction(keeps_text, lake.erasure_list()), days).damaged:
                 raise next(iter(damaged.values()))
             lake.purge(written)
     landed = _landed(items, quarantine, added)
@@ -368,7 +368,7 @@ def _with_unknown(
         reader.view("known", snapshot.query())
         unknown = redaction.rows(RAW_QUARANTINE, reader.rows(_UNKNOWN_ITEMS).cast(RAW_QUARANTINE.schema))
     retold = _retold(snapshot, days, redaction)
-    return _extended(snapshot, sealed(RAW_QUARANTINE, unknown), sealed(RAW_QUARANTINE, retold))
+    return _extended(snapshot, with_row_hash(RAW_QUARANTINE, unknown), with_row_hash(RAW_QUARANTINE, retold))
 
 
 def _new_versions(

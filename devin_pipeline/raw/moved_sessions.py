@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from devin_pipeline.lake import Damaged, Lake, Reader, Rewrite, Snapshot
-from devin_pipeline.raw.row_hashes import extended_days, sealed
-from devin_pipeline.raw.soundness import damaged_days
+from devin_pipeline.raw.row_hash import extended_days, with_row_hash
+from devin_pipeline.raw.row_integrity import damaged_days
 from devin_pipeline.tables import Table
 
 _HERE = Path(__file__).parent
@@ -134,7 +134,7 @@ def settle(lake: Lake, table: Table, hour: int, session_ids: Iterable[str] | Non
         damaged = damaged_days(snapshot, pc.unique(tombstones.column("day")).to_pylist(), hour)
         tombstones = tombstones.filter(pc.invert(pc.is_in(tombstones.column("day"), pa.array(damaged, pa.date32()))))
         lake.note_links(_pairs(holdings, tombstones))
-        return extended_days(snapshot, sealed(table, tombstones))
+        return extended_days(snapshot, with_row_hash(table, tombstones))
 
     return set(lake.rewrite(table, moved).days)
 

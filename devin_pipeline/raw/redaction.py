@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from devin_pipeline.devin_api import canonical_id
-from devin_pipeline.lake import Forgotten
-from devin_pipeline.raw.row_hashes import ROW_HASH, bytes_of, row_hashes
+from devin_pipeline.lake import ErasureList
+from devin_pipeline.raw.row_hash import ROW_HASH, bytes_of, row_hashes
 from devin_pipeline.tables import Table
 
 Redacted = Literal["text", "ids"]
@@ -69,7 +69,7 @@ class Redaction:
     """
 
     keeps_text: bool
-    forgotten: Forgotten
+    forgotten: ErasureList
 
     def __bool__(self) -> bool:
         # guard: text under DEVIN_TEXT=none | not self.keeps_text or

@@ -39,8 +39,8 @@ def write_and_read(lake: Lake) -> None:
         file = str(made.file).replace("'", "''")
         database.execute(f"attach '{file}' as devin (read_only)")
         assert database.sql("select session_id from devin.sessions").fetchall() == [("b",)]
-    lake.remember_to_forget([("user", "u")])
-    assert lake.forgotten()
+    lake.add_to_erasure_list([("user", "u")])
+    assert lake.erasure_list()
     lake.purge(SESSIONS)
 
 

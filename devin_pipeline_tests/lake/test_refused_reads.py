@@ -34,7 +34,7 @@ def lake() -> Iterator[Lake]:
     with tempfile.TemporaryDirectory() as opened:
         lake = Lake(f"{opened}/lake")
         lake.claim(OURS)
-        lake.remember_to_forget([("user", "u")])
+        lake.add_to_erasure_list([("user", "u")])
         for table in (SESSIONS, RAW):
             lake.replace_days(table, [DAY], rows_of(table, [{"session_id": "a"}]))
         for path in (Path(opened), *Path(opened).rglob("*")):
@@ -48,8 +48,8 @@ def only(lake: Lake, pattern: str) -> Path:
 
 READS: dict[str, tuple[str, Callable[[Lake], object]]] = {
     "lake.json": ("lake.json", lambda lake: lake.identity),
-    "an entry of the erasure list": ("forgotten/*.json", lambda lake: lake.forgotten()),
-    "the erasure list": ("forgotten", lambda lake: lake.forgotten()),
+    "an entry of the erasure list": ("forgotten/*.json", lambda lake: lake.erasure_list()),
+    "the erasure list": ("forgotten", lambda lake: lake.erasure_list()),
     "a table": ("sessions", lambda lake: lake.snapshot(SESSIONS)),
     "a log": ("sessions/_delta_log", lambda lake: lake.snapshot(SESSIONS)),
     "an entry of a log": ("sessions/_delta_log/*1.json", lambda lake: lake.snapshot(SESSIONS)),
@@ -124,7 +124,7 @@ def test_an_entry_of_the_erasure_list_that_is_damaged_stops_whatever_would_bring
 ) -> None:
     only(lake, "forgotten/*.json").write_bytes(entry)
     with pytest.raises(Damaged, match="Who is to be erased cannot be read"):
-        lake.forgotten()
+        lake.erasure_list()
 
 
 @pytest.mark.parametrize("damage", [as_a_file, as_a_link_to_nowhere])

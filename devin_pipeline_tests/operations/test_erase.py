@@ -353,7 +353,7 @@ def test_an_unchanged_day_costs_no_look_at_files_that_were_checked(
     assert looked_at == []
     assert erased.stage.versions() == versions
     lake = erased.stage.lake
-    assert not any(lake.unchecked(lake.snapshot(table), lake.forgotten()) for table in ALL_TABLES)
+    assert not any(lake.unchecked(lake.snapshot(table), lake.erasure_list()) for table in ALL_TABLES)
     session = erased.stage.enterprise.sessions[0]
     session.acus = (session.acus or Decimal(0)) + 1
     assert erased.stage.run().success

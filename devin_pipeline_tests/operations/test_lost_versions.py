@@ -23,7 +23,7 @@ from devin_pipeline.operations.maintain import maintain
 from devin_pipeline.operations.repair import repair
 from devin_pipeline.operations.verify import verify
 from devin_pipeline.raw.landing import land
-from devin_pipeline.raw.row_hashes import sealed
+from devin_pipeline.raw.row_hash import with_row_hash
 from devin_pipeline.tables import RAW_QUARANTINE, TABLES, Table
 from devin_pipeline_tests.stage import Stage
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, acus, after
@@ -309,7 +309,7 @@ def test_repair_brings_back_nobody_who_was_erased(lake: Lake) -> None:
     read(lake, item("a"), hours=1)
     read(lake, item("a"), item("erased", "canarytitle"), hours=2)
     lose_newest_entries(lake)
-    pseudonym = lake.remember_to_forget([("session", "erased")]).pseudonym("session", "erased")
+    pseudonym = lake.add_to_erasure_list([("session", "erased")]).pseudonym("session", "erased")
     repair(lake, [DAY], 8, keeps_text=True)
     assert {session_id for session_id, *_ in history(lake)} == {"a", pseudonym}
     assert "canarytitle" not in repr(lake.snapshot(RAW).rows().to_pylist())
@@ -318,7 +318,7 @@ def test_repair_brings_back_nobody_who_was_erased(lake: Lake) -> None:
 
 def test_repair_of_a_version_that_erased_somebody_erases_them_again(lake: Lake) -> None:
     read(lake, item("a"), item("erased", "canarytitle"), hours=2)
-    pseudonym = lake.remember_to_forget([("session", "erased")]).pseudonym("session", "erased")
+    pseudonym = lake.add_to_erasure_list([("session", "erased")]).pseudonym("session", "erased")
     read(lake, item("a", "newer"), item("erased", "canarytitle"), hours=3)
     lose_newest_entries(lake)
     repair(lake, [DAY], 8, keeps_text=True)
@@ -345,7 +345,7 @@ def test_repair_restores_only_rows_whose_row_hash_is_intact(lake: Lake) -> None:
     def with_changed_row(snapshot: Snapshot) -> Rewrite:
         rows = snapshot.rows().to_pylist()
         newer = {"fetched_at": after(2), "session_id": "b"}
-        new = sealed(RAW, pa.Table.from_pylist([rows[0] | newer], RAW.schema)).to_pylist()
+        new = with_row_hash(RAW, pa.Table.from_pylist([rows[0] | newer], RAW.schema)).to_pylist()
         of_c = {"session_id": "c", "payload": item("c"), "content_hash": content_hash(item("c").encode())}
         no_hash = [rows[0] | newer | of_c | {"row_hash": None}]
         return Rewrite([DAY], pa.Table.from_pylist([*rows, new[0] | {"acus": acus("9")}, *no_hash], RAW.schema))

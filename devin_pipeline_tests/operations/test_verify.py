@@ -22,12 +22,12 @@ from devin_pipeline.billing_calendar import day_of
 from devin_pipeline.cli import main
 from devin_pipeline.devin_api import content_hash
 from devin_pipeline.emulator import EmulatorServer, Enterprise
-from devin_pipeline.lake import Damaged, Lake, Reader, sound_rows
+from devin_pipeline.lake import Damaged, Lake, Reader, read_verified
 from devin_pipeline.lake.reader import Params
 from devin_pipeline.operations.repair import repair
 from devin_pipeline.operations.verify import VerificationReport, verify
-from devin_pipeline.raw.row_hashes import sealed
-from devin_pipeline.raw.soundness import faults_of
+from devin_pipeline.raw.row_hash import with_row_hash
+from devin_pipeline.raw.row_integrity import problems_of
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import (
     RAW_QUARANTINE,
@@ -203,7 +203,7 @@ def test_a_damaged_raw_file_is_named_by_table_and_day(
     if table == RAW_QUARANTINE:
         items = [row(RAW_QUARANTINE, {"day": d, "feed": RAW.name, "payload": "{}"}) for d in (day, stage.days[1])]
         items = [item | {"content_hash": HASH_OF_NOTHING} for item in items]
-        rows = sealed(RAW_QUARANTINE, pa.Table.from_pylist(items, RAW_QUARANTINE.schema))
+        rows = with_row_hash(RAW_QUARANTINE, pa.Table.from_pylist(items, RAW_QUARANTINE.schema))
         stage.lake.replace_days(RAW_QUARANTINE, stage.days[:2], rows)
     assert looked_at(stage, tables=[table]).is_clean
     damage(file_of(stage, table, day), file_of(stage, table, stage.days[1]))
@@ -236,7 +236,7 @@ def test_a_column_whose_name_changed_is_named_though_every_value_is_there(stage:
     pq.write_table(pq.ParquetFile(file).read().rename_columns({"row_hash": "rov_hash"}), file)
     stored = next(f for f in stage.lake.snapshot(RAW).stored_files() if f.day == stage.days[0])
     with pytest.raises(Damaged, match="its columns are not the table's: rov_hash"):
-        sound_rows(RAW, stored._replace(size=file.stat().st_size))
+        read_verified(RAW, stored._replace(size=file.stat().st_size))
 
 
 HASH_OF_NOTHING = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
@@ -304,11 +304,11 @@ def version(**told: object) -> Row:
         "fetched_at": after(2),
     }
     found = row(RAW, content | columns | {"created_at": NOON} | told)
-    return dict(sealed(RAW, pa.Table.from_pylist([found], RAW.schema)).to_pylist()[0])
+    return dict(with_row_hash(RAW, pa.Table.from_pylist([found], RAW.schema)).to_pylist()[0])
 
 
 def fault_of(row: Row) -> str | None:
-    return faults_of(RAW, pa.Table.from_pylist([row], RAW.schema), 8)[0]
+    return problems_of(RAW, pa.Table.from_pylist([row], RAW.schema), 8)[0]
 
 
 @pytest.mark.notices("damage: a raw row's seal")

@@ -18,8 +18,8 @@ from devin_pipeline.errors import ValidationFailed
 from devin_pipeline.lake import Commit, Damaged, Lake, Rewrite
 from devin_pipeline.raw.landing import Landed, land
 from devin_pipeline.raw.moved_sessions import HeldSessions
-from devin_pipeline.raw.row_hashes import row_hashes, sealed
-from devin_pipeline.raw.soundness import damaged_days
+from devin_pipeline.raw.row_hash import row_hashes, with_row_hash
+from devin_pipeline.raw.row_integrity import damaged_days
 from devin_pipeline.tables import RAW_QUARANTINE, TABLES, Table
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, acus, after
 
@@ -176,7 +176,9 @@ def with_hashes_of_before(feed: Feed, table: Table = V3) -> None:
     rows = feed.lake.snapshot(table).rows().to_pylist()
     of_before = [row | {"content_hash": content_hash_as_spelled(row["payload"].encode())} for row in rows]
     assert of_before != rows
-    feed.lake.rewrite(table, lambda _: Rewrite([DAY], sealed(table, pa.Table.from_pylist(of_before, table.schema))))
+    feed.lake.rewrite(
+        table, lambda _: Rewrite([DAY], with_row_hash(table, pa.Table.from_pylist(of_before, table.schema)))
+    )
 
 
 @pytest.mark.notices(
@@ -202,7 +204,7 @@ def test_a_redacted_version_of_before_gains_none_either(feed: Feed) -> None:
     feed.read(*items_of_servers(1, title="secret"))
     told = {item.session_id: item.payload for item in page_of(items_of_servers(1, title="secret")).items}
     rows = [row | {"content_hash": content_hash_as_spelled(told[row["session_id"]])} for row in feed.rows()]
-    feed.lake.rewrite(V3, lambda _: Rewrite([DAY], sealed(V3, pa.Table.from_pylist(rows, V3.schema))))
+    feed.lake.rewrite(V3, lambda _: Rewrite([DAY], with_row_hash(V3, pa.Table.from_pylist(rows, V3.schema))))
     assert feed.read(*items_of_servers(1, title="secret"), hours=1).new_versions[DAY] == 0
     feed.keeps_text = True
     assert feed.read(*items_of_servers(1, title="secret"), hours=2).new_versions[DAY] == 0
@@ -504,10 +506,10 @@ def test_switching_the_text_off_and_on_makes_no_version(feed: Feed) -> None:
 
 
 def test_a_forgotten_session_stays_forgotten_and_its_changes_are_versions_still(feed: Feed) -> None:
-    feed.lake.remember_to_forget([("session", "a")])
+    feed.lake.add_to_erasure_list([("session", "a")])
     for hours, acus_consumed in enumerate((1, 1, 2)):
         feed.read(item("devin-a", title="Secret", user_id="jo", acus_consumed=acus_consumed), hours=hours)
-    pseudonym = feed.lake.forgotten().pseudonym("session", "a")
+    pseudonym = feed.lake.erasure_list().pseudonym("session", "a")
     assert [(row["session_id"], row["acus"]) for row in feed.rows()] == [(pseudonym, 1), (pseudonym, 2)]
     assert not any("Secret" in row["payload"] or "jo" in row["payload"] for row in feed.rows())
     version = feed.lake.snapshot(V3).version
@@ -526,7 +528,7 @@ def test_who_is_forgotten_while_a_read_lands_is_forgotten_in_it(feed: Feed, monk
 
     def and_meanwhile(lake: Lake, *args: object, repairs: bool = False) -> Commit:
         commit = rewrite(lake, *args, repairs=repairs)  # type: ignore[arg-type]
-        lake.remember_to_forget([("user", "jo")])
+        lake.add_to_erasure_list([("user", "jo")])
         return commit
 
     monkeypatch.setattr(Lake, "rewrite", and_meanwhile)

@@ -9,8 +9,8 @@ from deltalake import write_deltalake
 
 from devin_pipeline.lake import Lake, Rewrite
 from devin_pipeline.raw.moved_sessions import HeldSessions, days_held, settle
-from devin_pipeline.raw.row_hashes import extended_days, sealed
-from devin_pipeline.raw.soundness import damaged_days
+from devin_pipeline.raw.row_hash import extended_days, with_row_hash
+from devin_pipeline.raw.row_integrity import damaged_days
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.raw.test_landing import SECOND, Feed, item
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, after
@@ -206,7 +206,7 @@ def test_settling_leaves_a_session_on_the_day_with_its_newest_version(feed: Feed
     feed.read(on_next_day("x"), hours=1, days=(NEXT_DAY,))
     rows = feed.lake.snapshot(V3).rows([NEXT_DAY])
     twice = rows.set_column(1, "session_id", [["a"]])
-    feed.lake.rewrite(V3, lambda snapshot: extended_days(snapshot, sealed(V3, twice)))
+    feed.lake.rewrite(V3, lambda snapshot: extended_days(snapshot, with_row_hash(V3, twice)))
     assert days_held(feed.lake.snapshot(V3), ["a"]) == {"a": {DAY, NEXT_DAY}}
     assert settle(feed.lake, V3, 8) == {DAY}
     assert days_held(feed.lake.snapshot(V3), ["a", "b"]) == {"a": {NEXT_DAY}, "b": {DAY}}
@@ -231,6 +231,6 @@ def test_a_moved_to_that_no_landing_writes_is_found(feed: Feed) -> None:
     rows = feed.lake.snapshot(V3).rows([DAY])
     place = rows.column_names.index("moved_to")
     for moved_to in ([NEXT_DAY, NEXT_DAY], [None, DAY]):
-        wrong = sealed(V3, rows.set_column(place, rows.schema.field(place), [moved_to]))
+        wrong = with_row_hash(V3, rows.set_column(place, rows.schema.field(place), [moved_to]))
         feed.lake.replace_days(V3, [DAY], wrong)
         assert damaged_days(feed.lake.snapshot(V3), [DAY], 8).keys() == {DAY}

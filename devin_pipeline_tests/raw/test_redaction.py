@@ -9,13 +9,13 @@ import pytest
 
 from devin_pipeline.devin_api.payloads import cursor_page
 from devin_pipeline.emulator import Enterprise, Feed
-from devin_pipeline.lake import Forgotten, Lake
+from devin_pipeline.lake import ErasureList, Lake
 from devin_pipeline.raw.redaction import Redaction
 from devin_pipeline_tests.tables.rows import after
 
 pytestmark = pytest.mark.notices("text of absurd depth under DEVIN_TEXT=none")
 
-NO_TEXT = Redaction(keeps_text=False, forgotten=Forgotten())
+NO_TEXT = Redaction(keeps_text=False, forgotten=ErasureList())
 ITEM = {
     "session_id": "devin-a",
     "url": "https://app.devin.ai/sessions/a",
@@ -104,10 +104,10 @@ def test_no_odd_shape_brings_text_past_it(payload: str) -> None:
 @pytest.mark.parametrize("depth", [100, 400, 900, 2_000])
 @pytest.mark.parametrize("oddity", ["", ', "x": NaN', ', "x": "\\ud800"'])
 def test_no_depth_brings_text_past_it_or_stops_it(depth: int, oddity: str, lake: Lake) -> None:
-    lake.remember_to_forget([("user", "jo")])
+    lake.add_to_erasure_list([("user", "jo")])
     deep = "[" * depth + '"Secret"' + "]" * depth
     payload = f'{{"user_id": "jo", "session_id": "a", "analysis": {{"issues": {deep}}}{oddity}}}'.encode()
-    for redaction in (NO_TEXT, Redaction(keeps_text=True, forgotten=lake.forgotten())):
+    for redaction in (NO_TEXT, Redaction(keeps_text=True, forgotten=lake.erasure_list())):
         kept, redacted = redaction.payload(payload)
         assert redacted == "text"
         assert b"Secret" not in kept
@@ -139,11 +139,11 @@ def test_blanking_twice_is_blanking_once() -> None:
 
 
 def test_nothing_to_take_out_leaves_the_bytes_alone() -> None:
-    assert Redaction(True, Forgotten()).payload(b'{ "a" : 1 }') == (b'{ "a" : 1 }', None)
+    assert Redaction(True, ErasureList()).payload(b'{ "a" : 1 }') == (b'{ "a" : 1 }', None)
 
 
 def test_a_forgotten_user_is_told_by_a_pseudonym_and_without_text(lake: Lake) -> None:
-    forgotten = lake.remember_to_forget([("user", "email|jo")])
+    forgotten = lake.add_to_erasure_list([("user", "email|jo")])
     redaction = Redaction(True, forgotten)
     kept = told(redaction, ITEM)
     assert "Secret" not in json.dumps(kept)
@@ -156,7 +156,7 @@ def test_a_forgotten_user_is_told_by_a_pseudonym_and_without_text(lake: Lake) ->
 
 
 def test_a_forgotten_session_is_told_by_a_pseudonym_wherever_it_is_named(lake: Lake) -> None:
-    redaction = Redaction(True, lake.remember_to_forget([("session", "a")]))
+    redaction = Redaction(True, lake.add_to_erasure_list([("session", "a")]))
     kept = told(redaction, ITEM)
     pseudonym = redaction.session_id("a")
     assert (kept["session_id"], kept["user_id"], kept["url"]) == (pseudonym, pseudonym, None)
@@ -190,8 +190,8 @@ def test_a_forgotten_session_is_told_by_a_pseudonym_wherever_it_is_named(lake: L
     ],
 )
 def test_the_quick_look_finds_every_item_that_redaction_changes(payload: str, lake: Lake) -> None:
-    forgotten = lake.remember_to_forget([("user", "jo"), ("session", "a")])
-    for redaction in (Redaction(True, forgotten), Redaction(True, lake.forgotten())):
+    forgotten = lake.add_to_erasure_list([("user", "jo"), ("session", "a")])
+    for redaction in (Redaction(True, forgotten), Redaction(True, lake.erasure_list())):
         rows = pa.table({"session_id": ["b", None], "payload": [payload, None]}, pa.schema(_COLUMNS))
         changes = redaction.payload(payload.encode())[0] != payload.encode()
         assert redaction.may_change(rows).to_pylist() == [changes, False]
@@ -204,12 +204,12 @@ _COLUMNS = [("session_id", pa.string()), ("payload", pa.string())]
 
 
 def test_the_list_of_the_forgotten_holds_no_id_and_knows_them_again(lake: Lake) -> None:
-    lake.remember_to_forget([("user", "email|jo")])
-    lake.remember_to_forget([("session", "a")])
-    again = lake.remember_to_forget([("user", "email|jo")])
+    lake.add_to_erasure_list([("user", "email|jo")])
+    lake.add_to_erasure_list([("session", "a")])
+    again = lake.add_to_erasure_list([("user", "email|jo")])
     files = [file for file in Path(lake.uri).rglob("*") if file.is_file()]
     assert len(files) == 2
     assert not any("email|jo" in file.read_text() or "email|jo" in file.name for file in files)
-    assert again == lake.forgotten()
+    assert again == lake.erasure_list()
     assert again.pseudonym("user", "a") is None
-    assert again.pseudonym("user", "email|jo") == lake.forgotten().pseudonym("user", "email|jo")
+    assert again.pseudonym("user", "email|jo") == lake.erasure_list().pseudonym("user", "email|jo")

@@ -11,8 +11,8 @@ import pyarrow as pa
 from pyarrow import fs
 
 from devin_pipeline.lake.errors import Damaged, readable, written
+from devin_pipeline.lake.file_integrity import StoredFile, read_verified
 from devin_pipeline.lake.lake import Lake, Rewrite, Snapshot
-from devin_pipeline.lake.soundness import StoredFile, sound_rows
 from devin_pipeline.tables import Table
 
 DamagedDays = Callable[[Snapshot, Sequence[date]], Mapping[date, str]]
@@ -23,21 +23,21 @@ _SMALL_BYTES = 50_000_000
 _BYTES_OF_A_COMMIT = 64_000_000
 
 
-class Left(NamedTuple):
+class Skipped(NamedTuple):
     """What was left as it is: a day, or a whole table (None), and why."""
 
     day: date | None
     why: str
 
 
-class Deleted(NamedTuple):
+class VacuumResult(NamedTuple):
     """Files that were deleted, and their bytes."""
 
     files: int
     bytes: int
 
 
-def compact(lake: Lake, table: Table, damaged_days: DamagedDays) -> list[Left]:
+def compact(lake: Lake, table: Table, damaged_days: DamagedDays) -> list[Skipped]:
     """Join the small files of each day, or of an unpartitioned table, to one with its rows in key order.
 
     What is one file, or large files, is not touched: without others there is no commit. What is damaged is not
@@ -58,23 +58,23 @@ def compact(lake: Lake, table: Table, damaged_days: DamagedDays) -> list[Left]:
     """
     if not table.by_day:
         return _compact_whole(lake, lake.snapshot(table))
-    left: list[Left] = []
+    left: list[Skipped] = []
     for days in in_portions(_in_small_files(lake.snapshot(table)), _BYTES_OF_A_COMMIT):
-        told: list[Left] = []
+        told: list[Skipped] = []
 
-        def joined(snapshot: Snapshot, days: Sequence[date] = days, told: list[Left] = told) -> Rewrite | None:
+        def joined(snapshot: Snapshot, days: Sequence[date] = days, told: list[Skipped] = told) -> Rewrite | None:
             told.clear()
             split = [day for day in days if day in _in_small_files(snapshot)]
             damaged = damaged_days(snapshot, split) if split else {}
             rows: dict[date, pa.Table] = {}
             for day in split:
                 if day in damaged:
-                    told.append(Left(day, damaged[day]))
+                    told.append(Skipped(day, damaged[day]))
                     continue
                 try:
                     rows[day] = _rows_in_order(table, [file for file in snapshot.stored_files() if file.day == day])
                 except Damaged as error:
-                    told.append(Left(day, error.why))
+                    told.append(Skipped(day, error.why))
             return Rewrite(list(rows), pa.concat_tables(rows.values())) if rows else None
 
         lake.rewrite(table, joined)
@@ -82,7 +82,7 @@ def compact(lake: Lake, table: Table, damaged_days: DamagedDays) -> list[Left]:
     return left
 
 
-def delete_old_files(lake: Lake, table: Table) -> Deleted:
+def vacuum(lake: Lake, table: Table) -> VacuumResult:
     """Delete the files that no version of the last seven days names, and what killed writers left that long ago.
 
     Raises:
@@ -91,7 +91,7 @@ def delete_old_files(lake: Lake, table: Table) -> Deleted:
     """
     delta = lake.snapshot(table).delta
     if delta is None:
-        return Deleted(0, 0)
+        return VacuumResult(0, 0)
     with written(table.name):
         # Asked first: Delta names files it has deleted until its log forgets them, and would log that each time.
         filesystem, path = fs.FileSystem.from_uri(lake.location(table))
@@ -101,7 +101,7 @@ def delete_old_files(lake: Lake, table: Table) -> Deleted:
             # guard: files of the last week deleted
             #   | full=True -> full=True, retention_hours=0, enforce_retention_duration=False
             delta.vacuum(full=True, dry_run=False)
-    return Deleted(len(there), sum(file.size for file in there))
+    return VacuumResult(len(there), sum(file.size for file in there))
 
 
 def in_portions(sizes: Mapping[date | None, int], most_bytes: int) -> Iterator[list[date]]:
@@ -125,7 +125,7 @@ def in_portions(sizes: Mapping[date | None, int], most_bytes: int) -> Iterator[l
         yield days
 
 
-def shorten_log(lake: Lake, table: Table) -> int:
+def expire_log(lake: Lake, table: Table) -> int:
     """Sum up a table's log in a checkpoint, and delete the entries that are older than thirty days and in one.
 
     Returns:
@@ -146,13 +146,13 @@ def shorten_log(lake: Lake, table: Table) -> int:
     return len(before - _entries(lake, table))
 
 
-def _compact_whole(lake: Lake, snapshot: Snapshot) -> list[Left]:
+def _compact_whole(lake: Lake, snapshot: Snapshot) -> list[Skipped]:
     if not _in_small_files(snapshot):
         return []
     try:
         rows = _rows_in_order(snapshot.table, snapshot.stored_files())
     except Damaged as error:
-        return [Left(None, error.why)]
+        return [Skipped(None, error.why)]
     # Who was faster has written it whole.
     lake.write_whole(snapshot, rows)
     return []
@@ -171,7 +171,7 @@ def _in_small_files(snapshot: Snapshot) -> dict[date | None, int]:
 
 
 def _rows_in_order(table: Table, files: Sequence[StoredFile]) -> pa.Table:
-    rows = pa.concat_tables(sound_rows(table, file) for file in files)
+    rows = pa.concat_tables(read_verified(table, file) for file in files)
     # guard: joined rows out of order | .sort_by([(name, "ascending") for name in table.key])
     return rows.sort_by([(name, "ascending") for name in table.key])
 

@@ -42,7 +42,7 @@ def row_hashes(table: Table, rows: pa.Table) -> list[str]:
     return hashes
 
 
-def sealed(table: Table, rows: pa.Table) -> pa.Table:
+def with_row_hash(table: Table, rows: pa.Table) -> pa.Table:
     """The rows with their `row_hash`, in the table's schema."""
     columns = {name: rows.column(name) for name in table.column_names if name != ROW_HASH}
     return pa.table(columns | {ROW_HASH: pa.array(row_hashes(table, rows), pa.string())}).cast(table.schema)
@@ -60,7 +60,7 @@ def extended(table: Table, stored: pa.Table, news: pa.Table) -> pa.Table:
         Damaged: A stored row is not what was sealed. Written again it would seem sound, and the file that still holds
             what it was would be vacuumed.
     """
-    sealed_now = sealed(table, stored)
+    sealed_now = with_row_hash(table, stored)
     seals, hashes = stored.column(ROW_HASH), sealed_now.column(ROW_HASH)
     broken = stored.filter(pc.not_equal(pc.coalesce(seals, hashes), hashes))
     # guard: damage: a changed raw row written again

@@ -38,7 +38,7 @@ class StoredFile(NamedTuple):
     size: int
 
 
-def sound_rows(table: Table, file: StoredFile) -> pa.Table:
+def read_verified(table: Table, file: StoredFile) -> pa.Table:
     """The rows of a file in the table's schema, once everything about it holds.
 
     Raises:

@@ -50,7 +50,7 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"forgotten-{self.digest[:24]}"
 
 
-class Forgotten:
+class ErasureList:
     """The entries of a lake at one moment. False when there are none.
 
     Args:
@@ -68,7 +68,7 @@ class Forgotten:
         return bool(self._entries)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Forgotten) and self._entries == other._entries
+        return isinstance(other, ErasureList) and self._entries == other._entries
 
     __hash__ = None  # type: ignore[assignment] # it remembers what it was asked
 
@@ -77,15 +77,15 @@ class Forgotten:
         """What differs between two lists of entries."""
         return frozenset(entry.digest for entry in self._entries)
 
-    def without(self, digests: Iterable[str]) -> "Forgotten":
+    def without(self, digests: Iterable[str]) -> "ErasureList":
         """The other entries than these."""
         left = tuple(entry for entry in self._entries if entry.digest not in frozenset(digests))
-        return Forgotten(left, {person: entry for person, entry in self._known.items() if entry in left})
+        return ErasureList(left, {person: entry for person, entry in self._known.items() if entry in left})
 
-    def knowing(self, persons: Iterable[Person]) -> "Forgotten":
+    def knowing(self, persons: Iterable[Person]) -> "ErasureList":
         """The same entries; those of these persons need no hashing."""
         found = {p: entry for p in persons for entry in self._entries if entry.fits(*p)}
-        return Forgotten(self._entries, found)
+        return ErasureList(self._entries, found)
 
     def has(self, kind: Kind) -> bool:
         """Whether any entry is of this kind."""
@@ -105,7 +105,7 @@ class Forgotten:
         return pseudonym
 
 
-def read_forgotten(uri: str) -> Forgotten:
+def read_erasure_list(uri: str) -> ErasureList:
     """What the lake at `uri` is to forget.
 
     Raises:
@@ -119,7 +119,7 @@ def read_forgotten(uri: str) -> Forgotten:
         if file.path.endswith(".json"):
             with readable(file.path), filesystem.open_input_stream(file.path) as stream:
                 entries.append(_entry(file.path, stream.read()))
-    return Forgotten(tuple(entries))
+    return ErasureList(tuple(entries))
 
 
 def _entry(path: str, stored: bytes) -> _Entry:
@@ -134,15 +134,15 @@ def _entry(path: str, stored: bytes) -> _Entry:
         ) from None
 
 
-def remember_to_forget(uri: str, persons: Iterable[Person]) -> Forgotten:
+def add_to_erasure_list(uri: str, persons: Iterable[Person]) -> ErasureList:
     """Add an entry for each of some users and sessions that has none, and give all entries."""
     wanted = list(dict.fromkeys(persons))
-    known = read_forgotten(uri)
+    known = read_erasure_list(uri)
     for kind, identifier in wanted:
         if known.pseudonym(kind, identifier) is None:
             entry = _Entry.of(kind, identifier)
             write_file(uri, f"{FOLDER}/{entry.digest}.json", msgspec.json.encode(entry), "Who is to be forgotten")
-    return read_forgotten(uri).knowing(wanted)
+    return read_erasure_list(uri).knowing(wanted)
 
 
 def _digest(salt: str, identifier: str) -> str:

@@ -12,15 +12,15 @@ import pytest
 from deltalake import write_deltalake
 
 from devin_pipeline.lake import (
-    Deleted,
     Lake,
-    Left,
+    Skipped,
     Snapshot,
     TooManyConflicts,
+    VacuumResult,
     compact,
-    delete_old_files,
+    expire_log,
     files_ever,
-    shorten_log,
+    vacuum,
 )
 from devin_pipeline.tables import TABLES, Table
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, rows_of
@@ -126,7 +126,7 @@ def test_a_day_whose_rows_are_found_damaged_is_told_and_left(lake: Lake) -> None
     lake.replace_days(SESSIONS, [DAY], sessions("a"))
     add_file(lake, sessions("b"))
     before = stored(lake)
-    assert compact(lake, SESSIONS, lambda snapshot, days: dict.fromkeys(days, "a seal")) == [Left(DAY, "a seal")]
+    assert compact(lake, SESSIONS, lambda snapshot, days: dict.fromkeys(days, "a seal")) == [Skipped(DAY, "a seal")]
     assert stored(lake) == before
 
 
@@ -202,11 +202,11 @@ def test_only_what_no_version_of_the_last_week_names_is_deleted(lake: Lake) -> N
         age(path, 60)
     size = long_removed.stat().st_size + left_long_ago.stat().st_size
 
-    assert delete_old_files(lake, SESSIONS) == Deleted(2, size)
+    assert vacuum(lake, SESSIONS) == VacuumResult(2, size)
     assert sorted(newest.parent.iterdir()) == sorted([removed_now, newest, being_written])
     assert lake.snapshot(SESSIONS).rows().equals(sessions("new"))
     before = stored(lake)
-    assert delete_old_files(lake, SESSIONS) == Deleted(0, 0)
+    assert vacuum(lake, SESSIONS) == VacuumResult(0, 0)
     assert stored(lake) == before
 
 
@@ -218,13 +218,13 @@ def test_old_entries_of_the_log_go_and_the_table_is_as_it_was(lake: Lake) -> Non
         age(entry, 31)
     rows = lake.snapshot(SESSIONS).rows()
     # No checkpoint is as old as the entries, so they are still needed to open that time's versions.
-    assert shorten_log(lake, SESSIONS) == 0
+    assert expire_log(lake, SESSIONS) == 0
     before = stored(lake)
-    assert shorten_log(lake, SESSIONS) == 0
+    assert expire_log(lake, SESSIONS) == 0
     assert stored(lake) == before
     for entry in log(lake).iterdir():
         age(entry, 31)
-    assert shorten_log(lake, SESSIONS) == len(entries) - 1
+    assert expire_log(lake, SESSIONS) == len(entries) - 1
     assert lake.snapshot(SESSIONS).rows().equals(rows)
     assert not any(b"canary" in entry.read_bytes() for entry in log(lake).iterdir())
     lake.replace_days(SESSIONS, [DAY], sessions("new"))
@@ -234,20 +234,20 @@ def test_old_entries_of_the_log_go_and_the_table_is_as_it_was(lake: Lake) -> Non
 def test_an_older_file_of_a_day_is_found_though_the_entry_that_added_it_is_gone(lake: Lake) -> None:
     lake.replace_days(SESSIONS, [DAY, NEXT_DAY], pa.concat_tables([sessions("a"), sessions("x", day=NEXT_DAY)]))
     (old,) = lake.snapshot(SESSIONS).files([DAY])
-    shorten_log(lake, SESSIONS)
+    expire_log(lake, SESSIONS)
     for entry in log(lake).iterdir():
         age(entry, 31)
     lake.replace_days(SESSIONS, [DAY], sessions("b"))
     (new,) = lake.snapshot(SESSIONS).files([DAY])
     told = [(file.path, file.rows) for file in files_ever(lake.location(SESSIONS), DAY)]
     assert told == [(new, 1), (old, 1)]
-    assert shorten_log(lake, SESSIONS) == 1
+    assert expire_log(lake, SESSIONS) == 1
     told = [(file.path, file.rows) for file in files_ever(lake.location(SESSIONS), DAY)]
     assert told == [(new, 1), (old, 0)]
 
 
 def test_a_table_never_written_is_left_alone(lake: Lake) -> None:
     assert compact(lake, SESSIONS, none_damaged) == []
-    assert delete_old_files(lake, SESSIONS) == Deleted(0, 0)
-    assert shorten_log(lake, SESSIONS) == 0
+    assert vacuum(lake, SESSIONS) == VacuumResult(0, 0)
+    assert expire_log(lake, SESSIONS) == 0
     assert not Path(lake.uri).exists()
