@@ -7,7 +7,7 @@ from pathlib import Path
 
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
-from devin_pipeline.devin_api import DevinClient, DevinError, Listing, Window
+from devin_pipeline.devin_api import DevinClient, DevinError, SessionBatch, Window
 from devin_pipeline.lake import Lake, LakeIdentity, write_catalog
 from devin_pipeline.operations.erase import erased
 from devin_pipeline.raw.landing import land
@@ -61,7 +61,7 @@ class Run:
         )
 
 
-Stored = Callable[[list[date], Listing, datetime], None]
+Stored = Callable[[list[date], SessionBatch, datetime], None]
 """Told which days now lie in the lake, how they were read, and when the read began."""
 
 

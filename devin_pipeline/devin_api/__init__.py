@@ -4,37 +4,37 @@ Keys, requests, retries, paging, the shape of a page and what goes wrong with an
 storage, billing days and the meaning of a session's fields do not. This is the only room that imports httpx.
 """
 
-from devin_pipeline.devin_api.canonical import content_hash, content_hash_as_spelled, sha256_of
-from devin_pipeline.devin_api.client import Clock, DevinClient, Feed, FirstPage, Listing, Updated
+from devin_pipeline.devin_api.canonical_json import content_hash, content_hash_as_spelled, sha256_of
+from devin_pipeline.devin_api.client import Clock, DevinClient, Feed, FirstPage, SessionBatch, Updated
+from devin_pipeline.devin_api.credentials import VARIABLES, KeyKind, check_key, check_organization, check_url, masked
 from devin_pipeline.devin_api.errors import (
-    BrokenPromise,
     DevinError,
+    InvalidResponse,
     Misconfigured,
     RateLimited,
     Refused,
     Unreachable,
 )
-from devin_pipeline.devin_api.keys import VARIABLES, KeyKind, check_key, check_organization, check_url, masked
 from devin_pipeline.devin_api.paging import Limits, Window
 from devin_pipeline.devin_api.payloads import Item, Principal, canonical_id, read_item
-from devin_pipeline.devin_api.wire import check_surroundings
+from devin_pipeline.devin_api.transport import check_surroundings
 
 __all__ = [
     "VARIABLES",
-    "BrokenPromise",
     "Clock",
     "DevinClient",
     "DevinError",
     "Feed",
     "FirstPage",
+    "InvalidResponse",
     "Item",
     "KeyKind",
     "Limits",
-    "Listing",
     "Misconfigured",
     "Principal",
     "RateLimited",
     "Refused",
+    "SessionBatch",
     "Unreachable",
     "Updated",
     "Window",

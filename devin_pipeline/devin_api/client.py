@@ -1,13 +1,12 @@
 """DevinClient: one method per question asked of the API.
 
 How pages follow one another lives in `paging`, which answers are asked for again in `retry`, a single request in
-`wire`. Days of the caller are the smallest units that can fail; nothing here knows what a billing day is.
+`transport`. Days of the caller are the smallest units that can fail; nothing here knows what a billing day is.
 """
 
 import math
 import threading
 import time
-import weakref
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, as_completed, wait
@@ -20,9 +19,18 @@ from typing import Literal, ParamSpec, Self, TypeVar
 from urllib.parse import quote
 
 from devin_pipeline.devin_api import payloads
+from devin_pipeline.devin_api.cancellation import CancelToken
+from devin_pipeline.devin_api.credentials import (
+    VARIABLES,
+    KeyKind,
+    Secret,
+    check_key,
+    check_organization,
+    check_url,
+)
 from devin_pipeline.devin_api.errors import (
-    BrokenPromise,
     DevinError,
+    InvalidResponse,
     Misconfigured,
     NoProgress,
     NotConnected,
@@ -32,22 +40,14 @@ from devin_pipeline.devin_api.errors import (
     TooSlow,
     Unreachable,
 )
-from devin_pipeline.devin_api.keys import (
-    VARIABLES,
-    KeyKind,
-    Secret,
-    check_key,
-    check_organization,
-    check_url,
-)
 from devin_pipeline.devin_api.paging import (
+    MAX_OUT_OF_WINDOW_SHARE,
+    MIN_PAGES_TO_PARALLELIZE,
     PAGE_SIZE,
-    PAGES_WORTH_CHAINING,
-    STRAYS_TOLERATED,
     Limits,
-    Reading,
-    Sieve,
     Window,
+    WindowCollector,
+    WindowResult,
     adjoining,
     cut,
     estimated_pages,
@@ -62,8 +62,8 @@ from devin_pipeline.devin_api.paging import (
     too_much,
 )
 from devin_pipeline.devin_api.payloads import CursorPage, Item, OffsetPage, Principal
-from devin_pipeline.devin_api.retry import MORE_TRIES, Deadline, Patience, jitter
-from devin_pipeline.devin_api.smaller import (
+from devin_pipeline.devin_api.retry import MORE_TRIES, Deadline, Retrier, jitter
+from devin_pipeline.devin_api.smaller_pages import (
     SIZES,
     OffsetPieces,
     PageFailed,
@@ -71,7 +71,7 @@ from devin_pipeline.devin_api.smaller import (
     read_around,
     unread_item,
 )
-from devin_pipeline.devin_api.wire import Answer, Question, Wire
+from devin_pipeline.devin_api.transport import Request, Response, Transport
 
 Feed = Literal["session_insights_v2", "sessions_v3", "session_insights_v3"]
 Clock = Literal["created", "updated"]
@@ -132,7 +132,7 @@ _Place = ParamSpec("_Place")
 
 
 @dataclass
-class Listing:
+class SessionBatch:
     """What a read of some days gave.
 
     Attributes:
@@ -226,31 +226,11 @@ class _SplitDay:
 
     parts: set[Window]
     stated: int | None
-    readings: dict[Window, Reading] = field(default_factory=dict)
+    readings: dict[Window, WindowResult] = field(default_factory=dict)
 
 
-_Outcome = Reading | list[_Days] | _SplitDay
+_Outcome = WindowResult | list[_Days] | _SplitDay
 _Reading = dict[Future[_Outcome], _Days]
-
-
-class _CalledOff(threading.Event):
-    """Set once a read, or a part of it, is to end; who calls off the whole calls off its parts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._parts: weakref.WeakSet[_CalledOff] = weakref.WeakSet()
-
-    def part(self) -> "_CalledOff":
-        part = _CalledOff()
-        self._parts.add(part)
-        if self.is_set():
-            part.set()
-        return part
-
-    def set(self) -> None:
-        super().set()
-        for part in list(self._parts):
-            part.set()
 
 
 class DevinClient:
@@ -314,11 +294,11 @@ class DevinClient:
         self._budget_seconds = budget_seconds
         self._limits = limits or Limits()
         self._now = now or _utc_now
-        self._patience = Patience(at_once=concurrency, sleep=sleep, clock=clock, random=random)
+        self._retrier = Retrier(at_once=concurrency, sleep=sleep, clock=clock, random=random)
         self._concurrency = concurrency
-        self._wire = Wire(self.base_url, timeout_seconds=timeout_seconds, is_awaited=is_awaited)
+        self._transport = Transport(self.base_url, timeout_seconds=timeout_seconds, is_awaited=is_awaited)
         self.clock_ahead: timedelta | None = None
-        self._called_off = _CalledOff()
+        self._cancel = CancelToken()
         # More than may ask at once: some read their answer meanwhile.
         threads = math.ceil(concurrency * _THREADS_PER_REQUEST)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="devin-api")
@@ -347,16 +327,16 @@ class DevinClient:
     def close(self) -> None:
         """End the threads and close every connection."""
         self._end(wait=True)
-        self._wire.close()
+        self._transport.close()
 
     def _end(self, *, wait: bool) -> None:
-        self._called_off.set()
+        self._cancel.set()
         self._windows.shutdown(wait, cancel_futures=True)
         # Pages that wait for a thread end as soon as they have one. Cancelled here, they would be waited for for ever:
         # a pool that is shut down tells nobody who waits for a future.
         self._threads.shutdown(wait)
 
-    def read(self, feed: Feed, days: Sequence[Window]) -> Generator[Listing]:
+    def read(self, feed: Feed, days: Sequence[Window]) -> Generator[SessionBatch]:
         """Read every session a feed lists as created in these days, some days at a time.
 
         Adjoining days are asked for together. When such a request fails, its days are read one by one, so that only
@@ -407,7 +387,7 @@ class DevinClient:
         Raises:
             DevinError: whatever went wrong, at once.
         """
-        deadline = Deadline.after(deadline_seconds, self._patience.clock)
+        deadline = Deadline.after(deadline_seconds, self._retrier.clock)
         try:
             return self._first_page(self._question(feed), window, by, size, deadline)
         except DevinError as error:
@@ -416,17 +396,17 @@ class DevinClient:
                 raise error.without_frames() from None
         return self.first_page(feed, window, by=by, size=smaller[0], deadline_seconds=deadline_seconds)
 
-    def _first_page(self, question: Question, window: Window, by: Clock, size: int, deadline: Deadline) -> FirstPage:
+    def _first_page(self, question: Request, window: Window, by: Clock, size: int, deadline: Deadline) -> FirstPage:
         page: OffsetPage | CursorPage
         if question.kind == "v2":
             params = [("skip", "0"), ("limit", str(size)), *(_created_v2 if by == "created" else _updated_v2)(window)]
-            body, answered_at = self._wire.get(question, params, deadline)
+            body, answered_at = self._transport.get(question, params, deadline)
             now = self._now()
             page = payloads.offset_page(body, now)
             more = page.has_more
         else:
             params = [("first", str(size)), *_seconds_v3(by, window)]
-            body, answered_at = self._wire.get(question, params, deadline)
+            body, answered_at = self._transport.get(question, params, deadline)
             now = self._now()
             page = payloads.cursor_page(body, now)
             more = page.has_next_page
@@ -438,18 +418,18 @@ class DevinClient:
         Raises:
             DevinError: whatever went wrong, at once.
         """
-        question = Question("the owner of the key", "v3", "/v3/self", self._key("the owner of the key", "v3"))
-        deadline = Deadline.after(deadline_seconds, self._patience.clock)
+        question = Request("the owner of the key", "v3", "/v3/self", self._key("the owner of the key", "v3"))
+        deadline = Deadline.after(deadline_seconds, self._retrier.clock)
         try:
-            return payloads.principal(self._wire.get(question, [], deadline).body)
+            return payloads.principal(self._transport.get(question, [], deadline).body)
         except DevinError as error:
             raise error.without_frames() from None
 
-    def _question(self, feed: Feed) -> Question:
+    def _question(self, feed: Feed) -> Request:
         kind, enterprise, organization = _PATHS[feed]
         key = self._key(feed, kind)
         path = enterprise if self.org_id is None else organization.format(org_id=quote(self.org_id, safe=""))
-        return Question(feed, kind, path, key)
+        return Request(feed, kind, path, key)
 
     def _key(self, asked: str, kind: KeyKind) -> Secret:
         if kind not in self._keys:
@@ -464,13 +444,13 @@ class DevinClient:
 class _Read:
     """One read of one feed: its threads, its counters, and how to call it off."""
 
-    def __init__(self, client: DevinClient, feed: Feed, question: Question) -> None:
+    def __init__(self, client: DevinClient, feed: Feed, question: Request) -> None:
         self._client = client
         self._feed = feed
         self._question = question
         self._tally = _Tally()
-        self._called_off = client._called_off.part()
-        self._readings: dict[_Days, Reading] = {}
+        self._cancel = client._cancel.part()
+        self._readings: dict[_Days, WindowResult] = {}
         self._failures: dict[Window, DevinError] = {}
         self._uncut: frozenset[_Days] = frozenset()
         self._ends: frozenset[datetime] = frozenset()
@@ -484,7 +464,7 @@ class _Read:
         self._probing = threading.Lock()
         self._is_down = False
 
-    def listings(self, runs: Sequence[_Days]) -> Generator[Listing]:
+    def listings(self, runs: Sequence[_Days]) -> Generator[SessionBatch]:
         try:
             if self._question.kind == "v2":
                 threads, at_once = self._client._windows, _WINDOWS_AT_ONCE
@@ -493,7 +473,7 @@ class _Read:
                 threads, least = self._client._threads, math.ceil(self._client._concurrency * _THREADS_PER_REQUEST)
                 yield from self._settle(runs, self._read_days_by_cursor, threads, least, _CHAINS_AT_ONCE * least)
         finally:
-            self._called_off.set()
+            self._cancel.set()
 
     def updated(self, window: Window, max_pages: int, deadline_seconds: float) -> Updated:
         try:
@@ -502,7 +482,7 @@ class _Read:
             raise self._located(error, f"updated {window}") from None
 
     def _updated(self, window: Window, max_pages: int, deadline_seconds: float) -> Updated:
-        deadline = Deadline.after(deadline_seconds, self._client._patience.clock)
+        deadline = Deadline.after(deadline_seconds, self._client._retrier.clock)
         kept: dict[str | int, Item] = {}
         seen: set[str] = set()
         total: int | None = None
@@ -512,7 +492,7 @@ class _Read:
         while True:
             if self._question.kind == "v2":
                 page: OffsetPage | CursorPage = self._offset_page_however(
-                    skip, window, _updated_v2(window), deadline, self._called_off, more_tries=0
+                    skip, window, _updated_v2(window), deadline, self._cancel, more_tries=0
                 )
             else:
                 try:
@@ -543,8 +523,8 @@ class _Read:
         # A session may be updated again while we ask, so only one that was not updated since betrays an ignored filter.
         stale = sum(1 for item in kept.values() if item.updated_at and item.updated_at < window.start - _ONE_SECOND)
         # guard: updates under a filter that is ignored
-        if stale > len(kept) * STRAYS_TOLERATED:
-            raise BrokenPromise(
+        if stale > len(kept) * MAX_OUT_OF_WINDOW_SHARE:
+            raise InvalidResponse(
                 "The window asked for was not kept to",
                 f"{stale} of {len(kept)} sessions were last updated before it: the filter is ignored",
                 "The API has changed, or DEVIN_API_URL leads elsewhere",
@@ -558,7 +538,7 @@ class _Read:
         complete = steady and not more and total in (None, len(kept))
         return Updated(inside, complete, pages, total)
 
-    def _read_days_by_offset(self, days: _Days) -> Reading | list[_Days]:
+    def _read_days_by_offset(self, days: _Days) -> WindowResult | list[_Days]:
         """Read a window, its pages at once, or, if it has more pages than a listing may hold, cut it into parts."""
         window = span(days)
         deadline = self._deadline()
@@ -580,7 +560,7 @@ class _Read:
             worth_cutting = PAGES_OF_A_LISTING * (1 if days in self._uncut else 2)
             if len(days) > 1 and pages > worth_cutting:
                 # Before any cutting: an ignored filter would look like a very full range.
-                Sieve(window, self._client._limits).take(first.items)
+                WindowCollector(window, self._client._limits).take(first.items)
                 return cut(days, pages, PAGES_OF_A_LISTING)
             deadline.at += self._client._budget_seconds * (pages // _PAGES_PER_BUDGET)
             return read_by_offset(ask, ask_at_once, window, self._client._limits, first=first)
@@ -588,13 +568,13 @@ class _Read:
             raise self._located(error, f"created {window}") from None
 
     def _page_of_days(
-        self, days: _Days, skip: int, params: _Params, deadline: Deadline, called_off: threading.Event
+        self, days: _Days, skip: int, params: _Params, deadline: Deadline, cancel: CancelToken
     ) -> OffsetPage:
         # Of several days, each is read by itself once a page of them fails: an unread item must be of a certain one.
         # guard: smaller pages of several days
         if len(days) > 1:
-            return self._offset_page(skip, PAGE_SIZE, params, deadline, called_off)
-        return self._offset_page_however(skip, days[0], params, deadline, called_off)
+            return self._offset_page(skip, PAGE_SIZE, params, deadline, cancel)
+        return self._offset_page_however(skip, days[0], params, deadline, cancel)
 
     def _offset_page_however(
         self,
@@ -602,14 +582,14 @@ class _Read:
         window: Window,
         params: _Params,
         deadline: Deadline,
-        called_off: threading.Event,
+        cancel: CancelToken,
         *,
         more_tries: int = MORE_TRIES,
     ) -> OffsetPage:
         """Read a v2 page, if need be in pieces; an item that cannot be read even alone stands in it without content."""
 
         def ask(at: int, size: int, more_tries: int = more_tries) -> OffsetPage:
-            return self._offset_page(at, size, params, deadline, called_off, more_tries=more_tries)
+            return self._offset_page(at, size, params, deadline, cancel, more_tries=more_tries)
 
         try:
             return ask(skip, PAGE_SIZE)
@@ -643,7 +623,7 @@ class _Read:
         """
 
         def ask(place: str | None, size: int, within: Window = window, more_tries: int = more_tries) -> CursorPage:
-            return self._cursor_page(place, size, params_of(within), deadline, self._called_off, more_tries=more_tries)
+            return self._cursor_page(place, size, params_of(within), deadline, self._cancel, more_tries=more_tries)
 
         try:
             return ask(cursor, PAGE_SIZE)
@@ -664,9 +644,9 @@ class _Read:
         *,
         more_tries: int = MORE_TRIES,
         created: Window | None = None,
-    ) -> tuple[Reading, list[Window]]:
+    ) -> tuple[WindowResult, list[Window]]:
         def ask(within: Window, cursor: str | None, size: int) -> CursorPage:
-            return self._cursor_page(cursor, size, params_of(within), deadline, self._called_off, more_tries=more_tries)
+            return self._cursor_page(cursor, size, params_of(within), deadline, self._cancel, more_tries=more_tries)
 
         return read_around(self._or_failed(ask, deadline), window, self._client._limits, created=created)
 
@@ -720,10 +700,10 @@ class _Read:
 
         return ask_or_fail
 
-    def _at_once(self, ask: Callable[[int, threading.Event], OffsetPage], skips: Sequence[int]) -> Iterable[OffsetPage]:
+    def _at_once(self, ask: Callable[[int, CancelToken], OffsetPage], skips: Sequence[int]) -> Iterable[OffsetPage]:
         """Ask for pages on all threads; the first error calls the others off."""
-        called_off = self._called_off.part()
-        futures = [self._client._threads.submit(ask, skip, called_off) for skip in skips]
+        cancel = self._cancel.part()
+        futures = [self._client._threads.submit(ask, skip, cancel) for skip in skips]
         try:
             for future in as_completed(futures):
                 try:
@@ -732,7 +712,7 @@ class _Read:
                     continue  # called off by another page's refusal, which comes up here as well
                 yield page
         finally:
-            called_off.set()
+            cancel.set()
             for future in futures:
                 future.cancel()
 
@@ -756,14 +736,14 @@ class _Read:
             if is_a_day:
                 page = self._cursor_page_however(cursor, asked_for, _created_v3, deadline)
             else:
-                page = self._cursor_page(cursor, PAGE_SIZE, _created_v3(asked_for), deadline, self._called_off)
+                page = self._cursor_page(cursor, PAGE_SIZE, _created_v3(asked_for), deadline, self._cancel)
             stated = page.total if page.total is not None else stated
             return page
 
         try:
             first = ask(None)
             # Before any cutting: an ignored filter would look like a very full range.
-            Sieve(asked_for, self._client._limits).take(first.items)
+            WindowCollector(asked_for, self._client._limits).take(first.items)
             pages = estimated_pages(first, asked_for)
             if days in self._uncut:
                 with self._tally.lock:
@@ -792,7 +772,9 @@ class _Read:
         except DevinError as error:
             raise self._located(error, f"created {window}") from None
 
-    def _read_around_unread(self, day: Window, error: DevinError, stated: int | None, deadline: Deadline) -> Reading:
+    def _read_around_unread(
+        self, day: Window, error: DevinError, stated: int | None, deadline: Deadline
+    ) -> WindowResult:
         """Read a day by narrower windows, one of its items being unreadable even alone.
 
         Several items of one second are told apart only by the total that the day states.
@@ -812,7 +794,7 @@ class _Read:
         return reading
 
     def _worth_chaining(self, days: _Days) -> int:
-        return PAGES_WORTH_CHAINING if days in self._uncut else _PAGES_WORTH_CUTTING_AGAIN
+        return MIN_PAGES_TO_PARALLELIZE if days in self._uncut else _PAGES_WORTH_CUTTING_AGAIN
 
     def _worth_splitting(self, window: Window) -> float:
         of_day = self._split.get(self._day_of_part.get(window, window))
@@ -830,7 +812,7 @@ class _Read:
         threads: ThreadPoolExecutor,
         least: int,
         most: int,
-    ) -> Iterator[Listing]:
+    ) -> Iterator[SessionBatch]:
         """Read groups of days on some threads until each day is read or has failed for good.
 
         From `least` to `most` groups are read at once, as many as do not hold too many pages.
@@ -867,7 +849,7 @@ class _Read:
                         raise
                     except DevinError as error:
                         # guard: an address that has never answered ends the read
-                        if isinstance(error, NotConnected) and not self._client._wire.is_awaited:
+                        if isinstance(error, NotConnected) and not self._client._transport.is_awaited:
                             raise
                         # Of a part, the whole day is asked for once more, and that counts.
                         # guard: other days given up for the parts of one | days[0] not in self._day_of_part -> True
@@ -933,7 +915,7 @@ class _Read:
         self._day_of_part |= dict.fromkeys(split_day.parts, day)
         _push(to_read, ((part,) for part in split_day.parts))
 
-    def _read_a_part(self, part: Window, held: Reading, reading: _Reading, to_read: list[_Days]) -> None:
+    def _read_a_part(self, part: Window, held: WindowResult, reading: _Reading, to_read: list[_Days]) -> None:
         """Take what a part of a day held; once all are there, they are what the day held."""
         day = self._day_of_part[part]
         of_day = self._split.get(day)
@@ -1001,7 +983,7 @@ class _Read:
         return error.located(when if self._feed in error.what else f"{self._feed}, {when}").without_frames()
 
     def _deadline(self) -> Deadline:
-        return Deadline.after(self._client._budget_seconds, self._client._patience.clock)
+        return Deadline.after(self._client._budget_seconds, self._client._retrier.clock)
 
     def _offset_page(
         self,
@@ -1009,12 +991,12 @@ class _Read:
         size: int,
         params: _Params,
         deadline: Deadline,
-        called_off: threading.Event,
+        cancel: CancelToken,
         *,
         more_tries: int = MORE_TRIES,
     ) -> OffsetPage:
         query = [("skip", str(skip)), ("limit", str(size)), *params]
-        page = self._page(query, payloads.offset_page, deadline, called_off, size, more_tries)
+        page = self._page(query, payloads.offset_page, deadline, cancel, size, more_tries)
         if size == PAGE_SIZE:
             self._limit = page.limit
         return page
@@ -1025,45 +1007,45 @@ class _Read:
         size: int,
         params: _Params,
         deadline: Deadline,
-        called_off: threading.Event,
+        cancel: CancelToken,
         *,
         more_tries: int = MORE_TRIES,
     ) -> CursorPage:
         query = [("first", str(size)), *params]
         if cursor is not None:
             query.append(("after", cursor))
-        return self._page(query, payloads.cursor_page, deadline, called_off, size, more_tries)
+        return self._page(query, payloads.cursor_page, deadline, cancel, size, more_tries)
 
     def _page(
         self,
         query: _Params,
         read: Callable[[bytes, datetime], _Page],
         deadline: Deadline,
-        called_off: threading.Event,
+        cancel: CancelToken,
         size: int,
         more_tries: int,
     ) -> _Page:
         tally = self._tally
         tries = 0
 
-        def send() -> Answer:
+        def send() -> Response:
             nonlocal tries
             with tally.lock:
                 tally.counts.requests += 1
                 tally.counts.retries += tries > 0
             tries += 1
             try:
-                return self._client._wire.get(self._question, query, deadline)
+                return self._client._transport.get(self._question, query, deadline)
             except Refused:
                 # At once, from this thread: no other may go on asking with a key that was just refused.
-                self._called_off.set()
+                self._cancel.set()
                 raise
             except TooSlow as error:
                 if size < PAGE_SIZE:
                     error.more_tries = min(error.more_tries, _MORE_TRIES_WHEN_SLOW)
                 raise
 
-        def understand(answer: Answer) -> _Page:
+        def understand(answer: Response) -> _Page:
             now = self._client._now()
             if answer.answered_at is not None:
                 # guard: how far our clock is ahead | now - answer.answered_at -> None
@@ -1076,13 +1058,11 @@ class _Read:
             self._is_down = False
             return page
 
-        return self._client._patience.ask(
-            send, understand, deadline=deadline, called_off=called_off, more_tries=more_tries
-        )
+        return self._client._retrier.call(send, understand, deadline=deadline, cancel=cancel, more_tries=more_tries)
 
-    def _next_readings(self) -> dict[_Days, Reading]:
+    def _next_readings(self) -> dict[_Days, WindowResult]:
         """Take the oldest windows read so far, as many as a listing holds."""
-        taken: dict[_Days, Reading] = {}
+        taken: dict[_Days, WindowResult] = {}
         items = 0
         for days in sorted(self._readings):
             items += len(self._readings[days].items)
@@ -1092,11 +1072,11 @@ class _Read:
             taken[days] = self._readings.pop(days)
         return taken
 
-    def _listing(self) -> Listing:
+    def _listing(self) -> SessionBatch:
         """Put the windows read so far together, oldest first; a session told in two of them is kept once."""
         read = sorted(self._next_readings().items())
         failed, self._failures = self._failures, {}
-        listing = Listing(
+        listing = SessionBatch(
             days=sorted([*(day for days, _ in read for day in days), *failed]), failures=dict(sorted(failed.items()))
         )
         listing.items, listing.duplicates = once(item for _, reading in read for item in reading.items)
@@ -1118,7 +1098,7 @@ class _Read:
 
 def _may_be_of_the_page(error: DevinError, deadline: Deadline) -> bool:
     """Whether a request may have failed for what its page holds, and not for a limit, a pause or want of time."""
-    if isinstance(error, NotConnected) or not isinstance(error, Unreachable | BrokenPromise):
+    if isinstance(error, NotConnected) or not isinstance(error, Unreachable | InvalidResponse):
         return False
     # guard: smaller pages where a pause is asked for | error.wait_seconds is None and
     return error.wait_seconds is None and not error.is_out_of_time and deadline.remaining() > 0

@@ -2,12 +2,12 @@
 
     DevinError
     ├── Misconfigured   a key or address that cannot work; raised before any socket opens
-    ├── Refused         the API understood and said no; asking again changes nothing
-    ├── Unreachable     no usable answer after the last try
-    │   ├── NotConnected  nothing was asked, as no connection came about
-    │   └── TooSlow     the last answer did not come in time
-    ├── RateLimited     told to wait longer than we may
-    └── BrokenPromise   an answer that is not what the API promises
+    ├── Refused         the API understood and said no; a retry changes nothing
+    ├── Unreachable     no usable response after the last try
+    │   ├── NotConnected  nothing was sent, as no connection came about
+    │   └── TooSlow     the last response did not come in time
+    ├── RateLimited     asked to wait longer than we may
+    └── InvalidResponse a response that is not what the API promises
         ├── NoProgress  pages say that more follow, and lead nowhere
         └── TooLarge    a page that does not fit
 
@@ -21,7 +21,7 @@ from devin_pipeline.errors import Problem
 
 
 class DevinError(Problem):
-    """Anything that kept a question from being answered.
+    """Anything that kept a request from getting a usable response.
 
     Attributes:
         more_tries: how many more times the same request may be sent before this is final.
@@ -38,12 +38,12 @@ class DevinError(Problem):
         self.is_out_of_time = False
 
     def located(self, where: str) -> Self:
-        """Say which question this was, e.g. the feed and the days asked for."""
+        """Name the request, e.g. the feed and the window asked for."""
         self.what = f"{self.what} ({where})"
         return self
 
     def without_frames(self) -> Self:
-        """Forget how it came about: those frames hold pages, pages hold prompts, and reporters of errors show both."""
+        """Drop its frames: they hold pages, pages hold prompts, and error reporters show both."""
         self.__context__ = None
         # guard: pages in a traceback | .with_traceback(None)
         return self.with_traceback(None)
@@ -68,20 +68,20 @@ class NotConnected(Unreachable):
 
 
 class TooSlow(Unreachable):
-    """No whole answer in the time a request may take."""
+    """No whole response in the time a request may take."""
 
 
 class RateLimited(DevinError):
     """429 (or 503 with Retry-After) beyond what we may wait."""
 
 
-class BrokenPromise(DevinError):
+class InvalidResponse(DevinError):
     """Not JSON, the wrong shape, a repeated cursor, an ignored filter, totals that never agree, too much data."""
 
 
-class NoProgress(BrokenPromise):
+class NoProgress(InvalidResponse):
     """Empty pages, repeated cursors or a last page of which each says that more follow."""
 
 
-class TooLarge(BrokenPromise):
+class TooLarge(InvalidResponse):
     """A page of more bytes than may be read at once."""

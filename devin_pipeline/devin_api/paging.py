@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from devin_pipeline.devin_api.errors import BrokenPromise, NoProgress
+from devin_pipeline.devin_api.errors import InvalidResponse, NoProgress
 from devin_pipeline.devin_api.payloads import EARLIEST, CursorPage, Item, OffsetPage
 
 PAGE_SIZE = 200
@@ -19,11 +19,11 @@ PAGE_SIZE = 200
 OFFSET_PASSES = 8
 CURSOR_PASSES = 3
 EMPTY_PAGES_IN_A_ROW = 3
-STRAYS_TOLERATED = 0.1
+MAX_OUT_OF_WINDOW_SHARE = 0.1
 
 _MORE_FOLLOW = "the last page says that more follow"
 
-PAGES_WORTH_CHAINING = 3
+MIN_PAGES_TO_PARALLELIZE = 3
 """A cursor chain up to this long is read as it is: cutting it into windows would cost more requests than it saves."""
 
 
@@ -55,7 +55,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Reading:
+class WindowResult:
     """What one window held.
 
     Attributes:
@@ -124,12 +124,12 @@ def is_newer(item: Item, known: Item) -> bool:
     return (item.updated_at or EARLIEST) >= (known.updated_at or EARLIEST)
 
 
-def joined(readings: Sequence[Reading]) -> Reading:
+def joined(readings: Sequence[WindowResult]) -> WindowResult:
     """Make one of what the parts of a window held, oldest first, though the same may be told in several of them."""
     items, _ = once(item for reading in readings for item in reading.items)
     different = {item.session_id or item.content_hash: item for item in items}
     at_bounds = sum(reading.at_end for reading in readings[:-1])
-    return Reading(
+    return WindowResult(
         list(different.values()),
         sum(reading.duplicates for reading in readings),
         sum(reading.outside for reading in readings) - at_bounds,
@@ -137,7 +137,7 @@ def joined(readings: Sequence[Reading]) -> Reading:
     )
 
 
-class Sieve:
+class WindowCollector:
     """Gathers one pass over a window: each session once, and only those of the window."""
 
     def __init__(self, window: Window, limits: Limits) -> None:
@@ -161,7 +161,7 @@ class Sieve:
             known: how many of the first were asked for again on purpose; they are no duplicates.
 
         Raises:
-            BrokenPromise: too many rows, or a filter that is plainly ignored.
+            InvalidResponse: too many rows, or a filter that is plainly ignored.
         """
         kept, start, end = self._items, self._window.start, self._window.end
         for position, item in enumerate(items):
@@ -185,11 +185,11 @@ class Sieve:
         if self._read >= PAGE_SIZE / 2:
             self._require_filter(self._strays, self._read)
 
-    def reading(self) -> Reading:
+    def reading(self) -> WindowResult:
         """Give what lies in the window.
 
         Raises:
-            BrokenPromise: more than a tenth of the sessions do not.
+            InvalidResponse: more than a tenth of the sessions do not.
         """
         start, end = self._window.start, self._window.end
         # guard: a session at the window's end | < end -> <= end
@@ -200,21 +200,21 @@ class Sieve:
         )
         self._require_filter(strays, len(self._items))
         outside = len(self._items) - len(inside)
-        return Reading(inside, self._duplicates, outside, outside - strays)
+        return WindowResult(inside, self._duplicates, outside, outside - strays)
 
     def _require_filter(self, strays: int, read: int) -> None:
         # guard: a filter that is ignored
-        if strays > read * STRAYS_TOLERATED:
-            raise BrokenPromise(
+        if strays > read * MAX_OUT_OF_WINDOW_SHARE:
+            raise InvalidResponse(
                 "The window asked for was not kept to",
                 f"{strays} of {read} sessions were created outside it: the filter is ignored",
                 "The API has changed, or DEVIN_API_URL leads elsewhere; nothing of these days was stored",
             )
 
 
-def too_much(window: Window) -> BrokenPromise:
+def too_much(window: Window) -> InvalidResponse:
     """Say that a window holds more than may be read at once."""
-    return BrokenPromise(
+    return InvalidResponse(
         "There is more than may be read at once",
         f"the window {window} holds more pages or sessions than the limit",
         "Ask for fewer days at once",
@@ -228,7 +228,7 @@ def read_by_offset(
     limits: Limits,
     *,
     first: OffsetPage | None = None,
-) -> Reading:
+) -> WindowResult:
     """Read a v2 window: once the first page states the total, the others may be asked for all at once.
 
     Offsets shift while sessions are added or deleted, so a pass counts only if nothing moved: every page states the
@@ -244,13 +244,13 @@ def read_by_offset(
         first: the page at offset 0, if it was fetched already.
 
     Raises:
-        BrokenPromise: no pass of eight was whole, a filter is ignored, or there is too much.
+        InvalidResponse: no pass of eight was whole, a filter is ignored, or there is too much.
     """
     moved = ""
     for _ in range(OFFSET_PASSES):
         first = first or ask(0)
         # Before the others: an ignored filter is not to cost a read of the whole history.
-        Sieve(window, limits).take(first.items)
+        WindowCollector(window, limits).take(first.items)
         overlap = 1 if first.limit > 1 else 0
         step = first.limit - overlap
         offsets = range(step, first.total - overlap, step)
@@ -258,14 +258,14 @@ def read_by_offset(
         if first.total > limits.rows or len(offsets) >= limits.pages:
             raise too_much(window)
         pages = sorted([first, *ask_all(offsets)], key=lambda page: page.skip)
-        sieve = Sieve(window, limits)
+        collector = WindowCollector(window, limits)
         for page in pages:
-            sieve.take(page.items, known=overlap if page.skip else 0)
-        moved = _what_moved(pages, offsets, overlap, sieve.distinct)
+            collector.take(page.items, known=overlap if page.skip else 0)
+        moved = _what_moved(pages, offsets, overlap, collector.distinct)
         if not moved:
-            return sieve.reading()
+            return collector.reading()
         first = None
-    kind = NoProgress if moved == _MORE_FOLLOW else BrokenPromise
+    kind = NoProgress if moved == _MORE_FOLLOW else InvalidResponse
     raise kind(
         "The pages of a window never agreed",
         f"{moved}, in each of {OFFSET_PASSES} passes",
@@ -300,7 +300,7 @@ def _name(item: Item) -> str | bytes:
 
 def read_by_cursor(
     ask: Callable[[str | None], CursorPage], window: Window, limits: Limits, *, first: CursorPage | None = None
-) -> Reading:
+) -> WindowResult:
     """Read a v3 window along its cursors until the server says that no page follows.
 
     Args:
@@ -310,27 +310,31 @@ def read_by_cursor(
         first: the first page, if it was fetched already.
 
     Raises:
-        BrokenPromise: a repeated or missing cursor, too many empty pages, a stated total that does not come true in
+        InvalidResponse: a repeated or missing cursor, too many empty pages, a stated total that does not come true in
             three passes, an ignored filter, or too much.
     """
     stated: int | None = None
-    sieve = Sieve(window, limits)
+    collector = WindowCollector(window, limits)
     for _ in range(CURSOR_PASSES):
-        sieve = Sieve(window, limits)
-        stated = _follow_cursors(ask, sieve, window, limits, first)
-        # guard: v3 total unlike what came | stated is None or stated == sieve.distinct -> True
-        if stated is None or stated == sieve.distinct:
-            return sieve.reading()
+        collector = WindowCollector(window, limits)
+        stated = _follow_cursors(ask, collector, window, limits, first)
+        # guard: v3 total unlike what came | stated is None or stated == collector.distinct -> True
+        if stated is None or stated == collector.distinct:
+            return collector.reading()
         first = None
-    raise BrokenPromise(
+    raise InvalidResponse(
         "The pages of a window never agreed",
-        f"{sieve.distinct} sessions came where {stated} were stated, in each of {CURSOR_PASSES} passes",
+        f"{collector.distinct} sessions came where {stated} were stated, in each of {CURSOR_PASSES} passes",
         "Run again when fewer sessions change, or for fewer days at once",
     )
 
 
 def _follow_cursors(
-    ask: Callable[[str | None], CursorPage], sieve: Sieve, window: Window, limits: Limits, first: CursorPage | None
+    ask: Callable[[str | None], CursorPage],
+    collector: WindowCollector,
+    window: Window,
+    limits: Limits,
+    first: CursorPage | None,
 ) -> int | None:
     """Take every page of one pass; give the total that was stated last, if any was."""
     stated: int | None = None
@@ -339,7 +343,7 @@ def _follow_cursors(
     page = first or ask(None)
     while True:
         pages += 1
-        sieve.take(page.items)
+        collector.take(page.items)
         stated = page.total if page.total is not None else stated
         if not page.has_next_page:
             return stated

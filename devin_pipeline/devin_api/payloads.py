@@ -21,17 +21,17 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from devin_pipeline.devin_api.canonical import (
+from devin_pipeline.devin_api.canonical_json import (
     ISO_INSTANT,
     Content,
-    Endless,
-    Odd,
+    NonStandardJson,
+    OutOfRangeNumber,
     content_hash,
     number,
     read_json,
     respell,
 )
-from devin_pipeline.devin_api.errors import BrokenPromise
+from devin_pipeline.devin_api.errors import InvalidResponse
 
 EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
 """Devin did not exist before; an earlier creation time is a default or a mistake."""
@@ -76,7 +76,7 @@ _EXACT = Context(prec=40, rounding=ROUND_HALF_UP)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 # A second one of these would let whoever wrote the payload choose which id or amount is believed.
-_KEYS_SAID_ONCE = ("session_id", "acus_consumed")
+_UNIQUE_KEYS = ("session_id", "acus_consumed")
 
 
 def _spelled(key: str) -> str:
@@ -86,8 +86,8 @@ def _spelled(key: str) -> str:
     return '"' + "".join(rf"(?:{letter}|\\u00(?i:{letter.encode().hex()}))" for letter in key) + '"'
 
 
-_ANY_KEY_SAID_ONCE = "|".join(map(_spelled, _KEYS_SAID_ONCE))
-_EACH_KEY_SAID_ONCE = [re.compile(_spelled(key).encode()) for key in _KEYS_SAID_ONCE]
+_ANY_UNIQUE_KEY = "|".join(map(_spelled, _UNIQUE_KEYS))
+_EACH_UNIQUE_KEY = [re.compile(_spelled(key).encode()) for key in _UNIQUE_KEYS]
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
@@ -191,7 +191,7 @@ def offset_page(body: bytes, now: datetime) -> OffsetPage:
         now: creation times more than a day after it are unusable.
 
     Raises:
-        BrokenPromise: the body is no v2 page.
+        InvalidResponse: the body is no v2 page.
     """
     envelope, items = _split(body, _offset_decoder, now)
     return OffsetPage(items, envelope.has_more, envelope.total, envelope.skip, envelope.limit)
@@ -205,7 +205,7 @@ def cursor_page(body: bytes, now: datetime) -> CursorPage:
         now: creation times more than a day after it are unusable.
 
     Raises:
-        BrokenPromise: the body is no v3 page.
+        InvalidResponse: the body is no v3 page.
     """
     envelope, items = _split(body, _cursor_decoder, now)
     return CursorPage(items, envelope.has_next_page, envelope.end_cursor, envelope.total)
@@ -215,12 +215,12 @@ def principal(body: bytes) -> Principal:
     """Read whose key it is.
 
     Raises:
-        BrokenPromise: the body tells no principal.
+        InvalidResponse: the body tells no principal.
     """
     try:
         return msgspec.json.decode(body, type=Principal)
     except (msgspec.DecodeError, ValueError, RecursionError):
-        raise BrokenPromise(
+        raise InvalidResponse(
             "The owner of the key could not be read",
             "the answer is not JSON, or tells no principal",
             "Check that DEVIN_API_URL leads to the Devin API; if it does, the API has changed",
@@ -238,7 +238,7 @@ def read_item(payload: bytes, latest: datetime) -> Item:
         ValueError: it is no JSON.
         RecursionError: it is nested too deeply.
     """
-    return _read_item_with_care(payload, latest)
+    return _read_item_carefully(payload, latest)
 
 
 def _split(body: bytes, decoder: "msgspec.json.Decoder[_Envelope]", now: datetime) -> tuple[_Envelope, list[Item]]:
@@ -261,7 +261,7 @@ def _split(body: bytes, decoder: "msgspec.json.Decoder[_Envelope]", now: datetim
         return envelope, _read_items(body, payloads, latest)
     # guard: absurd nesting and numbers | (RecursionError, ValueError) -> ZeroDivisionError
     except (RecursionError, ValueError) as error:
-        raise BrokenPromise(
+        raise InvalidResponse(
             "A page could not be read",
             f"its JSON is nested too deeply or holds an absurd number ({type(error).__name__})",
             "Ask for a smaller range of days, and report the day that fails to Devin's support",
@@ -276,7 +276,7 @@ def _require_utf8(body: bytes) -> None:
     except UnicodeDecodeError as error:
         if error.reason == "unexpected end of data":
             raise _not_json() from None
-        raise BrokenPromise(
+        raise InvalidResponse(
             "A page could not be read",
             "it is not UTF-8",
             "Check that DEVIN_API_URL leads to the API and not to a page in between",
@@ -300,8 +300,8 @@ def _as_column(body: bytes) -> pa.StringArray:
     return pa.StringArray.from_buffers(1, bounds, pa.py_buffer(body))
 
 
-def _not_json() -> BrokenPromise:
-    return BrokenPromise(
+def _not_json() -> InvalidResponse:
+    return InvalidResponse(
         "A page could not be read",
         "it is not JSON, or was cut short",
         "Try again later; check that DEVIN_API_URL leads to the API and not to a login page or proxy in between",
@@ -309,8 +309,8 @@ def _not_json() -> BrokenPromise:
     )
 
 
-def _wrong_shape(why: str) -> BrokenPromise:
-    return BrokenPromise(
+def _wrong_shape(why: str) -> InvalidResponse:
+    return InvalidResponse(
         "A page could not be read",
         f"it is JSON, but no page of sessions ({why})",
         "Check that DEVIN_API_URL leads to the Devin API; if it does, the API has changed",
@@ -333,7 +333,7 @@ def _split_slowly(text: str) -> tuple[dict[str, object], list[bytes]]:
     try:
         at = _skip_space(text, 0)
         if text[at : at + 1] == "<":
-            raise BrokenPromise(
+            raise InvalidResponse(
                 "A page could not be read",
                 "it is not JSON but HTML",
                 "Check that DEVIN_API_URL leads to the API and not to a login page or proxy in between",
@@ -398,16 +398,16 @@ def _read_items(body: bytes, payloads: list[bytes], latest: datetime) -> list[It
     """Read the items of a page; with care if any may say a key twice."""
     read = [_read_item(payload, latest) for payload in payloads]
     # Counted by Arrow, while other threads have the interpreter's lock.
-    said = pc.count_substring_regex(_as_column(body), _ANY_KEY_SAID_ONCE)[0].as_py()
+    said = pc.count_substring_regex(_as_column(body), _ANY_UNIQUE_KEY)[0].as_py()
     # guard: an amount said twice beside an item without one | sum(keys for _, keys in read) -> 2 * len(read)
     if said > sum(keys for _, keys in read):
-        return [_read_item_with_care(payload, latest) for payload in payloads]
+        return [_read_item_carefully(payload, latest) for payload in payloads]
     return [item for item, _ in read]
 
 
-def _read_item_with_care(payload: bytes, latest: datetime) -> Item:
-    if any(len(key.findall(payload)) > 1 for key in _EACH_KEY_SAID_ONCE):
-        return _read_doubtful_item(payload, latest)
+def _read_item_carefully(payload: bytes, latest: datetime) -> Item:
+    if any(len(key.findall(payload)) > 1 for key in _EACH_UNIQUE_KEY):
+        return _read_item_leniently(payload, latest)
     return _read_item(payload, latest)[0]
 
 
@@ -415,23 +415,23 @@ def _read_item(payload: bytes, latest: datetime) -> tuple[Item, int]:
     """Read an item that says no key twice, and how many of those that may be said once it says."""
     try:
         content = read_json(payload)
-    except Odd:
-        return _read_doubtful_item(payload, latest), 0
+    except NonStandardJson:
+        return _read_item_leniently(payload, latest), 0
     members = content.value
     if not isinstance(members, dict):
-        return _read_doubtful_item(payload, latest), 0
+        return _read_item_leniently(payload, latest), 0
     said = ("session_id" in members) + ("acus_consumed" in members)
     return _item(payload, members, latest, content), said
 
 
-class _Constant(str):
+class NonJsonConstant(str):
     """NaN, Infinity or -Infinity, which JSON does not have but Python's reader accepts."""
 
     __slots__ = ()
 
 
-# guard: a number beyond any as an id | Endless,
-_NOT_TEXT = (Endless, _Constant)
+# guard: a number beyond any as an id | OutOfRangeNumber,
+_NOT_TEXT = (OutOfRangeNumber, NonJsonConstant)
 
 
 class _Members(dict[str, object]):
@@ -448,15 +448,15 @@ class _Members(dict[str, object]):
                 (self.repeated if key in seen else seen).add(key)
 
 
-def _read_doubtful_item(payload: bytes, latest: datetime) -> Item:
+def _read_item_leniently(payload: bytes, latest: datetime) -> Item:
     """Read an item the fast path would not, and say what is wrong with it, if anything is."""
     members = json.loads(
-        payload, parse_int=number, parse_float=number, parse_constant=_Constant, object_pairs_hook=_Members
+        payload, parse_int=number, parse_float=number, parse_constant=NonJsonConstant, object_pairs_hook=_Members
     )
     if not isinstance(members, _Members):
         return Item(payload, None, None, None, None, "it is not an object", content_hash(payload), frozenset(), False)
     item = _item(payload, members, latest, Content(members, content_hash(payload), respell(dict(members))))
-    for key in _KEYS_SAID_ONCE:
+    for key in _UNIQUE_KEYS:
         if key in members.repeated:
             # guard: an id or amount said twice
             item = msgspec.structs.replace(item, acus=None, unplaced_because=f"{key} is said twice")

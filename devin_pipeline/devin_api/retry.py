@@ -1,7 +1,7 @@
-"""Which answers are worth asking again, and how long to wait before doing so.
+"""Which failures are worth a retry, and how long to wait before it.
 
-The pipeline's only layer of retries. What an answer means to the person who asked lives in `client`; what
-a page must look like in `payloads`.
+The pipeline's only layer of retries. Which error a response is, is decided in `transport`; what a page must look like,
+in `payloads`.
 """
 
 import threading
@@ -16,10 +16,11 @@ from random import SystemRandom
 from re import ASCII, compile
 from typing import TypeVar
 
+from devin_pipeline.devin_api.cancellation import CancelToken
 from devin_pipeline.devin_api.errors import DevinError, RateLimited, Unreachable
 
 MORE_TRIES = 5
-"""Six tries in all for what usually passes by itself."""
+"""Six tries in all for what usually passes."""
 
 MORE_TRIES_BY_STATUS = {
     # guard: 401 asked for again | 408: MORE_TRIES, -> 408: MORE_TRIES, 401: MORE_TRIES,
@@ -48,7 +49,7 @@ LONGEST_RETRY_AFTER_SECONDS = 300.0
 _SECONDS = compile(r"\d{1,12}(?:\.\d{1,9})?", ASCII)
 jitter = SystemRandom().random
 _T = TypeVar("_T")
-_Answer = TypeVar("_Answer")
+_Response = TypeVar("_Response")
 
 
 def requested_wait(retry_after: str | None, date: str | None, now: datetime) -> float | None:
@@ -76,7 +77,7 @@ def requested_wait(retry_after: str | None, date: str | None, now: datetime) -> 
 
 
 def http_date(value: str | None) -> datetime | None:
-    """Read an HTTP date; None when it is missing or is none."""
+    """Read an HTTP date; None when it is missing or is not one."""
     if not value:
         return None
     try:
@@ -108,14 +109,14 @@ class Deadline:
         return self.at - self.clock()
 
 
-class Patience:
-    """Asks until there is an answer, waiting between tries as the API and the deadline allow.
+class Retrier:
+    """Tries a request until it succeeds, waiting between tries as the API and the deadline allow.
 
-    Shared by all threads of a client: when the API tells one of them to wait, the others wait as well.
+    Shared by all threads of a client: when the API asks one of them to wait, the others wait as well.
 
     Args:
         at_once: requests in flight at most.
-        sleep: how to wait; None waits in a way that calling the read off ends.
+        sleep: how to wait; None waits in a way that cancelling the read ends.
         clock: a monotonic clock, in seconds.
         random: a number in [0, 1).
     """
@@ -135,27 +136,27 @@ class Patience:
         self._lock = threading.Lock()
         self._quiet_until = float("-inf")
 
-    def ask(
+    def call(
         self,
-        send: Callable[[], _Answer],
-        read: Callable[[_Answer], _T],
+        send: Callable[[], _Response],
+        read: Callable[[_Response], _T],
         *,
         deadline: Deadline,
-        called_off: threading.Event,
+        cancel: CancelToken,
         more_tries: int = MORE_TRIES,
     ) -> _T:
-        """Send a request and read its answer until that succeeds or its error is final.
+        """Send a request and read its response until that succeeds or its error is final.
 
         Args:
             send: sends the request.
-            read: reads its answer.
+            read: reads its response.
             deadline: when to give up.
-            called_off: set when nobody needs the answer any more.
+            cancel: set when nobody needs the response any more.
             more_tries: after the first, at most.
 
         Raises:
             DevinError: the last attempt's, once it is not worth another or the wait would pass the deadline.
-            CancelledError: the read was called off meanwhile.
+            CancelledError: the read was cancelled.
         """
         failures: Counter[int] = Counter()
         while True:
@@ -163,10 +164,10 @@ class Patience:
                 # guard: the requests in flight | with self._slots -> if True
                 with self._slots:
                     # guard: a pause one thread was asked for, for the others
-                    self._keep_quiet(deadline, called_off)
-                    answer = send()
-                # Others may send meanwhile.
-                return read(answer)
+                    self._keep_quiet(deadline, cancel)
+                    response = send()
+                # Others may send while this one reads.
+                return read(response)
             except DevinError as error:
                 # Counted per kind: three resets must not use up the two further tries a wrong shape deserves.
                 failures[error.more_tries] += 1
@@ -179,7 +180,7 @@ class Patience:
                 if wait >= deadline.remaining():
                     error.is_out_of_time = True
                     raise
-            self._pause(wait, called_off)
+            self._pause(wait, cancel)
 
     def _wait_after(self, error: DevinError, tries: int) -> float:
         if error.wait_seconds is None:
@@ -189,8 +190,8 @@ class Patience:
         # guard: Retry-After not waited for | error.wait_seconds -> 0.0
         return error.wait_seconds
 
-    def _keep_quiet(self, deadline: Deadline, called_off: threading.Event) -> None:
-        if called_off.is_set():
+    def _keep_quiet(self, deadline: Deadline, cancel: CancelToken) -> None:
+        if cancel.is_set():
             raise CancelledError
         with self._lock:
             wait = self._quiet_until - self.clock()
@@ -207,12 +208,12 @@ class Patience:
                 "Run again later, or for fewer days at once",
             )
         if wait > 0:
-            self._pause(wait, called_off)
+            self._pause(wait, cancel)
 
-    def _pause(self, seconds: float, called_off: threading.Event) -> None:
+    def _pause(self, seconds: float, cancel: CancelToken) -> None:
         if self._sleep is not None:
             self._sleep(seconds)
         else:
-            called_off.wait(seconds)
-        if called_off.is_set():
+            cancel.wait(seconds)
+        if cancel.is_set():
             raise CancelledError

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from devin_pipeline.devin_api import Listing
+from devin_pipeline.devin_api import SessionBatch
 from devin_pipeline.errors import Problem
 from devin_pipeline.lake import Damaged, Lake
 from devin_pipeline.shell import pipeline_command
@@ -59,7 +59,7 @@ class AccountCheck:
     _found_known: bool = False
     _doubtful: int = 0
 
-    def is_of_lake(self, listing: Listing) -> bool:
+    def is_of_lake(self, listing: SessionBatch) -> bool:
         """Whether this listing, or one before it, shows that the read is of the lake's enterprise.
 
         Until one does, nothing may be stored: sessions of the lake would be missing from what another enterprise lists.
@@ -88,7 +88,7 @@ class AccountCheck:
         if self._new and not self._found_known:
             raise AnotherAccount("none of its organizations is known", self._new, self._known())
 
-    def check(self, listing: Listing, days: Sequence[date]) -> None:
+    def check(self, listing: SessionBatch, days: Sequence[date]) -> None:
         """Refuse a listing in which nearly all sessions of the lake are missing; note the organizations of any other.
 
         Args:
@@ -133,7 +133,7 @@ class AccountCheck:
             return set()
 
 
-def _organizations(listing: Listing) -> set[str]:
+def _organizations(listing: SessionBatch) -> set[str]:
     return {item.org_id for item in listing.items if item.org_id is not None}
 
 

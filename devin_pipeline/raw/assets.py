@@ -26,7 +26,7 @@ from devin_pipeline.asset_facts import (
     table_asset,
 )
 from devin_pipeline.billing_calendar import day_of, starts_at
-from devin_pipeline.devin_api import DevinError, Listing, Window
+from devin_pipeline.devin_api import DevinError, SessionBatch, Window
 from devin_pipeline.lake import Damaged, Lake, VersionsLost
 from devin_pipeline.partitions import RANGES, days_of
 from devin_pipeline.raw.account import AccountCheck, AnotherAccount
@@ -84,7 +84,7 @@ def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str], erased:
                 devin_api.client(is_awaited=is_awaited) as client,
                 closing(client.read(ASKED_OF[table.name], list(windows))) as listings,
             ):
-                waiting: list[Listing] = []
+                waiting: list[SessionBatch] = []
                 for listing in listings:
                     read.clock_ahead = client.clock_ahead or timedelta(0)
                     # guard: prompts in a log
@@ -160,7 +160,7 @@ class _Read:
 def _land_all(
     opened: Lake,
     table: Table,
-    waiting: list[Listing],
+    waiting: list[SessionBatch],
     windows: Mapping[Window, date],
     read: _Read,
     lake: LakeResource,
@@ -174,7 +174,7 @@ def _land_all(
 def _land(
     opened: Lake,
     table: Table,
-    listing: Listing,
+    listing: SessionBatch,
     windows: Mapping[Window, date],
     read: _Read,
     lake: LakeResource,
@@ -205,7 +205,7 @@ def _land(
 
 
 def _land_sound_days(
-    opened: Lake, table: Table, listing: Listing, days: Sequence[date], read: _Read, lake: LakeResource
+    opened: Lake, table: Table, listing: SessionBatch, days: Sequence[date], read: _Read, lake: LakeResource
 ) -> tuple[Landed, dict[date, str]]:
     """Land the days whose stored versions are sound, and say what is wrong with the others.
 
@@ -232,7 +232,7 @@ def _land_sound_days(
     return landed, reasons
 
 
-def _without(listing: Listing, days: Container[date], hour: int) -> Listing:
+def _without(listing: SessionBatch, days: Container[date], hour: int) -> SessionBatch:
     items = [item for item in listing.items if not (item.created_at and day_of(item.created_at, hour) in days)]
     return replace(listing, items=items)
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from devin_pipeline.billing_calendar import day_of
-from devin_pipeline.devin_api import Item, Listing, content_hash, content_hash_as_spelled
+from devin_pipeline.devin_api import Item, SessionBatch, content_hash, content_hash_as_spelled
 from devin_pipeline.errors import ValidationFailed
 from devin_pipeline.lake import (
     Damaged,
@@ -107,7 +107,7 @@ class Landed:
 def land(
     lake: Lake,
     table: Table,
-    listing: Listing,
+    listing: SessionBatch,
     days: Sequence[date],
     read_at: datetime,
     hour: int,
@@ -345,7 +345,7 @@ def _quarantined(
     return pa.Table.from_pylist(rows, _QUARANTINED)
 
 
-def _pass_gate(items: pa.Table, quarantine: pa.Table, listing: Listing, days: Sequence[date]) -> None:
+def _pass_gate(items: pa.Table, quarantine: pa.Table, listing: SessionBatch, days: Sequence[date]) -> None:
     if items.num_rows + quarantine.num_rows != len(listing.items):
         raise _failed(f"({len(listing.items)}) {items.num_rows} are accepted and {quarantine.num_rows} quarantined")
     # guard: the gate: a session twice | != items.num_rows -> < 0

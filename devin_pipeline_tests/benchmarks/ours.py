@@ -10,7 +10,7 @@ from pathlib import Path
 
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
-from devin_pipeline.devin_api import DevinClient, Item, Listing, Window, payloads
+from devin_pipeline.devin_api import DevinClient, Item, SessionBatch, Window, payloads
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.raw.landing import land
 from devin_pipeline.raw.moved_sessions import HeldSessions
@@ -31,7 +31,7 @@ def client(url: str) -> DevinClient:
     return DevinClient(base_url=url, v2_key=V2_KEY, v3_key=V3_KEY, concurrency=IN_FLIGHT)
 
 
-def read(asking: DevinClient, days: Sequence[date], feed: Table = RAW) -> Iterator[tuple[Listing, list[date]]]:
+def read(asking: DevinClient, days: Sequence[date], feed: Table = RAW) -> Iterator[tuple[SessionBatch, list[date]]]:
     """Read what a feed tells of some days, each listing with its days."""
     windows = {Window(starts_at(day, HOUR), starts_at(day, HOUR, after=1)): day for day in days}
     for listing in asking.read(ASKED_OF[feed.name], list(windows)):
@@ -40,16 +40,16 @@ def read(asking: DevinClient, days: Sequence[date], feed: Table = RAW) -> Iterat
         yield listing, [windows[window] for window in listing.days]
 
 
-def decode(bodies: Sequence[bytes]) -> Listing:
+def decode(bodies: Sequence[bytes]) -> SessionBatch:
     """Make of v2 pages that arrived what a read of them would give."""
     now = datetime.now(UTC)
     items: dict[str | None, Item] = {
         item.session_id: item for body in bodies for item in payloads.offset_page(body, now).items
     }
-    return Listing(items=list(items.values()))
+    return SessionBatch(items=list(items.values()))
 
 
-def land_days(lake: Lake, listing: Listing, days: Sequence[date], held: HeldSessions) -> None:
+def land_days(lake: Lake, listing: SessionBatch, days: Sequence[date], held: HeldSessions) -> None:
     """Commit what was read of some days to raw."""
     land(lake, RAW, listing, days, datetime.now(UTC), HOUR, held=held)
 

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import dagster as dg
 import pytest
 
-from devin_pipeline.devin_api import DevinClient, DevinError, Listing
+from devin_pipeline.devin_api import DevinClient, DevinError, SessionBatch
 from devin_pipeline.devin_api import client as client_module
 from devin_pipeline.emulator import EmulatorServer, Enterprise, FaultScript
 from devin_pipeline.emulator.faults import EVENTS, LIES, REFUSALS, TRANSIENT, Event, organization_deleted
@@ -102,7 +102,7 @@ class World:
         raw = {feed: stage.rows(feed) for feed in stage.feeds}
         stored: dict[str, list[date]] = {}
 
-        def check(feed: str, whole: list[date], listing: Listing, read_at: datetime) -> None:
+        def check(feed: str, whole: list[date], listing: SessionBatch, read_at: datetime) -> None:
             stored[feed] = whole
             self.check_listing(before[feed], self.truth(feed), whole, listing)
             stage.oracle.observe(feed, whole, [item.payload.decode() for item in listing.items], read_at)
@@ -128,7 +128,7 @@ class World:
             self.check_refusal(versions, raw, stored)
         return is_published
 
-    def check_listing(self, before: Truth, after: Truth, whole: Sequence[date], listing: Listing) -> None:
+    def check_listing(self, before: Truth, after: Truth, whole: Sequence[date], listing: SessionBatch) -> None:
         """No session twice; none lost, and none told otherwise than it is, of those that stood there throughout."""
         told = {item.session_id: item for item in listing.items}
         assert len(told) == len(listing.items)

@@ -14,7 +14,7 @@ from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-from devin_pipeline.devin_api import DevinClient, Feed, Listing, Window
+from devin_pipeline.devin_api import DevinClient, Feed, SessionBatch, Window
 from devin_pipeline.devin_api.paging import Limits
 
 V2_KEY = "apk_user_canary0123456789"
@@ -25,9 +25,9 @@ NOW = datetime(2025, 12, 1, tzinfo=UTC)
 Session = dict[str, object]
 
 
-def read_all(client: DevinClient, feed: Feed, days: Sequence[Window]) -> Listing:
+def read_all(client: DevinClient, feed: Feed, days: Sequence[Window]) -> SessionBatch:
     """All that a read gives, as one listing."""
-    whole = Listing()
+    whole = SessionBatch()
     for listing in client.read(feed, days):
         whole.days += listing.days
         whole.items += listing.items

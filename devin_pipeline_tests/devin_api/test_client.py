@@ -21,10 +21,10 @@ import pytest
 
 import devin_pipeline.devin_api
 from devin_pipeline.devin_api import (
-    BrokenPromise,
     DevinClient,
     DevinError,
     Feed,
+    InvalidResponse,
     Misconfigured,
     RateLimited,
     Refused,
@@ -305,7 +305,7 @@ def test_only_the_days_that_fail_are_lost(feed: Feed) -> None:
     with serving(script) as served, client_of(served) as client:
         listing = read_all(client, feed, over)
     assert list(listing.failures) == bad
-    assert {type(error) for error in listing.failures.values()} == {BrokenPromise}
+    assert {type(error) for error in listing.failures.values()} == {InvalidResponse}
     assert "2025-03-03T08:00:00Z to 2025-03-04T08:00:00Z" in str(listing.failures[over[2]])
     assert len(listing.items) == 850
     assert not any(day.start <= item.created_at < day.end for item in listing.items if item.created_at for day in bad)
@@ -562,7 +562,7 @@ def test_updates_under_an_ignored_filter_are_a_failure() -> None:
     with (
         serving(lambda asked: page_v3(old)) as served,
         client_of(served) as client,
-        pytest.raises(BrokenPromise, match="filter is ignored"),
+        pytest.raises(InvalidResponse, match="filter is ignored"),
     ):
         client.updated_in("sessions_v3", DAY[0], max_pages=20, deadline_seconds=45)
 
@@ -625,7 +625,7 @@ def test_an_answer_that_tells_no_owner_is_a_broken_promise(body: bytes) -> None:
     with (
         serving(lambda asked: Reply(body)) as served,
         client_of(served) as client,
-        pytest.raises(BrokenPromise, match="tells no principal"),
+        pytest.raises(InvalidResponse, match="tells no principal"),
     ):
         client.owner_of_v3_key(deadline_seconds=5)
 
@@ -716,7 +716,7 @@ def test_a_bad_key_is_in_no_traceback_even_with_locals(kind: str, key: str) -> N
 def test_httpx_is_imported_only_where_it_is_called_and_where_its_surroundings_are_checked() -> None:
     room = Path(devin_pipeline.devin_api.__file__).parent
     importing = {path.name for path in room.glob("*.py") if "import httpx" in path.read_text()}
-    assert importing == {"surroundings.py", "wire.py"}
+    assert importing == {"surroundings.py", "transport.py"}
 
 
 def test_decoding_keeps_numbers_as_sent() -> None:

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from devin_pipeline.devin_api import BrokenPromise, Feed, Limits, Listing, Window
+from devin_pipeline.devin_api import Feed, InvalidResponse, Limits, SessionBatch, Window
 from devin_pipeline.devin_api.client import PAGES_OF_A_LISTING
 from devin_pipeline.devin_api.errors import NoProgress
 from devin_pipeline.devin_api.paging import OFFSET_PASSES, PAGE_SIZE
@@ -37,7 +37,7 @@ DAY = days(1)
 
 def read(
     feed: Feed, over: list[Window], script: Script, *, limits: Limits | None = None
-) -> tuple[Listing, list[Asked]]:
+) -> tuple[SessionBatch, list[Asked]]:
     with serving(script) as served, client_of(served, limits=limits) as client:
         return read_all(client, feed, over), served.asked
 
@@ -49,7 +49,7 @@ def told_honestly(feed: Feed, count: int, over: list[Window]) -> tuple[list[Sess
     return every, partial(honest_v2 if kind == "v2" else honest_v3, every)
 
 
-def ids(listing: Listing) -> list[str]:
+def ids(listing: SessionBatch) -> list[str]:
     return sorted(str(item.session_id) for item in listing.items)
 
 
@@ -292,7 +292,7 @@ def test_v2_pages_that_never_agree_fail_after_eight_passes(fault: str) -> None:
     listing, asked = read("session_insights_v2", DAY, lambda asked: NEVER_WHOLE[fault](every, asked))
     assert listing.items == []
     assert list(listing.failures) == DAY
-    assert isinstance(listing.failures[DAY[0]], BrokenPromise)
+    assert isinstance(listing.failures[DAY[0]], InvalidResponse)
     assert "never agreed" in str(listing.failures[DAY[0]])
     assert ("starts elsewhere" in str(listing.failures[DAY[0]])) == (fault == "skip is ignored")
     assert sum(one.one("skip") == "0" for one in asked) == 8

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from devin_pipeline.devin_api import BrokenPromise, Item
+from devin_pipeline.devin_api import InvalidResponse, Item
 from devin_pipeline.devin_api.payloads import KNOWN_FIELDS, cursor_page, offset_page
 from devin_pipeline_tests.devin_api.scripted import NOW
 
@@ -308,7 +308,7 @@ def test_a_nan_in_the_envelope_changes_nothing() -> None:
     ],
 )
 def test_json_of_another_shape_is_an_error_and_never_an_empty_page(body: str) -> None:
-    with pytest.raises(BrokenPromise, match="no page of sessions") as caught:
+    with pytest.raises(InvalidResponse, match="no page of sessions") as caught:
         cursor_page(body.encode(), NOW)
     assert caught.value.more_tries == 2
 
@@ -319,7 +319,7 @@ def test_a_v2_page_needs_each_of_its_promised_fields(name: str, value: str) -> N
     fields = {"items": "[]", "has_more": "false", "total": "0", "skip": "0", "limit": "200"}
     fields[name] = value
     body = "{" + ",".join(f'"{key}":{text}' for key, text in fields.items() if text != "missing") + "}"
-    with pytest.raises(BrokenPromise, match="no page of sessions"):
+    with pytest.raises(InvalidResponse, match="no page of sessions"):
         offset_page(body.encode(), NOW)
 
 
@@ -330,7 +330,7 @@ def test_a_page_cut_short_anywhere_is_worth_another_try() -> None:
     whole = WHOLE.encode()
     assert len(cursor_page(whole, NOW).items) == 2
     for end in range(len(whole) - 1):
-        with pytest.raises(BrokenPromise) as caught:
+        with pytest.raises(InvalidResponse) as caught:
             cursor_page(whole[:end], NOW)
         assert caught.value.more_tries == 5, end
 
@@ -347,14 +347,14 @@ def test_a_page_cut_short_anywhere_is_worth_another_try() -> None:
     ],
 )
 def test_what_is_not_json_is_worth_another_try(body: str) -> None:
-    with pytest.raises(BrokenPromise, match="not JSON") as caught:
+    with pytest.raises(InvalidResponse, match="not JSON") as caught:
         cursor_page(body.encode(), NOW)
     assert caught.value.more_tries == 5
 
 
 @pytest.mark.parametrize("body", [b"<html><body>secret</body></html>", '{"items":["é"]}'.encode("latin-1")])
 def test_html_and_other_encodings_are_named_and_not_quoted(body: bytes) -> None:
-    with pytest.raises(BrokenPromise, match=r"HTML|UTF-8") as caught:
+    with pytest.raises(InvalidResponse, match=r"HTML|UTF-8") as caught:
         cursor_page(body, NOW)
     assert caught.value.more_tries == 2
     assert "secret" not in str(caught.value)
@@ -380,7 +380,7 @@ def test_all_of_utf8_is_kept_as_sent(bytes_of_text: bytes) -> None:
     ],
 )
 def test_what_only_looks_like_utf8_is_refused(no_text: bytes) -> None:
-    with pytest.raises(BrokenPromise, match="UTF-8"):
+    with pytest.raises(InvalidResponse, match="UTF-8"):
         cursor_page(b'{"items":[%s]}' % GOOD.encode().replace(b"{", b'{"t":"' + no_text + b'",', 1), NOW)
 
 
@@ -388,7 +388,7 @@ def test_what_only_looks_like_utf8_is_refused(no_text: bytes) -> None:
     "body", ['{"items":[%s]}' % ("[" * 100_000 + "]" * 100_000), '{"x":NaN,"n":%s,"items":[]}' % ("9" * 5000)]
 )
 def test_absurd_nesting_and_numbers_fail_cleanly(body: str) -> None:
-    with pytest.raises(BrokenPromise, match="nested too deeply or holds an absurd number") as caught:
+    with pytest.raises(InvalidResponse, match="nested too deeply or holds an absurd number") as caught:
         cursor_page(body.encode(), NOW)
     assert caught.value.more_tries == 0
 

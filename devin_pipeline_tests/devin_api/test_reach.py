@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from devin_pipeline.devin_api import DevinClient, DevinError, Refused
-from devin_pipeline.devin_api import wire as wire_module
+from devin_pipeline.devin_api import transport as transport_module
 from devin_pipeline.devin_api.errors import NotConnected
 from devin_pipeline_tests.dagster_server.running import free_port
 from devin_pipeline_tests.devin_api.scripted import (
@@ -102,13 +102,13 @@ def test_a_lookup_or_a_connect_that_never_ends_is_given_up_within_seconds_and_fo
         # The next feed of the same run.
         began = time.monotonic()
         assert (read(url).why, time.monotonic() - began < 1) == (error.why, True)
-    monkeypatch.setattr(wire_module, "SECONDS_TO_CONNECT", 0.1)
+    monkeypatch.setattr(transport_module, "SECONDS_TO_CONNECT", 0.1)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(1))
     assert read(ELSEWHERE).why == "no connection to the host api.devin.invalid came about in time"
 
 
 def test_a_connection_that_comes_about_after_it_was_given_up_sends_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire_module, "SECONDS_TO_CONNECT", 0.1)
+    monkeypatch.setattr(transport_module, "SECONDS_TO_CONNECT", 0.1)
     with black_hole() as (server, others):
         assert read(url_of(server)).why.endswith("came about in time")
         others.close()
@@ -158,7 +158,7 @@ def test_a_proxy_that_is_down_or_leads_nowhere_is_named_with_the_reason(
 def test_a_proxy_that_accepts_and_never_answers_is_given_up_within_seconds(
     monkeypatch: pytest.MonkeyPatch, within_ten_seconds: None
 ) -> None:
-    monkeypatch.setattr(wire_module, "SECONDS_TO_CONNECT", 0.3)
+    monkeypatch.setattr(transport_module, "SECONDS_TO_CONNECT", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for scheme in ("http", "socks5h"):
             monkeypatch.setenv("ALL_PROXY", f"{scheme}://127.0.0.1:{silent.getsockname()[1]}")

@@ -5,8 +5,9 @@ from typing import TypeVar
 
 import pytest
 
-from devin_pipeline.devin_api import BrokenPromise, RateLimited, Unreachable
-from devin_pipeline.devin_api.retry import Deadline, Patience, backoff_seconds, requested_wait
+from devin_pipeline.devin_api import InvalidResponse, RateLimited, Unreachable
+from devin_pipeline.devin_api.cancellation import CancelToken
+from devin_pipeline.devin_api.retry import Deadline, Retrier, backoff_seconds, requested_wait
 from devin_pipeline_tests.devin_api.scripted import FakeTime
 
 pytestmark = pytest.mark.notices(
@@ -54,9 +55,7 @@ def test_the_backoff_doubles_up_to_its_cap_and_any_share_of_it_may_be_waited() -
     assert backoff_seconds(3, lambda: 0.25) == 0.5
 
 
-def ask(
-    errors: list[Exception], fake: FakeTime, *, budget: float = 600, called_off: threading.Event | None = None
-) -> int:
+def ask(errors: list[Exception], fake: FakeTime, *, budget: float = 600, cancel: CancelToken | None = None) -> int:
     """Give how many attempts it took until the errors ran out."""
     attempts = 0
 
@@ -67,10 +66,8 @@ def ask(
             raise errors.pop(0)
         return attempts
 
-    patience = Patience(at_once=1, sleep=fake.sleep, clock=fake.clock, random=lambda: 1.0)
-    return patience.ask(
-        attempt, as_sent, deadline=Deadline.after(budget, fake.clock), called_off=called_off or threading.Event()
-    )
+    retrier = Retrier(at_once=1, sleep=fake.sleep, clock=fake.clock, random=lambda: 1.0)
+    return retrier.call(attempt, as_sent, deadline=Deadline.after(budget, fake.clock), cancel=cancel or CancelToken())
 
 
 def as_sent(answer: T) -> T:
@@ -81,8 +78,8 @@ def unreachable() -> Unreachable:
     return Unreachable("w", "w", "t", more_tries=5)
 
 
-def wrong_shape() -> BrokenPromise:
-    return BrokenPromise("w", "w", "t", more_tries=2)
+def wrong_shape() -> InvalidResponse:
+    return InvalidResponse("w", "w", "t", more_tries=2)
 
 
 def test_what_passes_by_itself_gets_six_tries_and_no_more() -> None:
@@ -98,22 +95,22 @@ def test_what_passes_by_itself_gets_six_tries_and_no_more() -> None:
 def test_a_wrong_shape_gets_two_further_tries_of_its_own() -> None:
     assert ask([unreachable(), unreachable(), wrong_shape(), wrong_shape()], FakeTime()) == 5
     left: list[Exception] = [wrong_shape() for _ in range(9)]
-    with pytest.raises(BrokenPromise):
+    with pytest.raises(InvalidResponse):
         ask(left, FakeTime())
     assert len(left) == 6
 
 
 def test_kinds_of_failure_in_turn_get_no_more_than_six_tries_together() -> None:
     left: list[Exception] = [*(unreachable() for _ in range(5)), wrong_shape(), wrong_shape()]
-    with pytest.raises(BrokenPromise):
+    with pytest.raises(InvalidResponse):
         ask(left, FakeTime())
     assert len(left) == 1
 
 
 def test_what_the_api_refuses_is_not_asked_again() -> None:
     fake = FakeTime()
-    left: list[Exception] = [BrokenPromise("w", "w", "t"), unreachable()]
-    with pytest.raises(BrokenPromise):
+    left: list[Exception] = [InvalidResponse("w", "w", "t"), unreachable()]
+    with pytest.raises(InvalidResponse):
         ask(left, fake)
     assert len(left) == 1
     assert fake.slept == []
@@ -128,7 +125,7 @@ def test_a_wait_that_would_pass_the_deadline_is_not_begun() -> None:
 
 def test_a_pause_asked_of_one_thread_holds_for_the_others() -> None:
     fake = FakeTime()
-    patience = Patience(at_once=1, sleep=fake.sleep, clock=fake.clock, random=lambda: 1.0)
+    retrier = Retrier(at_once=1, sleep=fake.sleep, clock=fake.clock, random=lambda: 1.0)
     errors = [RateLimited("w", "w", "t", more_tries=5, wait_seconds=60)]
 
     def attempt() -> str:
@@ -136,43 +133,37 @@ def test_a_pause_asked_of_one_thread_holds_for_the_others() -> None:
             raise errors.pop()
         return "asked"
 
-    assert (
-        patience.ask(attempt, as_sent, deadline=Deadline.after(600, fake.clock), called_off=threading.Event())
-        == "asked"
-    )
+    assert retrier.call(attempt, as_sent, deadline=Deadline.after(600, fake.clock), cancel=CancelToken()) == "asked"
     # As another thread sees it that asks half-way through the pause.
     fake.at -= 30
-    assert (
-        patience.ask(attempt, as_sent, deadline=Deadline.after(600, fake.clock), called_off=threading.Event())
-        == "asked"
-    )
+    assert retrier.call(attempt, as_sent, deadline=Deadline.after(600, fake.clock), cancel=CancelToken()) == "asked"
     assert fake.slept == [60, 30]
     fake.at -= 60
     with pytest.raises(RateLimited, match="longer than this read may last"):
-        patience.ask(attempt, as_sent, deadline=Deadline.after(20, fake.clock), called_off=threading.Event())
+        retrier.call(attempt, as_sent, deadline=Deadline.after(20, fake.clock), cancel=CancelToken())
 
 
 def test_a_read_that_was_called_off_asks_nothing_more() -> None:
-    called_off = threading.Event()
-    called_off.set()
+    cancel = CancelToken()
+    cancel.set()
     with pytest.raises(CancelledError):
-        ask([], FakeTime(), called_off=called_off)
+        ask([], FakeTime(), cancel=cancel)
 
 
 def test_calling_off_ends_a_wait() -> None:
-    called_off = threading.Event()
-    patience = Patience(at_once=1)
-    threading.Timer(0.05, called_off.set).start()
+    cancel = CancelToken()
+    retrier = Retrier(at_once=1)
+    threading.Timer(0.05, cancel.set).start()
 
     def attempt() -> None:
         raise RateLimited("w", "w", "t", more_tries=5, wait_seconds=60)
 
     with pytest.raises(CancelledError):
-        patience.ask(attempt, as_sent, deadline=Deadline.after(600), called_off=called_off)
+        retrier.call(attempt, as_sent, deadline=Deadline.after(600), cancel=cancel)
 
 
 def test_no_more_ask_at_once_than_may_however_many_read_their_answers() -> None:
-    patience = Patience(at_once=2)
+    retrier = Retrier(at_once=2)
     counted = threading.Lock()
     asking = most_asking = answers = 0
     all_have_theirs = threading.Event()
@@ -197,7 +188,7 @@ def test_no_more_ask_at_once_than_may_however_many_read_their_answers() -> None:
 
     with ThreadPoolExecutor(6) as threads:
         asked = [
-            threads.submit(patience.ask, send, read, deadline=Deadline.after(600), called_off=threading.Event())
+            threads.submit(retrier.call, send, read, deadline=Deadline.after(600), cancel=CancelToken())
             for _ in range(6)
         ]
         assert all(each.result() for each in asked)
@@ -205,7 +196,7 @@ def test_no_more_ask_at_once_than_may_however_many_read_their_answers() -> None:
 
 
 def test_who_waits_for_a_slot_while_the_read_is_called_off_asks_nothing_more() -> None:
-    patience, called_off = Patience(at_once=1), threading.Event()
+    retrier, cancel = Retrier(at_once=1), CancelToken()
     sent, answer = threading.Event(), threading.Event()
 
     def slow() -> bool:
@@ -216,12 +207,10 @@ def test_who_waits_for_a_slot_while_the_read_is_called_off_asks_nothing_more() -
         pytest.fail("asked although it was called off")
 
     with ThreadPoolExecutor(2) as threads:
-        first = threads.submit(patience.ask, slow, as_sent, deadline=Deadline.after(600), called_off=called_off)
+        first = threads.submit(retrier.call, slow, as_sent, deadline=Deadline.after(600), cancel=cancel)
         assert sent.wait(20)
-        second = threads.submit(
-            patience.ask, asked_all_the_same, as_sent, deadline=Deadline.after(600), called_off=called_off
-        )
-        called_off.set()
+        second = threads.submit(retrier.call, asked_all_the_same, as_sent, deadline=Deadline.after(600), cancel=cancel)
+        cancel.set()
         answer.set()
         assert first.result() is True
         with pytest.raises(CancelledError):

@@ -12,8 +12,8 @@ from itertools import pairwise
 
 import pytest
 
-from devin_pipeline.devin_api import DevinClient, Feed, Limits, Listing, RateLimited, Unreachable, Window
-from devin_pipeline.devin_api.paging import Reading, joined
+from devin_pipeline.devin_api import DevinClient, Feed, Limits, RateLimited, SessionBatch, Unreachable, Window
+from devin_pipeline.devin_api.paging import WindowResult, joined
 from devin_pipeline.devin_api.payloads import read_item
 from devin_pipeline_tests.devin_api.scripted import (
     NOW,
@@ -41,12 +41,12 @@ MANY = 4000
 PAGES = MANY // 200
 
 
-def read(script: Script, over: list[Window] = DAY, limits: Limits | None = None) -> tuple[Listing, list[Asked]]:
+def read(script: Script, over: list[Window] = DAY, limits: Limits | None = None) -> tuple[SessionBatch, list[Asked]]:
     with serving(script) as served, client_of(served, limits=limits) as client:
         return read_all(client, FEED, over), served.asked
 
 
-def ids(listing: Listing) -> list[str]:
+def ids(listing: SessionBatch) -> list[str]:
     return sorted(str(item.session_id) for item in listing.items)
 
 
@@ -349,9 +349,9 @@ def test_parts_are_asked_for_in_whole_seconds_wherever_a_day_begins() -> None:
 
 
 def test_a_session_told_in_two_parts_is_kept_once_as_it_was_updated_last() -> None:
-    def told(updated: int) -> Reading:
+    def told(updated: int) -> WindowResult:
         item = read_item(b'{"session_id": "a", "created_at": 1740830000, "updated_at": %d}' % updated, NOW)
-        return Reading([item], duplicates=1, outside=3, at_end=2)
+        return WindowResult([item], duplicates=1, outside=3, at_end=2)
 
     whole = joined([told(1740840000), told(1740850000), told(1740845000)])
     (item,) = whole.items

@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.cli import main
-from devin_pipeline.devin_api import Listing, content_hash
+from devin_pipeline.devin_api import SessionBatch, content_hash
 from devin_pipeline.devin_api.payloads import cursor_page
 from devin_pipeline.lake import Lake, Rewrite, Snapshot, TooManyConflicts, VersionsLost
 from devin_pipeline.operations.maintain import maintain
@@ -161,7 +161,7 @@ def item(session_id: str, title: str = "", day: date = DAY) -> str:
 
 def read(lake: Lake, *items: str, hours: float) -> None:
     page = cursor_page(f'{{"items": [{",".join(items)}]}}'.encode(), now=after(10_000))
-    land(lake, RAW, Listing(items=page.items), [DAY, NEXT_DAY], after(hours), 8)
+    land(lake, RAW, SessionBatch(items=page.items), [DAY, NEXT_DAY], after(hours), 8)
 
 
 def history(lake: Lake) -> list[tuple[str, datetime, str | None]]:
@@ -252,7 +252,7 @@ def add_versions(folder: str, session_id: str, count: int) -> None:
         landed = False
         while not landed:
             with suppress(TooManyConflicts):
-                land(lake, RAW, Listing(items=page.items), [day], after(number), 8)
+                land(lake, RAW, SessionBatch(items=page.items), [day], after(number), 8)
                 landed = True
 
 

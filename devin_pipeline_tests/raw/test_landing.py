@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from devin_pipeline.devin_api import Listing, Unreachable, Window, content_hash_as_spelled, read_item
+from devin_pipeline.devin_api import SessionBatch, Unreachable, Window, content_hash_as_spelled, read_item
 from devin_pipeline.devin_api.payloads import CursorPage, cursor_page
-from devin_pipeline.devin_api.smaller import unread_item
+from devin_pipeline.devin_api.smaller_pages import unread_item
 from devin_pipeline.errors import ValidationFailed
 from devin_pipeline.lake import Commit, Damaged, Lake, Rewrite
 from devin_pipeline.raw.landing import Landed, land
@@ -61,7 +61,7 @@ class Feed:
 
     def read(self, *items: str, hours: float = 0, days: Sequence[date] = (DAY,)) -> Landed:
         """A whole read of `days` that begins so many hours after the noon of `DAY`."""
-        listing = Listing(items=page_of(items).items)
+        listing = SessionBatch(items=page_of(items).items)
         return land(
             self.lake,
             TABLES[self.table],
@@ -310,7 +310,7 @@ def test_while_an_item_of_a_day_is_unread_nothing_of_that_day_counts_as_no_longe
     why = Unreachable("it could not be read", "Devin answered 500 each time", "Run again")
     unread = unread_item("sessions_v3", Window(NOON, after(24)), 7, why)
     for hours in (1, 2):
-        listing = Listing(items=[unread, read_item(item("b", title="new").encode(), after(9))])
+        listing = SessionBatch(items=[unread, read_item(item("b", title="new").encode(), after(9))])
         landed = land(feed.lake, V3, listing, [DAY, NEXT_DAY], after(hours), 8)
         assert landed.figures(DAY) == {
             "items_read": 2,
@@ -335,7 +335,7 @@ def test_while_an_item_of_a_day_is_unread_nothing_of_that_day_counts_as_no_longe
 
 def test_an_unread_item_holds_no_text_to_blank(feed: Feed) -> None:
     why = Unreachable("it could not be read", "Devin answered 500 each time", "Run again")
-    listing = Listing(items=[unread_item("sessions_v3", Window(NOON, after(24)), 7, why)])
+    listing = SessionBatch(items=[unread_item("sessions_v3", Window(NOON, after(24)), 7, why)])
     land(feed.lake, V3, listing, [DAY], after(0), 8, keeps_text=False)
     land(feed.lake, V3, listing, [DAY], after(1), 8, keeps_text=False)
     assert [(row["payload"], row["redacted"]) for row in feed.quarantine()] == [("", None)]

@@ -1,6 +1,6 @@
-"""One request: what is sent, what may come back, and which error each answer is.
+"""One request: what is sent, what may come back, and which error each response is.
 
-Only it and `surroundings` import httpx. Whether to ask again lives in `retry`; what the body says in `payloads`.
+Only it and `surroundings` import httpx. Whether to try again is decided in `retry`; what the body says, in `payloads`.
 """
 
 import json
@@ -25,9 +25,10 @@ from urllib.request import getproxies
 import httpx
 from socksio.exceptions import SOCKSError
 
+from devin_pipeline.devin_api.credentials import VARIABLES, KeyKind, Secret
 from devin_pipeline.devin_api.errors import (
-    BrokenPromise,
     DevinError,
+    InvalidResponse,
     NotConnected,
     RateLimited,
     Refused,
@@ -35,7 +36,6 @@ from devin_pipeline.devin_api.errors import (
     TooSlow,
     Unreachable,
 )
-from devin_pipeline.devin_api.keys import VARIABLES, KeyKind, Secret
 from devin_pipeline.devin_api.reach import (
     MORE_TRIES_AT_FIRST,
     SECONDS_TO_CONNECT,
@@ -68,7 +68,7 @@ _GZIP_STEP = 1024 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
 _PORTS = {"http": 80, "https": 443}
 
-# At INFO httpx prints whole URLs, user ids in the query included; httpcore prints the answer's headers at DEBUG.
+# At INFO httpx prints whole URLs, user ids in the query included; httpcore prints the response's headers at DEBUG.
 _TALKATIVE = ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")))
 
 _NEEDS: dict[KeyKind, str] = {
@@ -78,8 +78,8 @@ _NEEDS: dict[KeyKind, str] = {
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked: a name for messages, where, and with which kind of key."""
+class Request:
+    """What is sent: a name for messages, the path, and the key with its kind."""
 
     name: str
     kind: KeyKind
@@ -87,8 +87,8 @@ class Question:
     key: Secret
 
 
-class Answer(NamedTuple):
-    """A 200 that arrived whole: its body, decoded, and when the server says it answered."""
+class Response(NamedTuple):
+    """A 200 that arrived whole: its body, decoded, and when the server says it sent it."""
 
     body: bytes
     answered_at: datetime | None
@@ -103,16 +103,16 @@ def check_surroundings(base_url: str) -> None:
     Raises:
         Misconfigured: a variable cannot be used; it is named.
     """
-    Wire(base_url, timeout_seconds=1).close()
+    Transport(base_url, timeout_seconds=1).close()
 
 
-class Wire:
-    """Sends requests, over one connection of each thread that asks.
+class Transport:
+    """Sends requests, over one connection per thread.
 
     Args:
         base_url: a checked address, without a trailing slash.
-        timeout_seconds: how long one whole answer may take, its headers included.
-        is_awaited: whether the address is waited for even if it has not answered this process yet.
+        timeout_seconds: how long one whole response may take, its headers included.
+        is_awaited: whether the address is waited for even if it has not responded to this process yet.
 
     Raises:
         Misconfigured: a proxy or certificates of the environment cannot be used.
@@ -135,89 +135,93 @@ class Wire:
         self._reach = reach_of(base_url, None if is_plain else hash(frozenset(getproxies().items())))
         # Loading the certificates takes 0.1 s; without TLS there is nothing to hold them against.
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else tls_context()
-        first = _Line(_new_http(tls, trust_env=trust_env))
-        self._new_line: Callable[[], _Line] = lambda: _Line(_new_http(tls, trust_env=trust_env))
-        self._lines = [first]
-        self._watch = _Watch()
+        first = _Connection(_new_http(tls, trust_env=trust_env))
+        self._new_connection: Callable[[], _Connection] = lambda: _Connection(_new_http(tls, trust_env=trust_env))
+        self._connections = [first]
+        self._watch = _DeadlineWatchdog()
         self._of_thread = threading.local()
-        self._of_thread.line = first
+        self._of_thread.connection = first
 
     def close(self) -> None:
-        """Close every connection; no thread may be asking any more."""
+        """Close every connection; no thread may be sending any more."""
         self._watch.end()
-        for line in self._lines:
-            line.close()
+        for connection in self._connections:
+            connection.close()
 
-    def get(self, question: Question, params: Sequence[tuple[str, str]], deadline: Deadline) -> Answer:
-        """Ask once.
+    def get(self, request: Request, params: Sequence[tuple[str, str]], deadline: Deadline) -> Response:
+        """Send one request.
 
         Args:
-            question: what to ask, and with which key.
+            request: what to send, and with which key.
             params: the query; arrays as repeated names.
             deadline: when the whole read gives up; this request may not outlast it.
 
         Raises:
-            DevinError: anything but a 200 whose body arrived whole. Its `more_tries` tells whether to ask again.
+            DevinError: anything but a 200 whose body arrived whole. Its `more_tries` says whether to try again.
         """
         seconds = max(0.001, min(self._timeout_seconds, deadline.remaining()))
-        line = self._line()
+        connection = self._connection_of_thread()
         if self.is_awaited:
-            return self._ask(line, question, params, seconds)
+            return self._send(connection, request, params, seconds)
         # guard: an address that was just given up
         self._reach.require_not_given_up()
-        line.is_connected.clear()
-        answer = self._reach.connect(
-            lambda: self._ask(line, question, params, seconds), line.is_connected, min(seconds, SECONDS_TO_CONNECT)
+        connection.is_connected.clear()
+        response = self._reach.connect(
+            lambda: self._send(connection, request, params, seconds),
+            connection.is_connected,
+            min(seconds, SECONDS_TO_CONNECT),
         )
-        if answer is None:
-            self._leave(line)
-            raise self._reach.give_up(self._not_connected(None, line))
-        return answer
+        if response is None:
+            self._leave(connection)
+            raise self._reach.give_up(self._not_connected(None, connection))
+        return response
 
     @property
     def is_awaited(self) -> bool:
-        """Whether the address is waited for when it is down, as it is once it has answered this process."""
+        """Whether the address is waited for when it is down, as it is once it has responded to this process."""
         return self._is_awaited or self._reach.has_answered
 
-    def _ask(self, line: "_Line", question: Question, params: Sequence[tuple[str, str]], seconds: float) -> Answer:
-        line.is_connected.clear()
+    def _send(
+        self, connection: "_Connection", request: Request, params: Sequence[tuple[str, str]], seconds: float
+    ) -> Response:
+        connection.is_connected.clear()
         try:
             with (
-                self._watch.over(line, seconds),
-                line.http.stream(
+                self._watch.over(connection, seconds),
+                connection.http.stream(
                     "GET",
-                    f"{self._base_url}{question.path}",
+                    f"{self._base_url}{request.path}",
                     params=httpx.QueryParams(list(params)),
-                    headers={"Authorization": f"Bearer {question.key.reveal()}"},
+                    headers={"Authorization": f"Bearer {request.key.reveal()}"},
                     timeout=seconds,
-                    extensions={"trace": line.see},
+                    extensions={"trace": connection.see},
                 ) as response,
             ):
                 self._reach.has_answered = True
                 if response.status_code != HTTPStatus.OK:
-                    raise _error_of(response, question)
-                answer = Answer(_whole_body(response, question), http_date(response.headers.get("date")))
+                    raise _error_of(response, request)
+                whole = Response(_whole_body(response, request), http_date(response.headers.get("date")))
         except (httpx.RequestError, SOCKSError) as error:
-            if not line.is_cut:
+            if not connection.is_cut:
                 # `from None`: the chained exception may quote the header it could not send.
-                raise self._failed(error, question, line) from None
+                raise self._failed(error, request, connection) from None
         # A body that ends where its connection does looks whole when we cut it.
         # guard: a body that looks whole because we cut it
-        if line.is_cut:
-            raise self._failed(None, question, line)
-        return answer
+        if connection.is_cut:
+            raise self._failed(None, request, connection)
+        return whole
 
-    def _failed(self, error: Exception | None, question: Question, line: "_Line") -> DevinError:
-        """The error of a request that got no answer: what was raised, or None when it took too long."""
-        proxy = self._proxy_of(line)
-        if line.is_connected.is_set():
+    def _failed(self, error: Exception | None, request: Request, connection: "_Connection") -> DevinError:
+        """The error of a request without a response: what was raised, or None when it took too long."""
+        proxy = self._proxy_of(connection)
+        if connection.is_connected.is_set():
             is_late = error is None or isinstance(error, httpx.TimeoutException)
             other = host_or_proxy(urlsplit(self._base_url).netloc, proxy)
             why = f"{other} ended the connection before its answer was whole ({type(error).__name__})"
             if is_late:
                 why = "no whole answer came in time" + (f", through {other}" if proxy else "")
             return (TooSlow if is_late else Unreachable)(
-                f"{question.name} could not be read",
+                f"{request.name} could not be read",
                 why,
                 "Check the network, then run again",
                 more_tries=MORE_TRIES,
@@ -237,10 +241,10 @@ class Wire:
                 f"the proxy of {proxy} asks for another user name and password (407)",
                 f"Set {proxy} to http://user:password@host:port, or unset it",
             )
-        return self._not_connected(error, line)
+        return self._not_connected(error, connection)
 
-    def _not_connected(self, error: Exception | None, line: "_Line") -> NotConnected:
-        proxy = self._proxy_of(line)
+    def _not_connected(self, error: Exception | None, connection: "_Connection") -> NotConnected:
+        proxy = self._proxy_of(connection)
         return NotConnected(
             f"{self._base_url} cannot be reached",
             why_not_connected(error, urlsplit(self._base_url).netloc, proxy),
@@ -248,31 +252,31 @@ class Wire:
             more_tries=MORE_TRIES if self.is_awaited else MORE_TRIES_AT_FIRST,
         )
 
-    def _leave(self, line: "_Line") -> None:
-        """Have a line that does not connect send nothing when it does, and this thread's next request use another."""
-        line.cut()
-        line.close()
-        self._lines.remove(line)
-        del self._of_thread.line
+    def _leave(self, connection: "_Connection") -> None:
+        """Have a connection that is not established send nothing if it ever is, and use another for this thread."""
+        connection.cut()
+        connection.close()
+        self._connections.remove(connection)
+        del self._of_thread.connection
 
-    def _proxy_of(self, line: "_Line") -> str | None:
-        """The variable that names the proxy through which a line was to go, if through any."""
+    def _proxy_of(self, connection: "_Connection") -> str | None:
+        """The variable that names the proxy through which a connection was to go, if through any."""
         api = urlsplit(self._base_url)
-        is_direct = line.goes_to in (None, (api.hostname, api.port or _PORTS[api.scheme]))
+        is_direct = connection.goes_to in (None, (api.hostname, api.port or _PORTS[api.scheme]))
         return None if is_direct else proxy_variable(api.scheme)
 
-    def _line(self) -> "_Line":
-        line: _Line | None = getattr(self._of_thread, "line", None)
-        if line is None:
-            line = self._of_thread.line = self._new_line()
-            self._lines.append(line)
-        return line
+    def _connection_of_thread(self) -> "_Connection":
+        connection: _Connection | None = getattr(self._of_thread, "connection", None)
+        if connection is None:
+            connection = self._of_thread.connection = self._new_connection()
+            self._connections.append(connection)
+        return connection
 
 
-class _Line:
+class _Connection:
     """One thread's connection, which can be cut while the thread waits for it.
 
-    httpx bounds each read of a socket, so an answer that comes byte by byte, headers included, would never end.
+    httpx bounds each read of a socket, so a response that comes byte by byte, headers included, would never end.
     """
 
     def __init__(self, http: httpx.Client) -> None:
@@ -322,25 +326,25 @@ class _Line:
             self._socket.close()
 
 
-class _Watch:
-    """Cuts lines whose time is over, from one thread for all of them.
+class _DeadlineWatchdog:
+    """Cuts connections whose time is over, from one thread for all of them.
 
     A thread for each request would wait for the interpreter's lock, to begin and to end, while others read pages.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._due: dict[_Line, float] = {}
+        self._due: dict[_Connection, float] = {}
         self._looks_at = math.inf
         self._thread: threading.Thread | None = None
         self._is_over = False
 
     @contextmanager
-    def over(self, line: _Line, seconds: float) -> Iterator[None]:
-        """Cut a line unless what is done meanwhile ends in time."""
-        line.is_cut = False
+    def over(self, connection: _Connection, seconds: float) -> Iterator[None]:
+        """Cut a connection unless what is done meanwhile ends in time."""
+        connection.is_cut = False
         with self._changed:
-            self._due[line] = at = time.monotonic() + seconds
+            self._due[connection] = at = time.monotonic() + seconds
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="devin-api-watch", daemon=True)
                 # guard: headers or a body that never end
@@ -351,7 +355,7 @@ class _Watch:
             yield
         finally:
             with self._changed:
-                self._due.pop(line, None)
+                self._due.pop(connection, None)
 
     def end(self) -> None:
         """End the thread."""
@@ -363,9 +367,9 @@ class _Watch:
         with self._changed:
             while not self._is_over:
                 now = time.monotonic()
-                for line in [line for line, at in self._due.items() if at <= now]:
-                    del self._due[line]
-                    line.cut()
+                for connection in [connection for connection, at in self._due.items() if at <= now]:
+                    del self._due[connection]
+                    connection.cut()
                 self._looks_at = min(self._due.values(), default=math.inf)
                 self._changed.wait(min(self._looks_at - now, threading.TIMEOUT_MAX))
 
@@ -386,7 +390,7 @@ def _new_http(tls: ssl.SSLContext, *, trust_env: bool) -> httpx.Client:
 
 
 def _is_a_warning(record: logging.LogRecord) -> bool:
-    # A filter and no level: whoever turns every logger to DEBUG, before or after us, does not undo it.
+    # A filter, not a level: setting every logger to DEBUG, before or after us, does not undo it.
     return record.levelno >= logging.WARNING
 
 
@@ -397,16 +401,16 @@ def _own_version() -> str:
         return "0"
 
 
-def _whole_body(response: httpx.Response, question: Question) -> bytes:
+def _whole_body(response: httpx.Response, request: Request) -> bytes:
     """Read a body piece by piece, so that a bomb meets the cap."""
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding in ("", "identity"):
         unfold = None
     elif encoding in ("gzip", "x-gzip"):
-        unfold = _Gunzip(question)
+        unfold = _Gunzip(request)
     else:
         # guard: compression nobody asked for | raise _damaged -> unfold = None and
-        raise _damaged(question, "it is compressed in a way that was not asked for")
+        raise _damaged(request, "it is compressed in a way that was not asked for")
     pieces: list[bytes] = []
     size = 0
     for raw in response.iter_raw():
@@ -416,7 +420,7 @@ def _whole_body(response: httpx.Response, question: Question) -> bytes:
             # guard: a gzip bomb
             if size > LARGEST_BODY:
                 raise TooLarge(
-                    f"{question.name} could not be read",
+                    f"{request.name} could not be read",
                     f"a page is larger than {LARGEST_BODY // 2**20} MB",
                     "Run again; if it stays, report these days to Devin's support",
                 )
@@ -434,8 +438,8 @@ class _Gunzip:
     beginning of a member, so that the body was cut short.
     """
 
-    def __init__(self, question: Question) -> None:
-        self._question = question
+    def __init__(self, request: Request) -> None:
+        self._request = request
         self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
         self._after_member = b""
         self._is_over = False
@@ -456,31 +460,31 @@ class _Gunzip:
             try:
                 piece = self._member.decompress(raw, _GZIP_STEP)
             except zlib.error:
-                raise _damaged(self._question, "its compression is damaged") from None
+                raise _damaged(self._request, "its compression is damaged") from None
             yield piece
             raw = self._member.unconsumed_tail or self._member.unused_data
 
     def require_end(self) -> None:
         if not self._member.eof or self._after_member.strip(b"\0"):
-            raise _damaged(self._question, "it was cut short")
+            raise _damaged(self._request, "it was cut short")
 
 
-def _damaged(question: Question, why: str) -> Unreachable:
+def _damaged(request: Request, why: str) -> Unreachable:
     return Unreachable(
-        f"{question.name} could not be read",
+        f"{request.name} could not be read",
         f"an answer arrived damaged: {why}",
         "Check the network and any proxy in between, then run again",
         more_tries=MORE_TRIES,
     )
 
 
-def _error_of(response: httpx.Response, question: Question) -> DevinError:
-    """Say what an answer other than 200 means and what to do about it."""
+def _error_of(response: httpx.Response, request: Request) -> DevinError:
+    """Return the error for a status other than 200: what it means and what to do about it."""
     status = response.status_code
-    name, kind = question.name, question.kind
+    name, kind = request.name, request.kind
     variable = VARIABLES[kind]
     if status in MORE_TRIES_BY_STATUS:
-        return _transient(response, question)
+        return _transient(response, request)
     if status == HTTPStatus.UNAUTHORIZED:
         return Refused(
             f"{name} was refused (401)",
@@ -513,7 +517,7 @@ def _error_of(response: httpx.Response, question: Question) -> DevinError:
             "Set DEVIN_API_URL to the API's own address",
         )
     if status < HTTPStatus.MULTIPLE_CHOICES:
-        return BrokenPromise(
+        return InvalidResponse(
             f"{name} could not be read",
             f"Devin answered {status} where 200 is promised",
             "Run again; if it stays, the API has changed",
@@ -532,27 +536,27 @@ def _error_of(response: httpx.Response, question: Question) -> DevinError:
     )
 
 
-def _transient(response: httpx.Response, question: Question) -> DevinError:
+def _transient(response: httpx.Response, request: Request) -> DevinError:
     status = response.status_code
     wait = requested_wait(response.headers.get("retry-after"), response.headers.get("date"), datetime.now(UTC))
     more_tries = MORE_TRIES_BY_STATUS[status]
     # guard: Retry-After of years
     if wait is not None and wait > LONGEST_RETRY_AFTER_SECONDS:
         return RateLimited(
-            f"{question.name} could not be read",
+            f"{request.name} could not be read",
             f"Devin asks for a pause of {wait:.0f} s ({status})",
             "Run again after that; the days already stored stay as they are",
         )
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return RateLimited(
-            f"{question.name} could not be read",
+            f"{request.name} could not be read",
             "Devin answers that there are too many requests (429)",
             "Run again later, or for fewer days at once",
             more_tries=more_tries,
             wait_seconds=wait,
         )
     return Unreachable(
-        f"{question.name} could not be read",
+        f"{request.name} could not be read",
         f"Devin answered {status} each time",
         "Run again later",
         more_tries=more_tries,
@@ -561,17 +565,17 @@ def _transient(response: httpx.Response, question: Question) -> DevinError:
 
 
 def _validation_detail(response: httpx.Response) -> str:
-    """Give where and what of a validation error, in words that are ours or the framework's; never what it quotes."""
+    """Return where and what of a validation error, in words that are ours or the framework's; never what it quotes."""
     try:
         body = bytearray()
         for piece in response.iter_bytes():
             body += piece
             if len(body) > _LARGEST_ERROR_BODY:
                 return ""
-        told = json.loads(bytes(body))
+        reported = json.loads(bytes(body))
     except (httpx.RequestError, ValueError, RecursionError):
         return ""
-    details = told.get("detail") if isinstance(told, dict) else None
+    details = reported.get("detail") if isinstance(reported, dict) else None
     if not isinstance(details, list):
         return ""
     asked = {"query", *response.request.url.params.keys()}

@@ -11,7 +11,7 @@ from devin_pipeline.devin_api import (
     check_url,
     masked,
 )
-from devin_pipeline.devin_api.keys import Secret
+from devin_pipeline.devin_api.credentials import Secret
 from devin_pipeline_tests.devin_api.scripted import V2_KEY, V3_KEY
 
 pytestmark = pytest.mark.notices(

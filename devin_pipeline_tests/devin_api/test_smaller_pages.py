@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from devin_pipeline.devin_api import BrokenPromise, DevinClient, Feed, Listing, RateLimited, Refused, Unreachable
+from devin_pipeline.devin_api import DevinClient, Feed, InvalidResponse, RateLimited, Refused, SessionBatch, Unreachable
 from devin_pipeline_tests.devin_api.scripted import (
     V2_KEY,
     V3_KEY,
@@ -76,7 +76,7 @@ def fails_with(
     return script
 
 
-def read(feed: Feed, script: Script, *, over: int = 1) -> tuple[Listing, list[Asked]]:
+def read(feed: Feed, script: Script, *, over: int = 1) -> tuple[SessionBatch, list[Asked]]:
     with serving(script) as served, client_of(served) as client:
         return read_all(client, feed, days(over)), served.asked
 
@@ -85,7 +85,7 @@ def made(feed: Feed, count: int, over: int = 1) -> list[Session]:
     return sessions(count, days(over), "v2" if feed == V2 else "v3")
 
 
-def ids(listing: Listing) -> set[str]:
+def ids(listing: SessionBatch) -> set[str]:
     return {item.session_id for item in listing.items if item.session_id is not None}
 
 
@@ -93,7 +93,7 @@ def names(every: Sequence[Session]) -> set[str]:
     return {str(session["session_id"]) for session in every}
 
 
-def unread(listing: Listing) -> list[str]:
+def unread(listing: SessionBatch) -> list[str]:
     """Why each item without content is one."""
     items = [item for item in listing.items if not item.payload]
     assert all(item.session_id is None and item.acus is None and len(item.content_hash) == 64 for item in items)
@@ -330,7 +330,7 @@ def test_v2_smaller_pages_that_start_elsewhere_than_asked_do_not_count() -> None
         return fails_with(V2, every, ["s77"])(asked)
 
     listing, _ = read(V2, ignores)
-    assert isinstance(listing.failures[DAY[0]], BrokenPromise)
+    assert isinstance(listing.failures[DAY[0]], InvalidResponse)
 
 
 def test_v3_a_day_whose_narrower_windows_hold_less_than_it_states_fails() -> None:

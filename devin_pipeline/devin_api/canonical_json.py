@@ -20,13 +20,13 @@ _MOST_DIGITS = 100
 _EXACT = Context(prec=100_000, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
-class Endless(str):
+class OutOfRangeNumber(str):
     """The text of a number beyond any Decimal."""
 
     __slots__ = ()
 
 
-class Odd(ValueError):
+class NonStandardJson(ValueError):
     """JSON that only the standard library reads, if anything does: NaN, a lone surrogate, an endless number."""
 
 
@@ -74,7 +74,7 @@ def content_hash_as_spelled(payload: bytes) -> str:
 def _hash(payload: bytes, *, by_value: bool) -> str:
     try:
         return _read(payload, by_value=by_value).hash
-    except Odd:
+    except NonStandardJson:
         item = json.loads(payload, parse_float=number, parse_int=number)
         if by_value:
             respell(item)
@@ -88,7 +88,7 @@ def read_json(payload: bytes) -> Content:
     """What an item says.
 
     Raises:
-        Odd: only the standard library reads it, if anything does.
+        NonStandardJson: only the standard library reads it, if anything does.
         RecursionError: it is nested too deeply.
     """
     return _read(payload, by_value=True)
@@ -100,7 +100,7 @@ def _read(payload: bytes, *, by_value: bool) -> Content:
         is_respelled = by_value and respell(item)
         return Content(item, sha256_of(_ENCODER.encode(item)), is_respelled)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise Odd(type(error).__name__) from None
+        raise NonStandardJson(type(error).__name__) from None
 
 
 def respell(item: object) -> bool:
@@ -151,12 +151,12 @@ def _instant_by_value(text: str) -> str:
 
 
 @lru_cache(4096)
-def number(text: str) -> int | Decimal | Endless:
+def number(text: str) -> int | Decimal | OutOfRangeNumber:
     """A JSON number by its value, however it is written: 10.0, 1e1 and 10 alike."""
     try:
         value = Decimal(text)
     except InvalidOperation:
-        return Endless(text)
+        return OutOfRangeNumber(text)
     if not value:
         return 0
     if -_MOST_DIGITS < value.adjusted() < _MOST_DIGITS and value == value.to_integral_value():

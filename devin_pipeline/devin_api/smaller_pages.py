@@ -7,9 +7,18 @@ errors call for smaller pages lives in `client`. Nothing here knows HTTP: a func
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from devin_pipeline.devin_api.canonical import sha256_of
-from devin_pipeline.devin_api.errors import BrokenPromise, DevinError
-from devin_pipeline.devin_api.paging import PAGE_SIZE, Limits, Reading, Sieve, Window, joined, read_by_cursor, split
+from devin_pipeline.devin_api.canonical_json import sha256_of
+from devin_pipeline.devin_api.errors import DevinError, InvalidResponse
+from devin_pipeline.devin_api.paging import (
+    PAGE_SIZE,
+    Limits,
+    Window,
+    WindowCollector,
+    WindowResult,
+    joined,
+    read_by_cursor,
+    split,
+)
 from devin_pipeline.devin_api.payloads import CursorPage, Item, OffsetPage
 
 SIZES = (25, 3, 1)
@@ -172,7 +181,7 @@ def read_around(
     limits: Limits,
     *,
     created: Window | None = None,
-) -> tuple[Reading, list[Window]]:
+) -> tuple[WindowResult, list[Window]]:
     """Read a v3 window by narrower ones, down to a second around each item that cannot be read.
 
     Args:
@@ -186,9 +195,9 @@ def read_around(
         item, as each is asked for with the second before it.
 
     Raises:
-        BrokenPromise: The bounds of the narrower windows do not hold.
+        InvalidResponse: The bounds of the narrower windows do not hold.
     """
-    readings: list[Reading] = []
+    readings: list[WindowResult] = []
     unread: list[Window] = []
     to_read = _parts_of(window)
     while to_read:
@@ -220,11 +229,11 @@ def read_around(
                 to_read += _parts_of(part)
                 continue
             unread.append(part)
-            sieve = Sieve(inside, limits)
-            sieve.take(seen)
-            reading = sieve.reading()
+            collector = WindowCollector(inside, limits)
+            collector.take(seen)
+            reading = collector.reading()
         if reading.outside > reading.at_end:
-            raise BrokenPromise(
+            raise InvalidResponse(
                 "The window asked for was not kept to",
                 "sessions were listed that lie outside the narrower windows asked for",
                 "Run again; if it stays, report these days to Devin's support",
