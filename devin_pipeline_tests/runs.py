@@ -77,7 +77,7 @@ def read_feed(
     windows = {Window(starts_at(day, HOUR), starts_at(day, HOUR, after=1)): day for day in days}
     failures: list[DevinError] = []
     for listing in client.read(ASKED_OF[feed], list(windows)):
-        if whole := [windows[window] for window in listing.days if window not in listing.failures]:
+        if whole := [windows[window] for window in listing.windows if window not in listing.failures]:
             land(lake, TABLES[feed], listing, whole, read_at, HOUR)
             stored(whole, listing, read_at)
         failures += listing.failures.values()

@@ -1,11 +1,12 @@
-"""Talks HTTP with Devin's enterprise API and gives back sessions as it told them.
+"""Talks HTTP with Devin's enterprise API and returns sessions as they came.
 
 Keys, requests, retries, paging, the shape of a page and what goes wrong with any of them belong here. Dagster,
 storage, billing days and the meaning of a session's fields do not. This is the only room that imports httpx.
 """
 
+from devin_pipeline.devin_api.batches import SessionBatch
 from devin_pipeline.devin_api.canonical_json import content_hash, content_hash_as_spelled, sha256_of
-from devin_pipeline.devin_api.client import Clock, DevinClient, Feed, FirstPage, SessionBatch, Updated
+from devin_pipeline.devin_api.client import DevinClient, Feed, FirstPage
 from devin_pipeline.devin_api.credentials import VARIABLES, KeyKind, check_key, check_organization, check_url, masked
 from devin_pipeline.devin_api.errors import (
     DevinError,
@@ -15,9 +16,12 @@ from devin_pipeline.devin_api.errors import (
     Refused,
     Unreachable,
 )
-from devin_pipeline.devin_api.paging import Limits, Window
+from devin_pipeline.devin_api.paging import Limits
+from devin_pipeline.devin_api.parameters import Clock
 from devin_pipeline.devin_api.payloads import Item, Principal, canonical_id, read_item
 from devin_pipeline.devin_api.transport import check_surroundings
+from devin_pipeline.devin_api.updates import Updated
+from devin_pipeline.devin_api.windows import Window
 
 __all__ = [
     "VARIABLES",

@@ -1,20 +1,19 @@
 """The two paging loops, v2 by offset and v3 by cursor, and the rules that end them.
 
-A loop ends when the server says so, and its answer counts only if it is whole: totals agree, no cursor repeats,
+A loop ends when the server says so, and its result counts only if it is whole: totals agree, no cursor repeats,
 every item lies in the window asked for. Nothing here knows HTTP: a loop is given a function that fetches a page.
 """
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from devin_pipeline.devin_api.errors import InvalidResponse, NoProgress
 from devin_pipeline.devin_api.payloads import EARLIEST, CursorPage, Item, OffsetPage
+from devin_pipeline.devin_api.windows import Window
 
 PAGE_SIZE = 200
-"""The most either API gives at once."""
+"""The most either API returns at once."""
 
 OFFSET_PASSES = 8
 CURSOR_PASSES = 3
@@ -22,28 +21,6 @@ EMPTY_PAGES_IN_A_ROW = 3
 MAX_OUT_OF_WINDOW_SHARE = 0.1
 
 _MORE_FOLLOW = "the last page says that more follow"
-
-MIN_PAGES_TO_PARALLELIZE = 3
-"""A cursor chain up to this long is read as it is: cutting it into windows would cost more requests than it saves."""
-
-
-@dataclass(frozen=True, order=True)
-class Window:
-    """A half-open span of time, `[start, end)`, in UTC."""
-
-    start: datetime
-    end: datetime
-
-    def __post_init__(self) -> None:
-        if self.start.utcoffset() is None or self.end.utcoffset() is None:
-            raise ValueError("a window needs instants with a zone")
-        if self.start >= self.end:
-            raise ValueError("a window ends after it starts")
-        object.__setattr__(self, "start", self.start.astimezone(UTC))
-        object.__setattr__(self, "end", self.end.astimezone(UTC))
-
-    def __str__(self) -> str:
-        return f"{iso(self.start)} to {iso(self.end)}"
 
 
 @dataclass(frozen=True)
@@ -60,47 +37,19 @@ class WindowResult:
 
     Attributes:
         items: its items.
-        duplicates: how many were told more than once.
-        outside: how many lay outside and were dropped.
+        duplicates: how many were listed more than once.
+        out_of_window: how many lay outside and were dropped.
         at_end: how many of those lay just at its end, where the next window begins.
     """
 
     items: list[Item]
     duplicates: int
-    outside: int
+    out_of_window: int
     at_end: int
 
 
-def iso(at: datetime) -> str:
-    """Write an instant as the v2 API does, in UTC with `Z`."""
-    return at.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
-
-
-def adjoining(days: Iterable[Window]) -> list[tuple[Window, ...]]:
-    """Group days into runs without a gap, oldest first.
-
-    Raises:
-        ValueError: two days overlap.
-    """
-    runs: list[list[Window]] = []
-    for day in sorted(set(days)):
-        # guard: days that overlap
-        if runs and day.start < runs[-1][-1].end:
-            raise ValueError("days overlap")
-        if runs and day.start == runs[-1][-1].end:
-            runs[-1].append(day)
-        else:
-            runs.append([day])
-    return [tuple(run) for run in runs]
-
-
-def span(days: Sequence[Window]) -> Window:
-    """Give the one window that adjoining days make up."""
-    return Window(days[0].start, days[-1].end)
-
-
 def once(items: Iterable[Item]) -> tuple[list[Item], int]:
-    """Give each session once, as it was updated last, and how many other tellings of one there were."""
+    """Return each session once, as it was updated last, and how many other items of one there were."""
     newest: dict[str, Item] = {}
     nameless: list[Item] = []
     others = 0
@@ -108,7 +57,7 @@ def once(items: Iterable[Item]) -> tuple[list[Item], int]:
         if item.session_id is None:
             nameless.append(item)
             continue
-        # guard: a session told in two windows | newest.get(item.session_id) -> None
+        # guard: a session listed in two windows | newest.get(item.session_id) -> None
         known = newest.get(item.session_id)
         if known is not None:
             others += 1
@@ -119,26 +68,27 @@ def once(items: Iterable[Item]) -> tuple[list[Item], int]:
 
 
 def is_newer(item: Item, known: Item) -> bool:
-    """Is this telling of a session the one to keep? On a tie the later read is."""
-    # guard: the older of two tellings | (item.updated_at or EARLIEST) >= (known.updated_at or EARLIEST) -> True
+    """Whether this item of a session is the one to keep. On a tie the later read is."""
+    # guard: the older of two items of a session
+    #   | (item.updated_at or EARLIEST) >= (known.updated_at or EARLIEST) -> True
     return (item.updated_at or EARLIEST) >= (known.updated_at or EARLIEST)
 
 
-def joined(readings: Sequence[WindowResult]) -> WindowResult:
-    """Make one of what the parts of a window held, oldest first, though the same may be told in several of them."""
-    items, _ = once(item for reading in readings for item in reading.items)
+def joined(results: Sequence[WindowResult]) -> WindowResult:
+    """Join what the parts of a window held, oldest first; an item may be in several of them."""
+    items, _ = once(item for result in results for item in result.items)
     different = {item.session_id or item.content_hash: item for item in items}
-    at_bounds = sum(reading.at_end for reading in readings[:-1])
+    at_bounds = sum(result.at_end for result in results[:-1])
     return WindowResult(
         list(different.values()),
-        sum(reading.duplicates for reading in readings),
-        sum(reading.outside for reading in readings) - at_bounds,
-        readings[-1].at_end,
+        sum(result.duplicates for result in results),
+        sum(result.out_of_window for result in results) - at_bounds,
+        results[-1].at_end,
     )
 
 
 class WindowCollector:
-    """Gathers one pass over a window: each session once, and only those of the window."""
+    """Collects one pass over a window: each session once, and only those of the window."""
 
     def __init__(self, window: Window, limits: Limits) -> None:
         self._window = window
@@ -146,11 +96,11 @@ class WindowCollector:
         self._items: dict[str | int, Item] = {}
         self._duplicates = 0
         self._read = 0
-        self._strays = 0
+        self._out_of_window = 0
 
     @property
     def distinct(self) -> int:
-        """Sessions told so far; an item without a usable id counts as one of its own."""
+        """Sessions listed so far; an item without a usable id counts as one of its own."""
         return len(self._items)
 
     def take(self, items: Iterable[Item], *, known: int = 0) -> None:
@@ -158,7 +108,7 @@ class WindowCollector:
 
         Args:
             items: its items.
-            known: how many of the first were asked for again on purpose; they are no duplicates.
+            known: how many of the first were asked for again on purpose; they are not duplicates.
 
         Raises:
             InvalidResponse: too many rows, or a filter that is plainly ignored.
@@ -169,7 +119,7 @@ class WindowCollector:
                 continue  # without an id it would count as another one
             self._read += 1
             if item.created_at is not None and not start <= item.created_at <= end:
-                self._strays += 1
+                self._out_of_window += 1
             key = self._read if item.session_id is None else item.session_id
             other = kept.get(key)
             if other is not None:
@@ -183,10 +133,10 @@ class WindowCollector:
         # Early, so that an ignored filter does not cost a read of the whole history.
         # guard: a whole history read before the filter is missed
         if self._read >= PAGE_SIZE / 2:
-            self._require_filter(self._strays, self._read)
+            self._require_filter(self._out_of_window, self._read)
 
-    def reading(self) -> WindowResult:
-        """Give what lies in the window.
+    def result(self) -> WindowResult:
+        """Return what lies in the window.
 
         Raises:
             InvalidResponse: more than a tenth of the sessions do not.
@@ -194,26 +144,26 @@ class WindowCollector:
         start, end = self._window.start, self._window.end
         # guard: a session at the window's end | < end -> <= end
         inside = [item for item in self._items.values() if item.created_at is None or start <= item.created_at < end]
-        # The bound itself is no stray: whether the API's upper bound is inclusive is not documented for v2.
-        strays = sum(
+        # The end itself does not count: whether the API's upper bound is inclusive is not documented for v2.
+        beyond = sum(
             1 for item in self._items.values() if item.created_at is not None and not start <= item.created_at <= end
         )
-        self._require_filter(strays, len(self._items))
-        outside = len(self._items) - len(inside)
-        return WindowResult(inside, self._duplicates, outside, outside - strays)
+        self._require_filter(beyond, len(self._items))
+        out_of_window = len(self._items) - len(inside)
+        return WindowResult(inside, self._duplicates, out_of_window, out_of_window - beyond)
 
-    def _require_filter(self, strays: int, read: int) -> None:
+    def _require_filter(self, out_of_window: int, read: int) -> None:
         # guard: a filter that is ignored
-        if strays > read * MAX_OUT_OF_WINDOW_SHARE:
+        if out_of_window > read * MAX_OUT_OF_WINDOW_SHARE:
             raise InvalidResponse(
                 "The window asked for was not kept to",
-                f"{strays} of {read} sessions were created outside it: the filter is ignored",
+                f"{out_of_window} of {read} sessions were created outside it: the filter is ignored",
                 "The API has changed, or DEVIN_API_URL leads elsewhere; nothing of these days was stored",
             )
 
 
 def too_much(window: Window) -> InvalidResponse:
-    """Say that a window holds more than may be read at once."""
+    """Return the error of a window that holds more than may be read at once."""
     return InvalidResponse(
         "There is more than may be read at once",
         f"the window {window} holds more pages or sessions than the limit",
@@ -263,7 +213,7 @@ def read_by_offset(
             collector.take(page.items, known=overlap if page.skip else 0)
         moved = _what_moved(pages, offsets, overlap, collector.distinct)
         if not moved:
-            return collector.reading()
+            return collector.result()
         first = None
     kind = NoProgress if moved == _MORE_FOLLOW else InvalidResponse
     raise kind(
@@ -320,7 +270,7 @@ def read_by_cursor(
         stated = _follow_cursors(ask, collector, window, limits, first)
         # guard: v3 total unlike what came | stated is None or stated == collector.distinct -> True
         if stated is None or stated == collector.distinct:
-            return collector.reading()
+            return collector.result()
         first = None
     raise InvalidResponse(
         "The pages of a window never agreed",
@@ -336,7 +286,7 @@ def _follow_cursors(
     limits: Limits,
     first: CursorPage | None,
 ) -> int | None:
-    """Take every page of one pass; give the total that was stated last, if any was."""
+    """Take every page of one pass; return the total that was stated last, if any was."""
     stated: int | None = None
     seen: set[str] = set()
     empty = pages = 0
@@ -366,52 +316,3 @@ def _follow_cursors(
 
 def _lost_its_way(why: str) -> NoProgress:
     return NoProgress("Paging went nowhere", why, "Run again; if it stays, report it to Devin's support")
-
-
-def estimated_pages(page: CursorPage, window: Window) -> int:
-    """Estimate how many pages a window has, from its first page: by the stated total, else by the time it covers."""
-    if not page.has_next_page or not page.items:
-        return 1
-    if page.total is not None:
-        return math.ceil(page.total / len(page.items))
-    instants = _created(page)
-    if not instants:
-        return 1
-    # Newest first, nothing lies after the newest, however long the window still is.
-    oldest, newest = min(instants), max(instants)
-    left, covered = (
-        (newest - window.start, newest - oldest)
-        if instants[0] >= instants[-1]
-        else (window.end - window.start, newest - window.start)
-    )
-    return max(1, math.ceil(left / max(covered, timedelta(seconds=1))))
-
-
-def _created(page: CursorPage) -> list[datetime]:
-    return [item.created_at for item in page.items if item.created_at is not None]
-
-
-def cut(days: Sequence[Window], pages: int, pages_of_a_part: float) -> list[tuple[Window, ...]]:
-    """Cut adjoining days into parts of about so many pages each, a day at least."""
-    parts = min(len(days), max(1, math.ceil(pages / pages_of_a_part)))
-    bounds = [len(days) * part // parts for part in range(parts + 1)]
-    return [tuple(days[start:end]) for start, end in pairwise(bounds)]
-
-
-def split(window: Window, page: CursorPage, parts: int) -> list[Window]:
-    """Split a window into so many parts of equal length, of a second each at least.
-
-    Args:
-        window: what to split.
-        page: its first page. Where it tells the newest session, what comes after that is one more part: most of a day
-            that has just begun lies ahead.
-        parts: how many.
-    """
-    first, last = math.floor(window.start.timestamp()), math.ceil(window.end.timestamp())
-    instants = _created(page)
-    # guard: the hours ahead of a day that has begun | max(instants) -> window.end
-    newest = max(instants) if instants and instants[0] > instants[-1] else window.end
-    told = max(first + 1, min(last, math.floor(newest.timestamp()) + 1))
-    parts = min(told - first, parts)
-    bounds = [datetime.fromtimestamp(first + (told - first) * part // parts, UTC) for part in range(1, parts + 1)]
-    return [Window(*each) for each in pairwise([window.start, *(at for at in bounds if at < window.end), window.end])]

@@ -134,6 +134,11 @@ class OffsetPage(msgspec.Struct, frozen=True):
     skip: int
     limit: int
 
+    @property
+    def more(self) -> bool:
+        """Whether more pages follow."""
+        return self.has_more
+
 
 class CursorPage(msgspec.Struct, frozen=True):
     """A v3 page: whether more follow, and the cursor that leads there."""
@@ -142,6 +147,11 @@ class CursorPage(msgspec.Struct, frozen=True):
     has_next_page: bool
     end_cursor: str | None
     total: int | None
+
+    @property
+    def more(self) -> bool:
+        """Whether more pages follow."""
+        return self.has_next_page
 
 
 class Principal(msgspec.Struct, frozen=True):

@@ -1,32 +1,22 @@
 """Pages that cannot be read as asked for, in smaller ones: down to one item, in v3 down to a second around it.
 
-An item that cannot be read even so stands in the result without content, where it is counted like any other. Which
-errors call for smaller pages lives in `client`. Nothing here knows HTTP: a function is given that fetches a page.
+An item that cannot be read even so is in the result without content, where it is counted like any other. Which errors
+call for smaller pages is decided in `page_fetcher`. Nothing here knows HTTP: a function is given that fetches a page.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 
 from devin_pipeline.devin_api.canonical_json import sha256_of
 from devin_pipeline.devin_api.errors import DevinError, InvalidResponse
-from devin_pipeline.devin_api.paging import (
-    PAGE_SIZE,
-    Limits,
-    Window,
-    WindowCollector,
-    WindowResult,
-    joined,
-    read_by_cursor,
-    split,
-)
+from devin_pipeline.devin_api.paging import PAGE_SIZE, Limits, WindowCollector, WindowResult, joined, read_by_cursor
 from devin_pipeline.devin_api.payloads import CursorPage, Item, OffsetPage
+from devin_pipeline.devin_api.windows import ONE_SECOND, Window, split
 
 SIZES = (25, 3, 1)
 """Few steps, as each of them costs a page that fails with all its tries."""
 
 # A day becomes hours, these two and a half minutes, these seven seconds, and these seconds.
-_PARTS_OF_A_WINDOW = 24
-_ONE_SECOND = timedelta(seconds=1)
+_PARTS_PER_WINDOW = 24
 _NOTHING = CursorPage([], has_next_page=False, end_cursor=None, total=None)
 
 
@@ -45,9 +35,9 @@ class PageFailed(Exception):
 
 
 def unread_item(feed: str, window: Window, position: int, error: DevinError) -> Item:
-    """Give what stands for an item that cannot be read: where it is, and nothing of it.
+    """Return what stands for an item that cannot be read: where it is, and nothing of it.
 
-    The hash is of feed, window and position alone, so that every read of it gives the same.
+    The hash is of feed, window and position alone, so that every read of it returns the same.
 
     Args:
         feed: The listing it belongs to.
@@ -67,7 +57,7 @@ class OffsetPieces:
         ask: Fetches a page by its offset and its size, or raises `PageFailed`.
         skip: Where the page starts.
         limit: How many items it holds.
-        unread: Gives what stands for the item at an offset that cannot be read.
+        unread: Returns what stands for the item at an offset that cannot be read.
     """
 
     def __init__(
@@ -88,7 +78,7 @@ class OffsetPieces:
         self._fits = True
 
     def page(self) -> OffsetPage:
-        """Give the page; without items, so that its pass does not count, if its pieces contradict one another.
+        """Return the page; without items, so that its pass does not count, if its pieces contradict one another.
 
         Raises:
             PageFailed: No piece of it can be read, nor what follows it.
@@ -188,7 +178,7 @@ def read_around(
         ask: Fetches a page by the window asked for, the cursor and the size, or raises `PageFailed`.
         window: What to read.
         limits: How much is too much.
-        created: When its sessions may have been created, if it is no window of creation.
+        created: When its sessions may have been created, if it is not a window of creation.
 
     Returns:
         What could be read, and the seconds of which something could not. Both of two neighbours may be named for one
@@ -197,16 +187,16 @@ def read_around(
     Raises:
         InvalidResponse: The bounds of the narrower windows do not hold.
     """
-    readings: list[WindowResult] = []
+    results: list[WindowResult] = []
     unread: list[Window] = []
     to_read = _parts_of(window)
     while to_read:
         part = to_read.pop()
-        # Nobody says for certain to which side of it a bound belongs: both list what lies there, and it counts once.
-        asked = part if part.start == window.start else Window(part.start - _ONE_SECOND, part.end)
+        # The API does not say to which side of it a bound belongs: both list what lies there, and it counts once.
+        asked = part if part.start == window.start else Window(part.start - ONE_SECOND, part.end)
         # Perhaps what lies at its end, too: the next one may not be readable.
-        # guard: what lies at the end of a narrower window | min(part.end + _ONE_SECOND, window.end) -> part.end
-        inside = created or Window(asked.start, min(part.end + _ONE_SECOND, window.end))
+        # guard: what lies at the end of a narrower window | min(part.end + ONE_SECOND, window.end) -> part.end
+        inside = created or Window(asked.start, min(part.end + ONE_SECOND, window.end))
         seen: list[Item] = []
 
         def piece(cursor: str | None, size: int, asked: Window = asked, seen: list[Item] = seen) -> CursorPage:
@@ -218,30 +208,30 @@ def read_around(
             try:
                 return piece(cursor, PAGE_SIZE)
             except PageFailed:
-                if part.end - part.start > _ONE_SECOND:
+                if part.end - part.start > ONE_SECOND:
                     raise
                 return cursor_page_in_pieces(piece, cursor, PAGE_SIZE, SIZES[-1:])
 
         try:
-            reading = read_by_cursor(page, inside, limits)
+            result = read_by_cursor(page, inside, limits)
         except PageFailed:
-            if part.end - part.start > _ONE_SECOND:
+            if part.end - part.start > ONE_SECOND:
                 to_read += _parts_of(part)
                 continue
             unread.append(part)
             collector = WindowCollector(inside, limits)
             collector.take(seen)
-            reading = collector.reading()
-        if reading.outside > reading.at_end:
+            result = collector.result()
+        if result.out_of_window > result.at_end:
             raise InvalidResponse(
                 "The window asked for was not kept to",
                 "sessions were listed that lie outside the narrower windows asked for",
                 "Run again; if it stays, report these days to Devin's support",
             )
-        readings.append(reading)
-    return joined(readings), unread
+        results.append(result)
+    return joined(results), unread
 
 
 def _parts_of(window: Window) -> list[Window]:
     """The narrower windows, the newest first."""
-    return split(window, _NOTHING, _PARTS_OF_A_WINDOW)[::-1]
+    return split(window, _NOTHING, _PARTS_PER_WINDOW)[::-1]

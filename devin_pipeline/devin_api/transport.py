@@ -122,7 +122,7 @@ class Transport:
         for name in _TALKATIVE:
             # guard: users in httpx's log
             logging.getLogger(name).addFilter(_is_a_warning)
-        self._base_url = base_url
+        self.base_url = base_url
         self._timeout_seconds = timeout_seconds
         self._is_awaited = is_awaited
         is_plain = urlsplit(base_url).scheme == "http"
@@ -190,7 +190,7 @@ class Transport:
                 self._watch.over(connection, seconds),
                 connection.http.stream(
                     "GET",
-                    f"{self._base_url}{request.path}",
+                    f"{self.base_url}{request.path}",
                     params=httpx.QueryParams(list(params)),
                     headers={"Authorization": f"Bearer {request.key.reveal()}"},
                     timeout=seconds,
@@ -216,7 +216,7 @@ class Transport:
         proxy = self._proxy_of(connection)
         if connection.is_connected.is_set():
             is_late = error is None or isinstance(error, httpx.TimeoutException)
-            other = host_or_proxy(urlsplit(self._base_url).netloc, proxy)
+            other = host_or_proxy(urlsplit(self.base_url).netloc, proxy)
             why = f"{other} ended the connection before its answer was whole ({type(error).__name__})"
             if is_late:
                 why = "no whole answer came in time" + (f", through {other}" if proxy else "")
@@ -230,14 +230,14 @@ class Transport:
         # guard: a certificate that does not hold, asked again
         if certificate is not None:
             return Refused(
-                f"{self._base_url} was not asked",
+                f"{self.base_url} was not asked",
                 f"its certificate does not hold ({certificate.verify_message}), so no key was sent",
                 "Check DEVIN_API_URL; behind a company proxy, point SSL_CERT_FILE at the company's certificates",
             )
         # Of a proxy's own words only the status: the rest may hold anything.
         if proxy and isinstance(error, httpx.ProxyError) and str(error).startswith("407"):
             return Refused(
-                f"{self._base_url} was not asked",
+                f"{self.base_url} was not asked",
                 f"the proxy of {proxy} asks for another user name and password (407)",
                 f"Set {proxy} to http://user:password@host:port, or unset it",
             )
@@ -246,8 +246,8 @@ class Transport:
     def _not_connected(self, error: Exception | None, connection: "_Connection") -> NotConnected:
         proxy = self._proxy_of(connection)
         return NotConnected(
-            f"{self._base_url} cannot be reached",
-            why_not_connected(error, urlsplit(self._base_url).netloc, proxy),
+            f"{self.base_url} cannot be reached",
+            why_not_connected(error, urlsplit(self.base_url).netloc, proxy),
             f"Check {f'{proxy}, ' if proxy else ''}DEVIN_API_URL and the network, then run again",
             more_tries=MORE_TRIES if self.is_awaited else MORE_TRIES_AT_FIRST,
         )
@@ -261,7 +261,7 @@ class Transport:
 
     def _proxy_of(self, connection: "_Connection") -> str | None:
         """The variable that names the proxy through which a connection was to go, if through any."""
-        api = urlsplit(self._base_url)
+        api = urlsplit(self.base_url)
         is_direct = connection.goes_to in (None, (api.hostname, api.port or _PORTS[api.scheme]))
         return None if is_direct else proxy_variable(api.scheme)
 

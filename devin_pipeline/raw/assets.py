@@ -184,13 +184,13 @@ def _land(
     read.not_read |= {windows[window]: str(error) for window, error in listing.failures.items()}
     for name in ("requests", "pages", "retries", "bytes_read", "duplicates", "acus_as_text"):
         read.counted[name] += getattr(listing, name)
-    read.counted["outside_the_days"] += listing.outside
+    read.counted["outside_the_days"] += listing.out_of_window
     for name, items in listing.unknown_fields.items():
         # A name is the API's text too: shown only when it reads like one.
         # guard: text in the name of a field | if _FIELD_NAME.fullmatch(name) else "(unprintable)"
         read.unknown_fields[name if _FIELD_NAME.fullmatch(name) else "(unprintable)"] += items
     # guard: a day that could not be read, taken for an empty one | if window not in listing.failures
-    read_whole = [windows[window] for window in listing.days if window not in listing.failures]
+    read_whole = [windows[window] for window in listing.windows if window not in listing.failures]
     if not read_whole:
         return
     opened.claim(lake.identity)

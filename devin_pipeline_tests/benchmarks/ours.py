@@ -37,7 +37,7 @@ def read(asking: DevinClient, days: Sequence[date], feed: Table = RAW) -> Iterat
     for listing in asking.read(ASKED_OF[feed.name], list(windows)):
         for failure in listing.failures.values():
             raise failure
-        yield listing, [windows[window] for window in listing.days]
+        yield listing, [windows[window] for window in listing.windows]
 
 
 def decode(bodies: Sequence[bytes]) -> SessionBatch:

@@ -7,7 +7,7 @@ import httpx
 import msgspec
 
 from devin_pipeline.billing_calendar import days_between, starts_at
-from devin_pipeline.devin_api.client import PAGES_OF_A_LISTING
+from devin_pipeline.devin_api.batches import PAGES_PER_BATCH
 from devin_pipeline.devin_api.paging import PAGE_SIZE
 from devin_pipeline.lake import Lake
 from devin_pipeline.raw.moved_sessions import HeldSessions
@@ -41,7 +41,7 @@ def land(place: Place, cost: Cost) -> None:
     every_day = _days(place)
     held = HeldSessions()
     # As many days at once as a listing of the client tells of.
-    at_once = max(1, len(every_day) * PAGES_OF_A_LISTING * PAGE_SIZE // place.sessions)
+    at_once = max(1, len(every_day) * PAGES_PER_BATCH * PAGE_SIZE // place.sessions)
     for start in range(0, len(every_day), at_once):
         days = every_day[start : start + at_once]
         bodies = _bodies(place.url, days)

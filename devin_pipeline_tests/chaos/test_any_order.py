@@ -192,7 +192,7 @@ class AnyOrder(RuleBasedStateMachine):
             items = stage.enterprise.items(ASKED_OF[feed])
             failed = False
             for listing in self.client.read(ASKED_OF[feed], list(windows)):
-                whole = [windows[window] for window in listing.days if window not in listing.failures]
+                whole = [windows[window] for window in listing.windows if window not in listing.failures]
                 if whole:
                     version = lake.snapshot(TABLES[feed]).version
                     try:

@@ -19,8 +19,7 @@ from tempfile import TemporaryDirectory
 import dagster as dg
 import pytest
 
-from devin_pipeline.devin_api import DevinClient, DevinError, SessionBatch
-from devin_pipeline.devin_api import client as client_module
+from devin_pipeline.devin_api import DevinClient, DevinError, SessionBatch, range_reader
 from devin_pipeline.emulator import EmulatorServer, Enterprise, FaultScript
 from devin_pipeline.emulator.faults import EVENTS, LIES, REFUSALS, TRANSIENT, Event, organization_deleted
 from devin_pipeline.lake import Lake
@@ -199,8 +198,8 @@ def test_no_session_is_lost_or_doubled_and_no_acu_is_off_whatever_the_api_does(
     dose: Dose, figure: Figure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The days here are small; those of more than two pages are split as full ones are.
-    monkeypatch.setattr(client_module, "_PAGES_WORTH_SPLITTING", 2)
-    monkeypatch.setattr(client_module, "_PAGES_OF_A_PART_OF_A_DAY", 1)
+    monkeypatch.setattr(range_reader, "_MIN_PAGES_TO_SPLIT", 2)
+    monkeypatch.setattr(range_reader, "_PAGES_PER_SPLIT", 1)
     counts = Counts()
     wanted = dose(10_000)
     with dg.DagsterInstance.ephemeral() as instance:

@@ -26,14 +26,14 @@ Session = dict[str, object]
 
 
 def read_all(client: DevinClient, feed: Feed, days: Sequence[Window]) -> SessionBatch:
-    """All that a read gives, as one listing."""
+    """All that a read gives, as one batch."""
     whole = SessionBatch()
-    for listing in client.read(feed, days):
-        whole.days += listing.days
-        whole.items += listing.items
-        whole.failures |= listing.failures
-        for name in ("duplicates", "outside", "requests", "pages", "retries", "bytes_read"):
-            setattr(whole, name, getattr(whole, name) + getattr(listing, name))
+    for batch in client.read(feed, days):
+        whole.windows += batch.windows
+        whole.items += batch.items
+        whole.failures |= batch.failures
+        for name in ("duplicates", "out_of_window", "requests", "pages", "retries", "bytes_read"):
+            setattr(whole, name, getattr(whole, name) + getattr(batch, name))
     return whole
 
 

@@ -126,10 +126,10 @@ def test_what_passes_by_itself_is_asked_again(fault: str) -> None:
         serving(lambda asked: TRANSIENT[fault] if asked.number <= 2 else GOOD) as served,
         client_of(served, fake=fake) as client,
     ):
-        listing = read_all(client, "sessions_v3", DAY)
-    assert [item.session_id for item in listing.items] == ["a"]
-    assert listing.failures == {}
-    assert (listing.requests, listing.retries, listing.pages) == (3, 2, 1)
+        batch = read_all(client, "sessions_v3", DAY)
+    assert [item.session_id for item in batch.items] == ["a"]
+    assert batch.failures == {}
+    assert (batch.requests, batch.retries, batch.pages) == (3, 2, 1)
     assert fake.slept == [0.5, 1.0]
 
 
@@ -141,11 +141,11 @@ def test_what_does_not_pass_fails_its_day_after_so_many_tries_and_three_requests
     fault: str, hits: int
 ) -> None:
     with serving(lambda asked: TRANSIENT[fault]) as served, client_of(served) as client:
-        listing = read_all(client, "sessions_v3", DAY)
-    assert listing.items == []
-    assert list(listing.failures) == DAY
+        batch = read_all(client, "sessions_v3", DAY)
+    assert batch.items == []
+    assert list(batch.failures) == DAY
     assert [asked.one("first") for asked in served.asked] == ["200"] * hits + ["1"] * 3
-    assert "sign in" not in str(listing.failures[DAY[0]])
+    assert "sign in" not in str(batch.failures[DAY[0]])
 
 
 REFUSALS = {
@@ -270,9 +270,9 @@ def test_a_pause_beyond_reason_fails_every_day_at_once_as_rate_limited(feed: Fee
     over = [*days(3), *days(3, START + timedelta(days=9))]
     busy = Reply(status=429, headers={"Retry-After": seconds})
     with serving(lambda asked: busy) as served, client_of(served, fake=fake) as client:
-        listing = read_all(client, feed, over)
-    assert sorted(listing.failures) == over
-    assert {type(error) for error in listing.failures.values()} == {RateLimited}
+        batch = read_all(client, feed, over)
+    assert sorted(batch.failures) == over
+    assert {type(error) for error in batch.failures.values()} == {RateLimited}
     assert fake.slept == []
     assert len(served.asked) <= 2
 
@@ -281,8 +281,8 @@ def test_too_many_requests_for_ever_is_rate_limited_within_the_budget() -> None:
     fake = FakeTime()
     busy = Reply(status=429, headers={"Retry-After": "250"})
     with serving(lambda asked: busy) as served, client_of(served, fake=fake) as client:
-        listing = read_all(client, "sessions_v3", DAY)
-    assert isinstance(listing.failures[DAY[0]], RateLimited)
+        batch = read_all(client, "sessions_v3", DAY)
+    assert isinstance(batch.failures[DAY[0]], RateLimited)
     assert sum(fake.slept) <= 600
 
 
@@ -303,21 +303,21 @@ def test_only_the_days_that_fail_are_lost(feed: Feed) -> None:
         return Reply(b"[]") if any(start < day.end and day.start < end for day in bad) else serve(every, asked)
 
     with serving(script) as served, client_of(served) as client:
-        listing = read_all(client, feed, over)
-    assert list(listing.failures) == bad
-    assert {type(error) for error in listing.failures.values()} == {InvalidResponse}
-    assert "2025-03-03T08:00:00Z to 2025-03-04T08:00:00Z" in str(listing.failures[over[2]])
-    assert len(listing.items) == 850
-    assert not any(day.start <= item.created_at < day.end for item in listing.items if item.created_at for day in bad)
+        batch = read_all(client, feed, over)
+    assert list(batch.failures) == bad
+    assert {type(error) for error in batch.failures.values()} == {InvalidResponse}
+    assert "2025-03-03T08:00:00Z to 2025-03-04T08:00:00Z" in str(batch.failures[over[2]])
+    assert len(batch.items) == 850
+    assert not any(day.start <= item.created_at < day.end for item in batch.items if item.created_at for day in bad)
 
 
 @pytest.mark.notices("a server that is down, asked once a day of a year")
 def test_a_server_that_is_down_is_not_asked_once_for_each_day_of_a_year() -> None:
     over = days(365)
     with serving(lambda asked: Reply(instead=reset)) as served, client_of(served) as client:
-        listing = read_all(client, "sessions_v3", over)
-    assert sorted(listing.failures) == over
-    assert {type(error) for error in listing.failures.values()} == {Unreachable}
+        batch = read_all(client, "sessions_v3", over)
+    assert sorted(batch.failures) == over
+    assert {type(error) for error in batch.failures.values()} == {Unreachable}
     assert len(served.asked) <= 6 * (1 + 3 * 8)
 
 
@@ -410,12 +410,12 @@ def test_a_bomb_is_stopped_at_the_cap_in_bounded_memory_and_asked_for_again_only
     ):
         tracemalloc.start()
         try:
-            listing = read_all(client, "sessions_v3", DAY)
+            batch = read_all(client, "sessions_v3", DAY)
             _, most = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert "larger than 64 MB" in str(listing.failures[DAY[0]])
-    assert "DEVIN_API_URL" not in str(listing.failures[DAY[0]])
+    assert "larger than 64 MB" in str(batch.failures[DAY[0]])
+    assert "DEVIN_API_URL" not in str(batch.failures[DAY[0]])
     assert [asked.one("first") for asked in served.asked] == ["200", "1", "1", "1"]
     assert most < 70 * 2**20
 
@@ -430,9 +430,9 @@ def test_a_compressed_page_of_several_members_is_read() -> None:
     body = gzip.compress(GOOD.body[:20]) + gzip.compress(GOOD.body[20:])
     reply = Reply(body, headers={"Content-Encoding": "gzip"})
     with serving(lambda asked: reply) as served, client_of(served) as client:
-        listing = read_all(client, "sessions_v3", DAY)
-    assert len(listing.items) == 1
-    assert listing.bytes_read == len(GOOD.body)
+        batch = read_all(client, "sessions_v3", DAY)
+    assert len(batch.items) == 1
+    assert batch.bytes_read == len(GOOD.body)
 
 
 MEMBER = gzip.compress(GOOD.body)
@@ -486,9 +486,9 @@ def test_what_stands_behind_a_compressed_body_is_taken_as_gunzip_takes_it(tail: 
         "by the byte": [MEMBER, *(behind[at : at + 1] for at in range(min(len(behind), 40))), behind[40:]],
     }[way]
     with serving(lambda asked: Reply(instead=in_chunks(*chunks))) as served, client_of(served) as client:
-        listing = read_all(client, "sessions_v3", DAY)
-    assert [item.session_id for item in listing.items] == (["a"] if is_whole else [])
-    assert (listing.failures == {}) == is_whole
+        batch = read_all(client, "sessions_v3", DAY)
+    assert [item.session_id for item in batch.items] == (["a"] if is_whole else [])
+    assert (batch.failures == {}) == is_whole
 
 
 def test_each_feed_sends_its_own_key_and_who_is_asking() -> None:

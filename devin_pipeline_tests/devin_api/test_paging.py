@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from devin_pipeline.devin_api import Feed, InvalidResponse, Limits, SessionBatch, Window
-from devin_pipeline.devin_api.client import PAGES_OF_A_LISTING
+from devin_pipeline.devin_api.batches import PAGES_PER_BATCH
 from devin_pipeline.devin_api.errors import NoProgress
 from devin_pipeline.devin_api.paging import OFFSET_PASSES, PAGE_SIZE
 from devin_pipeline_tests.devin_api.scripted import (
@@ -30,7 +30,7 @@ from devin_pipeline_tests.devin_api.scripted import (
     sessions,
 )
 
-pytestmark = pytest.mark.notices("sessions of deleted organizations", "the size of a listing")
+pytestmark = pytest.mark.notices("sessions of deleted organizations", "the size of a batch")
 
 DAY = days(1)
 
@@ -49,8 +49,8 @@ def told_honestly(feed: Feed, count: int, over: list[Window]) -> tuple[list[Sess
     return every, partial(honest_v2 if kind == "v2" else honest_v3, every)
 
 
-def ids(listing: SessionBatch) -> list[str]:
-    return sorted(str(item.session_id) for item in listing.items)
+def ids(batch: SessionBatch) -> list[str]:
+    return sorted(str(item.session_id) for item in batch.items)
 
 
 def names(every: list[Session]) -> list[str]:
@@ -60,16 +60,16 @@ def names(every: list[Session]) -> list[str]:
 def test_v2_reads_every_page_once_when_nothing_moves() -> None:
     over = days(3)
     every = sessions(950, over, "v2")
-    listing, asked = read("session_insights_v2", over, lambda asked: honest_v2(every, asked))
-    assert ids(listing) == names(every)
-    assert listing.failures == {}
+    batch, asked = read("session_insights_v2", over, lambda asked: honest_v2(every, asked))
+    assert ids(batch) == names(every)
+    assert batch.failures == {}
     assert sorted(int(one.one("skip")) for one in asked) == [0, 199, 398, 597, 796]
     assert {one.path for one in asked} == {"/v2/enterprise/sessions/insights"}
     assert {(one.one("created_date_from"), one.one("created_date_to"), one.one("limit")) for one in asked} == {
         ("2025-03-01T08:00:00Z", "2025-03-04T08:00:00Z", "200")
     }
-    assert (listing.requests, listing.pages, listing.retries) == (5, 5, 0)
-    assert listing.bytes_read > 950 * 50
+    assert (batch.requests, batch.pages, batch.retries) == (5, 5, 0)
+    assert batch.bytes_read > 950 * 50
 
 
 def test_v2_steps_by_the_limit_the_server_returns() -> None:
@@ -79,8 +79,8 @@ def test_v2_steps_by_the_limit_the_server_returns() -> None:
         skip = int(asked.one("skip"))
         return page_v2(every[skip : skip + 100], skip=skip, limit=100, total=len(every))
 
-    listing, asked = read("session_insights_v2", DAY, clamps)
-    assert ids(listing) == names(every)
+    batch, asked = read("session_insights_v2", DAY, clamps)
+    assert ids(batch) == names(every)
     assert sorted(int(one.one("skip")) for one in asked) == [0, 99, 198, 297, 396]
 
 
@@ -91,9 +91,9 @@ def test_v2_asks_for_the_last_session_of_a_page_again_and_for_no_page_without_a_
     count: int, skips: list[int]
 ) -> None:
     every = sessions(count, DAY, "v2")
-    listing, asked = read("session_insights_v2", DAY, lambda asked: honest_v2(every, asked))
-    assert ids(listing) == names(every)
-    assert listing.duplicates == 0
+    batch, asked = read("session_insights_v2", DAY, lambda asked: honest_v2(every, asked))
+    assert ids(batch) == names(every)
+    assert batch.duplicates == 0
     assert sorted(int(one.one("skip")) for one in asked) == skips
 
 
@@ -104,8 +104,8 @@ def test_v2_pages_of_one_session_follow_one_another() -> None:
         skip = int(asked.one("skip"))
         return page_v2(every[skip : skip + 1], skip=skip, limit=1, total=len(every))
 
-    listing, asked = read("session_insights_v2", DAY, one_by_one)
-    assert ids(listing) == names(every)
+    batch, asked = read("session_insights_v2", DAY, one_by_one)
+    assert ids(batch) == names(every)
     assert len(asked) == 3
 
 
@@ -114,14 +114,14 @@ def test_v2_an_item_without_an_id_where_two_pages_meet_counts_once() -> None:
     every = [*sessions(199, DAY, "v2"), nameless, *sessions(50, DAY, "v2")[::-1]]
     for number, session in enumerate(every[200:]):
         session["session_id"] = f"t{number}"
-    listing, _ = read("session_insights_v2", DAY, lambda asked: page_of(every, asked))
-    assert listing.failures == {}
-    assert len(listing.items) == 250
+    batch, _ = read("session_insights_v2", DAY, lambda asked: page_of(every, asked))
+    assert batch.failures == {}
+    assert len(batch.items) == 250
 
 
 def test_v2_an_empty_day_is_read_and_empty() -> None:
-    listing, _ = read("session_insights_v2", DAY, lambda asked: page_v2([], total=0))
-    assert (listing.items, listing.failures, listing.pages) == ([], {}, 1)
+    batch, _ = read("session_insights_v2", DAY, lambda asked: page_v2([], total=0))
+    assert (batch.items, batch.failures, batch.pages) == ([], {}, 1)
 
 
 def new(session: Session) -> Session:
@@ -150,11 +150,11 @@ def test_v2_what_moves_between_pages_costs_a_pass_at_most_and_no_session(drift: 
             DRIFT[drift](every)
         return reply
 
-    listing, asked = read("session_insights_v2", DAY, moves)
-    assert listing.failures == {}
+    batch, asked = read("session_insights_v2", DAY, moves)
+    assert batch.failures == {}
     assert len(asked) in (3, 6)
     # As it was before or after, never a mix; it can be as before only when all had been told by then.
-    told = {item.session_id: float(item.acus or 0) for item in listing.items}
+    told = {item.session_id: float(item.acus or 0) for item in batch.items}
     now, then = ({one["session_id"]: one["acus_consumed"] for one in state} for state in (every, before))
     assert told == now or (told == then and len(asked) == 3 and during > 1)
 
@@ -175,19 +175,19 @@ def test_v3_what_moves_between_pages_costs_nobody_a_neighbour(drift: str) -> Non
             DRIFT[drift](every)
         return reply
 
-    listing, _ = read("sessions_v3", DAY, moves)
-    assert listing.failures == {}
+    batch, _ = read("sessions_v3", DAY, moves)
+    assert batch.failures == {}
     # Only the one that moved may be told as it was, or not yet; the next read tells it.
-    assert len(set(ids(listing)) ^ set(before)) <= 1
-    assert len(ids(listing)) == len(set(ids(listing)))
+    assert len(set(ids(batch)) ^ set(before)) <= 1
+    assert len(ids(batch)) == len(set(ids(batch)))
 
 
 @pytest.mark.parametrize("cursor", [-200, 0, 1, 199, 399, 10**9, "200", None, "missing"])
 def test_v2_no_next_cursor_leads_astray(cursor: object) -> None:
     every = sessions(450, DAY, "v2")
     extra = {} if cursor == "missing" else {"next_cursor": cursor}
-    listing, asked = read("session_insights_v2", DAY, lambda asked: page_of(every, asked, **extra))
-    assert ids(listing) == names(every)
+    batch, asked = read("session_insights_v2", DAY, lambda asked: page_of(every, asked, **extra))
+    assert ids(batch) == names(every)
     assert len(asked) == 3
 
 
@@ -206,17 +206,17 @@ def test_pages_fuller_or_emptier_than_asked_for_cost_no_session(feed: Feed) -> N
         more = page < 2
         return page_v3(every[start : start + sizes[page]], cursor=str(page + 1) if more else None, more=more)
 
-    listing, asked = read(feed, DAY, uneven)
-    assert ids(listing) == names(every)
+    batch, asked = read(feed, DAY, uneven)
+    assert ids(batch) == names(every)
     assert len(asked) == 3
-    assert listing.failures == {}
+    assert batch.failures == {}
 
 
 def test_a_page_of_50_megabytes_is_read() -> None:
     every = [{**session, "title": "x" * 250_000} for session in sessions(200, DAY, "v3")]
-    listing, _ = read("sessions_v3", DAY, lambda asked: page_v3(every))
-    assert ids(listing) == names(every)
-    assert listing.bytes_read > 50 * 10**6
+    batch, _ = read("sessions_v3", DAY, lambda asked: page_v3(every))
+    assert ids(batch) == names(every)
+    assert batch.bytes_read > 50 * 10**6
 
 
 def test_v2_a_deletion_and_a_creation_that_cancel_out_in_the_total_cost_a_pass_and_no_session() -> None:
@@ -229,9 +229,9 @@ def test_v2_a_deletion_and_a_creation_that_cancel_out_in_the_total_cost_a_pass_a
             every.insert(300, {**every[300], "session_id": "new"})
         return reply
 
-    listing, _ = read("session_insights_v2", DAY, cancels_out)
-    assert ids(listing) == names(every)
-    assert listing.pages == 6
+    batch, _ = read("session_insights_v2", DAY, cancels_out)
+    assert ids(batch) == names(every)
+    assert batch.pages == 6
 
 
 @pytest.mark.notices("sessions that move between pages behind an unchanged total")
@@ -247,9 +247,9 @@ def test_v2_shifts_that_cancel_out_in_total_and_distinct_sessions_cost_a_pass_an
         at_first = {"0": every, "199": moved} if asked.number <= 3 else {}
         return honest_v2(at_first.get(asked.one("skip"), moved_again), asked)
 
-    listing, _ = read("session_insights_v2", DAY, moves)
-    assert ids(listing) == names(moved_again)
-    assert listing.pages == 6
+    batch, _ = read("session_insights_v2", DAY, moves)
+    assert ids(batch) == names(moved_again)
+    assert batch.pages == 6
 
 
 def page_of(every: list[Session], asked: Asked, **changes: object) -> Reply:
@@ -280,8 +280,8 @@ def test_v2_a_page_at_odds_with_the_first_costs_a_pass_even_if_no_session_is_mis
             return page_of(every, asked, **oddity)
         return page_of(every, asked)
 
-    listing, asked = read("session_insights_v2", DAY, contradicts_once)
-    assert ids(listing) == names(every)
+    batch, asked = read("session_insights_v2", DAY, contradicts_once)
+    assert ids(batch) == names(every)
     assert len(asked) == 6
 
 
@@ -289,12 +289,12 @@ def test_v2_a_page_at_odds_with_the_first_costs_a_pass_even_if_no_session_is_mis
 @pytest.mark.parametrize("fault", NEVER_WHOLE)
 def test_v2_pages_that_never_agree_fail_after_eight_passes(fault: str) -> None:
     every = sessions(450, DAY, "v2")
-    listing, asked = read("session_insights_v2", DAY, lambda asked: NEVER_WHOLE[fault](every, asked))
-    assert listing.items == []
-    assert list(listing.failures) == DAY
-    assert isinstance(listing.failures[DAY[0]], InvalidResponse)
-    assert "never agreed" in str(listing.failures[DAY[0]])
-    assert ("starts elsewhere" in str(listing.failures[DAY[0]])) == (fault == "skip is ignored")
+    batch, asked = read("session_insights_v2", DAY, lambda asked: NEVER_WHOLE[fault](every, asked))
+    assert batch.items == []
+    assert list(batch.failures) == DAY
+    assert isinstance(batch.failures[DAY[0]], InvalidResponse)
+    assert "never agreed" in str(batch.failures[DAY[0]])
+    assert ("starts elsewhere" in str(batch.failures[DAY[0]])) == (fault == "skip is ignored")
     assert sum(one.one("skip") == "0" for one in asked) == 8
 
 
@@ -305,17 +305,17 @@ def test_a_long_range_comes_in_listings_of_whole_days_and_where_it_is_cut_nothin
     over = days(20)
     every, script = told_honestly(feed, 8_000, over)
     with serving(script) as served, client_of(served) as client:
-        listings = list(client.read(feed, over))
-    assert len(listings) > 1
-    assert sorted(day for listing in listings for day in listing.days) == over
-    for listing in listings:
-        assert listing.failures == {}
-        bounds = [item.created_at for item in listing.items]
-        assert all(any(day.start <= at < day.end for day in listing.days) for at in bounds if at)
-        assert len(listing.items) <= 400 * len(listing.days)
-    assert sorted(str(item.session_id) for listing in listings for item in listing.items) == names(every)
-    assert sum(listing.outside for listing in listings) == 0
-    assert sum(listing.requests for listing in listings) == len(served.asked)
+        batches = list(client.read(feed, over))
+    assert len(batches) > 1
+    assert sorted(day for batch in batches for day in batch.windows) == over
+    for batch in batches:
+        assert batch.failures == {}
+        bounds = [item.created_at for item in batch.items]
+        assert all(any(day.start <= at < day.end for day in batch.windows) for at in bounds if at)
+        assert len(batch.items) <= 400 * len(batch.windows)
+    assert sorted(str(item.session_id) for batch in batches for item in batch.items) == names(every)
+    assert sum(batch.out_of_window for batch in batches) == 0
+    assert sum(batch.requests for batch in batches) == len(served.asked)
 
 
 @pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
@@ -323,15 +323,15 @@ def test_what_was_read_while_the_caller_was_busy_comes_in_listings_as_small_as_t
     over = days(48)
     every, script = told_honestly(feed, 19_200, over)
     with serving(script) as served, client_of(served) as client:
-        listings = client.read(feed, over)
-        sizes = [len(next(listings).items)]
+        batches = client.read(feed, over)
+        sizes = [len(next(batches).items)]
         at_rest = -1
         while len(served.asked) > at_rest:
             at_rest = len(served.asked)
             time.sleep(0.5)
-        sizes += [len(listing.items) for listing in listings]
+        sizes += [len(batch.items) for batch in batches]
     assert sum(sizes) == len(every)
-    assert max(sizes) <= PAGES_OF_A_LISTING * PAGE_SIZE
+    assert max(sizes) <= PAGES_PER_BATCH * PAGE_SIZE
 
 
 @pytest.mark.parametrize("closes", [True, False], ids=["closes the read", "closes the client"])
@@ -339,22 +339,22 @@ def test_a_caller_that_stops_listening_ends_the_read(closes: bool) -> None:
     over = days(80)
     every = sessions(48_000, over, "v2")
     with serving(partial(honest_v2, every)) as served, client_of(served) as client:
-        listings = client.read("session_insights_v2", over)
-        next(listings)
+        batches = client.read("session_insights_v2", over)
+        next(batches)
         if closes:
-            listings.close()
-    # Two listings' worth of pages at most are under way when the first is handed over; there are 240.
+            batches.close()
+    # Two batches' worth of pages at most are under way when the first is handed over; there are 240.
     assert len(served.asked) < 150
 
 
 def test_v2_items_at_the_windows_end_count_for_the_total_and_not_for_the_day() -> None:
     every = sessions(10, DAY, "v2")
     end = {"session_id": "end", "created_at": DAY[0].end.isoformat(), "acus_consumed": 1}
-    listing, _ = read(
+    batch, _ = read(
         "session_insights_v2", DAY, lambda asked: page_v2([*every, end, {**end, "session_id": "e2"}], total=12)
     )
-    assert ids(listing) == names(every)
-    assert (listing.outside, listing.failures) == (2, {})
+    assert ids(batch) == names(every)
+    assert (batch.out_of_window, batch.failures) == (2, {})
 
 
 @pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
@@ -400,12 +400,12 @@ def test_a_session_at_a_days_edge_is_in_one_day_to_the_microsecond_whatever_boun
 
 def test_items_without_an_id_count_for_the_total_each() -> None:
     nameless = {"created_at": "2025-03-01T12:00:00Z", "acus_consumed": 1}
-    listing, _ = read("session_insights_v2", DAY, lambda asked: page_v2([nameless, nameless], total=2))
-    assert [item.unplaced_because for item in listing.items] == ["session_id is not usable"] * 2
-    assert listing.failures == {}
+    batch, _ = read("session_insights_v2", DAY, lambda asked: page_v2([nameless, nameless], total=2))
+    assert [item.unplaced_because for item in batch.items] == ["session_id is not usable"] * 2
+    assert batch.failures == {}
 
 
-@pytest.mark.notices("the older of two tellings")
+@pytest.mark.notices("the older of two items of a session")
 @pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
 def test_of_a_session_told_twice_the_newest_is_kept_and_on_a_tie_the_later(feed: Feed) -> None:
     def told(name: str, minute: int | None, acus: int) -> Session:
@@ -421,13 +421,13 @@ def test_of_a_session_told_twice_the_newest_is_kept_and_on_a_tie_the_later(feed:
         told("c", 1, 6),
     ]
     reply = page_v2(items, total=3) if feed == "session_insights_v2" else page_v3(items, total=3)
-    listing, _ = read(feed, DAY, lambda asked: reply)
-    assert {item.session_id: str(item.acus) for item in listing.items} == {
+    batch, _ = read(feed, DAY, lambda asked: reply)
+    assert {item.session_id: str(item.acus) for item in batch.items} == {
         "a": "1.000000",
         "b": "4.000000",
         "c": "6.000000",
     }
-    assert (listing.duplicates, listing.failures) == (3, {})
+    assert (batch.duplicates, batch.failures) == (3, {})
 
 
 @pytest.mark.notices("a filter that is ignored", "a whole history read before the filter is missed")
@@ -442,10 +442,10 @@ def test_an_ignored_filter_fails_every_day_without_reading_the_history(feed: Fee
             return page_v2(history[skip : skip + 200], skip=skip, total=len(history))
         return page_v3(history[:200], cursor="next", more=True, total=len(history))
 
-    listing, asked = read(feed, over, ignores)
-    assert listing.items == []
-    assert sorted(listing.failures) == over
-    assert all("filter is ignored" in str(error) for error in listing.failures.values())
+    batch, asked = read(feed, over, ignores)
+    assert batch.items == []
+    assert sorted(batch.failures) == over
+    assert all("filter is ignored" in str(error) for error in batch.failures.values())
     assert len(asked) == 1 + len(over)
 
 
@@ -454,15 +454,15 @@ def test_a_stray_in_ten_is_dropped_and_more_are_an_ignored_filter(strays: int, f
     late = int(DAY[0].end.timestamp()) + 60
     inside = sessions(10 - strays, DAY, "v3")
     items = [*inside, *({"session_id": f"late{n}", "created_at": late} for n in range(strays))]
-    listing, _ = read("sessions_v3", DAY, lambda asked: page_v3(items))
-    assert bool(listing.failures) is fails
-    assert (ids(listing), listing.outside) == (([], 0) if fails else (names(inside), 1))
+    batch, _ = read("sessions_v3", DAY, lambda asked: page_v3(items))
+    assert bool(batch.failures) is fails
+    assert (ids(batch), batch.out_of_window) == (([], 0) if fails else (names(inside), 1))
 
 
 def test_v3_follows_the_cursors_to_the_end() -> None:
     every = sessions(450, DAY, "v3")
-    listing, asked = read("session_insights_v3", DAY, lambda asked: honest_v3(every, asked))
-    assert ids(listing) == names(every)
+    batch, asked = read("session_insights_v3", DAY, lambda asked: honest_v3(every, asked))
+    assert ids(batch) == names(every)
     assert [one.one("after") for one in asked] == ["", "at=200", "at=400"]
     assert {one.path for one in asked} == {"/v3/enterprise/sessions/insights"}
     assert {(one.one("first"), one.one("include_deleted_orgs")) for one in asked} == {("200", "true")}
@@ -478,17 +478,17 @@ def test_a_repeated_cursor_fails_instead_of_looping(cursors: list[str]) -> None:
         at = (asked.number - 1) % len(cursors)
         return page_v3(every[at * 200 : at * 200 + 200], cursor=cursors[at], more=True)
 
-    listing, asked = read("sessions_v3", DAY, circles)
-    assert "a cursor came a second time" in str(listing.failures[DAY[0]])
-    assert listing.items == []
+    batch, asked = read("sessions_v3", DAY, circles)
+    assert "a cursor came a second time" in str(batch.failures[DAY[0]])
+    assert batch.items == []
     assert len(asked) == len(cursors)
 
 
 @pytest.mark.notices("a missing cursor")
 @pytest.mark.parametrize("cursor", [None, ""])
 def test_more_pages_without_a_cursor_are_a_failure(cursor: str | None) -> None:
-    listing, asked = read("sessions_v3", DAY, lambda asked: page_v3(sessions(9, DAY, "v3"), cursor=cursor, more=True))
-    assert "but not where" in str(listing.failures[DAY[0]])
+    batch, asked = read("sessions_v3", DAY, lambda asked: page_v3(sessions(9, DAY, "v3"), cursor=cursor, more=True))
+    assert "but not where" in str(batch.failures[DAY[0]])
     assert len(asked) == 1
 
 
@@ -501,9 +501,9 @@ def test_three_empty_pages_in_a_row_are_borne_and_a_fourth_is_not(empty: int, fa
         is_last = asked.number > empty
         return page_v3(every if is_last else [], cursor=f"c{asked.number}", more=not is_last)
 
-    listing, asked = read("sessions_v3", DAY, hesitates)
-    assert bool(listing.failures) is fails
-    assert ids(listing) == ([] if fails else names(every))
+    batch, asked = read("sessions_v3", DAY, hesitates)
+    assert bool(batch.failures) is fails
+    assert ids(batch) == ([] if fails else names(every))
     assert len(asked) == 4
 
 
@@ -523,14 +523,14 @@ NOWHERE: dict[str, tuple[Feed, Script, int]] = {
 def test_a_feed_that_leads_nowhere_in_three_windows_in_a_row_is_given_up_for_all_its_days(how: str) -> None:
     feed, script, requests = NOWHERE[how]
     over = days(12)
-    listing, asked = read(feed, over, script)
+    batch, asked = read(feed, over, script)
     assert len(asked) == requests
-    assert listing.days == sorted(listing.failures) == over
-    assert len({str(error) for error in listing.failures.values()}) <= 2
-    assert {type(error) for error in listing.failures.values()} == {NoProgress}
+    assert batch.windows == sorted(batch.failures) == over
+    assert len({str(error) for error in batch.failures.values()}) <= 2
+    assert {type(error) for error in batch.failures.values()} == {NoProgress}
 
 
-@pytest.mark.notices("windows side by side counted as in a row")
+@pytest.mark.notices("windows in parallel counted as in a row")
 @pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
 def test_days_that_lead_nowhere_between_others_that_do_fail_alone(feed: Feed) -> None:
     over = days(30)
@@ -551,22 +551,22 @@ def test_days_that_lead_nowhere_between_others_that_do_fail_alone(feed: Feed) ->
         time.sleep(0.3)
         return honest(asked)
 
-    listing, _ = read(feed, over, some_lead_nowhere)
-    assert list(listing.failures) == bad
-    assert ids(listing) == names([one for one in every if not any(day.start <= instant(one) < day.end for day in bad)])
+    batch, _ = read(feed, over, some_lead_nowhere)
+    assert list(batch.failures) == bad
+    assert ids(batch) == names([one for one in every if not any(day.start <= instant(one) < day.end for day in bad)])
 
 
 @pytest.mark.notices("v3 total unlike what came")
 def test_v3_a_total_that_comes_true_on_the_second_pass_is_believed() -> None:
     every = sessions(5, DAY, "v3")
-    listing, asked = read("sessions_v3", DAY, lambda asked: page_v3(every, total=6 if asked.number == 1 else 5))
-    assert ids(listing) == names(every)
+    batch, asked = read("sessions_v3", DAY, lambda asked: page_v3(every, total=6 if asked.number == 1 else 5))
+    assert ids(batch) == names(every)
     assert len(asked) == 2
 
 
 def test_v3_a_total_that_never_comes_true_fails_after_three_passes() -> None:
-    listing, asked = read("sessions_v3", DAY, lambda asked: page_v3(sessions(5, DAY, "v3"), total=6))
-    assert "5 sessions came where 6 were stated" in str(listing.failures[DAY[0]])
+    batch, asked = read("sessions_v3", DAY, lambda asked: page_v3(sessions(5, DAY, "v3"), total=6))
+    assert "5 sessions came where 6 were stated" in str(batch.failures[DAY[0]])
     assert len(asked) == 3
 
 
@@ -574,9 +574,9 @@ def test_v3_a_total_that_never_comes_true_fails_after_three_passes() -> None:
 def test_v3_a_full_range_is_cut_into_windows_of_one_to_two_pages(with_total: bool) -> None:
     over = days(15)
     every = sessions(3000, over, "v3")
-    listing, asked = read("sessions_v3", over, lambda asked: honest_v3(every, asked, with_total=with_total))
-    assert ids(listing) == names(every)
-    assert listing.failures == {}
+    batch, asked = read("sessions_v3", over, lambda asked: honest_v3(every, asked, with_total=with_total))
+    assert ids(batch) == names(every)
+    assert batch.failures == {}
     windows = Counter((one.one("created_after"), one.one("created_before")) for one in asked[1:])
     assert 8 <= len(windows) <= 13
     assert max(windows.values()) <= 3
@@ -586,8 +586,8 @@ def test_v3_a_full_range_is_cut_into_windows_of_one_to_two_pages(with_total: boo
 def test_v3_a_sparse_year_costs_as_many_requests_as_it_has_pages() -> None:
     over = days(240)
     every = sessions(590, over, "v3")
-    listing, asked = read("sessions_v3", over, lambda asked: honest_v3(every, asked))
-    assert ids(listing) == names(every)
+    batch, asked = read("sessions_v3", over, lambda asked: honest_v3(every, asked))
+    assert ids(batch) == names(every)
     assert len(asked) == 3
 
 
@@ -597,20 +597,20 @@ def test_v3_a_day_far_fuller_than_the_others_is_read_whole() -> None:
         {**one, "session_id": f"x{n}"} for n, one in enumerate(sessions(1500, over[4:5], "v3"))
     ]
     every.sort(key=instant, reverse=True)
-    listing, _ = read("sessions_v3", over, lambda asked: honest_v3(every, asked, with_total=False))
-    assert ids(listing) == names(every)
+    batch, _ = read("sessions_v3", over, lambda asked: honest_v3(every, asked, with_total=False))
+    assert ids(batch) == names(every)
 
 
 def test_days_with_a_gap_between_them_are_read_without_the_gap() -> None:
     over = days(5)
     every = sessions(50, over, "v3")
-    listing, asked = read("sessions_v3", [over[4], over[0], over[0]], lambda asked: honest_v3(every, asked))
+    batch, asked = read("sessions_v3", [over[4], over[0], over[0]], lambda asked: honest_v3(every, asked))
     assert len(asked) == 2
-    assert sorted({item.created_at.date().day for item in listing.items if item.created_at}) == [1, 2, 5, 6]
-    assert len(listing.items) == 20
+    assert sorted({item.created_at.date().day for item in batch.items if item.created_at}) == [1, 2, 5, 6]
+    assert len(batch.items) == 20
 
 
-@pytest.mark.notices("a session told in two windows")
+@pytest.mark.notices("a session listed in two windows")
 @pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
 @pytest.mark.parametrize("newest_first", [True, False])
 def test_a_session_told_on_two_days_is_kept_once_as_it_was_last_updated(feed: Feed, newest_first: bool) -> None:
@@ -624,16 +624,16 @@ def test_a_session_told_on_two_days_is_kept_once_as_it_was_last_updated(feed: Fe
         told = {"session_id": "a", "created_at": at.isoformat(), "updated_at": updated.isoformat(), "acus_consumed": 1}
         return page_v2([told], total=1) if feed == "session_insights_v2" else page_v3([told])
 
-    listing, _ = read(feed, over, serve)
-    (item,) = listing.items
+    batch, _ = read(feed, over, serve)
+    (item,) = batch.items
     assert item.created_at == over[0 if newest_first else 1].start
-    assert listing.duplicates == 1
+    assert batch.duplicates == 1
 
 
 def test_no_days_are_no_request() -> None:
     for feed in ("session_insights_v2", "sessions_v3"):
-        listing, asked = read(feed, [], lambda asked: page_v3([]))
-        assert (listing.items, asked) == ([], [])
+        batch, asked = read(feed, [], lambda asked: page_v3([]))
+        assert (batch.items, asked) == ([], [])
 
 
 @pytest.mark.notices("more pages than the limit", "more sessions than the limit", "more in a v2 window than the limit")
@@ -642,12 +642,12 @@ def test_no_days_are_no_request() -> None:
 def test_more_than_the_limit_is_a_failure_and_no_truncation(feed: Feed, limits: Limits) -> None:
     every = sessions(900, DAY, "v2" if feed == "session_insights_v2" else "v3")
     serve = honest_v2 if feed == "session_insights_v2" else honest_v3
-    listing, _ = read(feed, DAY, lambda asked: serve(every, asked), limits=limits)
-    assert listing.items == []
-    assert "more than may be read at once" in str(listing.failures[DAY[0]])
+    batch, _ = read(feed, DAY, lambda asked: serve(every, asked), limits=limits)
+    assert batch.items == []
+    assert "more than may be read at once" in str(batch.failures[DAY[0]])
 
 
-@pytest.mark.notices("days that overlap")
+@pytest.mark.notices("windows that overlap")
 def test_days_may_not_overlap_and_instants_need_a_zone() -> None:
     half = timedelta(hours=12)
     with pytest.raises(ValueError, match="overlap"):

@@ -170,17 +170,17 @@ def test_a_service_that_has_answered_is_waited_for_when_it_is_down() -> None:
         read_all(client, "sessions_v3", DAYS[:1])
     with client_of(served) as client:
         # By a clock that moves only by sleeping: six tries, and the day fails alone.
-        listing = read_all(client, "sessions_v3", DAYS[:1])
-    assert listing.requests == 6
-    assert isinstance(listing.failures[DAYS[0]], NotConnected)
+        batch = read_all(client, "sessions_v3", DAYS[:1])
+    assert batch.requests == 6
+    assert isinstance(batch.failures[DAYS[0]], NotConnected)
 
 
 def test_an_address_that_a_run_without_a_person_asks_is_waited_for_from_the_start() -> None:
     with serving(lambda asked: page_v3([])) as served:
         pass
     with client_of(served, is_awaited=True) as client:
-        listing = read_all(client, "sessions_v3", DAYS[:1])
-    assert listing.requests == 6
+        batch = read_all(client, "sessions_v3", DAYS[:1])
+    assert batch.requests == 6
     with client_of(served) as client, pytest.raises(NotConnected):
         read_all(client, "sessions_v3", DAYS[:1])
 

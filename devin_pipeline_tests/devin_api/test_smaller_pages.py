@@ -85,17 +85,17 @@ def made(feed: Feed, count: int, over: int = 1) -> list[Session]:
     return sessions(count, days(over), "v2" if feed == V2 else "v3")
 
 
-def ids(listing: SessionBatch) -> set[str]:
-    return {item.session_id for item in listing.items if item.session_id is not None}
+def ids(batch: SessionBatch) -> set[str]:
+    return {item.session_id for item in batch.items if item.session_id is not None}
 
 
 def names(every: Sequence[Session]) -> set[str]:
     return {str(session["session_id"]) for session in every}
 
 
-def unread(listing: SessionBatch) -> list[str]:
+def unread(batch: SessionBatch) -> list[str]:
     """Why each item without content is one."""
-    items = [item for item in listing.items if not item.payload]
+    items = [item for item in batch.items if not item.payload]
     assert all(item.session_id is None and item.acus is None and len(item.content_hash) == 64 for item in items)
     return [str(item.unplaced_because) for item in items]
 
@@ -104,10 +104,10 @@ def unread(listing: SessionBatch) -> list[str]:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_one_item_on_which_the_server_fails_is_named_and_all_others_are_read(feed: Feed, fault: str) -> None:
     every = made(feed, 200)
-    listing, asked = read(feed, fails_with(feed, every, ["s77"], FAULTS[fault]))
-    assert (listing.failures, listing.days) == ({}, DAY)
-    assert ids(listing) == names(every) - {"s77"}
-    (why,) = unread(listing)
+    batch, asked = read(feed, fails_with(feed, every, ["s77"], FAULTS[fault]))
+    assert (batch.failures, batch.windows) == ({}, DAY)
+    assert ids(batch) == names(every) - {"s77"}
+    (why,) = unread(batch)
     if feed == V2:
         assert why.startswith(f"{V2}, created 2025-03-01T08:00:00Z to 2025-03-02T08:00:00Z, position 122: ")
     else:
@@ -124,28 +124,28 @@ def test_one_item_on_which_the_server_fails_is_named_and_all_others_are_read(fee
 )
 def test_wherever_it_lies_and_however_many_there_are(feed: Feed, bad: list[str]) -> None:
     every = made(feed, 450)
-    listing, _ = read(feed, fails_with(feed, every, bad))
-    assert listing.failures == {}
-    assert ids(listing) == names(every) - set(bad)
-    assert len(unread(listing)) == len(bad)
-    assert len(listing.items) == 450
+    batch, _ = read(feed, fails_with(feed, every, bad))
+    assert batch.failures == {}
+    assert ids(batch) == names(every) - set(bad)
+    assert len(unread(batch)) == len(bad)
+    assert len(batch.items) == 450
 
 
 @pytest.mark.parametrize("feed", FEEDS)
 def test_a_day_of_one_session_that_cannot_be_read_is_read_without_it(feed: Feed) -> None:
     every = made(feed, 1)
-    listing, _ = read(feed, fails_with(feed, every, ["s0"]))
-    assert (listing.failures, len(unread(listing)), len(listing.items)) == ({}, 1, 1)
+    batch, _ = read(feed, fails_with(feed, every, ["s0"]))
+    assert (batch.failures, len(unread(batch)), len(batch.items)) == ({}, 1, 1)
 
 
-@pytest.mark.notices("smaller pages of several days")
+@pytest.mark.notices("smaller pages of several windows")
 @pytest.mark.parametrize("feed", FEEDS)
 def test_of_several_days_only_the_one_with_the_item_is_asked_for_in_smaller_pages(feed: Feed) -> None:
     every = made(feed, 300, over=10)
-    listing, asked = read(feed, fails_with(feed, every, ["s77"]), over=10)
-    assert listing.failures == {}
-    assert ids(listing) == names(every) - {"s77"}
-    (item,) = (item for item in listing.items if not item.payload)
+    batch, asked = read(feed, fails_with(feed, every, ["s77"]), over=10)
+    assert batch.failures == {}
+    assert ids(batch) == names(every) - {"s77"}
+    (item,) = (item for item in batch.items if not item.payload)
     day = days(10)[2]
     assert item.created_at is not None
     assert day.start <= item.created_at < day.end
@@ -159,10 +159,10 @@ def test_of_several_days_only_the_one_with_the_item_is_asked_for_in_smaller_page
 @pytest.mark.parametrize("feed", FEEDS)
 def test_seven_sessions_that_are_too_large_together_are_all_read(feed: Feed) -> None:
     every = [{**session, "initial_user_message": "x" * 10 * 2**20} for session in made(feed, 7)]
-    listing, asked = read(feed, partial(honest, feed, every))
-    assert listing.failures == {}
-    assert ids(listing) == names(every)
-    assert unread(listing) == []
+    batch, asked = read(feed, partial(honest, feed, every))
+    assert batch.failures == {}
+    assert ids(batch) == names(every)
+    assert unread(batch) == []
     # No page of them twice: that it is too large is certain at once.
     assert len(asked) <= 10
 
@@ -187,10 +187,10 @@ def test_pages_that_are_too_slow_are_asked_for_in_smaller_ones(feed: Feed) -> No
             base_url=served.url, v2_key=V2_KEY, v3_key=V3_KEY, timeout_seconds=0.3, sleep=lambda _: None
         ) as client,
     ):
-        listing = read_all(client, feed, DAY)
-    assert listing.failures == {}
-    assert ids(listing) == names(every)
-    assert unread(listing) == []
+        batch = read_all(client, feed, DAY)
+    assert batch.failures == {}
+    assert ids(batch) == names(every)
+    assert unread(batch) == []
 
 
 @pytest.mark.parametrize("feed", FEEDS)
@@ -211,26 +211,26 @@ def test_v3_items_behind_an_unreadable_one_of_their_second_are_counted_by_the_to
     every = made(feed, 200)
     at = every[50]["created_at"]
     every[51:51] = [{**every[50], "session_id": name} for name in ("before", "bad", "behind", "behind too")]
-    listing, _ = read(feed, fails_with(feed, every, ["bad"]))
-    assert listing.failures == {}
-    assert ids(listing) == names(every) - {"bad", "behind", "behind too"}
-    assert len(unread(listing)) == 3
-    assert len({item.content_hash for item in listing.items if not item.payload}) == 3
-    assert {int(item.created_at.timestamp()) for item in listing.items if not item.payload and item.created_at} == {at}
+    batch, _ = read(feed, fails_with(feed, every, ["bad"]))
+    assert batch.failures == {}
+    assert ids(batch) == names(every) - {"bad", "behind", "behind too"}
+    assert len(unread(batch)) == 3
+    assert len({item.content_hash for item in batch.items if not item.payload}) == 3
+    assert {int(item.created_at.timestamp()) for item in batch.items if not item.payload and item.created_at} == {at}
 
 
 @pytest.mark.parametrize("feed", FEEDS)
 def test_where_no_smaller_page_gets_through_either_the_day_fails_after_a_few_more_requests(feed: Feed) -> None:
-    listing, asked = read(feed, lambda asked: Reply(status=500))
-    assert isinstance(listing.failures[DAY[0]], Unreachable)
+    batch, asked = read(feed, lambda asked: Reply(status=500))
+    assert isinstance(batch.failures[DAY[0]], Unreachable)
     assert len(asked) == 6 + 3
 
 
 @pytest.mark.notices("smaller pages of a server that is down")
 @pytest.mark.parametrize("feed", FEEDS)
 def test_a_server_that_is_down_is_asked_no_more_for_smaller_pages_after_the_first_day(feed: Feed) -> None:
-    listing, asked = read(feed, lambda asked: Reply(status=500), over=60)
-    assert sorted(listing.failures) == days(60)
+    batch, asked = read(feed, lambda asked: Reply(status=500), over=60)
+    assert sorted(batch.failures) == days(60)
     small = [one for one in asked if (one.one("limit") or one.one("first")) != "200"]
     assert len(small) == 3
     assert len(asked) <= 6 * (1 + 3 * 8)
@@ -245,10 +245,10 @@ def test_a_server_that_goes_down_among_the_smaller_pages_is_not_asked_once_for_e
     def goes_down(asked: Asked) -> Reply:
         return fails(asked) if asked.number < 10 else Reply(status=500)
 
-    listing, asked = read(feed, goes_down)
-    assert isinstance(listing.failures[DAY[0]], Unreachable)
-    assert "DEVIN_API_URL" not in str(listing.failures[DAY[0]])
-    assert listing.items == []
+    batch, asked = read(feed, goes_down)
+    assert isinstance(batch.failures[DAY[0]], Unreachable)
+    assert "DEVIN_API_URL" not in str(batch.failures[DAY[0]])
+    assert batch.items == []
     assert len(asked) <= 10 + 6 * 20
 
 
@@ -270,15 +270,15 @@ def test_a_refusal_among_the_smaller_pages_is_one(feed: Feed, bad: str) -> None:
 def test_a_rate_limit_is_never_answered_by_smaller_pages(feed: Feed, after: int) -> None:
     fails = fails_with(feed, made(feed, 200), ["s77"])
     busy = Reply(status=429, headers={"Retry-After": "86400"})
-    listing, asked = read(feed, lambda asked: fails(asked) if asked.number <= after else busy)
-    assert isinstance(listing.failures[DAY[0]], RateLimited)
+    batch, asked = read(feed, lambda asked: fails(asked) if asked.number <= after else busy)
+    assert isinstance(batch.failures[DAY[0]], RateLimited)
     assert len(asked) == after + 1
 
 
 @pytest.mark.notices("smaller pages where a pause is asked for")
 def test_a_server_that_asks_for_a_pause_is_not_asked_for_smaller_pages() -> None:
-    listing, asked = read(V3, lambda asked: Reply(status=503, headers={"Retry-After": "1"}))
-    assert isinstance(listing.failures[DAY[0]], Unreachable)
+    batch, asked = read(V3, lambda asked: Reply(status=503, headers={"Retry-After": "1"}))
+    assert isinstance(batch.failures[DAY[0]], Unreachable)
     assert {one.one("first") for one in asked} == {"200"}
 
 
@@ -292,10 +292,10 @@ def test_v2_smaller_pages_step_by_the_limit_the_server_returns(most: int) -> Non
         bad = any(session["session_id"] == "s7" for session in page)
         return Reply(status=500) if bad else page_v2(page, skip=skip, limit=limit, total=len(every))
 
-    listing, _ = read(V2, clamps)
-    assert listing.failures == {}
-    assert ids(listing) == names(every) - {"s7"}
-    assert len(unread(listing)) == 1
+    batch, _ = read(V2, clamps)
+    assert batch.failures == {}
+    assert ids(batch) == names(every) - {"s7"}
+    assert len(unread(batch)) == 1
 
 
 @pytest.mark.notices("pieces of a page that contradict one another")
@@ -314,11 +314,11 @@ def test_v2_a_pass_whose_smaller_pages_saw_a_session_move_does_not_count(moved: 
             seen.append("moves")
         return fails_with(V2, after if seen else every, ["s249"])(asked)
 
-    listing, _ = read(V2, script)
+    batch, _ = read(V2, script)
     assert seen
-    assert listing.failures == {}
-    assert ids(listing) == names(after) - {"s249"}
-    assert len(unread(listing)) == 1
+    assert batch.failures == {}
+    assert ids(batch) == names(after) - {"s249"}
+    assert len(unread(batch)) == 1
 
 
 def test_v2_smaller_pages_that_start_elsewhere_than_asked_do_not_count() -> None:
@@ -329,8 +329,8 @@ def test_v2_smaller_pages_that_start_elsewhere_than_asked_do_not_count() -> None
             return page_v2(every[:25], skip=0, limit=25, total=200)
         return fails_with(V2, every, ["s77"])(asked)
 
-    listing, _ = read(V2, ignores)
-    assert isinstance(listing.failures[DAY[0]], InvalidResponse)
+    batch, _ = read(V2, ignores)
+    assert isinstance(batch.failures[DAY[0]], InvalidResponse)
 
 
 def test_v3_a_day_whose_narrower_windows_hold_less_than_it_states_fails() -> None:
@@ -341,9 +341,9 @@ def test_v3_a_day_whose_narrower_windows_hold_less_than_it_states_fails() -> Non
         is_day = int(asked.one("created_before")) - int(asked.one("created_after")) == 86_400
         return fails_with(feed, every, ["s77"])(asked) if is_day else honest(feed, every[:100], asked)
 
-    listing, _ = read(feed, hides)
-    assert list(listing.failures) == DAY
-    assert listing.items == []
+    batch, _ = read(feed, hides)
+    assert list(batch.failures) == DAY
+    assert batch.items == []
 
 
 def test_v3_a_server_that_takes_no_bounds_within_a_day_fails_that_day() -> None:
@@ -359,9 +359,9 @@ def test_v3_a_server_that_takes_no_bounds_within_a_day_fails_that_day() -> None:
         others = [session for session in every if session["session_id"] != "s77"]
         return honest(V3, others, Asked(asked.number, asked.path, {**asked.query, **whole}, asked.headers))
 
-    listing, _ = read(V3, whole_days_only)
-    assert list(listing.failures) == DAY
-    assert listing.items == []
+    batch, _ = read(V3, whole_days_only)
+    assert list(batch.failures) == DAY
+    assert batch.items == []
 
 
 @pytest.mark.parametrize(("tells_start", "tells_end"), [(True, False), (False, False), (False, True), (True, True)])
@@ -379,10 +379,10 @@ def test_v3_whichever_side_a_bound_belongs_to_every_other_second_is_read(tells_s
         }
         return fails(Asked(asked.number, asked.path, query, asked.headers))
 
-    listing, _ = read(V3, serve)
-    assert listing.failures == {}
-    assert ids(listing) == names(every) - {"s33"}
-    assert len(unread(listing)) == 1
+    batch, _ = read(V3, serve)
+    assert batch.failures == {}
+    assert ids(batch) == names(every) - {"s33"}
+    assert len(unread(batch)) == 1
 
 
 @pytest.mark.parametrize("feed", FEEDS)

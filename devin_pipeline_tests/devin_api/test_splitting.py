@@ -46,8 +46,8 @@ def read(script: Script, over: list[Window] = DAY, limits: Limits | None = None)
         return read_all(client, FEED, over), served.asked
 
 
-def ids(listing: SessionBatch) -> list[str]:
-    return sorted(str(item.session_id) for item in listing.items)
+def ids(batch: SessionBatch) -> list[str]:
+    return sorted(str(item.session_id) for item in batch.items)
 
 
 def names(every: Sequence[Session]) -> list[str]:
@@ -70,9 +70,9 @@ def is_whole(asked: Asked) -> bool:
 @pytest.mark.parametrize("newest_first", [True, False])
 def test_the_parts_of_a_full_day_are_read_side_by_side(with_total: bool, newest_first: bool) -> None:
     every = sessions(MANY, DAY, "v3")[:: 1 if newest_first else -1]
-    listing, asked = read(partial(honest_v3, every, with_total=with_total))
-    assert ids(listing) == names(every)
-    assert (listing.days, listing.failures, listing.duplicates, listing.outside) == (DAY, {}, 0, 0)
+    batch, asked = read(partial(honest_v3, every, with_total=with_total))
+    assert ids(batch) == names(every)
+    assert (batch.windows, batch.failures, batch.duplicates, batch.out_of_window) == (DAY, {}, 0, 0)
     parts = Counter(bounds(one) for one in asked if not is_whole(one))
     assert len(parts) >= PAGES // 4
     assert max(parts.values()) <= 6
@@ -80,13 +80,13 @@ def test_the_parts_of_a_full_day_are_read_side_by_side(with_total: bool, newest_
     assert all(before[1] == after[0] + 1 for before, after in pairwise(sorted(parts)))
     assert (min(parts)[0], max(parts)[1]) == WHOLE
     assert len(asked) <= 1 + 1.5 * PAGES
-    assert listing.requests == listing.pages == len(asked)
+    assert batch.requests == batch.pages == len(asked)
 
 
 def test_a_day_of_a_few_pages_costs_a_request_for_each() -> None:
     every = sessions(8 * 200, DAY, "v3")
-    listing, asked = read(partial(honest_v3, every))
-    assert ids(listing) == names(every)
+    batch, asked = read(partial(honest_v3, every))
+    assert ids(batch) == names(every)
     assert len(asked) == 8
     assert all(map(is_whole, asked))
 
@@ -96,8 +96,8 @@ def test_a_day_of_a_few_pages_costs_a_request_for_each() -> None:
 def test_of_a_day_that_has_just_begun_the_hours_ahead_cost_a_request(with_total: bool) -> None:
     begun = [Window(DAY[0].start, DAY[0].start + timedelta(hours=1))]
     every = sessions(MANY, begun, "v3")
-    listing, asked = read(partial(honest_v3, every, with_total=with_total))
-    assert ids(listing) == names(every)
+    batch, asked = read(partial(honest_v3, every, with_total=with_total))
+    assert ids(batch) == names(every)
     assert sum(1 for one in asked if bounds(one)[0] >= begun[0].end.timestamp()) <= 2
     assert len(asked) <= 2 + 2 * PAGES
 
@@ -106,8 +106,8 @@ def test_sessions_of_one_second_are_read_along_one_chain() -> None:
     burst = WHOLE[0] + 40_000
     every = sessions(400, DAY, "v3") + [{"session_id": f"x{number}", "created_at": burst} for number in range(MANY)]
     every.sort(key=instant, reverse=True)
-    listing, asked = read(partial(honest_v3, every))
-    assert ids(listing) == names(every)
+    batch, asked = read(partial(honest_v3, every))
+    assert ids(batch) == names(every)
     assert Counter(bounds(one) for one in asked)[burst - 1, burst + 1] == PAGES
     assert len(asked) < 10 * PAGES
 
@@ -117,16 +117,16 @@ def test_a_page_that_seems_to_cover_a_second_does_not_cost_a_request_for_each_of
         {"session_id": f"x{number}", "created_at": WHOLE[1] - 1} for number in range(300)
     ]
     every.sort(key=instant, reverse=True)
-    listing, asked = read(partial(honest_v3, every, with_total=False))
-    assert ids(listing) == names(every)
+    batch, asked = read(partial(honest_v3, every, with_total=False))
+    assert ids(batch) == names(every)
     assert len(asked) < 200
 
 
 def test_days_beside_one_another_are_split_only_where_that_saves_time() -> None:
     over = days(10)
     every = sessions(10 * 1800, over, "v3")
-    listing, asked = read(partial(honest_v3, every), over)
-    assert ids(listing) == names(every)
+    batch, asked = read(partial(honest_v3, every), over)
+    assert ids(batch) == names(every)
     # Nine pages of each, and there are days enough to read side by side.
     starts = {int(day.start.timestamp()) for day in over}
     assert {bounds(one)[0] for one in asked} <= starts
@@ -144,8 +144,8 @@ def test_of_many_full_days_one_after_the_other_is_read_so_that_few_are_held() ->
         return honest_v3(every[len(every) - end : len(every) - start], asked)
 
     with serving(quickly) as served, client_of(served) as client:
-        listing = read_all(client, FEED, over)
-    assert ids(listing) == names(every)
+        batch = read_all(client, FEED, over)
+    assert ids(batch) == names(every)
     # When parts of each day were asked for, and so of how many days some are there and some are not.
     asked_for: dict[int, list[int]] = {}
     for place, asked in enumerate(served.asked):
@@ -175,13 +175,13 @@ def test_whichever_side_a_bound_belongs_to_what_lies_on_it_is_told_once(
         }
         return honest_v3(every, Asked(asked.number, asked.path, query, asked.headers), with_total=with_total)
 
-    listing, asked = read(serve)
-    assert ids(listing) == names(every)
-    assert (listing.duplicates, listing.outside) == (0, 0)
+    batch, asked = read(serve)
+    assert ids(batch) == names(every)
+    assert (batch.duplicates, batch.out_of_window) == (0, 0)
     assert sum(map(is_whole, asked)) == 1
 
 
-@pytest.mark.notices("sessions that a part tells and another holds")
+@pytest.mark.notices("sessions that a part lists and another holds")
 def test_a_day_is_read_along_one_chain_where_what_a_part_tells_lies_in_another() -> None:
     every = sessions(MANY, DAY, "v3")
     # The filter goes by another clock than the times it shows, but not across the bounds of the day.
@@ -191,8 +191,8 @@ def test_a_day_is_read_along_one_chain_where_what_a_part_tells_lies_in_another()
         page = json.loads(honest_v3(every, asked).body)
         return json_reply({**page, "items": [shown.get(item["session_id"], item) for item in page["items"]]})
 
-    listing, asked = read(serve)
-    assert ids(listing) == names(every)
+    batch, asked = read(serve)
+    assert ids(batch) == names(every)
     assert sum(map(is_whole, asked)) == 1 + PAGES
 
 
@@ -205,12 +205,12 @@ def test_bursts_do_not_cost_many_times_the_requests(newest_first: bool, with_tot
         for burst in range(40)
         for number in range(300)
     ][:: -1 if newest_first else 1]
-    listing, asked = read(partial(honest_v3, every, with_total=with_total))
-    assert ids(listing) == names(every)
+    batch, asked = read(partial(honest_v3, every, with_total=with_total))
+    assert ids(batch) == names(every)
     assert len(asked) < 5 * len(every) / 200
 
 
-@pytest.mark.notices("other days given up for the parts of one")
+@pytest.mark.notices("other windows given up for the parts of one")
 def test_parts_that_fail_beside_one_another_give_up_no_other_day() -> None:
     over = days(5)
     every = sessions(5 * 2000, over, "v3")
@@ -220,9 +220,9 @@ def test_parts_that_fail_beside_one_another_give_up_no_other_day() -> None:
         start, end = bounds(asked)
         return Reply(status=500) if end - start < 86_400 else honest_v3(every, asked)
 
-    listing, asked = read(no_parts, over)
-    assert listing.failures == {}
-    assert ids(listing) == names(every)
+    batch, asked = read(no_parts, over)
+    assert batch.failures == {}
+    assert ids(batch) == names(every)
     assert {bounds(one) for one in asked} > whole
 
 
@@ -233,24 +233,24 @@ def test_a_server_that_takes_no_bounds_within_a_day_is_read_along_one_chain() ->
         query = {**asked.query, "created_after": [str(WHOLE[0])], "created_before": [str(WHOLE[1])]}
         return honest_v3(every, Asked(asked.number, asked.path, query, asked.headers))
 
-    listing, _ = read(whole_days_only)
-    assert ids(listing) == names(every)
-    assert listing.failures == {}
+    batch, _ = read(whole_days_only)
+    assert ids(batch) == names(every)
+    assert batch.failures == {}
 
 
-@pytest.mark.notices("a day of which the parts tell less than it states")
+@pytest.mark.notices("a window of which the parts hold less than it states")
 def test_sessions_deleted_meanwhile_are_not_told() -> None:
     every = sessions(MANY, DAY, "v3")
 
     def deletes(asked: Asked) -> Reply:
         return honest_v3(every if asked.number == 1 else every[:-10], asked)
 
-    listing, asked = read(deletes)
-    assert ids(listing) == names(every[:-10])
+    batch, asked = read(deletes)
+    assert ids(batch) == names(every[:-10])
     assert sum(map(is_whole, asked)) == 1 + PAGES
 
 
-@pytest.mark.notices("parts of a day that is read along one chain by now")
+@pytest.mark.notices("parts of a window that is read along one chain by now")
 def test_where_a_part_cannot_be_read_its_day_is_along_one_chain_and_no_other_part() -> None:
     every = sessions(3 * MANY, DAY, "v3")
 
@@ -262,15 +262,15 @@ def test_where_a_part_cannot_be_read_its_day_is_along_one_chain_and_no_other_par
             time.sleep(0.3)
         return honest_v3(every, asked)
 
-    listing, asked = read(loses_its_way)
-    assert ids(listing) == names(every)
-    assert listing.failures == {}
+    batch, asked = read(loses_its_way)
+    assert ids(batch) == names(every)
+    assert batch.failures == {}
     assert sum(map(is_whole, asked)) == 1 + 3 * PAGES
     # Of 21 parts, twelve threads have begun one, and three of them another, until then.
     assert len({bounds(one) for one in asked if not is_whole(one)}) < 18
 
 
-@pytest.mark.notices("parts of a day that was given up")
+@pytest.mark.notices("parts of a window that was given up")
 def test_a_day_that_was_given_up_is_not_read_after_all() -> None:
     every = sessions(MANY, DAY, "v3")
 
@@ -283,9 +283,9 @@ def test_a_day_that_was_given_up_is_not_read_after_all() -> None:
         time.sleep(0.3)
         return page_v3([], cursor=None, more=True)
 
-    listing, asked = read(limits)
-    assert (listing.items, listing.days) == ([], DAY)
-    assert isinstance(listing.failures[DAY[0]], RateLimited)
+    batch, asked = read(limits)
+    assert (batch.items, batch.windows) == ([], DAY)
+    assert isinstance(batch.failures[DAY[0]], RateLimited)
     assert sum(map(is_whole, asked)) == 1
 
 
@@ -300,10 +300,10 @@ def test_a_day_that_cannot_be_read_fails_alone_and_nothing_of_it_is_told() -> No
             return Reply(status=500)
         return honest_v3(every, asked)
 
-    listing, _ = read(half_of_a_day, over)
-    assert ids(listing) == names([one for one in every if instant(one) < days(3)[1].start])
-    assert {day: type(error) for day, error in listing.failures.items()} == {bad: Unreachable}
-    assert listing.days == over
+    batch, _ = read(half_of_a_day, over)
+    assert ids(batch) == names([one for one in every if instant(one) < days(3)[1].start])
+    assert {day: type(error) for day, error in batch.failures.items()} == {bad: Unreachable}
+    assert batch.windows == over
 
 
 @pytest.mark.parametrize("after", [1, 3, 12])
@@ -316,48 +316,48 @@ def test_a_rate_limit_in_the_middle_of_a_day_fails_it_and_those_to_come(after: i
             return json_reply({"detail": "slow down"}, 429)
         return honest_v3(every, asked)
 
-    listing, _ = read(limits, over)
-    assert listing.days == over
-    assert listing.items == []
-    assert {day: type(error) for day, error in listing.failures.items()} == dict.fromkeys(over, RateLimited)
+    batch, _ = read(limits, over)
+    assert batch.windows == over
+    assert batch.items == []
+    assert {day: type(error) for day, error in batch.failures.items()} == dict.fromkeys(over, RateLimited)
 
 
 @pytest.mark.notices("a day split though it states more than may be read")
 @pytest.mark.parametrize("limits", [Limits(rows=MANY - 1), Limits(pages=PAGES - 1)])
 def test_a_day_that_states_more_than_a_window_may_hold_fails_at_once(limits: Limits) -> None:
     every = sessions(MANY, DAY, "v3")
-    listing, asked = read(partial(honest_v3, every), limits=limits)
-    assert listing.items == []
-    assert "more than may be read at once" in str(listing.failures[DAY[0]])
+    batch, asked = read(partial(honest_v3, every), limits=limits)
+    assert batch.items == []
+    assert "more than may be read at once" in str(batch.failures[DAY[0]])
     assert len(asked) == 1
 
 
 def test_more_sessions_than_a_window_may_hold_are_a_failure_though_no_part_has_as_many() -> None:
     every = sessions(MANY, DAY, "v3")
-    listing, _ = read(partial(honest_v3, every, with_total=False), limits=Limits(rows=MANY - 1))
-    assert listing.items == []
-    assert "more than may be read at once" in str(listing.failures[DAY[0]])
+    batch, _ = read(partial(honest_v3, every, with_total=False), limits=Limits(rows=MANY - 1))
+    assert batch.items == []
+    assert "more than may be read at once" in str(batch.failures[DAY[0]])
 
 
 def test_parts_are_asked_for_in_whole_seconds_wherever_a_day_begins() -> None:
     start = DAY[0].start + timedelta(milliseconds=300)
     over = [Window(start, start + timedelta(days=1))]
     every = sessions(MANY, DAY, "v3")
-    listing, asked = read(partial(honest_v3, every), over)
-    assert ids(listing) == names([one for one in every if over[0].start <= instant(one) < over[0].end])
+    batch, asked = read(partial(honest_v3, every), over)
+    assert ids(batch) == names([one for one in every if over[0].start <= instant(one) < over[0].end])
     assert len({bounds(one) for one in asked}) > 2
 
 
 def test_a_session_told_in_two_parts_is_kept_once_as_it_was_updated_last() -> None:
     def told(updated: int) -> WindowResult:
         item = read_item(b'{"session_id": "a", "created_at": 1740830000, "updated_at": %d}' % updated, NOW)
-        return WindowResult([item], duplicates=1, outside=3, at_end=2)
+        return WindowResult([item], duplicates=1, out_of_window=3, at_end=2)
 
     whole = joined([told(1740840000), told(1740850000), told(1740845000)])
     (item,) = whole.items
     assert item.updated_at is not None
     assert item.updated_at.timestamp() == 1740850000
-    assert (whole.duplicates, whole.outside, whole.at_end) == (3, 5, 2)
+    assert (whole.duplicates, whole.out_of_window, whole.at_end) == (3, 5, 2)
 
 
 def test_what_has_neither_id_nor_time_is_told_by_every_part_and_kept_once() -> None:
@@ -371,8 +371,8 @@ def test_what_has_neither_id_nor_time_is_told_by_every_part_and_kept_once() -> N
         more = skip + 200 < len(told)
         return page_v3(told[skip : skip + 200], cursor=f"at={skip + 200}" if more else None, more=more)
 
-    listing, _ = read(serve)
-    assert len(listing.items) == MANY + len(timeless)
+    batch, _ = read(serve)
+    assert len(batch.items) == MANY + len(timeless)
 
 
 def test_as_many_requests_as_allowed_are_in_flight_and_no_more() -> None:
@@ -391,6 +391,6 @@ def test_as_many_requests_as_allowed_are_in_flight_and_no_more() -> None:
         return honest_v3(every, asked)
 
     with serving(counts) as served, DevinClient(base_url=served.url, v3_key=V3_KEY, concurrency=4) as client:
-        listing = read_all(client, FEED, DAY)
-    assert ids(listing) == names(every)
+        batch = read_all(client, FEED, DAY)
+    assert ids(batch) == names(every)
     assert most == 4

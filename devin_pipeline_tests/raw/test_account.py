@@ -179,7 +179,7 @@ def add_many(stage: Stage, organization: str, days: Sequence[date], sessions: in
 
 def small_listings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a read handed over in many listings, as a large one is."""
-    monkeypatch.setattr("devin_pipeline.devin_api.client._ITEMS_OF_A_LISTING", 2)
+    monkeypatch.setattr("devin_pipeline.devin_api.batches._ITEMS_PER_BATCH", 2)
 
 
 def test_days_on_which_another_enterprise_has_no_session_lose_none_of_ours(
