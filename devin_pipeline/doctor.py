@@ -26,6 +26,7 @@ from devin_pipeline.dagster_server.dagster_home import BrokenHome, dagster_insta
 from devin_pipeline.dagster_server.dead_runs import BlockingRun, blocking_runs, command_to_end
 from devin_pipeline.derived import days_of_other_code
 from devin_pipeline.devin_api import (
+    FEED_BY_TABLE,
     VARIABLES,
     Clock,
     DevinClient,
@@ -45,8 +46,8 @@ from devin_pipeline.lake import Lake, LakeError
 from devin_pipeline.operations.erase import days_with_persons
 from devin_pipeline.partitions import FIRST_TAG, LAST_TAG
 from devin_pipeline.raw.account import named
-from devin_pipeline.resources import ASKED_OF, lake_resource
-from devin_pipeline.settings import KEY_OF_FEED, V2_KEY, V3_KEY, Settings
+from devin_pipeline.resources import lake_resource
+from devin_pipeline.settings import V2_KEY, V3_KEY, Settings
 from devin_pipeline.shell import pipeline_command, shipped, typed, with_command_last
 from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, RAW_SESSION_TABLES, SESSION_TABLES, Table
 
@@ -148,7 +149,7 @@ def _address(settings: Settings) -> str | None:
 
 def _key(settings: Settings, kind: Literal["v2", "v3"], variable: str) -> _Said:
     if not settings.key_is_set(variable):
-        feeds = " and ".join(feed for feed, needed in KEY_OF_FEED.items() if needed == variable)
+        feeds = " and ".join(table for table, feed in FEED_BY_TABLE.items() if feed.key == kind)
         return "skipped", f"it is not set, so {feeds} cannot be read", ""
     shown = masked(settings.key(variable) or "")
     try:
@@ -167,8 +168,8 @@ def _feeds(settings: Settings) -> _Said:
 def _turned_on(settings: Settings) -> list[str]:
     try:
         return settings.feeds
-    except Misconfigured:
-        return list(KEY_OF_FEED)  # the check `feeds` says what is wrong
+    except ConfigurationError:
+        return list(FEED_BY_TABLE)  # the check `feeds` says what is wrong
 
 
 def _scope(settings: Settings) -> _Said:
@@ -225,7 +226,7 @@ class _Endpoints:
     def findings(self) -> Iterator[Finding]:
         for variable in self._usable_keys:
             yield _look("owner", variable, self._owner_of_v3_key if variable == V3_KEY else _owner_of_v2_key)
-        for table in ASKED_OF:
+        for table in FEED_BY_TABLE:
             yield self._of(table, "endpoint", self._endpoint)
         yield _look("clock", "", self._clock)
         for table in self._feeds:
@@ -238,14 +239,15 @@ class _Endpoints:
             yield self._of(table, "window", partial(self._window, by="created"))
             yield self._of(table, "window of updates", partial(self._window, by="updated"))
         yield _look("account", "", self._account)
-        if len({KEY_OF_FEED[table] for table in self._answering}) > 1:
+        if len({FEED_BY_TABLE[table].key for table in self._answering}) > 1:
             yield _look("one id in v2 and v3", "", self._one_id)
 
     def _of(self, table: str, name: str, check: Callable[[str], _Said]) -> Finding:
         return _look(name, table, partial(check, table))
 
     def _first_page(self, table: str, window: Window, by: Clock = "created", size: int = _SAMPLE) -> FirstPage:
-        return self._client.first_page(ASKED_OF[table], window, by=by, size=size, deadline_seconds=_SECONDS_PER_ANSWER)
+        feed = FEED_BY_TABLE[table]
+        return self._client.first_page(feed, window, by=by, size=size, deadline_seconds=_SECONDS_PER_ANSWER)
 
     def _owner_of_v3_key(self) -> _Said:
         try:
@@ -263,7 +265,7 @@ class _Endpoints:
         return "ok", found, ""
 
     def _endpoint(self, table: str) -> _Said:
-        variable = KEY_OF_FEED[table]
+        variable = FEED_BY_TABLE[table].key_variable
         if variable not in self._usable_keys:
             return (
                 "skipped",
@@ -380,7 +382,7 @@ class _Endpoints:
         if not known:
             return None
         at, session_id = min(known)
-        return session_id, at.replace(microsecond=0) if KEY_OF_FEED[table] == V3_KEY else at
+        return session_id, at.replace(microsecond=0) if FEED_BY_TABLE[table].window.in_seconds else at
 
     def _account(self) -> _Said:
         found = {item.org_id for items in self._samples.values() for item in items if item.org_id is not None}
@@ -404,11 +406,11 @@ class _Endpoints:
             {
                 item.session_id: item.created_at.replace(microsecond=0)
                 for table in self._answering
-                if KEY_OF_FEED[table] == variable
+                if FEED_BY_TABLE[table].key == kind
                 for item in self._samples.get(table, [])
                 if item.session_id and item.created_at
             }
-            for variable in (V2_KEY, V3_KEY)
+            for kind in VARIABLES
         )
         # Of both, only what lies in the time that both pages cover.
         asked = [name for name, at in v3.items() if v2 and min(v2.values()) <= at <= max(v2.values())]

@@ -11,17 +11,11 @@ from urllib.parse import urlsplit
 import dagster as dg
 from pydantic import Field
 
-from devin_pipeline.devin_api import DevinClient, Feed
+from devin_pipeline.devin_api import DevinClient
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.settings import V2_KEY, V3_KEY, Settings
 
 _URL = "DEVIN_API_URL"
-ASKED_OF: dict[str, Feed] = {
-    "raw_session_insights_v2": "session_insights_v2",
-    "raw_sessions_v3": "sessions_v3",
-    "raw_session_insights_v3": "session_insights_v3",
-}
-"""What the client is asked for, by raw table."""
 
 
 class DevinApiResource(dg.ConfigurableResource):  # type: ignore[type-arg] # its parameter is for internal use

@@ -15,13 +15,13 @@ import msgspec
 from devin_pipeline.asset_facts import BACKFILL, DEMO, MAKES_REPORTS, TRIGGER, days_not_read
 from devin_pipeline.billing_calendar import contiguous, day_of, days_between, newest_closed_day
 from devin_pipeline.dagster_server.run_retention import remove_old_runs
-from devin_pipeline.devin_api import DevinClient, Item, Window
+from devin_pipeline.devin_api import DevinClient, Item, Window, lightest_feeds
 from devin_pipeline.freshness import CLOSED_DAYS_READ_AGAIN, first_day_read_daily, older_days
 from devin_pipeline.lake import Lake
 from devin_pipeline.operations.maintain import maintain
 from devin_pipeline.partitions import FIRST_TAG, LAST_TAG, range_tags
 from devin_pipeline.raw import days_held
-from devin_pipeline.resources import ASKED_OF, DevinApiResource, LakeResource, lake_resource
+from devin_pipeline.resources import DevinApiResource, LakeResource, lake_resource
 from devin_pipeline.settings import Settings
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES
@@ -202,13 +202,11 @@ def _window(cursor: Cursor, now: datetime, missed_until: datetime | None) -> Win
 
 def _updated(client: DevinClient, feeds: Sequence[str], window: Window) -> list[Item] | None:
     """The sessions updated in the window, by every API version that is read; None when they are too many."""
-    # Both v3 feeds list the same sessions; the plain one is lighter.
-    v3 = [feed for feed in ("raw_sessions_v3", "raw_session_insights_v3") if feed in feeds][:1]
-    asked = [feed for feed in feeds if feed.endswith("_v2")] + v3
+    asked = lightest_feeds(feeds)
     items: list[Item] = []
     for feed in asked:
         updated = client.updated_in(
-            ASKED_OF[feed],
+            feed,
             window,
             max_pages=_MOST_PAGES // len(asked),
             deadline_seconds=_DEADLINE_SECONDS / len(asked),

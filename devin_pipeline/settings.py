@@ -15,11 +15,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from devin_pipeline.billing_calendar import day_of
 from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.shell import pipeline_command
-from devin_pipeline.tables import RAW_SESSION_TABLES
 
 V2_KEY = "DEVIN_V2_API_KEY"
 V3_KEY = "DEVIN_V3_API_KEY"
-KEY_OF_FEED = {table.name: V2_KEY if table.name.endswith("_v2") else V3_KEY for table in RAW_SESSION_TABLES}
 
 _BEFORE_DEVIN = date(2020, 1, 1)
 # More days than these are no sign of a will, and fewer would have sensors request runs again.
@@ -183,17 +181,19 @@ class Settings(BaseSettings):
         Raises:
             ConfigurationError: DEVIN_FEEDS names something else than a raw table, or one whose key is not set.
         """
-        allowed = [feed for feed, variable in KEY_OF_FEED.items() if self.key_is_set(variable)]
+        from devin_pipeline.devin_api import FEED_BY_TABLE
+
+        allowed = [table for table, feed in FEED_BY_TABLE.items() if self.key_is_set(feed.key_variable)]
         named = [name.strip() for name in self.DEVIN_FEEDS.split(",") if name.strip()]
         for name in named:
-            if name not in KEY_OF_FEED:
+            if name not in FEED_BY_TABLE:
                 raise ConfigurationError(
-                    f"DEVIN_FEEDS names {name!r}", "there is no such feed", f"Use some of {', '.join(KEY_OF_FEED)}"
+                    f"DEVIN_FEEDS names {name!r}", "there is no such feed", f"Use some of {', '.join(FEED_BY_TABLE)}"
                 )
             if allowed and name not in allowed:
-                why = f"its key {KEY_OF_FEED[name]} is not set"
+                why = f"its key {FEED_BY_TABLE[name].key_variable} is not set"
                 raise ConfigurationError(f"DEVIN_FEEDS names {name}", why, "Set the key or drop the feed")
-        return [feed for feed in allowed if not named or feed in named]
+        return [table for table in allowed if not named or table in named]
 
     def require_usable(self) -> None:
         """Refuse settings that no run could work with, before any request.

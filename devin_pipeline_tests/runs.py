@@ -7,12 +7,11 @@ from pathlib import Path
 
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
-from devin_pipeline.devin_api import DevinClient, DevinError, SessionBatch, Window
+from devin_pipeline.devin_api import FEED_BY_TABLE, DevinClient, DevinError, SessionBatch, Window
 from devin_pipeline.lake import Lake, LakeIdentity, write_catalog
 from devin_pipeline.operations.erase import erased
 from devin_pipeline.raw.landing import land
 from devin_pipeline.reports.publishing import publish_report
-from devin_pipeline.resources import ASKED_OF
 from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, REPORT_TABLES, TABLES
 
 HOUR = 8
@@ -76,7 +75,7 @@ def read_feed(
     read_at = datetime.now(UTC)
     windows = {Window(starts_at(day, HOUR), starts_at(day, HOUR, after=1)): day for day in days}
     failures: list[DevinError] = []
-    for listing in client.read(ASKED_OF[feed], list(windows)):
+    for listing in client.read(FEED_BY_TABLE[feed], list(windows)):
         if whole := [windows[window] for window in listing.windows if window not in listing.failures]:
             land(lake, TABLES[feed], listing, whole, read_at, HOUR)
             stored(whole, listing, read_at)

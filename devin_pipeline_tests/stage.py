@@ -16,11 +16,11 @@ import pytest
 from devin_pipeline.billing_calendar import day_of, days_between
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
+from devin_pipeline.devin_api import FEED_BY_TABLE
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.lake import Lake
 from devin_pipeline.partitions import range_tags
 from devin_pipeline.reports.publishing import publish_report
-from devin_pipeline.resources import ASKED_OF
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, REPORT_TABLES, ROLLUP_TABLES, TABLES, Table
 from devin_pipeline_tests.oracle import Oracle
@@ -83,7 +83,7 @@ class Stage:
 
     def listed(self, feed: str) -> Sequence[str]:
         """The items that the server lists in a feed now."""
-        return self.enterprise.items(ASKED_OF[feed], include_deleted_orgs=True)
+        return self.enterprise.items(FEED_BY_TABLE[feed].name, include_deleted_orgs=True)
 
     def rows(self, name: str) -> list[Row]:
         rows: list[Row] = self.lake.snapshot(TABLES[name]).rows().to_pylist()

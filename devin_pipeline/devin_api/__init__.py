@@ -6,8 +6,9 @@ storage, billing days and the meaning of a session's fields do not. This is the 
 
 from devin_pipeline.devin_api.batches import SessionBatch
 from devin_pipeline.devin_api.canonical_json import content_hash, content_hash_as_spelled, sha256_of
-from devin_pipeline.devin_api.client import DevinClient, Feed, FirstPage
+from devin_pipeline.devin_api.client import DevinClient, FirstPage
 from devin_pipeline.devin_api.credentials import VARIABLES, KeyKind, check_key, check_organization, check_url, masked
+from devin_pipeline.devin_api.endpoints import FEED_BY_TABLE, FEEDS, Clock, Feed, lightest_feeds
 from devin_pipeline.devin_api.errors import (
     DevinError,
     InvalidResponse,
@@ -17,13 +18,14 @@ from devin_pipeline.devin_api.errors import (
     Unreachable,
 )
 from devin_pipeline.devin_api.paging import Limits
-from devin_pipeline.devin_api.parameters import Clock
 from devin_pipeline.devin_api.payloads import Item, Principal, canonical_id, read_item
 from devin_pipeline.devin_api.transport import check_surroundings
 from devin_pipeline.devin_api.updates import Updated
 from devin_pipeline.devin_api.windows import Window
 
 __all__ = [
+    "FEEDS",
+    "FEED_BY_TABLE",
     "VARIABLES",
     "Clock",
     "DevinClient",
@@ -49,6 +51,7 @@ __all__ = [
     "check_url",
     "content_hash",
     "content_hash_as_spelled",
+    "lightest_feeds",
     "masked",
     "read_item",
     "sha256_of",

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from threading import Lock
 
+from devin_pipeline.devin_api.endpoints import Feed
 from devin_pipeline.devin_api.errors import DevinError
 from devin_pipeline.devin_api.paging import PAGE_SIZE, WindowResult, once
-from devin_pipeline.devin_api.payloads import KNOWN_FIELDS, Item
+from devin_pipeline.devin_api.payloads import Item
 from devin_pipeline.devin_api.windows import Group, Window
 
 PAGES_PER_BATCH = 16
@@ -75,8 +76,8 @@ class BatchBuilder:
         tally: what that costs.
     """
 
-    def __init__(self, feed: str, groups: Iterable[Group], tally: Tally) -> None:
-        self._feed = feed
+    def __init__(self, feed: Feed, groups: Iterable[Group], tally: Tally) -> None:
+        self._fields = feed.fields
         self._ends = frozenset(group[-1].end for group in groups)
         self._tally = tally
         self._results: dict[Group, WindowResult] = {}
@@ -116,8 +117,8 @@ class BatchBuilder:
             batch.out_of_window += result.out_of_window - (0 if group[-1].end in self._ends else result.at_end)
         batch.acus_as_text = sum(item.acus_are_text for item in items)
         for fields, count in Counter(item.fields for item in items).items():
-            # guard: fields the API reference does not list | KNOWN_FIELDS[self._feed] -> fields
-            batch.unknown_fields.update(dict.fromkeys(fields - KNOWN_FIELDS[self._feed], count))
+            # guard: fields the API reference does not list | self._fields -> fields
+            batch.unknown_fields.update(dict.fromkeys(fields - self._fields, count))
         return batch
 
     def _take_oldest(self) -> dict[Group, WindowResult]:

@@ -9,25 +9,23 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Literal, Self
-from urllib.parse import quote
+from typing import Self
 
 from devin_pipeline.devin_api import payloads
 from devin_pipeline.devin_api.batches import SessionBatch
 from devin_pipeline.devin_api.connections import Connections
 from devin_pipeline.devin_api.credentials import (
-    VARIABLES,
     KeyKind,
     Secret,
     check_key,
     check_organization,
     check_url,
 )
+from devin_pipeline.devin_api.endpoints import KEY_OWNER, Clock, Endpoint, Feed
 from devin_pipeline.devin_api.errors import DevinError, Misconfigured, TooLarge
 from devin_pipeline.devin_api.page_fetcher import PageFetcher
 from devin_pipeline.devin_api.paging import Limits
-from devin_pipeline.devin_api.parameters import Clock, window_v2, window_v3
-from devin_pipeline.devin_api.payloads import CursorPage, Item, OffsetPage, Principal
+from devin_pipeline.devin_api.payloads import Item, Principal
 from devin_pipeline.devin_api.range_reader import RangeReader
 from devin_pipeline.devin_api.retry import Retrier, jitter
 from devin_pipeline.devin_api.smaller_pages import SIZES
@@ -35,26 +33,10 @@ from devin_pipeline.devin_api.transport import Request, Transport
 from devin_pipeline.devin_api.updates import Updated, updated_in
 from devin_pipeline.devin_api.windows import Window
 
-Feed = Literal["session_insights_v2", "sessions_v3", "session_insights_v3"]
-
 BUDGET_SECONDS = 600.0
 """How long a window may take, all its tries and waits included; as much again for every hundred pages."""
 
 _DEFAULT_URL = "https://api.devin.ai"
-
-_PATHS: dict[Feed, tuple[KeyKind, str, str]] = {
-    "session_insights_v2": (
-        "v2",
-        "/v2/enterprise/sessions/insights",
-        "/v2/enterprise/organizations/{org_id}/sessions/insights",
-    ),
-    "sessions_v3": ("v3", "/v3/enterprise/sessions", "/v3/organizations/{org_id}/sessions"),
-    "session_insights_v3": (
-        "v3",
-        "/v3/enterprise/sessions/insights",
-        "/v3/organizations/{org_id}/sessions/insights",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -65,7 +47,7 @@ class FirstPage:
         items: what it lists, in its order.
         more: true when it says that more follow.
         total: how many sessions it says the whole window has, if it says so.
-        clock_ahead: by how much our clock is ahead of the server's, negative when behind; None when it has no time.
+        clock_ahead: by how much our clock is ahead of the server's, negative when behind; None if it sends no time.
     """
 
     items: list[Item]
@@ -186,7 +168,7 @@ class DevinClient:
             Misconfigured: the key for this feed is not set.
             ValueError: windows overlap.
         """
-        fetcher = PageFetcher(self._connections, self._request(feed))
+        fetcher = PageFetcher(self._connections, feed, self._request(feed))
         return RangeReader(self._connections, fetcher, windows).batches()
 
     def updated_in(self, feed: Feed, window: Window, *, max_pages: int, deadline_seconds: float) -> Updated:
@@ -201,11 +183,11 @@ class DevinClient:
         Raises:
             DevinError: whatever went wrong, at once.
         """
-        fetcher = PageFetcher(self._connections, self._request(feed))
+        fetcher = PageFetcher(self._connections, feed, self._request(feed), "updated")
         try:
             return updated_in(fetcher, window, max_pages, self._connections.deadline(deadline_seconds))
         except DevinError as error:
-            raise fetcher.located(error, f"updated {window}") from None
+            raise fetcher.located(error, window) from None
 
     def first_page(
         self, feed: Feed, window: Window, *, by: Clock = "created", size: int, deadline_seconds: float
@@ -222,28 +204,20 @@ class DevinClient:
         Raises:
             DevinError: whatever went wrong, at once.
         """
+        fetcher = PageFetcher(self._connections, feed, self._request(feed), by)
+        effort = fetcher.effort(self._connections.deadline(deadline_seconds), more_tries=0)
         try:
-            return self._first_page(self._request(feed), window, by, size, deadline_seconds)
+            page = (
+                fetcher.offset_page(0, window, effort, size)
+                if feed.paging == "offset"
+                else fetcher.cursor_page(None, window, effort, size)
+            )
+            return FirstPage(page.items, page.more, page.total, self.clock_ahead)
         except DevinError as error:
             smaller = [each for each in SIZES if each < size]
             if not smaller or not isinstance(error, TooLarge):
                 raise error.without_frames() from None
         return self.first_page(feed, window, by=by, size=smaller[0], deadline_seconds=deadline_seconds)
-
-    def _first_page(self, request: Request, window: Window, by: Clock, size: int, deadline_seconds: float) -> FirstPage:
-        if request.kind == "v2":
-            params = [("skip", "0"), ("limit", str(size)), *window_v2(by, window)]
-        else:
-            params = [("first", str(size)), *window_v3(by, window)]
-        response = self._connections.transport.get(request, params, self._connections.deadline(deadline_seconds))
-        now = self._connections.now()
-        page: OffsetPage | CursorPage
-        if request.kind == "v2":
-            page = payloads.offset_page(response.body, now)
-        else:
-            page = payloads.cursor_page(response.body, now)
-        clock_ahead = None if response.answered_at is None else now - response.answered_at
-        return FirstPage(page.items, page.more, page.total, clock_ahead)
 
     def owner_of_v3_key(self, *, deadline_seconds: float) -> Principal:
         """Return whose the v3 key is, in one attempt. v2 has no endpoint for it.
@@ -251,7 +225,7 @@ class DevinClient:
         Raises:
             DevinError: whatever went wrong, at once.
         """
-        request = Request("the owner of the key", "v3", "/v3/self", self._key("the owner of the key", "v3"))
+        request = self._request(KEY_OWNER)
         transport, deadline = self._connections.transport, self._connections.deadline(deadline_seconds)
         try:
             # In one expression: error reporters show locals, and the response may name a person.
@@ -259,20 +233,14 @@ class DevinClient:
         except DevinError as error:
             raise error.without_frames() from None
 
-    def _request(self, feed: Feed) -> Request:
-        kind, enterprise, organization = _PATHS[feed]
-        key = self._key(feed, kind)
-        path = enterprise if self.org_id is None else organization.format(org_id=quote(self.org_id, safe=""))
-        return Request(feed, kind, path, key)
-
-    def _key(self, asked: str, kind: KeyKind) -> Secret:
-        if kind not in self._keys:
+    def _request(self, endpoint: Endpoint) -> Request:
+        if endpoint.key not in self._keys:
             raise Misconfigured(
-                f"{asked} cannot be read",
-                f"{VARIABLES[kind]} is not set",
-                f"Set {VARIABLES[kind]}, or leave this feed out of DEVIN_FEEDS",
+                f"{endpoint.name} cannot be read",
+                f"{endpoint.key_variable} is not set",
+                f"Set {endpoint.key_variable}, or leave this feed out of DEVIN_FEEDS",
             )
-        return self._keys[kind]
+        return Request(endpoint, endpoint.path_for(self.org_id), self._keys[endpoint.key])
 
 
 def _utc_now() -> datetime:

@@ -15,6 +15,7 @@ from devin_pipeline.devin_api import payloads
 from devin_pipeline.devin_api.batches import Tally
 from devin_pipeline.devin_api.cancellation import CancelToken
 from devin_pipeline.devin_api.connections import Connections
+from devin_pipeline.devin_api.endpoints import Clock, Feed, Params
 from devin_pipeline.devin_api.errors import (
     DevinError,
     InvalidResponse,
@@ -24,7 +25,6 @@ from devin_pipeline.devin_api.errors import (
     Unreachable,
 )
 from devin_pipeline.devin_api.paging import PAGE_SIZE, WindowResult
-from devin_pipeline.devin_api.parameters import Params
 from devin_pipeline.devin_api.payloads import CursorPage, OffsetPage
 from devin_pipeline.devin_api.retry import MORE_TRIES, Deadline
 from devin_pipeline.devin_api.smaller_pages import (
@@ -69,13 +69,17 @@ class PageFetcher:
 
     Args:
         connections: what carries the requests.
+        feed: the feed.
         request: what to send, but for the query.
+        clock: whether windows are of creation or of the last update.
     """
 
-    def __init__(self, connections: Connections, request: Request) -> None:
+    def __init__(self, connections: Connections, feed: Feed, request: Request, clock: Clock = "created") -> None:
         self.cancel = connections.cancel.part()
         self.tally = Tally()
-        self.request = request
+        self.feed = feed
+        self._clock = clock
+        self._request = request
         self._connections = connections
         # What a v2 page holds, as the server says.
         self._limit = PAGE_SIZE
@@ -86,34 +90,34 @@ class PageFetcher:
         """Return the effort for a page that is wanted as long as the read is; by default within a window's budget."""
         return Effort(deadline or self._connections.deadline(), self.cancel, more_tries)
 
-    def located(self, error: DevinError, when: str) -> DevinError:
+    def located(self, error: DevinError, window: Window) -> DevinError:
         """Return an error of a page, with the feed and the window asked for."""
         if self._connections.transport.base_url in error.what:
             # No request was sent, whatever was to be asked.
             return error.without_frames()
-        name = self.request.name
-        return error.located(when if name in error.what else f"{name}, {when}").without_frames()
+        when = f"{self._clock} {window}"
+        return error.located(when if self.feed.name in error.what else f"{self.feed.name}, {when}").without_frames()
 
-    def offset_page(self, skip: int, params: Params, effort: Effort, size: int = PAGE_SIZE) -> OffsetPage:
+    def offset_page(self, skip: int, window: Window, effort: Effort, size: int = PAGE_SIZE) -> OffsetPage:
         """Fetch a v2 page."""
-        query = [("skip", str(skip)), ("limit", str(size)), *params]
+        query = [("skip", str(skip)), ("limit", str(size)), *self.feed.window.query(self._clock, window)]
         page = self._page(query, payloads.offset_page, effort, size)
         if size == PAGE_SIZE:
             self._limit = page.limit
         return page
 
-    def cursor_page(self, cursor: str | None, params: Params, effort: Effort, size: int = PAGE_SIZE) -> CursorPage:
+    def cursor_page(self, cursor: str | None, window: Window, effort: Effort, size: int = PAGE_SIZE) -> CursorPage:
         """Fetch a v3 page."""
-        query = [("first", str(size)), *params]
+        query = [("first", str(size)), *self.feed.window.query(self._clock, window)]
         if cursor is not None:
             query.append(("after", cursor))
         return self._page(query, payloads.cursor_page, effort, size)
 
-    def offset_page_or_pieces(self, skip: int, window: Window, params: Params, effort: Effort) -> OffsetPage:
+    def offset_page_or_pieces(self, skip: int, window: Window, effort: Effort) -> OffsetPage:
         """Fetch a v2 page, if need be in pieces; an item that cannot be read even alone is in it without content."""
 
         def ask(at: int, size: int, effort: Effort = effort) -> OffsetPage:
-            return self.offset_page(at, params, effort, size)
+            return self.offset_page(at, window, effort, size)
 
         try:
             return ask(skip, PAGE_SIZE)
@@ -123,7 +127,7 @@ class PageFetcher:
         # The first one lies past the end of most listings: it shows that the server is there.
         probes = [partial(ask, skip + at, 1, once) for at in (self._limit, 0, self._limit // 2)]
         self._require_smaller_ones(failure, probes, effort)
-        unread = partial(unread_item, self.request.name, window)
+        unread = partial(unread_item, self.feed.name, window)
         pieces = OffsetPieces(self._or_page_failed(ask, effort), skip, self._limit, unread)
         try:
             return pieces.page()
@@ -131,9 +135,7 @@ class PageFetcher:
             failure = failed.error
         raise failure
 
-    def cursor_page_or_pieces(
-        self, cursor: str | None, window: Window, params_of: Callable[[Window], Params], effort: Effort
-    ) -> CursorPage:
+    def cursor_page_or_pieces(self, cursor: str | None, window: Window, effort: Effort) -> CursorPage:
         """Fetch a v3 page, if need be in pieces.
 
         Raises:
@@ -141,7 +143,7 @@ class PageFetcher:
         """
 
         def ask(place: str | None, size: int, within: Window = window, effort: Effort = effort) -> CursorPage:
-            return self.cursor_page(place, params_of(within), effort, size)
+            return self.cursor_page(place, within, effort, size)
 
         try:
             return ask(cursor, PAGE_SIZE)
@@ -157,17 +159,12 @@ class PageFetcher:
         return cursor_page_in_pieces(self._or_page_failed(ask, effort), cursor, PAGE_SIZE)
 
     def around(
-        self,
-        window: Window,
-        params_of: Callable[[Window], Params],
-        effort: Effort,
-        *,
-        created: Window | None = None,
+        self, window: Window, effort: Effort, *, created: Window | None = None
     ) -> tuple[WindowResult, list[Window]]:
         """Read a v3 window by narrower ones, as `read_around` does."""
 
         def ask(within: Window, cursor: str | None, size: int) -> CursorPage:
-            return self.cursor_page(cursor, params_of(within), effort, size)
+            return self.cursor_page(cursor, within, effort, size)
 
         return read_around(self._or_page_failed(ask, effort), window, self._connections.limits, created=created)
 
@@ -229,7 +226,7 @@ class PageFetcher:
             self.tally.add(requests=1, retries=int(tries > 0))
             tries += 1
             try:
-                return connections.transport.get(self.request, query, effort.deadline)
+                return connections.transport.get(self._request, query, effort.deadline)
             except Refused:
                 # At once, from this thread: no other may go on sending a key that was just refused.
                 self.cancel.set()

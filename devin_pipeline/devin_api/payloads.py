@@ -42,27 +42,6 @@ LATEST_AHEAD = timedelta(days=1)
 MOST_ACUS = Decimal(1_000_000_000)
 LONGEST_ID = 200
 
-# Of the pages "List Enterprise Sessions (Insights)" (v2) and "List account sessions" (v3) of the API reference.
-_V2_FIELDS = """
-    session_id url status title tags user_id org_id created_at updated_at acus_consumed pull_requests
-    initial_user_message session_analysis
-""".split()  # noqa: SIM905 - a literal list would be a line per field
-_V3_FIELDS = """
-    session_id url org_id user_id service_user_id title tags status status_detail created_at updated_at
-    acus_consumed pull_requests origin category subcategory playbook_id parent_session_id child_session_ids
-    is_archived structured_output
-""".split()  # noqa: SIM905 - as above
-# Listed since; which versions of the API send them is not said.
-_NEWER_FIELDS = ["automation_id", "devin_mode", "security_profile", "skill_usage"]
-KNOWN_FIELDS = {
-    "session_insights_v2": frozenset([*_V2_FIELDS, *_NEWER_FIELDS]),
-    "sessions_v3": frozenset([*_V3_FIELDS, *_NEWER_FIELDS]),
-    "session_insights_v3": frozenset(
-        [*_V3_FIELDS, *_NEWER_FIELDS, "num_user_messages", "num_devin_messages", "session_size", "analysis"]
-    ),
-}
-"""The fields that the API reference lists, by feed."""
-
 # A damaged body is usually a cut connection and heals when asked for again; a body of the wrong shape rarely does.
 _TRIES_FOR_DAMAGE = 5
 _TRIES_FOR_SHAPE = 2

@@ -33,7 +33,6 @@ from devin_pipeline.devin_api.paging import (
     read_by_offset,
     too_much,
 )
-from devin_pipeline.devin_api.parameters import created_v2, created_v3
 from devin_pipeline.devin_api.payloads import CursorPage, OffsetPage
 from devin_pipeline.devin_api.smaller_pages import PageFailed, unread_item
 from devin_pipeline.devin_api.windows import ONE_SECOND, Group, Window, adjoining, cut, estimated_pages, span, split
@@ -95,7 +94,7 @@ class RangeReader:
         self._schedule = _Schedule(groups)
         self._splits = _SplitWindows(connections.limits.rows)
         self._streak = _Streak(connections.concurrency)
-        self._batches = BatchBuilder(fetcher.request.name, groups, fetcher.tally)
+        self._batches = BatchBuilder(fetcher.feed, groups, fetcher.tally)
         self._pages_per_window = 0.0
         self._pages_in_all = 0
         self._counting = Lock()
@@ -109,7 +108,7 @@ class RangeReader:
         """
         connections = self._connections
         try:
-            if self._fetcher.request.kind == "v2":
+            if self._fetcher.feed.paging == "offset":
                 yield from self._settle(self._read_by_offset, connections.window_threads, 1, WINDOWS_AT_ONCE)
             else:
                 least = connections.threads
@@ -213,14 +212,13 @@ class RangeReader:
         """Read a group, its pages in parallel, or cut it if it has more pages than a batch may hold."""
         window, limits = span(group), self._connections.limits
         effort = self._fetcher.effort()
-        params = created_v2(window)
 
         def page(skip: int, effort: Effort) -> OffsetPage:
             # Of several windows, each is read by itself once a page of them fails: an unread item must be of one.
             # guard: smaller pages of several windows
             if len(group) > 1:
-                return self._fetcher.offset_page(skip, params, effort)
-            return self._fetcher.offset_page_or_pieces(skip, window, params, effort)
+                return self._fetcher.offset_page(skip, window, effort)
+            return self._fetcher.offset_page_or_pieces(skip, window, effort)
 
         def ask(skip: int) -> OffsetPage:
             # On the threads that fetch, so that no more requests are in flight than may be.
@@ -243,7 +241,7 @@ class RangeReader:
             effort.deadline.at += self._connections.budget_seconds * (pages // _PAGES_PER_BUDGET)
             return read_by_offset(ask, ask_at_once, window, limits, first=first)
         except DevinError as error:
-            raise self._fetcher.located(error, f"created {window}") from None
+            raise self._fetcher.located(error, window) from None
 
     def _at_once(
         self, ask: Callable[[int], OffsetPage], skips: Sequence[int], cancel: CancelToken
@@ -281,9 +279,9 @@ class RangeReader:
             if asked % _PAGES_PER_BUDGET == 0:
                 effort.deadline.at += self._connections.budget_seconds
             if len(group) == 1 and not is_part:
-                page = self._fetcher.cursor_page_or_pieces(cursor, asked_for, created_v3, effort)
+                page = self._fetcher.cursor_page_or_pieces(cursor, asked_for, effort)
             else:
-                page = self._fetcher.cursor_page(cursor, created_v3(asked_for), effort)
+                page = self._fetcher.cursor_page(cursor, asked_for, effort)
             stated = page.total if page.total is not None else stated
             return page
 
@@ -296,14 +294,14 @@ class RangeReader:
                 return parts
             return read_by_cursor(ask, asked_for, limits, first=first)
         except DevinError as error:
-            raise self._fetcher.located(error, f"created {window}") from None
+            raise self._fetcher.located(error, window) from None
         except PageFailed as failed:
             failure = failed.error
             stated = failed.total if failed.total is not None else stated
         try:
             return self._read_around_unread(window, failure, stated, effort)
         except DevinError as error:
-            raise self._fetcher.located(error, f"created {window}") from None
+            raise self._fetcher.located(error, window) from None
 
     def _parts(self, group: Group, window: Window, first: CursorPage, pages: int) -> list[Group] | _Split | None:
         """What a group of so many pages is cut or split into, if that is worth it."""
@@ -334,10 +332,10 @@ class RangeReader:
 
         Several items of one second are distinguished only by the total that the window states.
         """
-        result, seconds = self._fetcher.around(window, created_v3, effort)
+        result, seconds = self._fetcher.around(window, effort)
         missing = (stated or 0) - len(result.items) - result.out_of_window
         places = [span(run) for run in adjoining(seconds)]
-        feed = self._fetcher.request.name
+        feed = self._fetcher.feed.name
         unread = [unread_item(feed, place, 0, error) for place in places]
         # guard: narrower windows that hold less than their day states
         if not unread and missing > 0:

@@ -25,7 +25,8 @@ from urllib.request import getproxies
 import httpx
 from socksio.exceptions import SOCKSError
 
-from devin_pipeline.devin_api.credentials import VARIABLES, KeyKind, Secret
+from devin_pipeline.devin_api.credentials import Secret
+from devin_pipeline.devin_api.endpoints import Endpoint
 from devin_pipeline.devin_api.errors import (
     DevinError,
     InvalidResponse,
@@ -71,20 +72,19 @@ _PORTS = {"http": 80, "https": 443}
 # At INFO httpx prints whole URLs, user ids in the query included; httpcore prints the response's headers at DEBUG.
 _TALKATIVE = ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")))
 
-_NEEDS: dict[KeyKind, str] = {
-    "v2": "a personal API key (apk_user_…) whose owner is an Enterprise Admin",
-    "v3": "an enterprise service user's credential (cog_…) with the permission ViewAccountSessions",
-}
-
 
 @dataclass(frozen=True)
 class Request:
-    """What is sent: a name for messages, the path, and the key with its kind."""
+    """What is sent but for the query: to which endpoint, at which path, with which key."""
 
-    name: str
-    kind: KeyKind
+    endpoint: Endpoint
     path: str
     key: Secret
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.endpoint.name
 
 
 class Response(NamedTuple):
@@ -481,26 +481,26 @@ def _damaged(request: Request, why: str) -> Unreachable:
 def _error_of(response: httpx.Response, request: Request) -> DevinError:
     """Return the error for a status other than 200: what it means and what to do about it."""
     status = response.status_code
-    name, kind = request.name, request.kind
-    variable = VARIABLES[kind]
+    name, variable, needs = request.name, request.endpoint.key_variable, request.endpoint.needs
     if status in MORE_TRIES_BY_STATUS:
         return _transient(response, request)
     if status == HTTPStatus.UNAUTHORIZED:
         return Refused(
             f"{name} was refused (401)",
             f"Devin does not know the key in {variable}, or it has expired",
-            f"Set {variable} to {_NEEDS[kind]}",
+            f"Set {variable} to {needs}",
         )
     if status == HTTPStatus.FORBIDDEN:
         return Refused(
             f"{name} was refused (403)",
             f"the key in {variable} lacks the permission",
-            f"{variable} must be {_NEEDS[kind]}; or leave this feed out of DEVIN_FEEDS",
+            f"{variable} must be {needs}; or leave this feed out of DEVIN_FEEDS",
         )
     if status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE):
         return Refused(
             f"{name} was refused ({status})",
-            f"this endpoint, API version {kind} or the organization is gone, or the key has no enterprise scope",
+            f"this endpoint, API version {request.endpoint.key} or the organization is gone, or the key has no "
+            "enterprise scope",
             "Check DEVIN_API_URL and DEVIN_ORG_ID; or leave this feed out of DEVIN_FEEDS",
         )
     if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY):

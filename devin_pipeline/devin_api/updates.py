@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from devin_pipeline.devin_api.errors import InvalidResponse
 from devin_pipeline.devin_api.page_fetcher import PageFetcher
 from devin_pipeline.devin_api.paging import MAX_OUT_OF_WINDOW_SHARE, is_newer
-from devin_pipeline.devin_api.parameters import updated_v2, updated_v3
 from devin_pipeline.devin_api.payloads import EARLIEST, CursorPage, Item, OffsetPage
 from devin_pipeline.devin_api.retry import Deadline
 from devin_pipeline.devin_api.smaller_pages import PageFailed
@@ -33,7 +32,7 @@ class Updated:
 
 
 def updated_in(fetcher: PageFetcher, window: Window, max_pages: int, deadline: Deadline) -> Updated:
-    """Read the pages of what was updated in a window.
+    """Read what was updated in a window; the windows of `fetcher` are of updates.
 
     Raises:
         DevinError: whatever went wrong, at once.
@@ -46,13 +45,13 @@ def updated_in(fetcher: PageFetcher, window: Window, max_pages: int, deadline: D
     skip = pages = listed = 0
     steady = True
     while True:
-        if fetcher.request.kind == "v2":
-            page: OffsetPage | CursorPage = fetcher.offset_page_or_pieces(skip, window, updated_v2(window), effort)
+        if fetcher.feed.paging == "offset":
+            page: OffsetPage | CursorPage = fetcher.offset_page_or_pieces(skip, window, effort)
         else:
             try:
-                page = fetcher.cursor_page_or_pieces(cursor, window, updated_v3, effort)
+                page = fetcher.cursor_page_or_pieces(cursor, window, effort)
             except PageFailed:
-                result, _ = fetcher.around(window, updated_v3, effort, created=_NO_UPPER_BOUND)
+                result, _ = fetcher.around(window, effort, created=_NO_UPPER_BOUND)
                 page, kept = CursorPage(result.items, has_next_page=False, end_cursor=None, total=None), {}
                 total = None
         pages += 1

@@ -26,15 +26,14 @@ from devin_pipeline.asset_facts import (
     table_asset,
 )
 from devin_pipeline.billing_calendar import day_of, starts_at
-from devin_pipeline.devin_api import DevinError, SessionBatch, Window
+from devin_pipeline.devin_api import FEED_BY_TABLE, DevinError, SessionBatch, Window
 from devin_pipeline.lake import Damaged, Lake, VersionsLost
 from devin_pipeline.partitions import RANGES, days_of
 from devin_pipeline.raw.account import AccountCheck, AnotherAccount
 from devin_pipeline.raw.landing import Landed, land
 from devin_pipeline.raw.moved_sessions import HeldSessions
 from devin_pipeline.raw.row_integrity import damaged_days
-from devin_pipeline.resources import ASKED_OF, DevinApiResource, Erased, LakeResource
-from devin_pipeline.settings import KEY_OF_FEED
+from devin_pipeline.resources import DevinApiResource, Erased, LakeResource
 from devin_pipeline.tables import RAW_SESSION_TABLES, Table
 
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -53,7 +52,7 @@ def raw_assets(
 
 def _waiting(table: Table, billing_days: dg.PartitionsDefinition[str]) -> dg.AssetSpec:
     told = facts(table)
-    waits_for = f"Not read: set {KEY_OF_FEED[table.name]}, and name it in DEVIN_FEEDS if that is set."
+    waits_for = f"Not read: set {FEED_BY_TABLE[table.name].key_variable}, and name it in DEVIN_FEEDS if that is set."
     return dg.AssetSpec(**told | {"description": f"{told['description']}\n\n{waits_for}"}, partitions_def=billing_days)
 
 
@@ -82,7 +81,7 @@ def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str], erased:
         try:
             with (
                 devin_api.client(is_awaited=is_awaited) as client,
-                closing(client.read(ASKED_OF[table.name], list(windows))) as listings,
+                closing(client.read(FEED_BY_TABLE[table.name], list(windows))) as listings,
             ):
                 waiting: list[SessionBatch] = []
                 for listing in listings:

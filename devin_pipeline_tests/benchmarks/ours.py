@@ -10,12 +10,11 @@ from pathlib import Path
 
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
-from devin_pipeline.devin_api import DevinClient, Item, SessionBatch, Window, payloads
+from devin_pipeline.devin_api import FEED_BY_TABLE, DevinClient, Item, SessionBatch, Window, payloads
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.raw.landing import land
 from devin_pipeline.raw.moved_sessions import HeldSessions
 from devin_pipeline.reports.publishing import publish_report
-from devin_pipeline.resources import ASKED_OF
 from devin_pipeline.tables import REPORT_TABLES, TABLES, Table
 from devin_pipeline_tests.benchmarks.server import V2_KEY, V3_KEY
 from devin_pipeline_tests.benchmarks.sessions import DAY_STARTS_AT_UTC_HOUR as HOUR
@@ -34,7 +33,7 @@ def client(url: str) -> DevinClient:
 def read(asking: DevinClient, days: Sequence[date], feed: Table = RAW) -> Iterator[tuple[SessionBatch, list[date]]]:
     """Read what a feed tells of some days, each listing with its days."""
     windows = {Window(starts_at(day, HOUR), starts_at(day, HOUR, after=1)): day for day in days}
-    for listing in asking.read(ASKED_OF[feed.name], list(windows)):
+    for listing in asking.read(FEED_BY_TABLE[feed.name], list(windows)):
         for failure in listing.failures.values():
             raise failure
         yield listing, [windows[window] for window in listing.windows]

@@ -6,8 +6,8 @@ from datetime import date
 import pytest
 
 from devin_pipeline.billing_calendar import days_between, starts_at
-from devin_pipeline.devin_api import DevinClient, Feed, Window
-from devin_pipeline.resources import ASKED_OF
+from devin_pipeline.devin_api import FEEDS, DevinClient, Feed, Window
+from devin_pipeline.devin_api.endpoints import SESSION_INSIGHTS_V2
 from devin_pipeline_tests.benchmarks.server import V2_KEY, V3_KEY, Latency, Server, serving
 from devin_pipeline_tests.devin_api.scripted import read_all
 
@@ -22,7 +22,7 @@ def server() -> Iterator[Server]:
         yield running
 
 
-@pytest.mark.parametrize("feed", ASKED_OF.values())
+@pytest.mark.parametrize("feed", FEEDS, ids=[feed.name for feed in FEEDS])
 def test_every_session_is_told_once_whatever_the_windows(server: Server, feed: Feed) -> None:
     told: Counter[str | None] = Counter()
     with DevinClient(base_url=server.url, v2_key=V2_KEY, v3_key=V3_KEY) as client:
@@ -39,7 +39,7 @@ def test_the_log_says_what_was_asked_and_how_long_it_had_to_wait(server: Server)
     server.log()
     with DevinClient(base_url=server.url, v2_key=V2_KEY) as client:
         listing = read_all(
-            client, "session_insights_v2", [Window(starts_at(DAYS[0], 8), starts_at(DAYS[-1], 8, after=1))]
+            client, SESSION_INSIGHTS_V2, [Window(starts_at(DAYS[0], 8), starts_at(DAYS[-1], 8, after=1))]
         )
     log = server.log()
     assert log.requests == listing.requests
@@ -51,9 +51,9 @@ def test_the_log_says_what_was_asked_and_how_long_it_had_to_wait(server: Server)
 def test_a_changed_session_is_told_anew_and_no_other(server: Server) -> None:
     window = [Window(starts_at(DAYS[0], 8), starts_at(DAYS[-1], 8, after=1))]
     with DevinClient(base_url=server.url, v2_key=V2_KEY) as client:
-        before = {item.payload for item in read_all(client, "session_insights_v2", window).items}
+        before = {item.payload for item in read_all(client, SESSION_INSIGHTS_V2, window).items}
         server.change(DAYS[3])
-        after = {item.payload for item in read_all(client, "session_insights_v2", window).items}
+        after = {item.payload for item in read_all(client, SESSION_INSIGHTS_V2, window).items}
     assert [json.loads(item)["session_id"] for item in after - before] == [
         json.loads(item)["session_id"] for item in before - after
     ]

@@ -21,13 +21,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from devin_pipeline.billing_calendar import starts_at
-from devin_pipeline.devin_api import DevinClient, Window
+from devin_pipeline.devin_api import FEED_BY_TABLE, DevinClient, Window
 from devin_pipeline.emulator import EmulatorServer, Enterprise, FaultScript
 from devin_pipeline.lake import Lake
 from devin_pipeline.operations.maintain import maintain
 from devin_pipeline.operations.verify import verify
 from devin_pipeline.raw.landing import land
-from devin_pipeline.resources import ASKED_OF
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, TABLES
 from devin_pipeline_tests.conftest import Dose, Figure
@@ -189,9 +188,9 @@ class AnyOrder(RuleBasedStateMachine):
         windows = {Window(starts_at(day, 8), starts_at(day, 8, after=1)): day for day in days}
         for feed in stage.feeds:
             read_at = datetime.now(UTC)
-            items = stage.enterprise.items(ASKED_OF[feed])
+            items = stage.enterprise.items(FEED_BY_TABLE[feed].name)
             failed = False
-            for listing in self.client.read(ASKED_OF[feed], list(windows)):
+            for listing in self.client.read(FEED_BY_TABLE[feed], list(windows)):
                 whole = [windows[window] for window in listing.windows if window not in listing.failures]
                 if whole:
                     version = lake.snapshot(TABLES[feed]).version

@@ -19,11 +19,10 @@ from tempfile import TemporaryDirectory
 import dagster as dg
 import pytest
 
-from devin_pipeline.devin_api import DevinClient, DevinError, SessionBatch, range_reader
+from devin_pipeline.devin_api import FEED_BY_TABLE, DevinClient, DevinError, SessionBatch, range_reader
 from devin_pipeline.emulator import EmulatorServer, Enterprise, FaultScript
 from devin_pipeline.emulator.faults import EVENTS, LIES, REFUSALS, TRANSIENT, Event, organization_deleted
 from devin_pipeline.lake import Lake
-from devin_pipeline.resources import ASKED_OF
 from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, TABLES
 from devin_pipeline_tests.conftest import Dose, Figure
 from devin_pipeline_tests.oracle import an_object, canonical_id, content_hash, instant, read_json, text
@@ -85,7 +84,7 @@ class World:
     def truth(self, feed: str) -> Truth:
         """Every session the feed tells now, with its day and its content."""
         told: Truth = {}
-        for payload in self.stage.enterprise.items(ASKED_OF[feed]):
+        for payload in self.stage.enterprise.items(FEED_BY_TABLE[feed].name):
             item = an_object(read_json(payload))
             session_id, created_at = text(item["session_id"]), instant(item["created_at"])
             assert session_id is not None

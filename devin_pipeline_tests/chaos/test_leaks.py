@@ -28,6 +28,7 @@ from click.testing import CliRunner
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.cli import main
 from devin_pipeline.devin_api import DevinClient, DevinError, Feed, Misconfigured, Window
+from devin_pipeline.devin_api.endpoints import SESSION_INSIGHTS_V2, SESSION_INSIGHTS_V3, SESSIONS_V3
 from devin_pipeline.emulator import EmulatorServer, Enterprise, FaultScript
 from devin_pipeline.emulator.faults import LIES, REFUSALS, TRANSIENT, Body, Echo, Fault, Silence, Status, Trickle
 from devin_pipeline.resources import DevinApiResource, devin_api_resource
@@ -48,7 +49,7 @@ from devin_pipeline_tests.stage import set_environment, the_last_days
 COMMAND = str(Path(sys.executable).with_name("devin-pipeline"))
 DAYS = the_last_days(2)
 WINDOWS = [Window(starts_at(day, 8), starts_at(day, 8, after=1)) for day in DAYS]
-FEEDS: tuple[Feed, ...] = ("session_insights_v2", "sessions_v3", "session_insights_v3")
+FEEDS: tuple[Feed, ...] = (SESSION_INSIGHTS_V2, SESSIONS_V3, SESSION_INSIGHTS_V3)
 
 
 def canary(where: str) -> str:
@@ -125,7 +126,7 @@ def test_no_fault_makes_the_client_tell_a_key_or_a_prompt(
             # Whatever their level: httpx writes whole URLs, and with them the users somebody filters by.
             assert [line for line in log.written if line.startswith(("httpx", "httpcore"))] == []
             log_text = "\n".join(log.written).encode()
-            probes.search(f"{fault.kind}, {feed}", {"log": log_text, "errors and reprs": "\n".join(told).encode()})
+            probes.search(f"{fault.kind}, {feed.name}", {"log": log_text, "errors and reprs": "\n".join(told).encode()})
     out, err = capfd.readouterr()
     probes.search("all faults", {"stdout": out.encode(), "stderr": err.encode()})
     figure(f"{probes.count} leak probes of the client under {len(chosen)} faults: 0 hits for keys and prompts")

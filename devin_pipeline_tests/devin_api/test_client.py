@@ -31,6 +31,7 @@ from devin_pipeline.devin_api import (
     Unreachable,
     Window,
 )
+from devin_pipeline.devin_api.endpoints import SESSION_INSIGHTS_V2, SESSION_INSIGHTS_V3, SESSIONS_V3
 from devin_pipeline_tests.devin_api.scripted import (
     NOW,
     START,
@@ -126,7 +127,7 @@ def test_what_passes_by_itself_is_asked_again(fault: str) -> None:
         serving(lambda asked: TRANSIENT[fault] if asked.number <= 2 else GOOD) as served,
         client_of(served, fake=fake) as client,
     ):
-        batch = read_all(client, "sessions_v3", DAY)
+        batch = read_all(client, SESSIONS_V3, DAY)
     assert [item.session_id for item in batch.items] == ["a"]
     assert batch.failures == {}
     assert (batch.requests, batch.retries, batch.pages) == (3, 2, 1)
@@ -141,7 +142,7 @@ def test_what_does_not_pass_fails_its_day_after_so_many_tries_and_three_requests
     fault: str, hits: int
 ) -> None:
     with serving(lambda asked: TRANSIENT[fault]) as served, client_of(served) as client:
-        batch = read_all(client, "sessions_v3", DAY)
+        batch = read_all(client, SESSIONS_V3, DAY)
     assert batch.items == []
     assert list(batch.failures) == DAY
     assert [asked.one("first") for asked in served.asked] == ["200"] * hits + ["1"] * 3
@@ -170,7 +171,7 @@ def test_a_refusal_is_raised_at_once_and_says_what_to_change(status: int) -> Non
         client_of(served) as client,
         pytest.raises(Refused, match=REFUSALS[status]) as caught,
     ):
-        read_all(client, "sessions_v3", days(40))
+        read_all(client, SESSIONS_V3, days(40))
     assert len(served.asked) == 1
     assert "secret body" not in str(caught.value)
 
@@ -181,14 +182,14 @@ def test_v2_names_the_enterprise_admin_and_its_own_variable() -> None:
         client_of(served) as client,
         pytest.raises(Refused, match=r"DEVIN_V2_API_KEY.*Enterprise Admin"),
     ):
-        read_all(client, "session_insights_v2", DAY)
+        read_all(client, SESSION_INSIGHTS_V2, DAY)
 
 
-@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+@pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
 def test_a_refusal_half_way_returns_nothing(feed: Feed) -> None:
     over = days(30)
-    every = sessions(3000, over, "v2" if feed == "session_insights_v2" else "v3")
-    serve = honest_v2 if feed == "session_insights_v2" else honest_v3
+    every = sessions(3000, over, "v2" if feed == SESSION_INSIGHTS_V2 else "v3")
+    serve = honest_v2 if feed == SESSION_INSIGHTS_V2 else honest_v3
     with (
         serving(lambda asked: serve(every, asked) if asked.number < 6 else Reply(status=401)) as served,
         client_of(served) as client,
@@ -210,7 +211,7 @@ def test_a_validation_error_tells_where_and_what_in_words_we_know_and_nothing_el
         client_of(served) as client,
         pytest.raises(Refused) as caught,
     ):
-        read_all(client, "sessions_v3", DAY)
+        read_all(client, SESSIONS_V3, DAY)
     told = "query.first Input should be less than or equal to 100; query.created_after; Input should be a valid integer"
     assert f"does not accept the request: {told}." in str(caught.value)
     assert "prompt" not in str(caught.value)
@@ -227,7 +228,7 @@ def test_an_unreadable_validation_error_is_not_quoted(body: bytes) -> None:
         client_of(served) as client,
         pytest.raises(Refused, match=r"does not accept the request\.") as caught,
     ):
-        read_all(client, "sessions_v3", DAY)
+        read_all(client, SESSIONS_V3, DAY)
     assert "prompt" not in str(caught.value)
 
 
@@ -235,7 +236,7 @@ def test_a_redirect_takes_no_key_anywhere() -> None:
     with serving(lambda asked: GOOD) as other:
         reply = Reply(status=302, headers={"Location": f"{other.url}/v3/enterprise/sessions"})
         with serving(lambda asked: reply) as served, client_of(served) as client, pytest.raises(Refused):
-            read_all(client, "sessions_v3", DAY)
+            read_all(client, SESSIONS_V3, DAY)
     assert other.asked == []
 
 
@@ -258,13 +259,13 @@ def test_the_pause_the_api_asks_for_is_kept(header: str, slept: float, status: i
         serving(lambda asked: busy if asked.number == 1 else GOOD) as served,
         client_of(served, fake=fake) as client,
     ):
-        assert read_all(client, "sessions_v3", DAY).failures == {}
+        assert read_all(client, SESSIONS_V3, DAY).failures == {}
     assert fake.slept == [slept]
 
 
 @pytest.mark.notices("Retry-After of years")
 @pytest.mark.parametrize("seconds", ["301", "1000000000"])
-@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+@pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
 def test_a_pause_beyond_reason_fails_every_day_at_once_as_rate_limited(feed: Feed, seconds: str) -> None:
     fake = FakeTime()
     over = [*days(3), *days(3, START + timedelta(days=9))]
@@ -281,20 +282,20 @@ def test_too_many_requests_for_ever_is_rate_limited_within_the_budget() -> None:
     fake = FakeTime()
     busy = Reply(status=429, headers={"Retry-After": "250"})
     with serving(lambda asked: busy) as served, client_of(served, fake=fake) as client:
-        batch = read_all(client, "sessions_v3", DAY)
+        batch = read_all(client, SESSIONS_V3, DAY)
     assert isinstance(batch.failures[DAY[0]], RateLimited)
     assert sum(fake.slept) <= 600
 
 
-@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+@pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
 def test_only_the_days_that_fail_are_lost(feed: Feed) -> None:
     over = days(90)
-    every = sessions(900, over, "v2" if feed == "session_insights_v2" else "v3")
-    serve = honest_v2 if feed == "session_insights_v2" else honest_v3
+    every = sessions(900, over, "v2" if feed == SESSION_INSIGHTS_V2 else "v3")
+    serve = honest_v2 if feed == SESSION_INSIGHTS_V2 else honest_v3
     bad = [over[n] for n in (2, 3, 40, 77, 89)]
 
     def script(asked: Asked) -> Reply:
-        if feed == "session_insights_v2":
+        if feed == SESSION_INSIGHTS_V2:
             start, end = (datetime.fromisoformat(asked.one(f"created_date_{bound}")) for bound in ("from", "to"))
         else:
             start, end = (
@@ -315,7 +316,7 @@ def test_only_the_days_that_fail_are_lost(feed: Feed) -> None:
 def test_a_server_that_is_down_is_not_asked_once_for_each_day_of_a_year() -> None:
     over = days(365)
     with serving(lambda asked: Reply(instead=reset)) as served, client_of(served) as client:
-        batch = read_all(client, "sessions_v3", over)
+        batch = read_all(client, SESSIONS_V3, over)
     assert sorted(batch.failures) == over
     assert {type(error) for error in batch.failures.values()} == {Unreachable}
     assert len(served.asked) <= 6 * (1 + 3 * 8)
@@ -330,7 +331,7 @@ def test_a_clock_an_hour_off_costs_no_session_and_how_far_it_is_off_is_told(hour
         DevinClient(base_url=served.url, v3_key=V3_KEY, now=lambda: there + timedelta(hours=hours)) as client,
     ):
         assert client.clock_ahead is None
-        assert [item.unplaced_because for item in read_all(client, "sessions_v3", DAY).items] == [None, None]
+        assert [item.unplaced_because for item in read_all(client, SESSIONS_V3, DAY).items] == [None, None]
         assert client.clock_ahead == timedelta(hours=hours)
 
 
@@ -361,11 +362,11 @@ def test_an_answer_that_never_ends_is_cut_at_the_deadline_whatever_part_of_it_is
         DevinClient(base_url=served.url, v3_key=V3_KEY, timeout_seconds=0.3) as client,
     ):
         with pytest.raises(Unreachable, match=r"answer came in time") as caught:
-            client.first_page("sessions_v3", DAY[0], size=200, deadline_seconds=5)
+            client.first_page(SESSIONS_V3, DAY[0], size=200, deadline_seconds=5)
         assert caught.value.more_tries == 5
         assert time.monotonic() - began < 5
         # The next question gets a connection of its own.
-        assert len(client.first_page("sessions_v3", DAY[0], size=200, deadline_seconds=5).items) == 1
+        assert len(client.first_page(SESSIONS_V3, DAY[0], size=200, deadline_seconds=5).items) == 1
 
 
 @contextmanager
@@ -394,7 +395,7 @@ def test_an_interrupt_does_not_wait_for_an_answer_that_never_comes() -> None:
     with serving(script) as served:
         client = client_of(served, timeout_seconds=60)
         with pytest.raises(KeyboardInterrupt), client, set_at_an_interrupt(interrupted):
-            read_all(client, "sessions_v3", days(1))
+            read_all(client, SESSIONS_V3, days(1))
         assert not waited.is_set()
         let_go.set()
         client.close()
@@ -410,7 +411,7 @@ def test_a_bomb_is_stopped_at_the_cap_in_bounded_memory_and_asked_for_again_only
     ):
         tracemalloc.start()
         try:
-            batch = read_all(client, "sessions_v3", DAY)
+            batch = read_all(client, SESSIONS_V3, DAY)
             _, most = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -423,14 +424,14 @@ def test_a_bomb_is_stopped_at_the_cap_in_bounded_memory_and_asked_for_again_only
 @pytest.mark.parametrize("headers", [{"Content-Type": "text/plain"}, {"Content-Encoding": "identity"}, {}])
 def test_json_under_another_name_is_read(headers: dict[str, str]) -> None:
     with serving(lambda asked: Reply(GOOD.body, headers=headers)) as served, client_of(served) as client:
-        assert len(read_all(client, "sessions_v3", DAY).items) == 1
+        assert len(read_all(client, SESSIONS_V3, DAY).items) == 1
 
 
 def test_a_compressed_page_of_several_members_is_read() -> None:
     body = gzip.compress(GOOD.body[:20]) + gzip.compress(GOOD.body[20:])
     reply = Reply(body, headers={"Content-Encoding": "gzip"})
     with serving(lambda asked: reply) as served, client_of(served) as client:
-        batch = read_all(client, "sessions_v3", DAY)
+        batch = read_all(client, SESSIONS_V3, DAY)
     assert len(batch.items) == 1
     assert batch.bytes_read == len(GOOD.body)
 
@@ -486,7 +487,7 @@ def test_what_stands_behind_a_compressed_body_is_taken_as_gunzip_takes_it(tail: 
         "by the byte": [MEMBER, *(behind[at : at + 1] for at in range(min(len(behind), 40))), behind[40:]],
     }[way]
     with serving(lambda asked: Reply(instead=in_chunks(*chunks))) as served, client_of(served) as client:
-        batch = read_all(client, "sessions_v3", DAY)
+        batch = read_all(client, SESSIONS_V3, DAY)
     assert [item.session_id for item in batch.items] == (["a"] if is_whole else [])
     assert (batch.failures == {}) == is_whole
 
@@ -496,9 +497,9 @@ def test_each_feed_sends_its_own_key_and_who_is_asking() -> None:
         serving(lambda asked: page_v2([], total=0) if "v2" in asked.path else page_v3([])) as served,
         client_of(served) as client,
     ):
-        read_all(client, "session_insights_v2", DAY)
-        read_all(client, "sessions_v3", DAY)
-        read_all(client, "session_insights_v3", DAY)
+        read_all(client, SESSION_INSIGHTS_V2, DAY)
+        read_all(client, SESSIONS_V3, DAY)
+        read_all(client, SESSION_INSIGHTS_V3, DAY)
     assert [asked.headers["Authorization"] for asked in served.asked] == [
         f"Bearer {V2_KEY}",
         f"Bearer {V3_KEY}",
@@ -512,9 +513,9 @@ def test_one_organization_is_asked_through_its_own_endpoints() -> None:
         serving(lambda asked: page_v2([], total=0) if "v2" in asked.path else page_v3([])) as served,
         client_of(served, org_id="org-a.b|c") as client,
     ):
-        read_all(client, "session_insights_v2", DAY)
-        read_all(client, "sessions_v3", DAY)
-        read_all(client, "session_insights_v3", DAY)
+        read_all(client, SESSION_INSIGHTS_V2, DAY)
+        read_all(client, SESSIONS_V3, DAY)
+        read_all(client, SESSION_INSIGHTS_V3, DAY)
     assert [asked.path for asked in served.asked] == [
         "/v2/enterprise/organizations/org-a.b%7Cc/sessions/insights",
         "/v3/organizations/org-a.b%7Cc/sessions",
@@ -528,15 +529,15 @@ def test_a_feed_without_its_key_is_misconfigured_before_any_request() -> None:
         DevinClient(base_url=served.url, v3_key=V3_KEY) as client,
         pytest.raises(Misconfigured, match="DEVIN_V2_API_KEY is not set"),
     ):
-        read_all(client, "session_insights_v2", DAY)
+        read_all(client, SESSION_INSIGHTS_V2, DAY)
     assert served.asked == []
 
 
-@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+@pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
 def test_updates_are_told_with_how_complete_they_are(feed: Feed) -> None:
     over = days(2)
-    every = sessions(450, over, "v2" if feed == "session_insights_v2" else "v3")
-    serve = honest_v2 if feed == "session_insights_v2" else honest_v3
+    every = sessions(450, over, "v2" if feed == SESSION_INSIGHTS_V2 else "v3")
+    serve = honest_v2 if feed == SESSION_INSIGHTS_V2 else honest_v3
     whole = Window(over[0].start, over[1].end)
     with serving(lambda asked: serve(every, asked)) as served, client_of(served) as client:
         all_of_it = client.updated_in(feed, whole, max_pages=20, deadline_seconds=45)
@@ -552,7 +553,7 @@ def test_updates_are_asked_for_without_a_retry_and_then_as_one_item() -> None:
         client_of(served, fake=fake) as client,
         pytest.raises(Unreachable, match="updated 2025-03-01"),
     ):
-        client.updated_in("sessions_v3", DAY[0], max_pages=20, deadline_seconds=45)
+        client.updated_in(SESSIONS_V3, DAY[0], max_pages=20, deadline_seconds=45)
     assert [asked.one("first") for asked in served.asked] == ["200", "1", "1", "1"]
     assert fake.slept == []
 
@@ -564,22 +565,22 @@ def test_updates_under_an_ignored_filter_are_a_failure() -> None:
         client_of(served) as client,
         pytest.raises(InvalidResponse, match="filter is ignored"),
     ):
-        client.updated_in("sessions_v3", DAY[0], max_pages=20, deadline_seconds=45)
+        client.updated_in(SESSIONS_V3, DAY[0], max_pages=20, deadline_seconds=45)
 
 
 def test_updates_whose_pages_moved_are_not_complete() -> None:
     every = sessions(450, DAY, "v2")
     with serving(lambda asked: honest_v2(every[asked.number :], asked)) as served, client_of(served) as client:
-        updated = client.updated_in("session_insights_v2", DAY[0], max_pages=20, deadline_seconds=45)
+        updated = client.updated_in(SESSION_INSIGHTS_V2, DAY[0], max_pages=20, deadline_seconds=45)
     assert updated.complete is False
 
 
-@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+@pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
 def test_a_first_page_is_told_as_it_came(feed: Feed) -> None:
     over = days(2)
-    every = sessions(30, over, "v2" if feed == "session_insights_v2" else "v3")
+    every = sessions(30, over, "v2" if feed == SESSION_INSIGHTS_V2 else "v3")
     strays = [*every[20:], *every[:20]]
-    serve = honest_v2 if feed == "session_insights_v2" else honest_v3
+    serve = honest_v2 if feed == SESSION_INSIGHTS_V2 else honest_v3
     clock = NOW + timedelta(seconds=90)
     with serving(lambda asked: serve(strays, asked), clock=clock) as served, client_of(served) as client:
         page = client.first_page(feed, Window(over[0].start, over[1].end), size=5, deadline_seconds=5)
@@ -587,7 +588,7 @@ def test_a_first_page_is_told_as_it_came(feed: Feed) -> None:
     assert [item.session_id for item in page.items] == [session["session_id"] for session in strays[:5]]
     assert (page.more, page.total, page.clock_ahead) == (True, 30, timedelta(seconds=-90))
     # The script takes the end of v2 windows as inclusive.
-    assert (len(updated.items), updated.more) == (16 if feed == "session_insights_v2" else 15, False)
+    assert (len(updated.items), updated.more) == (16 if feed == SESSION_INSIGHTS_V2 else 15, False)
     assert any(name.startswith("updated_") for name in served.asked[1].query)
 
 
@@ -596,12 +597,12 @@ def test_a_first_page_of_a_server_without_a_clock_tells_no_time() -> None:
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(GOOD.body) + GOOD.body)
 
     with serving(lambda asked: Reply(instead=without_date)) as served, client_of(served) as client:
-        assert client.first_page("sessions_v3", DAY[0], size=1, deadline_seconds=5).clock_ahead is None
+        assert client.first_page(SESSIONS_V3, DAY[0], size=1, deadline_seconds=5).clock_ahead is None
 
 
 def test_a_first_page_is_asked_for_once_without_a_retry() -> None:
     with serving(lambda asked: Reply(status=503)) as served, client_of(served) as client, pytest.raises(Unreachable):
-        client.first_page("sessions_v3", DAY[0], size=1, deadline_seconds=5)
+        client.first_page(SESSIONS_V3, DAY[0], size=1, deadline_seconds=5)
     assert len(served.asked) == 1
 
 
@@ -649,7 +650,7 @@ def test_the_key_is_in_no_message_repr_traceback_or_log(caplog: pytest.LogCaptur
         with serving(lambda asked, fault=fault: fault) as served, client_of(served) as client:  # type: ignore[misc]
             told += [repr(client), str(client), repr(vars(client))]
             try:
-                told += [repr(error) for error in read_all(client, "sessions_v3", DAY).failures.values()]
+                told += [repr(error) for error in read_all(client, SESSIONS_V3, DAY).failures.values()]
             except DevinError as error:
                 told += [str(error), repr(error), repr(vars(error)), "".join(traceback.format_exception(error))]
     text = "\n".join([*told, caplog.text])
@@ -677,12 +678,12 @@ def test_a_page_is_in_no_traceback_even_with_locals() -> None:
     for body in bodies:
         with serving(lambda asked, body=body: body) as served, client_of(served) as client:  # type: ignore[misc]
             with pytest.raises(DevinError) as caught:
-                raise next(iter(read_all(client, "sessions_v3", DAY).failures.values()))
+                raise next(iter(read_all(client, SESSIONS_V3, DAY).failures.values()))
             shown = [with_locals(caught.value)]
             assert caught.value.__context__ is None
             for ask in (
-                partial(client.updated_in, "sessions_v3", DAY[0], max_pages=3),
-                partial(client.first_page, "sessions_v3", DAY[0], size=10),
+                partial(client.updated_in, SESSIONS_V3, DAY[0], max_pages=3),
+                partial(client.first_page, SESSIONS_V3, DAY[0], size=10),
                 client.owner_of_v3_key,
             ):
                 try:
@@ -699,7 +700,7 @@ def test_a_read_that_is_refused_half_way_shows_no_page_it_has_read() -> None:
         client_of(served) as client,
         pytest.raises(Refused) as caught,
     ):
-        read_all(client, "sessions_v3", [days(5)[0], days(5)[2], days(5)[4]])
+        read_all(client, SESSIONS_V3, [days(5)[0], days(5)[2], days(5)[4]])
     assert "a prompt" not in with_locals(caught.value)
 
 
@@ -722,6 +723,6 @@ def test_httpx_is_imported_only_where_it_is_called_and_where_its_surroundings_ar
 def test_decoding_keeps_numbers_as_sent() -> None:
     text = b'{"session_id":"a","created_at":1740830400,"acus_consumed":1.10,"deep":{"n":1.000}}'
     with serving(lambda asked: Reply(b'{"items":[' + text + b"]}")) as served, client_of(served) as client:
-        (item,) = read_all(client, "sessions_v3", DAY).items
+        (item,) = read_all(client, SESSIONS_V3, DAY).items
     assert item.payload == text
     assert json.loads(item.payload)["deep"] == {"n": 1.0}

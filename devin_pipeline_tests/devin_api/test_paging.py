@@ -9,6 +9,7 @@ import pytest
 
 from devin_pipeline.devin_api import Feed, InvalidResponse, Limits, SessionBatch, Window
 from devin_pipeline.devin_api.batches import PAGES_PER_BATCH
+from devin_pipeline.devin_api.endpoints import SESSION_INSIGHTS_V2, SESSION_INSIGHTS_V3, SESSIONS_V3
 from devin_pipeline.devin_api.errors import NoProgress
 from devin_pipeline.devin_api.paging import OFFSET_PASSES, PAGE_SIZE
 from devin_pipeline_tests.devin_api.scripted import (
@@ -44,7 +45,7 @@ def read(
 
 def told_honestly(feed: Feed, count: int, over: list[Window]) -> tuple[list[Session], Script]:
     """So many sessions, evenly spread, and a server that keeps every promise about them."""
-    kind = "v2" if feed.endswith("v2") else "v3"
+    kind = "v2" if feed.paging == "offset" else "v3"
     every = sessions(count, over, kind)
     return every, partial(honest_v2 if kind == "v2" else honest_v3, every)
 
@@ -60,7 +61,7 @@ def names(every: list[Session]) -> list[str]:
 def test_v2_reads_every_page_once_when_nothing_moves() -> None:
     over = days(3)
     every = sessions(950, over, "v2")
-    batch, asked = read("session_insights_v2", over, lambda asked: honest_v2(every, asked))
+    batch, asked = read(SESSION_INSIGHTS_V2, over, lambda asked: honest_v2(every, asked))
     assert ids(batch) == names(every)
     assert batch.failures == {}
     assert sorted(int(one.one("skip")) for one in asked) == [0, 199, 398, 597, 796]
@@ -79,7 +80,7 @@ def test_v2_steps_by_the_limit_the_server_returns() -> None:
         skip = int(asked.one("skip"))
         return page_v2(every[skip : skip + 100], skip=skip, limit=100, total=len(every))
 
-    batch, asked = read("session_insights_v2", DAY, clamps)
+    batch, asked = read(SESSION_INSIGHTS_V2, DAY, clamps)
     assert ids(batch) == names(every)
     assert sorted(int(one.one("skip")) for one in asked) == [0, 99, 198, 297, 396]
 
@@ -91,7 +92,7 @@ def test_v2_asks_for_the_last_session_of_a_page_again_and_for_no_page_without_a_
     count: int, skips: list[int]
 ) -> None:
     every = sessions(count, DAY, "v2")
-    batch, asked = read("session_insights_v2", DAY, lambda asked: honest_v2(every, asked))
+    batch, asked = read(SESSION_INSIGHTS_V2, DAY, lambda asked: honest_v2(every, asked))
     assert ids(batch) == names(every)
     assert batch.duplicates == 0
     assert sorted(int(one.one("skip")) for one in asked) == skips
@@ -104,7 +105,7 @@ def test_v2_pages_of_one_session_follow_one_another() -> None:
         skip = int(asked.one("skip"))
         return page_v2(every[skip : skip + 1], skip=skip, limit=1, total=len(every))
 
-    batch, asked = read("session_insights_v2", DAY, one_by_one)
+    batch, asked = read(SESSION_INSIGHTS_V2, DAY, one_by_one)
     assert ids(batch) == names(every)
     assert len(asked) == 3
 
@@ -114,13 +115,13 @@ def test_v2_an_item_without_an_id_where_two_pages_meet_counts_once() -> None:
     every = [*sessions(199, DAY, "v2"), nameless, *sessions(50, DAY, "v2")[::-1]]
     for number, session in enumerate(every[200:]):
         session["session_id"] = f"t{number}"
-    batch, _ = read("session_insights_v2", DAY, lambda asked: page_of(every, asked))
+    batch, _ = read(SESSION_INSIGHTS_V2, DAY, lambda asked: page_of(every, asked))
     assert batch.failures == {}
     assert len(batch.items) == 250
 
 
 def test_v2_an_empty_day_is_read_and_empty() -> None:
-    batch, _ = read("session_insights_v2", DAY, lambda asked: page_v2([], total=0))
+    batch, _ = read(SESSION_INSIGHTS_V2, DAY, lambda asked: page_v2([], total=0))
     assert (batch.items, batch.failures, batch.pages) == ([], {}, 1)
 
 
@@ -150,7 +151,7 @@ def test_v2_what_moves_between_pages_costs_a_pass_at_most_and_no_session(drift: 
             DRIFT[drift](every)
         return reply
 
-    batch, asked = read("session_insights_v2", DAY, moves)
+    batch, asked = read(SESSION_INSIGHTS_V2, DAY, moves)
     assert batch.failures == {}
     assert len(asked) in (3, 6)
     # As it was before or after, never a mix; it can be as before only when all had been told by then.
@@ -175,7 +176,7 @@ def test_v3_what_moves_between_pages_costs_nobody_a_neighbour(drift: str) -> Non
             DRIFT[drift](every)
         return reply
 
-    batch, _ = read("sessions_v3", DAY, moves)
+    batch, _ = read(SESSIONS_V3, DAY, moves)
     assert batch.failures == {}
     # Only the one that moved may be told as it was, or not yet; the next read tells it.
     assert len(set(ids(batch)) ^ set(before)) <= 1
@@ -186,19 +187,19 @@ def test_v3_what_moves_between_pages_costs_nobody_a_neighbour(drift: str) -> Non
 def test_v2_no_next_cursor_leads_astray(cursor: object) -> None:
     every = sessions(450, DAY, "v2")
     extra = {} if cursor == "missing" else {"next_cursor": cursor}
-    batch, asked = read("session_insights_v2", DAY, lambda asked: page_of(every, asked, **extra))
+    batch, asked = read(SESSION_INSIGHTS_V2, DAY, lambda asked: page_of(every, asked, **extra))
     assert ids(batch) == names(every)
     assert len(asked) == 3
 
 
-@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+@pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
 def test_pages_fuller_or_emptier_than_asked_for_cost_no_session(feed: Feed) -> None:
-    every = sessions(450, DAY, "v2" if feed == "session_insights_v2" else "v3")
+    every = sessions(450, DAY, "v2" if feed == SESSION_INSIGHTS_V2 else "v3")
     sizes = [250, 30, 170]
 
     def uneven(asked: Asked) -> Reply:
         # v2 tells more than its limit, so that pages overlap; v3 as much as it likes.
-        if feed == "session_insights_v2":
+        if feed == SESSION_INSIGHTS_V2:
             skip = int(asked.one("skip"))
             return page_v2(every[skip : skip + 250], skip=skip, total=len(every))
         page = int(asked.one("after", "0"))
@@ -214,7 +215,7 @@ def test_pages_fuller_or_emptier_than_asked_for_cost_no_session(feed: Feed) -> N
 
 def test_a_page_of_50_megabytes_is_read() -> None:
     every = [{**session, "title": "x" * 250_000} for session in sessions(200, DAY, "v3")]
-    batch, _ = read("sessions_v3", DAY, lambda asked: page_v3(every))
+    batch, _ = read(SESSIONS_V3, DAY, lambda asked: page_v3(every))
     assert ids(batch) == names(every)
     assert batch.bytes_read > 50 * 10**6
 
@@ -229,7 +230,7 @@ def test_v2_a_deletion_and_a_creation_that_cancel_out_in_the_total_cost_a_pass_a
             every.insert(300, {**every[300], "session_id": "new"})
         return reply
 
-    batch, _ = read("session_insights_v2", DAY, cancels_out)
+    batch, _ = read(SESSION_INSIGHTS_V2, DAY, cancels_out)
     assert ids(batch) == names(every)
     assert batch.pages == 6
 
@@ -247,7 +248,7 @@ def test_v2_shifts_that_cancel_out_in_total_and_distinct_sessions_cost_a_pass_an
         at_first = {"0": every, "199": moved} if asked.number <= 3 else {}
         return honest_v2(at_first.get(asked.one("skip"), moved_again), asked)
 
-    batch, _ = read("session_insights_v2", DAY, moves)
+    batch, _ = read(SESSION_INSIGHTS_V2, DAY, moves)
     assert ids(batch) == names(moved_again)
     assert batch.pages == 6
 
@@ -280,7 +281,7 @@ def test_v2_a_page_at_odds_with_the_first_costs_a_pass_even_if_no_session_is_mis
             return page_of(every, asked, **oddity)
         return page_of(every, asked)
 
-    batch, asked = read("session_insights_v2", DAY, contradicts_once)
+    batch, asked = read(SESSION_INSIGHTS_V2, DAY, contradicts_once)
     assert ids(batch) == names(every)
     assert len(asked) == 6
 
@@ -289,7 +290,7 @@ def test_v2_a_page_at_odds_with_the_first_costs_a_pass_even_if_no_session_is_mis
 @pytest.mark.parametrize("fault", NEVER_WHOLE)
 def test_v2_pages_that_never_agree_fail_after_eight_passes(fault: str) -> None:
     every = sessions(450, DAY, "v2")
-    batch, asked = read("session_insights_v2", DAY, lambda asked: NEVER_WHOLE[fault](every, asked))
+    batch, asked = read(SESSION_INSIGHTS_V2, DAY, lambda asked: NEVER_WHOLE[fault](every, asked))
     assert batch.items == []
     assert list(batch.failures) == DAY
     assert isinstance(batch.failures[DAY[0]], InvalidResponse)
@@ -299,7 +300,7 @@ def test_v2_pages_that_never_agree_fail_after_eight_passes(fault: str) -> None:
 
 
 @pytest.mark.notices("sessions just where a range was cut", "a session at the window's end")
-@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+@pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
 def test_a_long_range_comes_in_listings_of_whole_days_and_where_it_is_cut_nothing_lies_outside(feed: Feed) -> None:
     # Evenly spread, so that a session lies just where each day begins.
     over = days(20)
@@ -318,7 +319,7 @@ def test_a_long_range_comes_in_listings_of_whole_days_and_where_it_is_cut_nothin
     assert sum(batch.requests for batch in batches) == len(served.asked)
 
 
-@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+@pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
 def test_what_was_read_while_the_caller_was_busy_comes_in_listings_as_small_as_the_others(feed: Feed) -> None:
     over = days(48)
     every, script = told_honestly(feed, 19_200, over)
@@ -339,7 +340,7 @@ def test_a_caller_that_stops_listening_ends_the_read(closes: bool) -> None:
     over = days(80)
     every = sessions(48_000, over, "v2")
     with serving(partial(honest_v2, every)) as served, client_of(served) as client:
-        batches = client.read("session_insights_v2", over)
+        batches = client.read(SESSION_INSIGHTS_V2, over)
         next(batches)
         if closes:
             batches.close()
@@ -351,13 +352,13 @@ def test_v2_items_at_the_windows_end_count_for_the_total_and_not_for_the_day() -
     every = sessions(10, DAY, "v2")
     end = {"session_id": "end", "created_at": DAY[0].end.isoformat(), "acus_consumed": 1}
     batch, _ = read(
-        "session_insights_v2", DAY, lambda asked: page_v2([*every, end, {**end, "session_id": "e2"}], total=12)
+        SESSION_INSIGHTS_V2, DAY, lambda asked: page_v2([*every, end, {**end, "session_id": "e2"}], total=12)
     )
     assert ids(batch) == names(every)
     assert (batch.out_of_window, batch.failures) == (2, {})
 
 
-@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+@pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
 @pytest.mark.parametrize("bounds", ["both in", "end out", "a second wider"])
 def test_a_session_at_a_days_edge_is_in_one_day_to_the_microsecond_whatever_bounds_the_server_keeps(
     feed: Feed, bounds: str
@@ -368,13 +369,13 @@ def test_a_session_at_a_days_edge_is_in_one_day_to_the_microsecond_whatever_boun
     spread = sessions(40, over, "v2")
     every = spread + [
         {"session_id": name, "created_at": at.isoformat(), "acus_consumed": 1}
-        if feed == "session_insights_v2"
+        if feed == SESSION_INSIGHTS_V2
         else {"session_id": name, "created_at": at.timestamp(), "acus_consumed": 1}
         for name, at in edges.items()
     ]
 
     def serve(asked: Asked) -> Reply:
-        if feed == "session_insights_v2":
+        if feed == SESSION_INSIGHTS_V2:
             start, end = (datetime.fromisoformat(asked.one(f"created_date_{bound}")) for bound in ("from", "to"))
         else:
             start, end = (
@@ -386,7 +387,7 @@ def test_a_session_at_a_days_edge_is_in_one_day_to_the_microsecond_whatever_boun
             for one in every
             if start - wider <= instant(one) < end + wider or (bounds == "both in" and instant(one) == end)
         ]
-        return page_v2(fitting, total=len(fitting)) if feed == "session_insights_v2" else page_v3(fitting)
+        return page_v2(fitting, total=len(fitting)) if feed == SESSION_INSIGHTS_V2 else page_v3(fitting)
 
     first, _ = read(feed, over[:1], serve)
     second, _ = read(feed, over[1:], serve)
@@ -400,13 +401,13 @@ def test_a_session_at_a_days_edge_is_in_one_day_to_the_microsecond_whatever_boun
 
 def test_items_without_an_id_count_for_the_total_each() -> None:
     nameless = {"created_at": "2025-03-01T12:00:00Z", "acus_consumed": 1}
-    batch, _ = read("session_insights_v2", DAY, lambda asked: page_v2([nameless, nameless], total=2))
+    batch, _ = read(SESSION_INSIGHTS_V2, DAY, lambda asked: page_v2([nameless, nameless], total=2))
     assert [item.unplaced_because for item in batch.items] == ["session_id is not usable"] * 2
     assert batch.failures == {}
 
 
 @pytest.mark.notices("the older of two items of a session")
-@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+@pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
 def test_of_a_session_told_twice_the_newest_is_kept_and_on_a_tie_the_later(feed: Feed) -> None:
     def told(name: str, minute: int | None, acus: int) -> Session:
         stamp = None if minute is None else f"2025-03-02T00:{minute:02}:00Z"
@@ -420,7 +421,7 @@ def test_of_a_session_told_twice_the_newest_is_kept_and_on_a_tie_the_later(feed:
         told("c", None, 5),
         told("c", 1, 6),
     ]
-    reply = page_v2(items, total=3) if feed == "session_insights_v2" else page_v3(items, total=3)
+    reply = page_v2(items, total=3) if feed == SESSION_INSIGHTS_V2 else page_v3(items, total=3)
     batch, _ = read(feed, DAY, lambda asked: reply)
     assert {item.session_id: str(item.acus) for item in batch.items} == {
         "a": "1.000000",
@@ -431,14 +432,14 @@ def test_of_a_session_told_twice_the_newest_is_kept_and_on_a_tie_the_later(feed:
 
 
 @pytest.mark.notices("a filter that is ignored", "a whole history read before the filter is missed")
-@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3", "session_insights_v3"])
+@pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3, SESSION_INSIGHTS_V3])
 def test_an_ignored_filter_fails_every_day_without_reading_the_history(feed: Feed) -> None:
     over = days(30)
-    history = sessions(4_000, days(400, START - timedelta(days=390)), "v2" if feed == "session_insights_v2" else "v3")
+    history = sessions(4_000, days(400, START - timedelta(days=390)), "v2" if feed == SESSION_INSIGHTS_V2 else "v3")
 
     def ignores(asked: Asked) -> Reply:
         skip = int(asked.one("skip", "0") or 0)
-        if feed == "session_insights_v2":
+        if feed == SESSION_INSIGHTS_V2:
             return page_v2(history[skip : skip + 200], skip=skip, total=len(history))
         return page_v3(history[:200], cursor="next", more=True, total=len(history))
 
@@ -454,14 +455,14 @@ def test_a_stray_in_ten_is_dropped_and_more_are_an_ignored_filter(strays: int, f
     late = int(DAY[0].end.timestamp()) + 60
     inside = sessions(10 - strays, DAY, "v3")
     items = [*inside, *({"session_id": f"late{n}", "created_at": late} for n in range(strays))]
-    batch, _ = read("sessions_v3", DAY, lambda asked: page_v3(items))
+    batch, _ = read(SESSIONS_V3, DAY, lambda asked: page_v3(items))
     assert bool(batch.failures) is fails
     assert (ids(batch), batch.out_of_window) == (([], 0) if fails else (names(inside), 1))
 
 
 def test_v3_follows_the_cursors_to_the_end() -> None:
     every = sessions(450, DAY, "v3")
-    batch, asked = read("session_insights_v3", DAY, lambda asked: honest_v3(every, asked))
+    batch, asked = read(SESSION_INSIGHTS_V3, DAY, lambda asked: honest_v3(every, asked))
     assert ids(batch) == names(every)
     assert [one.one("after") for one in asked] == ["", "at=200", "at=400"]
     assert {one.path for one in asked} == {"/v3/enterprise/sessions/insights"}
@@ -478,7 +479,7 @@ def test_a_repeated_cursor_fails_instead_of_looping(cursors: list[str]) -> None:
         at = (asked.number - 1) % len(cursors)
         return page_v3(every[at * 200 : at * 200 + 200], cursor=cursors[at], more=True)
 
-    batch, asked = read("sessions_v3", DAY, circles)
+    batch, asked = read(SESSIONS_V3, DAY, circles)
     assert "a cursor came a second time" in str(batch.failures[DAY[0]])
     assert batch.items == []
     assert len(asked) == len(cursors)
@@ -487,7 +488,7 @@ def test_a_repeated_cursor_fails_instead_of_looping(cursors: list[str]) -> None:
 @pytest.mark.notices("a missing cursor")
 @pytest.mark.parametrize("cursor", [None, ""])
 def test_more_pages_without_a_cursor_are_a_failure(cursor: str | None) -> None:
-    batch, asked = read("sessions_v3", DAY, lambda asked: page_v3(sessions(9, DAY, "v3"), cursor=cursor, more=True))
+    batch, asked = read(SESSIONS_V3, DAY, lambda asked: page_v3(sessions(9, DAY, "v3"), cursor=cursor, more=True))
     assert "but not where" in str(batch.failures[DAY[0]])
     assert len(asked) == 1
 
@@ -501,18 +502,18 @@ def test_three_empty_pages_in_a_row_are_borne_and_a_fourth_is_not(empty: int, fa
         is_last = asked.number > empty
         return page_v3(every if is_last else [], cursor=f"c{asked.number}", more=not is_last)
 
-    batch, asked = read("sessions_v3", DAY, hesitates)
+    batch, asked = read(SESSIONS_V3, DAY, hesitates)
     assert bool(batch.failures) is fails
     assert ids(batch) == ([] if fails else names(every))
     assert len(asked) == 4
 
 
 NOWHERE: dict[str, tuple[Feed, Script, int]] = {
-    "v2, empty": ("session_insights_v2", lambda asked: page_v2([], total=0, more=True), 3 * OFFSET_PASSES),
-    "v3, empty": ("sessions_v3", lambda asked: page_v3([], cursor=f"c{asked.number}", more=True), 3 * 4),
-    "v3 insights, empty": ("session_insights_v3", lambda asked: page_v3([], cursor=f"{asked.number}", more=True), 12),
-    "v3, the same cursor": ("sessions_v3", lambda asked: page_v3([], cursor="c", more=True), 3 * 2),
-    "v3, no cursor": ("sessions_v3", lambda asked: page_v3([], more=True), 3),
+    "v2, empty": (SESSION_INSIGHTS_V2, lambda asked: page_v2([], total=0, more=True), 3 * OFFSET_PASSES),
+    "v3, empty": (SESSIONS_V3, lambda asked: page_v3([], cursor=f"c{asked.number}", more=True), 3 * 4),
+    "v3 insights, empty": (SESSION_INSIGHTS_V3, lambda asked: page_v3([], cursor=f"{asked.number}", more=True), 12),
+    "v3, the same cursor": (SESSIONS_V3, lambda asked: page_v3([], cursor="c", more=True), 3 * 2),
+    "v3, no cursor": (SESSIONS_V3, lambda asked: page_v3([], more=True), 3),
 }
 
 
@@ -531,7 +532,7 @@ def test_a_feed_that_leads_nowhere_in_three_windows_in_a_row_is_given_up_for_all
 
 
 @pytest.mark.notices("windows in parallel counted as in a row")
-@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+@pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
 def test_days_that_lead_nowhere_between_others_that_do_fail_alone(feed: Feed) -> None:
     over = days(30)
     every, honest = told_honestly(feed, 300, over)
@@ -539,7 +540,7 @@ def test_days_that_lead_nowhere_between_others_that_do_fail_alone(feed: Feed) ->
     bad = [*over[2:8], *over[15:17]]
 
     def some_lead_nowhere(asked: Asked) -> Reply:
-        if feed.endswith("v2"):
+        if feed.paging == "offset":
             start = datetime.fromisoformat(asked.one("created_date_from"))
             end = datetime.fromisoformat(asked.one("created_date_to"))
             nowhere = page_v2([], total=0, more=True)
@@ -559,13 +560,13 @@ def test_days_that_lead_nowhere_between_others_that_do_fail_alone(feed: Feed) ->
 @pytest.mark.notices("v3 total unlike what came")
 def test_v3_a_total_that_comes_true_on_the_second_pass_is_believed() -> None:
     every = sessions(5, DAY, "v3")
-    batch, asked = read("sessions_v3", DAY, lambda asked: page_v3(every, total=6 if asked.number == 1 else 5))
+    batch, asked = read(SESSIONS_V3, DAY, lambda asked: page_v3(every, total=6 if asked.number == 1 else 5))
     assert ids(batch) == names(every)
     assert len(asked) == 2
 
 
 def test_v3_a_total_that_never_comes_true_fails_after_three_passes() -> None:
-    batch, asked = read("sessions_v3", DAY, lambda asked: page_v3(sessions(5, DAY, "v3"), total=6))
+    batch, asked = read(SESSIONS_V3, DAY, lambda asked: page_v3(sessions(5, DAY, "v3"), total=6))
     assert "5 sessions came where 6 were stated" in str(batch.failures[DAY[0]])
     assert len(asked) == 3
 
@@ -574,7 +575,7 @@ def test_v3_a_total_that_never_comes_true_fails_after_three_passes() -> None:
 def test_v3_a_full_range_is_cut_into_windows_of_one_to_two_pages(with_total: bool) -> None:
     over = days(15)
     every = sessions(3000, over, "v3")
-    batch, asked = read("sessions_v3", over, lambda asked: honest_v3(every, asked, with_total=with_total))
+    batch, asked = read(SESSIONS_V3, over, lambda asked: honest_v3(every, asked, with_total=with_total))
     assert ids(batch) == names(every)
     assert batch.failures == {}
     windows = Counter((one.one("created_after"), one.one("created_before")) for one in asked[1:])
@@ -586,7 +587,7 @@ def test_v3_a_full_range_is_cut_into_windows_of_one_to_two_pages(with_total: boo
 def test_v3_a_sparse_year_costs_as_many_requests_as_it_has_pages() -> None:
     over = days(240)
     every = sessions(590, over, "v3")
-    batch, asked = read("sessions_v3", over, lambda asked: honest_v3(every, asked))
+    batch, asked = read(SESSIONS_V3, over, lambda asked: honest_v3(every, asked))
     assert ids(batch) == names(every)
     assert len(asked) == 3
 
@@ -597,21 +598,21 @@ def test_v3_a_day_far_fuller_than_the_others_is_read_whole() -> None:
         {**one, "session_id": f"x{n}"} for n, one in enumerate(sessions(1500, over[4:5], "v3"))
     ]
     every.sort(key=instant, reverse=True)
-    batch, _ = read("sessions_v3", over, lambda asked: honest_v3(every, asked, with_total=False))
+    batch, _ = read(SESSIONS_V3, over, lambda asked: honest_v3(every, asked, with_total=False))
     assert ids(batch) == names(every)
 
 
 def test_days_with_a_gap_between_them_are_read_without_the_gap() -> None:
     over = days(5)
     every = sessions(50, over, "v3")
-    batch, asked = read("sessions_v3", [over[4], over[0], over[0]], lambda asked: honest_v3(every, asked))
+    batch, asked = read(SESSIONS_V3, [over[4], over[0], over[0]], lambda asked: honest_v3(every, asked))
     assert len(asked) == 2
     assert sorted({item.created_at.date().day for item in batch.items if item.created_at}) == [1, 2, 5, 6]
     assert len(batch.items) == 20
 
 
 @pytest.mark.notices("a session listed in two windows")
-@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+@pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
 @pytest.mark.parametrize("newest_first", [True, False])
 def test_a_session_told_on_two_days_is_kept_once_as_it_was_last_updated(feed: Feed, newest_first: bool) -> None:
     # Days with a gap between them are windows of their own.
@@ -622,7 +623,7 @@ def test_a_session_told_on_two_days_is_kept_once_as_it_was_last_updated(feed: Fe
         is_first = bound in (f"{over[0].start:%Y-%m-%dT%H:%M:%SZ}", str(int(over[0].start.timestamp())))
         at, updated = over[0 if is_first else 1].start, START + timedelta(days=9 if is_first is newest_first else 8)
         told = {"session_id": "a", "created_at": at.isoformat(), "updated_at": updated.isoformat(), "acus_consumed": 1}
-        return page_v2([told], total=1) if feed == "session_insights_v2" else page_v3([told])
+        return page_v2([told], total=1) if feed == SESSION_INSIGHTS_V2 else page_v3([told])
 
     batch, _ = read(feed, over, serve)
     (item,) = batch.items
@@ -631,17 +632,17 @@ def test_a_session_told_on_two_days_is_kept_once_as_it_was_last_updated(feed: Fe
 
 
 def test_no_days_are_no_request() -> None:
-    for feed in ("session_insights_v2", "sessions_v3"):
+    for feed in (SESSION_INSIGHTS_V2, SESSIONS_V3):
         batch, asked = read(feed, [], lambda asked: page_v3([]))
         assert (batch.items, asked) == ([], [])
 
 
 @pytest.mark.notices("more pages than the limit", "more sessions than the limit", "more in a v2 window than the limit")
 @pytest.mark.parametrize("limits", [Limits(pages=2), Limits(rows=500)])
-@pytest.mark.parametrize("feed", ["session_insights_v2", "sessions_v3"])
+@pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
 def test_more_than_the_limit_is_a_failure_and_no_truncation(feed: Feed, limits: Limits) -> None:
-    every = sessions(900, DAY, "v2" if feed == "session_insights_v2" else "v3")
-    serve = honest_v2 if feed == "session_insights_v2" else honest_v3
+    every = sessions(900, DAY, "v2" if feed == SESSION_INSIGHTS_V2 else "v3")
+    serve = honest_v2 if feed == SESSION_INSIGHTS_V2 else honest_v3
     batch, _ = read(feed, DAY, lambda asked: serve(every, asked), limits=limits)
     assert batch.items == []
     assert "more than may be read at once" in str(batch.failures[DAY[0]])
@@ -651,7 +652,7 @@ def test_more_than_the_limit_is_a_failure_and_no_truncation(feed: Feed, limits: 
 def test_days_may_not_overlap_and_instants_need_a_zone() -> None:
     half = timedelta(hours=12)
     with pytest.raises(ValueError, match="overlap"):
-        read("sessions_v3", [*DAY, Window(START + half, START + 3 * half)], lambda asked: page_v3([]))
+        read(SESSIONS_V3, [*DAY, Window(START + half, START + 3 * half)], lambda asked: page_v3([]))
     with pytest.raises(ValueError, match="zone"):
         Window(START.replace(tzinfo=None), START)
     with pytest.raises(ValueError, match="after it starts"):

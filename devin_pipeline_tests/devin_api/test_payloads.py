@@ -4,8 +4,9 @@ from decimal import Decimal
 
 import pytest
 
-from devin_pipeline.devin_api import InvalidResponse, Item
-from devin_pipeline.devin_api.payloads import KNOWN_FIELDS, cursor_page, offset_page
+from devin_pipeline.devin_api import FEEDS, InvalidResponse, Item
+from devin_pipeline.devin_api.endpoints import SESSION_INSIGHTS_V2, SESSION_INSIGHTS_V3, SESSIONS_V3
+from devin_pipeline.devin_api.payloads import cursor_page, offset_page
 from devin_pipeline_tests.devin_api.scripted import NOW
 
 pytestmark = pytest.mark.notices(
@@ -411,9 +412,9 @@ def test_an_item_tells_its_fields_and_whether_its_acus_are_text() -> None:
 
 
 def test_only_insights_of_v3_may_tell_an_analysis_and_only_v2_a_session_analysis() -> None:
-    told = {feed: {"analysis", "session_analysis"} & fields for feed, fields in KNOWN_FIELDS.items()}
-    assert told == {
-        "session_insights_v2": {"session_analysis"},
-        "sessions_v3": set(),
-        "session_insights_v3": {"analysis"},
+    fields = {feed: {"analysis", "session_analysis"} & feed.fields for feed in FEEDS}
+    assert fields == {
+        SESSION_INSIGHTS_V2: {"session_analysis"},
+        SESSIONS_V3: set(),
+        SESSION_INSIGHTS_V3: {"analysis"},
     }

@@ -10,6 +10,7 @@ import pytest
 
 from devin_pipeline.devin_api import DevinClient, DevinError, Refused
 from devin_pipeline.devin_api import transport as transport_module
+from devin_pipeline.devin_api.endpoints import SESSIONS_V3
 from devin_pipeline.devin_api.errors import NotConnected
 from devin_pipeline_tests.dagster_server.running import free_port
 from devin_pipeline_tests.devin_api.scripted import (
@@ -58,7 +59,7 @@ def url_of(server: socket.socket) -> str:
 def read(url: str) -> DevinError:
     """The error with which a read of 119 days ends, by real clocks."""
     with DevinClient(base_url=url, v3_key=V3_KEY) as client, pytest.raises(DevinError) as caught:
-        read_all(client, "sessions_v3", DAYS)
+        read_all(client, SESSIONS_V3, DAYS)
     return caught.value
 
 
@@ -167,10 +168,10 @@ def test_a_proxy_that_accepts_and_never_answers_is_given_up_within_seconds(
 
 def test_a_service_that_has_answered_is_waited_for_when_it_is_down() -> None:
     with serving(lambda asked: page_v3([])) as served, client_of(served) as client:
-        read_all(client, "sessions_v3", DAYS[:1])
+        read_all(client, SESSIONS_V3, DAYS[:1])
     with client_of(served) as client:
         # By a clock that moves only by sleeping: six tries, and the day fails alone.
-        batch = read_all(client, "sessions_v3", DAYS[:1])
+        batch = read_all(client, SESSIONS_V3, DAYS[:1])
     assert batch.requests == 6
     assert isinstance(batch.failures[DAYS[0]], NotConnected)
 
@@ -179,10 +180,10 @@ def test_an_address_that_a_run_without_a_person_asks_is_waited_for_from_the_star
     with serving(lambda asked: page_v3([])) as served:
         pass
     with client_of(served, is_awaited=True) as client:
-        batch = read_all(client, "sessions_v3", DAYS[:1])
+        batch = read_all(client, SESSIONS_V3, DAYS[:1])
     assert batch.requests == 6
     with client_of(served) as client, pytest.raises(NotConnected):
-        read_all(client, "sessions_v3", DAYS[:1])
+        read_all(client, SESSIONS_V3, DAYS[:1])
 
 
 def test_a_service_that_resets_the_first_connections_gets_all_tries(within_ten_seconds: None) -> None:
@@ -190,4 +191,4 @@ def test_a_service_that_resets_the_first_connections_gets_all_tries(within_ten_s
         return Reply(instead=reset) if asked.number < 6 else page_v3([])
 
     with serving(script) as served, client_of(served) as client:
-        assert read_all(client, "sessions_v3", DAYS[:1]).failures == {}
+        assert read_all(client, SESSIONS_V3, DAYS[:1]).failures == {}

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 
 from devin_pipeline.devin_api import DevinClient, Feed, InvalidResponse, RateLimited, Refused, SessionBatch, Unreachable
+from devin_pipeline.devin_api.endpoints import SESSION_INSIGHTS_V2, SESSION_INSIGHTS_V3, SESSIONS_V3
 from devin_pipeline_tests.devin_api.scripted import (
     V2_KEY,
     V3_KEY,
@@ -39,9 +40,9 @@ pytestmark = pytest.mark.notices(
 )
 
 DAY = days(1)
-V2: Feed = "session_insights_v2"
-V3: Feed = "sessions_v3"
-FEEDS: list[Feed] = [V2, V3, "session_insights_v3"]
+V2: Feed = SESSION_INSIGHTS_V2
+V3: Feed = SESSIONS_V3
+FEEDS: list[Feed] = [V2, V3, SESSION_INSIGHTS_V3]
 TOO_LARGE = gzip.compress(b'{"items": [' + b" " * (65 * 2**20), compresslevel=1)
 
 FAULTS = {
@@ -109,12 +110,12 @@ def test_one_item_on_which_the_server_fails_is_named_and_all_others_are_read(fee
     assert ids(batch) == names(every) - {"s77"}
     (why,) = unread(batch)
     if feed == V2:
-        assert why.startswith(f"{V2}, created 2025-03-01T08:00:00Z to 2025-03-02T08:00:00Z, position 122: ")
+        assert why.startswith(f"{V2.name}, created 2025-03-01T08:00:00Z to 2025-03-02T08:00:00Z, position 122: ")
     else:
         # Down to the second, and the one after it, which is asked for with it.
         at = instant(next(session for session in every if session["session_id"] == "s77"))
         start, end = (f"{at + timedelta(seconds=n):%Y-%m-%dT%H:%M:%SZ}" for n in (0, 2))
-        assert why.startswith(f"{feed}, created {start} to {end}, position 0: ")
+        assert why.startswith(f"{feed.name}, created {start} to {end}, position 0: ")
     assert len(asked) < (60 if feed == V2 else 220)
 
 
@@ -207,7 +208,7 @@ def test_a_place_that_cannot_be_read_is_named_alike_each_time_and_once_it_can_be
 
 
 def test_v3_items_behind_an_unreadable_one_of_their_second_are_counted_by_the_total() -> None:
-    feed: Feed = "session_insights_v3"
+    feed: Feed = SESSION_INSIGHTS_V3
     every = made(feed, 200)
     at = every[50]["created_at"]
     every[51:51] = [{**every[50], "session_id": name} for name in ("before", "bad", "behind", "behind too")]
@@ -334,7 +335,7 @@ def test_v2_smaller_pages_that_start_elsewhere_than_asked_do_not_count() -> None
 
 
 def test_v3_a_day_whose_narrower_windows_hold_less_than_it_states_fails() -> None:
-    feed: Feed = "session_insights_v3"
+    feed: Feed = SESSION_INSIGHTS_V3
     every = made(feed, 200)
 
     def hides(asked: Asked) -> Reply:

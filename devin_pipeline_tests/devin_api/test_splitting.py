@@ -13,6 +13,7 @@ from itertools import pairwise
 import pytest
 
 from devin_pipeline.devin_api import DevinClient, Feed, Limits, RateLimited, SessionBatch, Unreachable, Window
+from devin_pipeline.devin_api.endpoints import SESSION_INSIGHTS_V3
 from devin_pipeline.devin_api.paging import WindowResult, joined
 from devin_pipeline.devin_api.payloads import read_item
 from devin_pipeline_tests.devin_api.scripted import (
@@ -36,7 +37,7 @@ from devin_pipeline_tests.devin_api.scripted import (
 pytestmark = pytest.mark.notices("a day split again after its parts could not be read")
 
 DAY = days(1)
-FEED: Feed = "session_insights_v3"
+FEED: Feed = SESSION_INSIGHTS_V3
 MANY = 4000
 PAGES = MANY // 200
 

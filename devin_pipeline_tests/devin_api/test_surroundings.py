@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from devin_pipeline.devin_api import DevinClient, Misconfigured, Refused, Unreachable
+from devin_pipeline.devin_api.endpoints import SESSIONS_V3
 from devin_pipeline_tests.devin_api.scripted import V3_KEY, Asked, page_v3, serving
 from devin_pipeline_tests.devin_api.socks import serving_socks
 from devin_pipeline_tests.devin_api.test_tls import DAY, ask, certificate, no_settings, serving_tls
@@ -71,7 +72,7 @@ def test_a_socks_proxy_that_never_answers_is_given_up_at_the_deadline(monkeypatc
             DevinClient(base_url=ELSEWHERE, v3_key=V3_KEY, timeout_seconds=0.5) as client,
             pytest.raises(Unreachable, match="no connection to the proxy of ALL_PROXY came about in time"),
         ):
-            client.updated_in("sessions_v3", DAY[0], max_pages=1, deadline_seconds=9)
+            client.updated_in(SESSIONS_V3, DAY[0], max_pages=1, deadline_seconds=9)
 
 
 @pytest.mark.parametrize("says", [b"\x05\xff", b"\x05\x02", b"\x05", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x04\x5b"])

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from devin_pipeline.devin_api import DevinClient, Refused, Unreachable
+from devin_pipeline.devin_api.endpoints import SESSIONS_V3
 from devin_pipeline_tests.devin_api.scripted import V3_KEY, Reply, Served, days, page_v3, serving, trickle_headers
 
 pytestmark = pytest.mark.notices(
@@ -65,7 +66,7 @@ def serving_tls(file: Path, reply: Reply | None = None) -> Iterator[Served]:
 
 def ask(url: str) -> None:
     with DevinClient(base_url=url, v3_key=V3_KEY, timeout_seconds=5) as client:
-        client.updated_in("sessions_v3", DAY[0], max_pages=1, deadline_seconds=9)
+        client.updated_in(SESSIONS_V3, DAY[0], max_pages=1, deadline_seconds=9)
 
 
 UNTRUSTED: dict[str, tuple[bool, Callable[[Path], Path]]] = {
@@ -107,7 +108,7 @@ def test_over_tls_too_an_answer_is_cut_at_its_deadline(tmp_path: Path, monkeypat
         DevinClient(base_url=served.url, v3_key=V3_KEY, timeout_seconds=0.5) as client,
         pytest.raises(Unreachable, match="answer came in time"),
     ):
-        client.updated_in("sessions_v3", DAY[0], max_pages=1, deadline_seconds=9)
+        client.updated_in(SESSIONS_V3, DAY[0], max_pages=1, deadline_seconds=9)
 
 
 def test_a_proxy_of_the_environment_sees_no_request_to_loopback(monkeypatch: pytest.MonkeyPatch) -> None:

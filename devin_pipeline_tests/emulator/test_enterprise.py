@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from devin_pipeline.devin_api.payloads import KNOWN_FIELDS
+from devin_pipeline.devin_api import FEEDS as DECLARED
 from devin_pipeline.emulator import Enterprise, Feed, PullRequest, Session, v2_insights_item, v3_insights_item, v3_item
 
 ENDS_AT = datetime(2026, 3, 18, 15, 30, tzinfo=UTC)
@@ -148,11 +148,12 @@ def test_people_and_services_start_sessions(untouched: Enterprise) -> None:
 def test_fields_that_nobody_documents_occur_on_request_only(untouched: Enterprise) -> None:
     odd = Enterprise.synthetic(ends_at=ENDS_AT, has_odd_fields=True)
     feeds: tuple[Feed, ...] = ("session_insights_v2", "sessions_v3", "session_insights_v3")
-    for feed in feeds:
+    for feed, declared in zip(feeds, DECLARED, strict=True):
+        assert declared.name == feed
         names = {name for item in parsed(untouched, feed).values() for name in item}
-        assert names <= KNOWN_FIELDS[feed]
+        assert names <= declared.fields
         names = {name for item in parsed(odd, feed).values() for name in item}
-        assert names - KNOWN_FIELDS[feed] == {"x_beta_score", "x_beta_notes"}
+        assert names - declared.fields == {"x_beta_score", "x_beta_notes"}
     newer = {"automation_id", "devin_mode", "security_profile"}
     assert newer <= {name for item in parsed(untouched, "sessions_v3").values() for name in item}
 

@@ -1,0 +1,175 @@
+"""What each endpoint of the API is, declared once: paths, key, permission, paging, windows, fields and raw table.
+
+An endpoint is added here. How its pages follow one another lives in `paging`, what one holds in `payloads`.
+"""
+
+import math
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import quote
+
+from devin_pipeline.devin_api.credentials import VARIABLES, KeyKind
+from devin_pipeline.devin_api.windows import Window, iso
+
+Clock = Literal["created", "updated"]
+Params = list[tuple[str, str]]
+
+_KEYS: dict[KeyKind, str] = {
+    "v2": "a personal API key (apk_user_…) whose owner is an Enterprise Admin",
+    "v3": "an enterprise service user's credential (cog_…)",
+}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One endpoint.
+
+    Attributes:
+        name: what messages call it.
+        key: the kind of key it takes, which is also its version of the API.
+        permission: what the owner of the key must have been given; None if the kind of key is enough.
+        path: for the whole enterprise.
+        organization_path: for one organization, with `{org_id}`; None if there is none.
+    """
+
+    name: str
+    key: KeyKind
+    permission: str | None
+    path: str
+    organization_path: str | None
+
+    @property
+    def key_variable(self) -> str:
+        """The environment variable that its key comes from."""
+        return VARIABLES[self.key]
+
+    @property
+    def needs(self) -> str:
+        """Which key it needs, in words."""
+        return _KEYS[self.key] + (f" with the permission {self.permission}" if self.permission else "")
+
+    def path_for(self, org_id: str | None) -> str:
+        """Its path for one organization, or for the whole enterprise."""
+        if org_id is None or self.organization_path is None:
+            return self.path
+        return self.organization_path.format(org_id=quote(org_id, safe=""))
+
+
+@dataclass(frozen=True)
+class WindowParameters:
+    """How a window is asked for.
+
+    Attributes:
+        start: the parameter of its start; `{clock}` stands for `created` or `updated`.
+        end: that of its end.
+        in_seconds: whether its bounds are whole seconds since the epoch; else they are written as ISO 8601.
+        always: what every query for a window has besides.
+    """
+
+    start: str
+    end: str
+    in_seconds: bool
+    always: tuple[tuple[str, str], ...] = ()
+
+    def query(self, clock: Clock, window: Window) -> Params:
+        """The query for a window; in whole seconds, of those that it touches."""
+        bounds = (
+            (str(math.floor(window.start.timestamp())), str(math.ceil(window.end.timestamp())))
+            if self.in_seconds
+            else (iso(window.start), iso(window.end))
+        )
+        return [*zip((name.format(clock=clock) for name in (self.start, self.end)), bounds, strict=True), *self.always]
+
+
+@dataclass(frozen=True)
+class Feed(Endpoint):
+    """An endpoint that lists sessions.
+
+    Attributes:
+        name: what it is called.
+        table: the raw table its sessions are stored in.
+        paging: whether its pages are asked for by offset or by cursor.
+        window: how its windows are asked for.
+        fields: those of a session that the API reference lists.
+    """
+
+    name: Literal["session_insights_v2", "sessions_v3", "session_insights_v3"]
+    table: str
+    paging: Literal["offset", "cursor"]
+    window: WindowParameters
+    fields: frozenset[str]
+
+
+_V2_WINDOW = WindowParameters("{clock}_date_from", "{clock}_date_to", in_seconds=False)
+_V3_WINDOW = WindowParameters(
+    "{clock}_after",
+    "{clock}_before",
+    in_seconds=True,
+    # By default the sessions of deleted organizations are hidden, and their ACUs with them.
+    # guard: sessions of deleted organizations | ("include_deleted_orgs", "true"),
+    always=(("include_deleted_orgs", "true"),),
+)
+
+# Of the pages "List Enterprise Sessions (Insights)" (v2) and "List account sessions" (v3) of the API reference.
+_V2_FIELDS = """
+    session_id url status title tags user_id org_id created_at updated_at acus_consumed pull_requests
+    initial_user_message session_analysis
+""".split()  # noqa: SIM905 - a literal list would be a line per field
+_V3_FIELDS = """
+    session_id url org_id user_id service_user_id title tags status status_detail created_at updated_at
+    acus_consumed pull_requests origin category subcategory playbook_id parent_session_id child_session_ids
+    is_archived structured_output
+""".split()  # noqa: SIM905 - as above
+# Listed since; which versions of the API send them is not said.
+_NEWER_FIELDS = ["automation_id", "devin_mode", "security_profile", "skill_usage"]
+
+SESSION_INSIGHTS_V2 = Feed(
+    name="session_insights_v2",
+    key="v2",
+    permission=None,
+    path="/v2/enterprise/sessions/insights",
+    organization_path="/v2/enterprise/organizations/{org_id}/sessions/insights",
+    table="raw_session_insights_v2",
+    paging="offset",
+    window=_V2_WINDOW,
+    fields=frozenset([*_V2_FIELDS, *_NEWER_FIELDS]),
+)
+SESSIONS_V3 = Feed(
+    name="sessions_v3",
+    key="v3",
+    permission="ViewAccountSessions",
+    path="/v3/enterprise/sessions",
+    organization_path="/v3/organizations/{org_id}/sessions",
+    table="raw_sessions_v3",
+    paging="cursor",
+    window=_V3_WINDOW,
+    fields=frozenset([*_V3_FIELDS, *_NEWER_FIELDS]),
+)
+SESSION_INSIGHTS_V3 = Feed(
+    name="session_insights_v3",
+    key="v3",
+    permission="ViewAccountSessions",
+    path="/v3/enterprise/sessions/insights",
+    organization_path="/v3/organizations/{org_id}/sessions/insights",
+    table="raw_session_insights_v3",
+    paging="cursor",
+    window=_V3_WINDOW,
+    fields=SESSIONS_V3.fields | {"num_user_messages", "num_devin_messages", "session_size", "analysis"},
+)
+
+FEEDS = (SESSION_INSIGHTS_V2, SESSIONS_V3, SESSION_INSIGHTS_V3)
+"""All of them. Those with the same key list the same sessions; the first of them sends the fewest bytes."""
+
+FEED_BY_TABLE = {feed.table: feed for feed in FEEDS}
+
+KEY_OWNER = Endpoint(name="the owner of the key", key="v3", permission=None, path="/v3/self", organization_path=None)
+
+
+def lightest_feeds(tables: Container[str]) -> list[Feed]:
+    """Of the feeds of these raw tables, one for each kind of key: together they list every session."""
+    by_key: dict[KeyKind, Feed] = {}
+    for feed in FEEDS:
+        if feed.table in tables:
+            by_key.setdefault(feed.key, feed)
+    return list(by_key.values())

@@ -1,0 +1,54 @@
+"""Each endpoint is declared once, and what else is said of it agrees."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from devin_pipeline.devin_api import FEED_BY_TABLE, FEEDS, Window, lightest_feeds
+from devin_pipeline.devin_api.endpoints import KEY_OWNER, SESSION_INSIGHTS_V2, SESSION_INSIGHTS_V3, SESSIONS_V3, Feed
+from devin_pipeline.tables import RAW_SESSION_TABLES
+
+
+def test_every_raw_session_table_has_a_feed_whose_path_its_grain_names() -> None:
+    assert [table.name for table in RAW_SESSION_TABLES] == [feed.table for feed in FEEDS]
+    for table in RAW_SESSION_TABLES:
+        assert f"`GET {FEED_BY_TABLE[table.name].path}`" in table.grain
+
+
+@pytest.mark.parametrize("endpoint", [*FEEDS, KEY_OWNER])
+def test_a_path_begins_with_the_version_whose_key_it_takes(endpoint: Feed) -> None:
+    assert endpoint.path.startswith(f"/{endpoint.key}/")
+    assert endpoint.path_for("org a/b").startswith(f"/{endpoint.key}/")
+    assert "org a/b" not in endpoint.path_for("org a/b")
+    assert endpoint.path_for(None) == endpoint.path
+
+
+@pytest.mark.parametrize(
+    ("tables", "feeds"),
+    [
+        ([], []),
+        (["raw_session_insights_v3"], [SESSION_INSIGHTS_V3]),
+        (["raw_session_insights_v3", "raw_sessions_v3"], [SESSIONS_V3]),
+        (FEED_BY_TABLE, [SESSION_INSIGHTS_V2, SESSIONS_V3]),
+    ],
+)
+def test_of_feeds_that_list_the_same_sessions_the_lightest_is_read_for_updates(
+    tables: list[str], feeds: list[Feed]
+) -> None:
+    assert lightest_feeds(tables) == feeds
+
+
+def test_a_window_is_asked_for_as_its_version_writes_it() -> None:
+    start = datetime(2026, 3, 1, 8, 0, 0, 250_000, tzinfo=UTC)
+    window = Window(start, start + timedelta(seconds=1))
+    assert SESSION_INSIGHTS_V2.window.query("created", window) == [
+        ("created_date_from", "2026-03-01T08:00:00.250000Z"),
+        ("created_date_to", "2026-03-01T08:00:01.250000Z"),
+    ]
+    seconds = int(start.timestamp())
+    # Whole seconds, of those that it touches.
+    assert SESSIONS_V3.window.query("updated", window) == [
+        ("updated_after", str(seconds)),
+        ("updated_before", str(seconds + 2)),
+        ("include_deleted_orgs", "true"),
+    ]
