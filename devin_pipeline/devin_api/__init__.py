@@ -17,8 +17,9 @@ from devin_pipeline.devin_api.errors import (
     Refused,
     Unreachable,
 )
+from devin_pipeline.devin_api.items import Item, canonical_id, read_item
+from devin_pipeline.devin_api.pages import Principal
 from devin_pipeline.devin_api.paging import Limits
-from devin_pipeline.devin_api.payloads import Item, Principal, canonical_id, read_item
 from devin_pipeline.devin_api.transport import check_surroundings
 from devin_pipeline.devin_api.updates import Updated
 from devin_pipeline.devin_api.windows import Window

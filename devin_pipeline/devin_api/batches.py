@@ -7,8 +7,8 @@ from threading import Lock
 
 from devin_pipeline.devin_api.endpoints import Feed
 from devin_pipeline.devin_api.errors import DevinError
+from devin_pipeline.devin_api.items import Item
 from devin_pipeline.devin_api.paging import PAGE_SIZE, WindowResult, once
-from devin_pipeline.devin_api.payloads import Item
 from devin_pipeline.devin_api.windows import Group, Window
 
 PAGES_PER_BATCH = 16

@@ -1,34 +1,21 @@
 """What an item says, however it is written: its canonical JSON and the hash of that.
 
-Keys are sorted, numbers and instants count by value, and tags as a set. What each field means is known to `payloads`.
+Keys are sorted, numbers and instants count by value, and tags as a set. What each field means is known to `items`.
 """
 
 import hashlib
 import json
 import re
 from datetime import UTC, datetime
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 from functools import lru_cache
 
 import msgspec
 
+from devin_pipeline.devin_api.lenient_json import NonStandardJson, number
+
 # For longer pieces hashlib lets go of the interpreter's lock, for microseconds, and waits for milliseconds to have it
 # back while another thread reads an answer.
 _BYTES_AT_ONCE = 2_047
-
-_MOST_DIGITS = 100
-_EXACT = Context(prec=100_000, Emax=MAX_EMAX, Emin=MIN_EMIN)
-
-
-class OutOfRangeNumber(str):
-    """The text of a number beyond any Decimal."""
-
-    __slots__ = ()
-
-
-class NonStandardJson(ValueError):
-    """JSON that only the standard library reads, if anything does: NaN, a lone surrogate, an endless number."""
-
 
 ISO_INSTANT = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ]((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)", re.ASCII
@@ -148,20 +135,6 @@ def _instant_by_value(text: str) -> str:
     except (ValueError, OverflowError):
         return text
     return f"{at.replace(tzinfo=None).isoformat()}.{fraction}".rstrip("0").rstrip(".") + "Z"
-
-
-@lru_cache(4096)
-def number(text: str) -> int | Decimal | OutOfRangeNumber:
-    """A JSON number by its value, however it is written: 10.0, 1e1 and 10 alike."""
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        return OutOfRangeNumber(text)
-    if not value:
-        return 0
-    if -_MOST_DIGITS < value.adjusted() < _MOST_DIGITS and value == value.to_integral_value():
-        return int(value)
-    return value.normalize(_EXACT)
 
 
 # guard: numbers in the content hash, by value | float_hook=number

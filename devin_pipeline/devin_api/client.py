@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self
 
-from devin_pipeline.devin_api import payloads
+from devin_pipeline.devin_api import pages
 from devin_pipeline.devin_api.batches import SessionBatch
 from devin_pipeline.devin_api.connections import Connections
 from devin_pipeline.devin_api.credentials import (
@@ -23,9 +23,10 @@ from devin_pipeline.devin_api.credentials import (
 )
 from devin_pipeline.devin_api.endpoints import KEY_OWNER, Clock, Endpoint, Feed
 from devin_pipeline.devin_api.errors import DevinError, Misconfigured, TooLarge
+from devin_pipeline.devin_api.items import Item
 from devin_pipeline.devin_api.page_fetcher import PageFetcher
+from devin_pipeline.devin_api.pages import Principal
 from devin_pipeline.devin_api.paging import Limits
-from devin_pipeline.devin_api.payloads import Item, Principal
 from devin_pipeline.devin_api.range_reader import RangeReader
 from devin_pipeline.devin_api.retry import Retrier, jitter
 from devin_pipeline.devin_api.smaller_pages import SIZES
@@ -229,7 +230,7 @@ class DevinClient:
         transport, deadline = self._connections.transport, self._connections.deadline(deadline_seconds)
         try:
             # In one expression: error reporters show locals, and the response may name a person.
-            return payloads.principal(transport.get(request, [], deadline).body)
+            return pages.principal(transport.get(request, [], deadline).body)
         except DevinError as error:
             raise error.without_frames() from None
 

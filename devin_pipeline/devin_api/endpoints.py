@@ -1,6 +1,6 @@
 """What each endpoint of the API is, declared once: paths, key, permission, paging, windows, fields and raw table.
 
-An endpoint is added here. How its pages follow one another lives in `paging`, what one holds in `payloads`.
+An endpoint is added here. How its pages follow one another lives in `paging`, what one holds in `pages`.
 """
 
 import math

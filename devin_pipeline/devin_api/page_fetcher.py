@@ -11,7 +11,7 @@ from functools import partial
 from threading import Lock
 from typing import ParamSpec, TypeVar
 
-from devin_pipeline.devin_api import payloads
+from devin_pipeline.devin_api import pages
 from devin_pipeline.devin_api.batches import Tally
 from devin_pipeline.devin_api.cancellation import CancelToken
 from devin_pipeline.devin_api.connections import Connections
@@ -24,8 +24,8 @@ from devin_pipeline.devin_api.errors import (
     TooSlow,
     Unreachable,
 )
+from devin_pipeline.devin_api.pages import CursorPage, OffsetPage
 from devin_pipeline.devin_api.paging import PAGE_SIZE, WindowResult
-from devin_pipeline.devin_api.payloads import CursorPage, OffsetPage
 from devin_pipeline.devin_api.retry import MORE_TRIES, Deadline
 from devin_pipeline.devin_api.smaller_pages import (
     OffsetPieces,
@@ -101,7 +101,7 @@ class PageFetcher:
     def offset_page(self, skip: int, window: Window, effort: Effort, size: int = PAGE_SIZE) -> OffsetPage:
         """Fetch a v2 page."""
         query = [("skip", str(skip)), ("limit", str(size)), *self.feed.window.query(self._clock, window)]
-        page = self._page(query, payloads.offset_page, effort, size)
+        page = self._page(query, pages.offset_page, effort, size)
         if size == PAGE_SIZE:
             self._limit = page.limit
         return page
@@ -111,7 +111,7 @@ class PageFetcher:
         query = [("first", str(size)), *self.feed.window.query(self._clock, window)]
         if cursor is not None:
             query.append(("after", cursor))
-        return self._page(query, payloads.cursor_page, effort, size)
+        return self._page(query, pages.cursor_page, effort, size)
 
     def offset_page_or_pieces(self, skip: int, window: Window, effort: Effort) -> OffsetPage:
         """Fetch a v2 page, if need be in pieces; an item that cannot be read even alone is in it without content."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from devin_pipeline.devin_api.errors import InvalidResponse, NoProgress
-from devin_pipeline.devin_api.payloads import EARLIEST, CursorPage, Item, OffsetPage
+from devin_pipeline.devin_api.items import EARLIEST, Item
+from devin_pipeline.devin_api.pages import CursorPage, OffsetPage
 from devin_pipeline.devin_api.windows import Window
 
 PAGE_SIZE = 200

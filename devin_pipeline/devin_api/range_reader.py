@@ -25,6 +25,7 @@ from devin_pipeline.devin_api.errors import (
     Unreachable,
 )
 from devin_pipeline.devin_api.page_fetcher import Effort, PageFetcher
+from devin_pipeline.devin_api.pages import CursorPage, OffsetPage
 from devin_pipeline.devin_api.paging import (
     WindowCollector,
     WindowResult,
@@ -33,7 +34,6 @@ from devin_pipeline.devin_api.paging import (
     read_by_offset,
     too_much,
 )
-from devin_pipeline.devin_api.payloads import CursorPage, OffsetPage
 from devin_pipeline.devin_api.smaller_pages import PageFailed, unread_item
 from devin_pipeline.devin_api.windows import ONE_SECOND, Group, Window, adjoining, cut, estimated_pages, span, split
 

@@ -1,7 +1,7 @@
 """Which failures are worth a retry, and how long to wait before it.
 
 The pipeline's only layer of retries. Which error a response is, is decided in `transport`; what a page must look like,
-in `payloads`.
+in `pages`.
 """
 
 import threading

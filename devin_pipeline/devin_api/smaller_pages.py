@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 
 from devin_pipeline.devin_api.canonical_json import sha256_of
 from devin_pipeline.devin_api.errors import DevinError, InvalidResponse
+from devin_pipeline.devin_api.items import Item
+from devin_pipeline.devin_api.pages import CursorPage, OffsetPage
 from devin_pipeline.devin_api.paging import PAGE_SIZE, Limits, WindowCollector, WindowResult, joined, read_by_cursor
-from devin_pipeline.devin_api.payloads import CursorPage, Item, OffsetPage
 from devin_pipeline.devin_api.windows import ONE_SECOND, Window, split
 
 SIZES = (25, 3, 1)

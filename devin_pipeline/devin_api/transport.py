@@ -1,6 +1,6 @@
 """One request: what is sent, what may come back, and which error each response is.
 
-Only it and `surroundings` import httpx. Whether to try again is decided in `retry`; what the body says, in `payloads`.
+Only it and `surroundings` import httpx. Whether to try again is decided in `retry`; what the body says, in `pages`.
 """
 
 import json

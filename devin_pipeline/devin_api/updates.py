@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from devin_pipeline.devin_api.errors import InvalidResponse
+from devin_pipeline.devin_api.items import EARLIEST, Item
 from devin_pipeline.devin_api.page_fetcher import PageFetcher
+from devin_pipeline.devin_api.pages import CursorPage, OffsetPage
 from devin_pipeline.devin_api.paging import MAX_OUT_OF_WINDOW_SHARE, is_newer
-from devin_pipeline.devin_api.payloads import EARLIEST, CursorPage, Item, OffsetPage
 from devin_pipeline.devin_api.retry import Deadline
 from devin_pipeline.devin_api.smaller_pages import PageFailed
 from devin_pipeline.devin_api.windows import ONE_SECOND, Window

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from devin_pipeline.devin_api.payloads import CursorPage
+from devin_pipeline.devin_api.pages import CursorPage
 
 ONE_SECOND = timedelta(seconds=1)
 

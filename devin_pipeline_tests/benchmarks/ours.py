@@ -10,7 +10,7 @@ from pathlib import Path
 
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
-from devin_pipeline.devin_api import FEED_BY_TABLE, DevinClient, Item, SessionBatch, Window, payloads
+from devin_pipeline.devin_api import FEED_BY_TABLE, DevinClient, Item, SessionBatch, Window, pages
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.raw.landing import land
 from devin_pipeline.raw.moved_sessions import HeldSessions
@@ -43,7 +43,7 @@ def decode(bodies: Sequence[bytes]) -> SessionBatch:
     """Make of v2 pages that arrived what a read of them would give."""
     now = datetime.now(UTC)
     items: dict[str | None, Item] = {
-        item.session_id: item for body in bodies for item in payloads.offset_page(body, now).items
+        item.session_id: item for body in bodies for item in pages.offset_page(body, now).items
     }
     return SessionBatch(items=list(items.values()))
 

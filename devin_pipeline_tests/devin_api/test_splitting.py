@@ -14,8 +14,8 @@ import pytest
 
 from devin_pipeline.devin_api import DevinClient, Feed, Limits, RateLimited, SessionBatch, Unreachable, Window
 from devin_pipeline.devin_api.endpoints import SESSION_INSIGHTS_V3
+from devin_pipeline.devin_api.items import read_item
 from devin_pipeline.devin_api.paging import WindowResult, joined
-from devin_pipeline.devin_api.payloads import read_item
 from devin_pipeline_tests.devin_api.scripted import (
     NOW,
     V3_KEY,

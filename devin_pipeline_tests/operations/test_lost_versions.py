@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.cli import main
 from devin_pipeline.devin_api import SessionBatch, content_hash
-from devin_pipeline.devin_api.payloads import cursor_page
+from devin_pipeline.devin_api.pages import cursor_page
 from devin_pipeline.lake import Lake, Rewrite, Snapshot, TooManyConflicts, VersionsLost
 from devin_pipeline.operations.maintain import maintain
 from devin_pipeline.operations.repair import repair

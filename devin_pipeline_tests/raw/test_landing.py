@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from devin_pipeline.devin_api import SessionBatch, Unreachable, Window, content_hash_as_spelled, read_item
-from devin_pipeline.devin_api.payloads import CursorPage, cursor_page
+from devin_pipeline.devin_api.pages import CursorPage, cursor_page
 from devin_pipeline.devin_api.smaller_pages import unread_item
 from devin_pipeline.errors import ValidationFailed
 from devin_pipeline.lake import Commit, Damaged, Lake, Rewrite

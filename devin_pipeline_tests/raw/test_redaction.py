@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from devin_pipeline.devin_api.payloads import cursor_page
+from devin_pipeline.devin_api.pages import cursor_page
 from devin_pipeline.emulator import Enterprise, Feed
 from devin_pipeline.lake import ErasureList, Lake
 from devin_pipeline.raw.redaction import Redaction
