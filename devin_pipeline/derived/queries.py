@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Collection, Sequence
 from datetime import date
 from functools import cache
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from devin_pipeline.devin_api import lenient_json
 from devin_pipeline.errors import ValidationFailed
 from devin_pipeline.lake import Reader, code_fingerprint
 from devin_pipeline.tables import SESSION_TABLES, TABLES, Table
@@ -30,8 +30,6 @@ _COLUMNS_ROLLED_UP = {
     "prompt_feedback": "day, session_id",
 }
 
-# json.loads joins the pairs, so what is left of them stands alone.
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _WITH_MENDED = "from tellings anti join mended_payloads using (feed, session_id) union all from mended_tellings"
 _MENDED = pa.schema([("feed", pa.string()), ("session_id", pa.string()), ("payload", pa.string())])
 
@@ -44,7 +42,8 @@ def fingerprint(table: Table, hour: int) -> str:
     views = [file for file in here.glob("*.sql") if file.stem not in TABLES] if table in SESSION_TABLES else []
     # What a rollup is made of changes with the code of its session tables.
     inputs = [fingerprint(TABLES[name], hour) for name in INPUTS.get(table.name, ())]
-    return code_fingerprint(here / f"{table.name}.sql", *views, Path(__file__), table=table, settings=(hour, inputs))
+    sources = (here / f"{table.name}.sql", *views, Path(__file__), Path(lenient_json.__file__))
+    return code_fingerprint(*sources, table=table, settings=(hour, inputs))
 
 
 def select(reader: Reader, table: Table, days: Sequence[date]) -> pa.Table:
@@ -151,7 +150,8 @@ def _mended(payload: str) -> tuple[str, int]:
     except (RecursionError, ValueError):
         # Nested more deeply or a number longer than Python reads: a session that tells nothing, but a session.
         return "null", len(constants)
-    return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", json.dumps(item, ensure_ascii=False)), len(constants)
+    # json.loads joins the pairs, so what is left of them stands alone.
+    return lenient_json.without_lone_surrogates(json.dumps(item, ensure_ascii=False)), len(constants)
 
 
 def _finite(text: str) -> float | None:

@@ -5,7 +5,6 @@ requests stay: the spend must add up as before. Fields no published page knows c
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from devin_pipeline.devin_api import canonical_id
+from devin_pipeline.devin_api.lenient_json import value_without_lone_surrogates
 from devin_pipeline.lake import ErasureList
 from devin_pipeline.raw.row_hash import ROW_HASH, bytes_of, row_hashes
 from devin_pipeline.tables import Table
@@ -23,7 +23,6 @@ from devin_pipeline.tables import Table
 Redacted = Literal["text", "ids"]
 
 _BLANK = "x"
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # Of the pages "List Enterprise Sessions (Insights)" (v2) and "List account sessions" (v3) of the API reference: the
 # fields that hold no free text.
@@ -212,18 +211,7 @@ def _members_of(payload: bytes) -> _Members | None:
     except msgspec.DecodeError:
         # NaN or a lone surrogate, which the standard module takes.
         item = json.loads(payload, parse_constant=lambda _: None, parse_float=Decimal)
-        return _members.decode(_encode(_mended(item))) if isinstance(item, dict) else None
-
-
-def _mended(value: object) -> object:
-    """A value without lone surrogates, which no encoder takes."""
-    if isinstance(value, str):
-        return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value)
-    if isinstance(value, list):
-        return [_mended(part) for part in value]
-    if isinstance(value, dict):
-        return {str(_mended(name)): _mended(part) for name, part in value.items()}
-    return value
+        return _members.decode(_encode(value_without_lone_surrogates(item))) if isinstance(item, dict) else None
 
 
 def _value(raw: msgspec.Raw | None) -> object:

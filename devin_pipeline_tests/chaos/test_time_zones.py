@@ -10,7 +10,6 @@ import pytest
 from devin_pipeline.billing_calendar import day_of, days_between, starts_at
 from devin_pipeline.devin_api import Item
 from devin_pipeline.devin_api.pages import cursor_page, offset_page
-from devin_pipeline.billing_calendar import day_of, days_between, starts_at
 from devin_pipeline_tests.tables.rows import Row, findings
 
 pytestmark = pytest.mark.notices("an instant read by the host's zone")
