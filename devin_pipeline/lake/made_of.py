@@ -6,6 +6,7 @@ makes it void.
 """
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
@@ -26,6 +27,7 @@ Inputs = Mapping[date | None, str]
 """A digest of what each day is made of; of a table without days under None. Empty where there is nothing."""
 
 _AT_ONCE = 1 << 20
+_COMMENT_LINE = re.compile(rb"^[ ]*(?:#|--).*\n", re.MULTILINE)
 
 
 class _Made(msgspec.Struct, frozen=True):
@@ -46,14 +48,15 @@ def code_fingerprint(*sources: Path, table: Table, settings: object = None) -> s
     """A digest of all that a table's rows follow from other than its inputs.
 
     Args:
-        sources: The files that say how it is built.
+        sources: The files that say how it is built; lines of comments in them do not count.
         table: The table; its columns and key count, what is said of them does not.
         settings: The settings it follows from.
     """
     columns = [(column.name, column.sql_type) for column in table.columns]
     digest = hashlib.sha256(repr((columns, table.key, settings)).encode())
     for source in sorted(sources):
-        digest.update(b"%s %d\n%s" % (source.name.encode(), source.stat().st_size, source.read_bytes()))
+        code = _COMMENT_LINE.sub(b"", source.read_bytes())
+        digest.update(b"%s %d\n%s" % (source.name.encode(), len(code), code))
     return digest.hexdigest()
 
 
