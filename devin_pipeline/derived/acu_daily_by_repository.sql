@@ -25,7 +25,6 @@ repositories as (
 places as (
     select
         *,
-        (acus::decimal(38, 6) * 1000000)::hugeint as micro_acus,
         count(*) over (partition by day, session_id) as repositories,
         row_number() over (partition by day, session_id order by place) as rank
     from repositories
@@ -38,9 +37,7 @@ select
     repository,
     count(*) as sessions,
     sum(acus) as acus_touching,
-    -- Shared in whole micro-units, since a decimal divided is a double; the first repository takes what is left over.
-    sum((micro_acus // repositories + case when rank = 1 then micro_acus % repositories else 0 end) * 0.000001)
-        as acus_split
+    sum(exact_share(acus, repositories, rank = 1)) as acus_split
 from places
 group by day, org_id, host, repository
 order by day, org_id, host, repository

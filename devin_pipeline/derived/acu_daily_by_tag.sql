@@ -27,7 +27,6 @@ distinct_tags as (
 places as (
     select
         *,
-        (acus::decimal(38, 6) * 1000000)::hugeint as micro_acus,
         count(*) over (partition by day, session_id) as tags,
         row_number() over (partition by day, session_id order by place) as rank
     from distinct_tags
@@ -39,9 +38,7 @@ select
     tag,
     count(*) as sessions,
     sum(acus) as acus_touching,
-    -- Shared in whole micro-units, since a decimal divided is a double; the first tag takes what is left over.
-    -- guard: what division leaves over | case when rank = 1 then micro_acus % tags else 0 end -> 0
-    sum((micro_acus // tags + case when rank = 1 then micro_acus % tags else 0 end) * 0.000001) as acus_split
+    sum(exact_share(acus, tags, rank = 1)) as acus_split
 from places
 group by day, org_id, tag
 order by day, org_id, tag

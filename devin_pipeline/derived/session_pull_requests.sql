@@ -175,7 +175,6 @@ places as (
 shares as (
     select
         *,
-        (acus::decimal(38, 6) * 1000000)::hugeint as micro_acus,
         -- Each distinct one once: by its first link.
         nullif(
             count(*) filter (where url is not null and occurrence = 1) over (partition by day, session_id), 0
@@ -195,12 +194,6 @@ select
     org_id,
     session_created_at,
     session_updated_at,
-    -- Shared in whole micro-units, since a decimal divided is a double.
-    case
-        when url is not null and occurrence = 1
-            then (
-                micro_acus // pull_requests + case when is_first then micro_acus % pull_requests else 0 end
-            ) * 0.000001
-    end as acus_share
+    case when url is not null and occurrence = 1 then exact_share(acus, pull_requests, is_first) end as acus_share
 from shares
 order by day, session_id, ordinal

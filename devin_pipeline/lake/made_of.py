@@ -19,6 +19,7 @@ from devin_pipeline.lake.atomic import write_file
 from devin_pipeline.lake.errors import readable
 from devin_pipeline.lake.file_integrity import StoredFile
 from devin_pipeline.lake.linked_days import Links
+from devin_pipeline.lake.reader import MONEY_RULES
 from devin_pipeline.tables import Table
 
 FOLDER = "made_of"
@@ -54,7 +55,7 @@ def code_fingerprint(*sources: Path, table: Table, settings: object = None) -> s
     """
     columns = [(column.name, column.sql_type) for column in table.columns]
     digest = hashlib.sha256(repr((columns, table.key, settings)).encode())
-    for source in sorted(sources):
+    for source in sorted((*sources, MONEY_RULES)):
         code = _COMMENT_LINE.sub(b"", source.read_bytes())
         digest.update(b"%s %d\n%s" % (source.name.encode(), len(code), code))
     return digest.hexdigest()

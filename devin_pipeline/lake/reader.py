@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -167,9 +168,16 @@ def _new_database() -> duckdb.DuckDBPyConnection:
     return connection
 
 
-# Starting a DuckDB takes longer than most questions asked of it, so the readers of a process share one.
-_shared_database = cache(_new_database)
+@cache
+def _shared_database() -> duckdb.DuckDBPyConnection:
+    """The DuckDB that the readers of a process share, since starting one takes longer than most queries."""
+    connection = _new_database()
+    connection.execute(MONEY_RULES.read_text())
+    return connection
 
+
+MONEY_RULES = Path(__file__).parent / "money.sql"
+"""The macros by which queries divide money."""
 
 _LOCKS = (
     # guard: a query that loads an extension | set autoinstall_known_extensions = false -> select 1

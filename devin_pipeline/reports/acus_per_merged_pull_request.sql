@@ -27,10 +27,7 @@ select
     spend.org_id,
     spend.acus,
     coalesce(merged.pull_requests, 0) as merged_pull_requests,
-    -- In whole micro-units, rounded half up, since a decimal divided is a double.
-    (
-        ((spend.acus::decimal(38, 6) * 2000000)::hugeint + merged.pull_requests) // (2 * merged.pull_requests)
-    )::bigint * 0.000001 as acus_per_merged_pull_request,
+    exact_ratio(spend.acus, merged.pull_requests) as acus_per_merged_pull_request,
     spend.acus_of_merging_sessions
 from spend
 left join merged on spend.week = merged.week and spend.org_id is not distinct from merged.org_id
