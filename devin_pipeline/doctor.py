@@ -324,7 +324,7 @@ class _Endpoints:
         items = self._samples.get(table, [])
         if not items:
             return "not told", "there is no session to look at", ""
-        reasons = Counter(item.unplaced_because for item in items if item.unplaced_because)
+        reasons = Counter(item.rejection_reason for item in items if item.rejection_reason)
         if not reasons:
             return "ok", f"all of {len(items)} sessions have a usable id, creation time and ACUs", ""
         why = ", ".join(f"{reason} ({count})" for reason, count in sorted(reasons.items()))

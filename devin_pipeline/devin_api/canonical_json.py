@@ -14,7 +14,7 @@ import msgspec
 from devin_pipeline.devin_api.lenient_json import NonStandardJson, number
 
 # For longer pieces hashlib lets go of the interpreter's lock, for microseconds, and waits for milliseconds to have it
-# back while another thread reads an answer.
+# back while another thread parses a page.
 _BYTES_AT_ONCE = 2_047
 
 ISO_INSTANT = re.compile(
@@ -67,7 +67,7 @@ def _hash(payload: bytes, *, by_value: bool) -> str:
             respell(item)
         return sha256_of(json.dumps(item, sort_keys=True, separators=(",", ":"), default=str).encode())
     except RecursionError:
-        # Nested too deeply for either; as it came, it can still be told from others.
+        # Nested too deeply for either; as it came, it still differs from others.
         return sha256_of(payload)
 
 
@@ -91,7 +91,7 @@ def _read(payload: bytes, *, by_value: bool) -> Content:
 
 
 def respell(item: object) -> bool:
-    """Give the instants and tags of an item their canonical spelling; say whether one had another.
+    """Give the instants and tags of an item their canonical spelling; return whether one had another.
 
     Most are canonical as sent, and a look at some letters costs less than reading them: it is done for every item.
     """

@@ -1,6 +1,6 @@
 """The keys and the address: checked before any socket opens, and never shown.
 
-Which environment variable a key comes from is told here, because it is what the reader must change; reading the
+Which environment variable a key comes from is named here, because it is what the reader must change; reading the
 environment does not belong here.
 """
 
@@ -38,7 +38,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Give the key itself, for the one header it belongs in."""
+        """Return the key itself, for the one header it belongs in."""
         return self._value
 
     def __repr__(self) -> str:
@@ -51,7 +51,7 @@ class Secret:
 
 
 def check_key(kind: KeyKind, value: str) -> str:
-    """Give the key stripped of surrounding white space, if it has the shape of its kind.
+    """Return the key stripped of surrounding white space, if it has the shape of its kind.
 
     Args:
         kind: the API version the key is meant for.
@@ -90,7 +90,7 @@ def check_key(kind: KeyKind, value: str) -> str:
 
 
 def masked(value: str) -> str:
-    """As much of a key as tells it from others: `cog_…3f9a`.
+    """As much of a key as distinguishes it from others: `cog_…3f9a`.
 
     Its kind, and of what follows at most an eighth and never more than the last four characters. Of a value that has
     not the shape of a key, its kind at most.
@@ -98,24 +98,24 @@ def masked(value: str) -> str:
     key = value.strip()
     kind = next((prefix for prefix in ("apk_user_", "apk_", "cog_") if key.startswith(prefix)), "")
     # guard: a key shown whole | min(4, (len(key) - len(kind)) // 8) -> len(key)
-    told = min(4, (len(key) - len(kind)) // 8)
+    shown = min(4, (len(key) - len(kind)) // 8)
     is_a_key = any(shape.fullmatch(key) for shape in _SHAPES.values())
-    return f"{kind}…{key[-told:] if is_a_key and told else ''}"
+    return f"{kind}…{key[-shown:] if is_a_key and shown else ''}"
 
 
 def check_url(value: str) -> str:
-    """Give the API's base address without a trailing slash, if a key may be sent there.
+    """Return the API's base address without a trailing slash, if a key may be sent there.
 
     Args:
         value: an https address; http is accepted for a loopback address or `localhost` only.
 
     Raises:
-        Misconfigured: it is no such address. The message never holds any of it: it may carry a password.
+        Misconfigured: it is not such an address. The message never holds any of it: it may carry a password.
     """
     url = value.strip()
     try:
         parts = urlsplit(url)
-        port_is_sound = parts.port is None or parts.port > 0
+        port_is_valid = parts.port is None or parts.port > 0
     except ValueError:
         raise _bad_url("it is not an address") from None
     if any(character.isspace() or not character.isprintable() for character in url) or not url.isascii():
@@ -126,7 +126,7 @@ def check_url(value: str) -> str:
         raise _bad_url("it carries a user name or password")
     if "?" in url or "#" in url:
         raise _bad_url("it carries a query or a fragment")
-    if not port_is_sound or not _HOST_AND_PORT.fullmatch(parts.netloc) or not parts.hostname:
+    if not port_is_valid or not _HOST_AND_PORT.fullmatch(parts.netloc) or not parts.hostname:
         raise _bad_url("its host cannot be read")
     if not _PATH.fullmatch(parts.path) or any(part in (".", "..") for part in parts.path.split("/")):
         raise _bad_url("its path cannot be read")
@@ -150,7 +150,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_organization(value: str) -> str:
-    """Give the organization's id, if it can stand in a path.
+    """Return the organization's id, if it can stand in a path.
 
     Raises:
         Misconfigured: it is empty, too long, or has other characters than letters, digits, `_`, `-`, `.` and `|`.

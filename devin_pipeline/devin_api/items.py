@@ -34,7 +34,7 @@ _SIX_PLACES = Decimal("0.000001")
 # guard: ACUs rounded half to even | , rounding=ROUND_HALF_UP
 _EXACT = Context(prec=40, rounding=ROUND_HALF_UP)
 
-# A second one of these would let whoever wrote the payload choose which id or amount is believed.
+# A second one of these would let the writer of the payload choose which id or amount is believed.
 _UNIQUE_KEYS = ("session_id", "acus_consumed")
 
 
@@ -50,7 +50,7 @@ _EACH_UNIQUE_KEY = [re.compile(_spelled(key).encode()) for key in _UNIQUE_KEYS]
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
-    """One session as a feed told it.
+    """One session as a feed returned it.
 
     Attributes:
         payload: the item's JSON exactly as sent.
@@ -58,7 +58,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
         created_at: UTC; None when unusable.
         updated_at: UTC; None when missing or unusable.
         acus: to six places, half away from zero, from the number's text as sent; None when missing or null.
-        unplaced_because: why the item cannot be placed; None when it can.
+        rejection_reason: why the item is quarantined; None when it is accepted.
         content_hash: SHA-256 of its canonical JSON, which is the same however the item is written.
         fields: the names of its fields.
         acus_are_text: whether its ACUs came as text.
@@ -71,7 +71,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     created_at: datetime | None
     updated_at: datetime | None
     acus: Decimal | None
-    unplaced_because: str | None
+    rejection_reason: str | None
     content_hash: str
     fields: frozenset[str]
     acus_are_text: bool
@@ -92,7 +92,7 @@ def read_item(payload: bytes, latest: datetime) -> Item:
         latest: creation and update times after it are unusable.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
         RecursionError: it is nested too deeply.
     """
     return _read_item_carefully(payload, latest)
@@ -103,7 +103,7 @@ def read_items(body: bytes, payloads: list[bytes], latest: datetime) -> list[Ite
     read = [_read_item(payload, latest) for payload in payloads]
     # Counted by Arrow, while other threads have the interpreter's lock.
     said = pc.count_substring_regex(text_column(body), _ANY_UNIQUE_KEY)[0].as_py()
-    # guard: an amount said twice beside an item without one | sum(keys for _, keys in read) -> 2 * len(read)
+    # guard: an amount said twice next to an item without one | sum(keys for _, keys in read) -> 2 * len(read)
     if said > sum(keys for _, keys in read):
         return [_read_item_carefully(payload, latest) for payload in payloads]
     return [item for item, _ in read]
@@ -137,7 +137,7 @@ def _read_item_leniently(payload: bytes, latest: datetime) -> Item:
     for key in _UNIQUE_KEYS:
         if key in members.repeated:
             # guard: an id or amount said twice
-            item = msgspec.structs.replace(item, acus=None, unplaced_because=f"{key} is said twice")
+            item = msgspec.structs.replace(item, acus=None, rejection_reason=f"{key} is said twice")
     if "session_id" in members.repeated:
         item = msgspec.structs.replace(item, session_id=None)
     return item
@@ -180,7 +180,7 @@ def _fields(names: tuple[str, ...]) -> frozenset[str]:
 
 
 def canonical_id(value: object) -> str | None:
-    """Give the id under which v2 and v3 meet: the API's without one leading `devin-`; None when it is not usable."""
+    """Return the id under which v2 and v3 meet: the API's without one leading `devin-`; None when it is not usable."""
     if not isinstance(value, str) or isinstance(value, NOT_TEXT):
         return None
     # guard: one session under two ids | .removeprefix("devin-")
@@ -220,7 +220,7 @@ def _instant(value: object, latest: datetime) -> datetime | None:
 
 
 def _acus(value: object) -> tuple[Decimal | None, str | None]:
-    """Read an amount, as a number or as the text of one; tell what is wrong with it, if anything is."""
+    """Read an amount, as a number or as the text of one; return what is wrong with it, if anything is."""
     if value is None:
         return None, None
     if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):

@@ -52,7 +52,7 @@ def number(text: str) -> int | Decimal | OutOfRangeNumber:
 
 
 class Members(dict[str, object]):
-    """A JSON object that remembers which of its keys were said more than once."""
+    """A JSON object that remembers which of its keys occurred more than once."""
 
     __slots__ = ("repeated",)
 

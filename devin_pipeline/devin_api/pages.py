@@ -17,7 +17,7 @@ from devin_pipeline.devin_api.errors import InvalidResponse
 from devin_pipeline.devin_api.items import LATEST_AHEAD, Item, read_items, text_column
 from devin_pipeline.devin_api.lenient_json import split_object
 
-# A damaged body is usually a cut connection and heals when asked for again; a body of the wrong shape rarely does.
+# A damaged body is usually a cut connection, and a retry helps; it rarely helps with a body of the wrong shape.
 _TRIES_FOR_DAMAGE = 5
 _TRIES_FOR_SHAPE = 2
 
@@ -26,7 +26,7 @@ _HTML = re.compile(r"[ \t\n\r]*<")
 
 
 class OffsetPage(msgspec.Struct, frozen=True):
-    """A v2 page: where it starts, and how many sessions the whole answer has."""
+    """A v2 page: where it starts, and how many sessions there are in all."""
 
     items: list[Item]
     has_more: bool
@@ -55,7 +55,7 @@ class CursorPage(msgspec.Struct, frozen=True):
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Whose key it is, as `GET /v3/self` tells; a person's id and name are not read.
+    """Whose key it is, as `GET /v3/self` returns it; a person's id and name are not read.
 
     Attributes:
         principal_type: `service_user`, `pat_user`, ….
@@ -101,7 +101,7 @@ def offset_page(body: bytes, now: datetime) -> OffsetPage:
         now: creation times more than a day after it are unusable.
 
     Raises:
-        InvalidResponse: the body is no v2 page.
+        InvalidResponse: the body is not a v2 page.
     """
     envelope, items = _split(body, _offset_decoder, now)
     return OffsetPage(items, envelope.has_more, envelope.total, envelope.skip, envelope.limit)
@@ -115,7 +115,7 @@ def cursor_page(body: bytes, now: datetime) -> CursorPage:
         now: creation times more than a day after it are unusable.
 
     Raises:
-        InvalidResponse: the body is no v3 page.
+        InvalidResponse: the body is not a v3 page.
     """
     envelope, items = _split(body, _cursor_decoder, now)
     return CursorPage(items, envelope.has_next_page, envelope.end_cursor, envelope.total)
@@ -125,14 +125,14 @@ def principal(body: bytes) -> Principal:
     """Read whose key it is.
 
     Raises:
-        InvalidResponse: the body tells no principal.
+        InvalidResponse: the body names no principal.
     """
     try:
         return msgspec.json.decode(body, type=Principal)
     except (msgspec.DecodeError, ValueError, RecursionError):
         raise InvalidResponse(
             "The owner of the key could not be read",
-            "the answer is not JSON, or tells no principal",
+            "the answer is not JSON, or names no principal",
             "Check that DEVIN_API_URL leads to the Devin API; if it does, the API has changed",
         ) from None
 

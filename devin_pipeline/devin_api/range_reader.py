@@ -214,7 +214,7 @@ class RangeReader:
         effort = self._fetcher.effort()
 
         def page(skip: int, effort: Effort) -> OffsetPage:
-            # Of several windows, each is read by itself once a page of them fails: an unread item must be of one.
+            # Of several windows, each is read alone once a page of them fails: an unread item must be of one.
             # guard: smaller pages of several windows
             if len(group) > 1:
                 return self._fetcher.offset_page(skip, window, effort)
@@ -462,7 +462,7 @@ class _SplitWindows:
         # guard: a window of which the parts hold less than it states
         #   | or len(joint.items) + joint.out_of_window < (found.stated or 0)
         if is_strange or len(joint.items) + joint.out_of_window < (found.stated or 0):
-            # Something was deleted meanwhile, or the bounds asked for do not hold within the window.
+            # Something was deleted in between, or the bounds asked for do not hold within the window.
             raise _PartsDisagree
         del self._splits[whole]
         return joint

@@ -17,46 +17,46 @@ SECONDS_TO_CONNECT = 6.5
 """How long the first connection to an address may take: the lookup of its name, the proxy and TLS included."""
 
 MORE_TRIES_AT_FIRST = 2
-"""To an address that has not answered yet; the waits between them take a second and a half at most."""
+"""To an address that has not responded yet; the waits between them take a second and a half at most."""
 
 # The other feeds of a run and the other checks of the doctor ask within it.
 _GIVEN_UP_SECONDS = 5.0
 _STATUS = re.compile(r"\d{3}\b")
-_Answer = TypeVar("_Answer")
+_Response = TypeVar("_Response")
 
 
 class Reach:
     """What this process knows of an address, shared by every client of it.
 
-    One that has answered is waited for when it is down. One that never has is most likely wrong or out of reach, and is
-    given up within seconds by all that ask.
+    One that has responded is waited for when it is down. One that never has is most likely wrong or out of reach, and
+    is given up within seconds by all that ask.
     """
 
     def __init__(self) -> None:
-        self.has_answered = False
+        self.has_responded = False
         self._given_up: NotConnected | None = None
         self._given_up_until = float("-inf")
 
-    def connect(self, ask: Callable[[], _Answer], connected: threading.Event, seconds: float) -> _Answer | None:
-        """Ask in a thread of its own, which is left behind if it has not `connected` in time.
+    def connect(self, send: Callable[[], _Response], connected: threading.Event, seconds: float) -> _Response | None:
+        """Send in a thread of its own, which is left behind if it has not `connected` in time.
 
         Nothing ends the lookup of a name or a connect that waits for one address after the other.
 
         Returns:
-            The answer; None when no connection came about in time.
+            The response; None when no connection came about in time.
         """
-        answer: Future[_Answer] = Future()
+        response: Future[_Response] = Future()
 
-        def ask_and_tell() -> None:
+        def send_and_notify() -> None:
             try:
-                answer.set_result(ask())
+                response.set_result(send())
             except BaseException as error:
-                answer.set_exception(error)
+                response.set_exception(error)
             connected.set()
 
-        threading.Thread(target=ask_and_tell, name="devin-api-first", daemon=True).start()
+        threading.Thread(target=send_and_notify, name="devin-api-first", daemon=True).start()
         # guard: a connect that never ends | wait(seconds) -> wait(seconds + 10)
-        return answer.result() if connected.wait(seconds) else None
+        return response.result() if connected.wait(seconds) else None
 
     def give_up(self, error: NotConnected) -> NotConnected:
         """Make an error final, for all that ask within the next seconds, too."""

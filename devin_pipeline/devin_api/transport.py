@@ -179,7 +179,7 @@ class Transport:
     @property
     def is_awaited(self) -> bool:
         """Whether the address is waited for when it is down, as it is once it has responded to this process."""
-        return self._is_awaited or self._reach.has_answered
+        return self._is_awaited or self._reach.has_responded
 
     def _send(
         self, connection: "_Connection", request: Request, params: Sequence[tuple[str, str]], seconds: float
@@ -197,7 +197,7 @@ class Transport:
                     extensions={"trace": connection.see},
                 ) as response,
             ):
-                self._reach.has_answered = True
+                self._reach.has_responded = True
                 if response.status_code != HTTPStatus.OK:
                     raise _error_of(response, request)
                 whole = Response(_whole_body(response, request), http_date(response.headers.get("date")))
@@ -341,7 +341,7 @@ class _DeadlineWatchdog:
 
     @contextmanager
     def over(self, connection: _Connection, seconds: float) -> Iterator[None]:
-        """Cut a connection unless what is done meanwhile ends in time."""
+        """Cut a connection unless the block ends in time."""
         connection.is_cut = False
         with self._changed:
             self._due[connection] = at = time.monotonic() + seconds

@@ -295,7 +295,7 @@ def _days_of(instants: pa.Array, hour: int) -> pa.Array:
 
 
 def _placed(items: Sequence[Item], hour: int, redaction: Redaction) -> pa.Table:
-    placed = [item for item in items if item.unplaced_because is None]
+    placed = [item for item in items if item.rejection_reason is None]
     created_at = pa.array([item.created_at for item in placed], INSTANT)
     keys = pa.table(
         {
@@ -327,7 +327,7 @@ def _texts(texts: Sequence[bytes]) -> pa.Array | pa.ChunkedArray:
 def _quarantined(
     items: Sequence[Item], table: Table, first_day: date, read_at: datetime, hour: int, redaction: Redaction
 ) -> pa.Table:
-    unplaced = [item for item in items if item.unplaced_because is not None]
+    unplaced = [item for item in items if item.rejection_reason is not None]
     rows = [
         {
             "day": day_of(item.created_at, hour) if item.created_at else first_day,
@@ -335,7 +335,7 @@ def _quarantined(
             "fetched_at": read_at,
             "content_hash": item.content_hash,
             "hash_of_before": content_hash_as_spelled(item.payload) if item.is_respelled else item.content_hash,
-            "reason": item.unplaced_because,
+            "reason": item.rejection_reason,
             "payload": item.payload.decode(),
             "session_id": redaction.session_id(item.session_id),
             "has_day": item.created_at is not None,

@@ -29,7 +29,7 @@ def test_every_session_is_told_once_whatever_the_windows(server: Server, feed: F
         for days in (DAYS[:1], DAYS[1:]):
             listing = read_all(client, feed, [Window(starts_at(day, 8), starts_at(day, 8, after=1)) for day in days])
             assert not listing.failures
-            told.update(item.session_id for item in listing.items if item.unplaced_because is None)
+            told.update(item.session_id for item in listing.items if item.rejection_reason is None)
     assert len(told) == SESSIONS
     assert set(told.values()) == {1}
 

@@ -105,7 +105,7 @@ TRANSIENT = {
     "cut short": Reply(instead=cut_short(GOOD.body)),
     "reset half-way": Reply(instead=reset_half_way),
     "closed within a chunk": Reply(instead=close_within_a_chunk),
-    "closed half-way, no length told": Reply(instead=close_without_a_length),
+    "closed half-way, without a length": Reply(instead=close_without_a_length),
     "no HTTP": Reply(instead=talk_nonsense),
     "truncated JSON": Reply(GOOD.body[:-5]),
     "empty": Reply(b""),
@@ -199,7 +199,7 @@ def test_a_refusal_half_way_returns_nothing(feed: Feed) -> None:
     assert len(served.asked) <= 5 + 8
 
 
-def test_a_validation_error_tells_where_and_what_in_words_we_know_and_nothing_else() -> None:
+def test_a_validation_error_shows_where_and_what_in_words_we_know_and_nothing_else() -> None:
     detail = [
         {"loc": ["query", "first", "prompt"], "msg": "Input should be less than or equal to 100, not prompt"},
         {"loc": ["prompt", V3_KEY], "msg": "prompt " + V3_KEY, "input": "prompt", "ctx": {"prompt": V3_KEY}},
@@ -212,8 +212,8 @@ def test_a_validation_error_tells_where_and_what_in_words_we_know_and_nothing_el
         pytest.raises(Refused) as caught,
     ):
         read_all(client, SESSIONS_V3, DAY)
-    told = "query.first Input should be less than or equal to 100; query.created_after; Input should be a valid integer"
-    assert f"does not accept the request: {told}." in str(caught.value)
+    sent = "query.first Input should be less than or equal to 100; query.created_after; Input should be a valid integer"
+    assert f"does not accept the request: {sent}." in str(caught.value)
     assert "prompt" not in str(caught.value)
     assert V3_KEY not in str(caught.value)
     assert len(served.asked) == 1
@@ -323,7 +323,7 @@ def test_a_server_that_is_down_is_not_asked_once_for_each_day_of_a_year() -> Non
 
 
 @pytest.mark.parametrize("hours", [-1, 0, 1])
-def test_a_clock_an_hour_off_costs_no_session_and_how_far_it_is_off_is_told(hours: int) -> None:
+def test_a_clock_an_hour_off_costs_no_session_and_how_far_it_is_off_is_known(hours: int) -> None:
     there = START + timedelta(hours=4)
     newest = {"session_id": "b", "created_at": int(there.timestamp()), "acus_consumed": 1}
     with (
@@ -331,7 +331,7 @@ def test_a_clock_an_hour_off_costs_no_session_and_how_far_it_is_off_is_told(hour
         DevinClient(base_url=served.url, v3_key=V3_KEY, now=lambda: there + timedelta(hours=hours)) as client,
     ):
         assert client.clock_ahead is None
-        assert [item.unplaced_because for item in read_all(client, SESSIONS_V3, DAY).items] == [None, None]
+        assert [item.rejection_reason for item in read_all(client, SESSIONS_V3, DAY).items] == [None, None]
         assert client.clock_ahead == timedelta(hours=hours)
 
 
@@ -534,7 +534,7 @@ def test_a_feed_without_its_key_is_misconfigured_before_any_request() -> None:
 
 
 @pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
-def test_updates_are_told_with_how_complete_they_are(feed: Feed) -> None:
+def test_updates_are_returned_with_how_complete_they_are(feed: Feed) -> None:
     over = days(2)
     every = sessions(450, over, "v2" if feed == SESSION_INSIGHTS_V2 else "v3")
     serve = honest_v2 if feed == SESSION_INSIGHTS_V2 else honest_v3
@@ -576,23 +576,23 @@ def test_updates_whose_pages_moved_are_not_complete() -> None:
 
 
 @pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
-def test_a_first_page_is_told_as_it_came(feed: Feed) -> None:
+def test_a_first_page_is_returned_as_it_came(feed: Feed) -> None:
     over = days(2)
     every = sessions(30, over, "v2" if feed == SESSION_INSIGHTS_V2 else "v3")
-    strays = [*every[20:], *every[:20]]
+    shuffled = [*every[20:], *every[:20]]
     serve = honest_v2 if feed == SESSION_INSIGHTS_V2 else honest_v3
     clock = NOW + timedelta(seconds=90)
-    with serving(lambda asked: serve(strays, asked), clock=clock) as served, client_of(served) as client:
+    with serving(lambda asked: serve(shuffled, asked), clock=clock) as served, client_of(served) as client:
         page = client.first_page(feed, Window(over[0].start, over[1].end), size=5, deadline_seconds=5)
         updated = client.first_page(feed, over[0], by="updated", size=200, deadline_seconds=5)
-    assert [item.session_id for item in page.items] == [session["session_id"] for session in strays[:5]]
+    assert [item.session_id for item in page.items] == [session["session_id"] for session in shuffled[:5]]
     assert (page.more, page.total, page.clock_ahead) == (True, 30, timedelta(seconds=-90))
     # The script takes the end of v2 windows as inclusive.
     assert (len(updated.items), updated.more) == (16 if feed == SESSION_INSIGHTS_V2 else 15, False)
     assert any(name.startswith("updated_") for name in served.asked[1].query)
 
 
-def test_a_first_page_of_a_server_without_a_clock_tells_no_time() -> None:
+def test_a_first_page_of_a_server_without_a_clock_has_no_time() -> None:
     def without_date(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(GOOD.body) + GOOD.body)
 
@@ -606,15 +606,15 @@ def test_a_first_page_is_asked_for_once_without_a_retry() -> None:
     assert len(served.asked) == 1
 
 
-def test_the_owner_of_the_v3_key_is_told_without_who_a_person_is() -> None:
-    told = {
+def test_the_owner_of_the_v3_key_is_returned_without_who_a_person_is() -> None:
+    owner_sent = {
         "principal_type": "pat_user",
         "user_id": "email|canary",
         "user_name": "canary",
         "org_id": "org-1",
         "more": 1,
     }
-    with serving(lambda asked: json_reply(told)) as served, client_of(served) as client:
+    with serving(lambda asked: json_reply(owner_sent)) as served, client_of(served) as client:
         owner = client.owner_of_v3_key(deadline_seconds=5)
     assert (owner.principal_type, owner.service_user_name, owner.org_id) == ("pat_user", None, "org-1")
     assert "canary" not in repr(owner)
@@ -622,11 +622,11 @@ def test_the_owner_of_the_v3_key_is_told_without_who_a_person_is() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"principal_type": 1}', b"[" * 99999, b"\xff"])
-def test_an_answer_that_tells_no_owner_is_a_broken_promise(body: bytes) -> None:
+def test_a_response_that_names_no_owner_is_invalid(body: bytes) -> None:
     with (
         serving(lambda asked: Reply(body)) as served,
         client_of(served) as client,
-        pytest.raises(InvalidResponse, match="tells no principal"),
+        pytest.raises(InvalidResponse, match="names no principal"),
     ):
         client.owner_of_v3_key(deadline_seconds=5)
 
@@ -644,17 +644,17 @@ def test_without_a_v3_key_nobody_is_asked_for_its_owner() -> None:
 @pytest.mark.notices("a key in a repr", "users in httpx's log")
 def test_the_key_is_in_no_message_repr_traceback_or_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    told: list[str] = []
+    shown: list[str] = []
     faults = [*TRANSIENT.values(), *(Reply(V3_KEY.encode(), status) for status in (*REFUSALS, 422))]
     for fault in faults:
         with serving(lambda asked, fault=fault: fault) as served, client_of(served) as client:  # type: ignore[misc]
-            told += [repr(client), str(client), repr(vars(client))]
+            shown += [repr(client), str(client), repr(vars(client))]
             try:
-                told += [repr(error) for error in read_all(client, SESSIONS_V3, DAY).failures.values()]
+                shown += [repr(error) for error in read_all(client, SESSIONS_V3, DAY).failures.values()]
             except DevinError as error:
-                told += [str(error), repr(error), repr(vars(error)), "".join(traceback.format_exception(error))]
-    text = "\n".join([*told, caplog.text])
-    assert len(told) > 60
+                shown += [str(error), repr(error), repr(vars(error)), "".join(traceback.format_exception(error))]
+    text = "\n".join([*shown, caplog.text])
+    assert len(shown) > 60
     for form in (V3_KEY, quote(V3_KEY), base64.b64encode(V3_KEY.encode()).decode(), V3_KEY[5:]):
         assert form not in text
     assert "created_after" not in caplog.text
@@ -668,11 +668,11 @@ def with_locals(error: BaseException) -> str:
 
 
 def test_a_page_is_in_no_traceback_even_with_locals() -> None:
-    told = [*ONE, {**ONE[0], "session_id": "b", "title": "a prompt"}]
+    items = [*ONE, {**ONE[0], "session_id": "b", "title": "a prompt"}]
     bodies = [
         Reply(b'{"items": [], "has_next_page": "a prompt"}'),
-        page_v3(told, cursor="x", more=True),  # the same cursor again and again
-        page_v3(told, total=9),
+        page_v3(items, cursor="x", more=True),  # the same cursor again and again
+        page_v3(items, total=9),
         Reply(b'{"detail": "a prompt"}', 422),
     ]
     for body in bodies:

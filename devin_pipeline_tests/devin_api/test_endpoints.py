@@ -54,7 +54,7 @@ def test_a_window_is_asked_for_as_its_version_writes_it() -> None:
     ]
 
 
-def test_only_insights_of_v3_may_tell_an_analysis_and_only_v2_a_session_analysis() -> None:
+def test_only_insights_of_v3_may_have_an_analysis_and_only_v2_a_session_analysis() -> None:
     fields = {feed: {"analysis", "session_analysis"} & feed.fields for feed in FEEDS}
     assert fields == {
         SESSION_INSIGHTS_V2: {"session_analysis"},

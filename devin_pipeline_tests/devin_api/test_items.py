@@ -10,7 +10,7 @@ from devin_pipeline_tests.devin_api.scripted import NOW
 
 pytestmark = pytest.mark.notices(
     "an id or amount said twice",
-    "an amount said twice beside an item without one",
+    "an amount said twice next to an item without one",
     "a key said twice, once with an escaped letter",
     "a number beyond any as an id",
     "ACUs as floats",
@@ -35,14 +35,14 @@ def read_one(text: str) -> Item:
     page = cursor_page(b'{"items": [%s, %s , %s]}' % (GOOD.encode(), text.encode(), GOOD.encode()), NOW)
     before, item, after = page.items
     assert before == after
-    assert before.unplaced_because is None
+    assert before.rejection_reason is None
     return item
 
 
 def item_with(**members: str) -> str:
     """Write an item from the JSON text of its members."""
-    told = {"session_id": '"b"', "created_at": "1740830400", "acus_consumed": "1", **members}
-    return "{" + ", ".join(f'"{name}": {text}' for name, text in told.items() if text) + "}"
+    texts = {"session_id": '"b"', "created_at": "1740830400", "acus_consumed": "1", **members}
+    return "{" + ", ".join(f'"{name}": {text}' for name, text in texts.items() if text) + "}"
 
 
 def test_an_items_payload_is_kept_byte_for_byte() -> None:
@@ -50,12 +50,12 @@ def test_an_items_payload_is_kept_byte_for_byte() -> None:
     assert read_one(text).payload == text.encode()
 
 
-def test_a_numbers_spelling_survives_even_beside_a_damaged_item() -> None:
+def test_a_numbers_spelling_survives_even_next_to_a_damaged_item() -> None:
     text = '{"session_id":"x","created_at":1740830400,"acus_consumed":1.50,"n":NaN}'
     item = read_one(text)
     assert item.payload == text.encode()
     assert item.acus == Decimal("1.5")
-    assert item.unplaced_because is None
+    assert item.rejection_reason is None
 
 
 @pytest.mark.parametrize(
@@ -83,14 +83,14 @@ def test_a_numbers_spelling_survives_even_beside_a_damaged_item() -> None:
 def test_acus_are_read_from_their_text_and_rounded_half_away_from_zero(sent: str, acus: str) -> None:
     item = read_one(item_with(acus_consumed=sent))
     assert str(item.acus) == acus
-    assert item.unplaced_because is None
+    assert item.rejection_reason is None
 
 
 @pytest.mark.parametrize("sent", ["null", ""])
 def test_missing_acus_are_unknown_and_not_zero(sent: str) -> None:
     item = read_one(item_with(acus_consumed=sent))
     assert item.acus is None
-    assert item.unplaced_because is None
+    assert item.rejection_reason is None
 
 
 @pytest.mark.parametrize(
@@ -116,11 +116,11 @@ def test_missing_acus_are_unknown_and_not_zero(sent: str) -> None:
         "[1]",
     ],
 )
-def test_acus_that_are_no_amount_make_an_item_unplaceable(sent: str) -> None:
+def test_acus_that_are_not_an_amount_reject_an_item(sent: str) -> None:
     item = read_one(item_with(acus_consumed=sent))
     assert item.acus is None
-    assert item.unplaced_because is not None
-    assert "acus_consumed" in item.unplaced_because
+    assert item.rejection_reason is not None
+    assert "acus_consumed" in item.rejection_reason
     assert item.session_id == "b"
 
 
@@ -131,7 +131,7 @@ def test_acus_that_are_no_amount_make_an_item_unplaceable(sent: str) -> None:
 def test_an_id_loses_one_leading_prefix(sent: str, session_id: str) -> None:
     item = read_one(item_with(session_id=json.dumps(sent)))
     assert item.session_id == session_id
-    assert item.unplaced_because is None
+    assert item.rejection_reason is None
 
 
 @pytest.mark.parametrize(
@@ -153,15 +153,15 @@ def test_an_id_loses_one_leading_prefix(sent: str, session_id: str) -> None:
         '["a"]',
     ],
 )
-def test_an_unusable_id_makes_an_item_unplaceable(sent: str) -> None:
+def test_an_unusable_id_rejects_an_item(sent: str) -> None:
     item = read_one(item_with(session_id=sent))
     assert item.session_id is None
-    assert item.unplaced_because == "session_id is not usable"
+    assert item.rejection_reason == "session_id is not usable"
 
 
 @pytest.mark.parametrize("sent", ["7", '"text"', "null", "[]", "true", "NaN"])
-def test_an_item_that_is_no_object_is_unplaceable(sent: str) -> None:
-    assert read_one(sent).unplaced_because == "it is not an object"
+def test_an_item_that_is_not_an_object_is_rejected(sent: str) -> None:
+    assert read_one(sent).rejection_reason == "it is not an object"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_both_kinds_of_time_become_utc(sent: str, instant: str) -> None:
     for oddity in ("1", "NaN"):
         item = read_one(item_with(created_at=sent, updated_at=sent, other=oddity))
         assert item.created_at == item.updated_at == datetime.fromisoformat(instant)
-        assert item.unplaced_because is None
+        assert item.rejection_reason is None
 
 
 @pytest.mark.parametrize(
@@ -211,13 +211,13 @@ def test_both_kinds_of_time_become_utc(sent: str, instant: str) -> None:
         "{}",
     ],
 )
-def test_an_unusable_creation_time_makes_an_item_unplaceable_and_an_unusable_update_time_does_not(sent: str) -> None:
+def test_an_unusable_creation_time_rejects_an_item_and_an_unusable_update_time_does_not(sent: str) -> None:
     item = read_one(item_with(created_at=sent))
     assert item.created_at is None
-    assert item.unplaced_because == "created_at is not usable"
+    assert item.rejection_reason == "created_at is not usable"
     item = read_one(item_with(updated_at=sent))
     assert item.updated_at is None
-    assert item.unplaced_because is None
+    assert item.rejection_reason is None
 
 
 def test_a_creation_time_may_lie_a_day_ahead_of_our_clock_but_no_more() -> None:
@@ -229,48 +229,48 @@ def test_a_creation_time_may_lie_a_day_ahead_of_our_clock_but_no_more() -> None:
 def test_a_lone_surrogate_costs_neither_the_page_nor_the_item() -> None:
     text = item_with(title='"half \\ud800 pair"')
     item = read_one(text)
-    assert item.unplaced_because is None
+    assert item.rejection_reason is None
     assert item.payload == text.encode()
     assert (item.session_id, item.created_at) == ("b", datetime(2025, 3, 1, 12, tzinfo=UTC))
 
 
-def test_an_id_or_amount_said_twice_makes_an_item_unplaceable() -> None:
+def test_an_id_or_amount_said_twice_rejects_an_item() -> None:
     assert read_one(
         '{"session_id":"b","created_at":1740830400,"acus_consumed":1,"acus_consumed":99}'
-    ).unplaced_because == ("acus_consumed is said twice")
+    ).rejection_reason == ("acus_consumed is said twice")
     item = read_one('{"session_id":"b","session_id":"c","created_at":1740830400}')
     assert item.session_id is None
-    assert item.unplaced_because == "session_id is said twice"
+    assert item.rejection_reason == "session_id is said twice"
 
 
-def test_an_amount_said_twice_shows_beside_items_that_say_none() -> None:
+def test_an_amount_said_twice_shows_next_to_items_that_say_none() -> None:
     twice = item_with(acus_consumed='1, "acus_consumed": 99')
     body = f'{{"items": [{{"session_id": "n", "created_at": 1740830400}}, {twice}, {GOOD}]}}'
-    problems = [item.unplaced_because for item in cursor_page(body.encode(), NOW).items]
+    problems = [item.rejection_reason for item in cursor_page(body.encode(), NOW).items]
     assert problems == [None, "acus_consumed is said twice", None]
 
 
 @pytest.mark.parametrize("again", ['"acus_consum\\u0065d"', '"\\u0061cus\\u005Fconsumed"', '"acus_c\\u006fnsumed"'])
 def test_a_key_said_again_with_escaped_letters_is_said_twice(again: str) -> None:
-    assert read_one(f'{{"session_id":"b","created_at":1740830400,"acus_consumed":1,{again}:99}}').unplaced_because == (
+    assert read_one(f'{{"session_id":"b","created_at":1740830400,"acus_consumed":1,{again}:99}}').rejection_reason == (
         "acus_consumed is said twice"
     )
 
 
-def test_a_number_beyond_any_is_no_id_and_costs_nobody_else() -> None:
-    assert read_one(item_with(session_id="1e9999999999999999999")).unplaced_because == "session_id is not usable"
+def test_a_number_beyond_any_is_not_an_id_and_costs_no_other_item() -> None:
+    assert read_one(item_with(session_id="1e9999999999999999999")).rejection_reason == "session_id is not usable"
     assert read_one(item_with(session_id='"1e99"')).session_id == "1e99"
     for absurd in ("1e9999999999999999999", "9" * 5000):
         item = read_one(item_with(structured_output=absurd))
-        assert (item.session_id, item.unplaced_because) == ("b", None)
+        assert (item.session_id, item.rejection_reason) == ("b", None)
 
 
-def test_the_same_keys_deeper_down_are_no_repetition() -> None:
+def test_the_same_keys_deeper_down_are_not_a_repetition() -> None:
     item = read_one(item_with(structured_output='{"session_id": "z", "acus_consumed": 5}'))
-    assert (item.session_id, item.acus, item.unplaced_because) == ("b", Decimal(1), None)
+    assert (item.session_id, item.acus, item.rejection_reason) == ("b", Decimal(1), None)
 
 
-def test_an_item_tells_its_fields_and_whether_its_acus_are_text() -> None:
+def test_an_item_knows_its_fields_and_whether_its_acus_are_text() -> None:
     for oddity in ("1", "NaN"):
         item = read_one(item_with(acus_consumed='"2.5"', shiny=oddity))
         assert item.fields == {"session_id", "created_at", "acus_consumed", "shiny"}

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.notices(
 )
 
 
-def test_a_page_of_each_version_tells_where_it_stands() -> None:
+def test_a_page_of_each_version_says_where_it_is() -> None:
     page = offset_page(b'{"items":[],"has_more":false,"total":7,"skip":5,"limit":2,"new":{"a":[]}}', NOW)
     assert (page.items, page.has_more, page.total, page.skip, page.limit) == ([], False, 7, 5, 2)
     cursors = cursor_page(b'\xef\xbb\xbf {"items":[],"end_cursor":"c=","has_next_page":true}', NOW)
@@ -132,8 +132,8 @@ def test_absurd_nesting_and_numbers_fail_cleanly(body: str) -> None:
     assert caught.value.more_tries == 0
 
 
-def test_the_repr_of_a_page_tells_ids_and_no_payload() -> None:
+def test_the_repr_of_a_page_shows_ids_and_no_payload() -> None:
     body = b'{"items": [{"session_id": "a", "created_at": 1740830400, "title": "a prompt"}]}'
-    told = repr(cursor_page(body, NOW))
-    assert "'a'" in told
-    assert "a prompt" not in told
+    shown = repr(cursor_page(body, NOW))
+    assert "'a'" in shown
+    assert "a prompt" not in shown

@@ -154,10 +154,10 @@ def test_v2_what_moves_between_pages_costs_a_pass_at_most_and_no_session(drift: 
     batch, asked = read(SESSION_INSIGHTS_V2, DAY, moves)
     assert batch.failures == {}
     assert len(asked) in (3, 6)
-    # As it was before or after, never a mix; it can be as before only when all had been told by then.
-    told = {item.session_id: float(item.acus or 0) for item in batch.items}
+    # As it was before or after, never a mix; it can be as before only when all had been listed by then.
+    read_as = {item.session_id: float(item.acus or 0) for item in batch.items}
     now, then = ({one["session_id"]: one["acus_consumed"] for one in state} for state in (every, before))
-    assert told == now or (told == then and len(asked) == 3 and during > 1)
+    assert read_as == now or (read_as == then and len(asked) == 3 and during > 1)
 
 
 @pytest.mark.parametrize("drift", DRIFT)
@@ -178,7 +178,7 @@ def test_v3_what_moves_between_pages_costs_nobody_a_neighbour(drift: str) -> Non
 
     batch, _ = read(SESSIONS_V3, DAY, moves)
     assert batch.failures == {}
-    # Only the one that moved may be told as it was, or not yet; the next read tells it.
+    # Only the one that moved may be listed as it was, or not yet; the next read lists it.
     assert len(set(ids(batch)) ^ set(before)) <= 1
     assert len(ids(batch)) == len(set(ids(batch)))
 
@@ -198,7 +198,7 @@ def test_pages_fuller_or_emptier_than_asked_for_cost_no_session(feed: Feed) -> N
     sizes = [250, 30, 170]
 
     def uneven(asked: Asked) -> Reply:
-        # v2 tells more than its limit, so that pages overlap; v3 as much as it likes.
+        # v2 lists more than its limit, so that pages overlap; v3 as much as it likes.
         if feed == SESSION_INSIGHTS_V2:
             skip = int(asked.one("skip"))
             return page_v2(every[skip : skip + 250], skip=skip, total=len(every))
@@ -240,7 +240,7 @@ def test_v2_shifts_that_cancel_out_in_total_and_distinct_sessions_cost_a_pass_an
     every = sessions(450, DAY, "v2")
     new = [{**every[300], "session_id": f"new{number}"} for number in range(3)]
     # Two go and two come later: the second page begins two further. Then one comes early and one goes late: the third
-    # page begins one earlier, and tells again what makes up for the session lost between the first and the second.
+    # page begins one earlier, and lists again what makes up for the session lost between the first and the second.
     moved = [*every[2:300], *new[:2], *every[300:]]
     moved_again = [new[2], *moved[:-1]]
 
@@ -255,8 +255,8 @@ def test_v2_shifts_that_cancel_out_in_total_and_distinct_sessions_cost_a_pass_an
 
 def page_of(every: list[Session], asked: Asked, **changes: object) -> Reply:
     skip = int(asked.one("skip"))
-    told: dict[str, object] = {"items": every[skip : skip + 200], "total": len(every), "skip": skip, "limit": 200}
-    return json_reply({**told, "has_more": skip + 200 < len(every), **changes})
+    page: dict[str, object] = {"items": every[skip : skip + 200], "total": len(every), "skip": skip, "limit": 200}
+    return json_reply({**page, "has_more": skip + 200 < len(every), **changes})
 
 
 NEVER_WHOLE: dict[str, Callable[[list[Session], Asked], Reply]] = {
@@ -301,7 +301,7 @@ def test_v2_pages_that_never_agree_fail_after_eight_passes(fault: str) -> None:
 
 @pytest.mark.notices("sessions just where a range was cut", "a session at the window's end")
 @pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
-def test_a_long_range_comes_in_listings_of_whole_days_and_where_it_is_cut_nothing_lies_outside(feed: Feed) -> None:
+def test_a_long_range_comes_in_batches_of_whole_days_and_where_it_is_cut_nothing_is_out_of_window(feed: Feed) -> None:
     # Evenly spread, so that a session lies just where each day begins.
     over = days(20)
     every, script = told_honestly(feed, 8_000, over)
@@ -320,7 +320,7 @@ def test_a_long_range_comes_in_listings_of_whole_days_and_where_it_is_cut_nothin
 
 
 @pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
-def test_what_was_read_while_the_caller_was_busy_comes_in_listings_as_small_as_the_others(feed: Feed) -> None:
+def test_what_was_read_while_the_caller_was_busy_comes_in_batches_as_small_as_the_others(feed: Feed) -> None:
     over = days(48)
     every, script = told_honestly(feed, 19_200, over)
     with serving(script) as served, client_of(served) as client:
@@ -402,24 +402,24 @@ def test_a_session_at_a_days_edge_is_in_one_day_to_the_microsecond_whatever_boun
 def test_items_without_an_id_count_for_the_total_each() -> None:
     nameless = {"created_at": "2025-03-01T12:00:00Z", "acus_consumed": 1}
     batch, _ = read(SESSION_INSIGHTS_V2, DAY, lambda asked: page_v2([nameless, nameless], total=2))
-    assert [item.unplaced_because for item in batch.items] == ["session_id is not usable"] * 2
+    assert [item.rejection_reason for item in batch.items] == ["session_id is not usable"] * 2
     assert batch.failures == {}
 
 
 @pytest.mark.notices("the older of two items of a session")
 @pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
-def test_of_a_session_told_twice_the_newest_is_kept_and_on_a_tie_the_later(feed: Feed) -> None:
-    def told(name: str, minute: int | None, acus: int) -> Session:
+def test_of_a_session_listed_twice_the_newest_is_kept_and_on_a_tie_the_later(feed: Feed) -> None:
+    def session(name: str, minute: int | None, acus: int) -> Session:
         stamp = None if minute is None else f"2025-03-02T00:{minute:02}:00Z"
         return {"session_id": name, "created_at": "2025-03-01T12:00:00Z", "updated_at": stamp, "acus_consumed": acus}
 
     items = [
-        told("a", 5, 1),
-        told("devin-a", 3, 2),
-        told("b", 1, 3),
-        told("b", 1, 4),
-        told("c", None, 5),
-        told("c", 1, 6),
+        session("a", 5, 1),
+        session("devin-a", 3, 2),
+        session("b", 1, 3),
+        session("b", 1, 4),
+        session("c", None, 5),
+        session("c", 1, 6),
     ]
     reply = page_v2(items, total=3) if feed == SESSION_INSIGHTS_V2 else page_v3(items, total=3)
     batch, _ = read(feed, DAY, lambda asked: reply)
@@ -450,11 +450,13 @@ def test_an_ignored_filter_fails_every_day_without_reading_the_history(feed: Fee
     assert len(asked) == 1 + len(over)
 
 
-@pytest.mark.parametrize(("strays", "fails"), [(1, False), (2, True)])
-def test_a_stray_in_ten_is_dropped_and_more_are_an_ignored_filter(strays: int, fails: bool) -> None:
+@pytest.mark.parametrize(("out_of_window", "fails"), [(1, False), (2, True)])
+def test_one_item_out_of_window_in_ten_is_dropped_and_more_are_an_ignored_filter(
+    out_of_window: int, fails: bool
+) -> None:
     late = int(DAY[0].end.timestamp()) + 60
-    inside = sessions(10 - strays, DAY, "v3")
-    items = [*inside, *({"session_id": f"late{n}", "created_at": late} for n in range(strays))]
+    inside = sessions(10 - out_of_window, DAY, "v3")
+    items = [*inside, *({"session_id": f"late{n}", "created_at": late} for n in range(out_of_window))]
     batch, _ = read(SESSIONS_V3, DAY, lambda asked: page_v3(items))
     assert bool(batch.failures) is fails
     assert (ids(batch), batch.out_of_window) == (([], 0) if fails else (names(inside), 1))
@@ -614,7 +616,7 @@ def test_days_with_a_gap_between_them_are_read_without_the_gap() -> None:
 @pytest.mark.notices("a session listed in two windows")
 @pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
 @pytest.mark.parametrize("newest_first", [True, False])
-def test_a_session_told_on_two_days_is_kept_once_as_it_was_last_updated(feed: Feed, newest_first: bool) -> None:
+def test_a_session_listed_on_two_days_is_kept_once_as_it_was_last_updated(feed: Feed, newest_first: bool) -> None:
     # Days with a gap between them are windows of their own.
     over = [days(5)[0], days(5)[4]]
 
@@ -622,8 +624,13 @@ def test_a_session_told_on_two_days_is_kept_once_as_it_was_last_updated(feed: Fe
         bound = asked.one("created_date_from") or asked.one("created_after")
         is_first = bound in (f"{over[0].start:%Y-%m-%dT%H:%M:%SZ}", str(int(over[0].start.timestamp())))
         at, updated = over[0 if is_first else 1].start, START + timedelta(days=9 if is_first is newest_first else 8)
-        told = {"session_id": "a", "created_at": at.isoformat(), "updated_at": updated.isoformat(), "acus_consumed": 1}
-        return page_v2([told], total=1) if feed == SESSION_INSIGHTS_V2 else page_v3([told])
+        listed = {
+            "session_id": "a",
+            "created_at": at.isoformat(),
+            "updated_at": updated.isoformat(),
+            "acus_consumed": 1,
+        }
+        return page_v2([listed], total=1) if feed == SESSION_INSIGHTS_V2 else page_v3([listed])
 
     batch, _ = read(feed, over, serve)
     (item,) = batch.items
@@ -631,7 +638,7 @@ def test_a_session_told_on_two_days_is_kept_once_as_it_was_last_updated(feed: Fe
     assert batch.duplicates == 1
 
 
-def test_no_days_are_no_request() -> None:
+def test_no_windows_cost_no_request() -> None:
     for feed in (SESSION_INSIGHTS_V2, SESSIONS_V3):
         batch, asked = read(feed, [], lambda asked: page_v3([]))
         assert (batch.items, asked) == ([], [])

@@ -143,14 +143,14 @@ def test_a_pause_asked_of_one_thread_holds_for_the_others() -> None:
         retrier.call(attempt, as_sent, deadline=Deadline.after(20, fake.clock), cancel=CancelToken())
 
 
-def test_a_read_that_was_called_off_asks_nothing_more() -> None:
+def test_a_read_that_was_cancelled_sends_nothing_more() -> None:
     cancel = CancelToken()
     cancel.set()
     with pytest.raises(CancelledError):
         ask([], FakeTime(), cancel=cancel)
 
 
-def test_calling_off_ends_a_wait() -> None:
+def test_cancelling_ends_a_wait() -> None:
     cancel = CancelToken()
     retrier = Retrier(at_once=1)
     threading.Timer(0.05, cancel.set).start()
@@ -195,7 +195,7 @@ def test_no_more_ask_at_once_than_may_however_many_read_their_answers() -> None:
     assert most_asking == 2
 
 
-def test_who_waits_for_a_slot_while_the_read_is_called_off_asks_nothing_more() -> None:
+def test_a_thread_that_waits_for_a_slot_while_the_read_is_cancelled_sends_nothing_more() -> None:
     retrier, cancel = Retrier(at_once=1), CancelToken()
     sent, answer = threading.Event(), threading.Event()
 

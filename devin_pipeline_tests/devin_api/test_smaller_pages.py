@@ -98,7 +98,7 @@ def unread(batch: SessionBatch) -> list[str]:
     """Why each item without content is one."""
     items = [item for item in batch.items if not item.payload]
     assert all(item.session_id is None and item.acus is None and len(item.content_hash) == 64 for item in items)
-    return [str(item.unplaced_because) for item in items]
+    return [str(item.rejection_reason) for item in items]
 
 
 @pytest.mark.parametrize("feed", FEEDS)

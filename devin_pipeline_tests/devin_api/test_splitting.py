@@ -1,4 +1,4 @@
-"""A v3 day with many pages is read in parts, side by side, and is told whole or fails all the same."""
+"""A v3 day with many pages is read in parts, in parallel, and is read whole or fails all the same."""
 
 import json
 import threading
@@ -69,7 +69,7 @@ def is_whole(asked: Asked) -> bool:
 @pytest.mark.notices("sessions on a bound within a day")
 @pytest.mark.parametrize("with_total", [True, False])
 @pytest.mark.parametrize("newest_first", [True, False])
-def test_the_parts_of_a_full_day_are_read_side_by_side(with_total: bool, newest_first: bool) -> None:
+def test_the_parts_of_a_full_day_are_read_in_parallel(with_total: bool, newest_first: bool) -> None:
     every = sessions(MANY, DAY, "v3")[:: 1 if newest_first else -1]
     batch, asked = read(partial(honest_v3, every, with_total=with_total))
     assert ids(batch) == names(every)
@@ -123,7 +123,7 @@ def test_a_page_that_seems_to_cover_a_second_does_not_cost_a_request_for_each_of
     assert len(asked) < 200
 
 
-def test_days_beside_one_another_are_split_only_where_that_saves_time() -> None:
+def test_neighbouring_days_are_split_only_where_that_saves_time() -> None:
     over = days(10)
     every = sessions(10 * 1800, over, "v3")
     batch, asked = read(partial(honest_v3, every), over)
@@ -159,7 +159,7 @@ def test_of_many_full_days_one_after_the_other_is_read_so_that_few_are_held() ->
 
 @pytest.mark.parametrize("with_total", [True, False])
 @pytest.mark.parametrize(("tells_start", "tells_end"), [(True, False), (False, False), (False, True), (True, True)])
-def test_whichever_side_a_bound_belongs_to_what_lies_on_it_is_told_once(
+def test_whichever_side_a_bound_belongs_to_what_lies_on_it_is_returned_once(
     tells_start: bool, tells_end: bool, with_total: bool
 ) -> None:
     # Every other second, so that many lie on a bound; none on those of the day.
@@ -183,7 +183,7 @@ def test_whichever_side_a_bound_belongs_to_what_lies_on_it_is_told_once(
 
 
 @pytest.mark.notices("sessions that a part lists and another holds")
-def test_a_day_is_read_along_one_chain_where_what_a_part_tells_lies_in_another() -> None:
+def test_a_day_is_read_along_one_chain_where_what_a_part_lists_lies_in_another() -> None:
     every = sessions(MANY, DAY, "v3")
     # The filter goes by another clock than the times it shows, but not across the bounds of the day.
     shown = {str(one["session_id"]): {**one, "created_at": int(str(one["created_at"])) - 5} for one in every[:-1]}
@@ -212,7 +212,7 @@ def test_bursts_do_not_cost_many_times_the_requests(newest_first: bool, with_tot
 
 
 @pytest.mark.notices("other windows given up for the parts of one")
-def test_parts_that_fail_beside_one_another_give_up_no_other_day() -> None:
+def test_parts_that_fail_in_a_row_give_up_no_other_day() -> None:
     over = days(5)
     every = sessions(5 * 2000, over, "v3")
     whole = {(int(day.start.timestamp()), int(day.end.timestamp())) for day in over}
@@ -240,7 +240,7 @@ def test_a_server_that_takes_no_bounds_within_a_day_is_read_along_one_chain() ->
 
 
 @pytest.mark.notices("a window of which the parts hold less than it states")
-def test_sessions_deleted_meanwhile_are_not_told() -> None:
+def test_sessions_deleted_during_the_read_are_not_returned() -> None:
     every = sessions(MANY, DAY, "v3")
 
     def deletes(asked: Asked) -> Reply:
@@ -290,7 +290,7 @@ def test_a_day_that_was_given_up_is_not_read_after_all() -> None:
     assert sum(map(is_whole, asked)) == 1
 
 
-def test_a_day_that_cannot_be_read_fails_alone_and_nothing_of_it_is_told() -> None:
+def test_a_day_that_cannot_be_read_fails_alone_and_nothing_of_it_is_returned() -> None:
     over = [days(3)[0], days(3)[2]]
     every = sessions(3 * MANY, days(3), "v3")
     bad = over[1]
@@ -349,28 +349,28 @@ def test_parts_are_asked_for_in_whole_seconds_wherever_a_day_begins() -> None:
     assert len({bounds(one) for one in asked}) > 2
 
 
-def test_a_session_told_in_two_parts_is_kept_once_as_it_was_updated_last() -> None:
-    def told(updated: int) -> WindowResult:
+def test_a_session_listed_in_two_parts_is_kept_once_as_it_was_updated_last() -> None:
+    def part(updated: int) -> WindowResult:
         item = read_item(b'{"session_id": "a", "created_at": 1740830000, "updated_at": %d}' % updated, NOW)
         return WindowResult([item], duplicates=1, out_of_window=3, at_end=2)
 
-    whole = joined([told(1740840000), told(1740850000), told(1740845000)])
+    whole = joined([part(1740840000), part(1740850000), part(1740845000)])
     (item,) = whole.items
     assert item.updated_at is not None
     assert item.updated_at.timestamp() == 1740850000
     assert (whole.duplicates, whole.out_of_window, whole.at_end) == (3, 5, 2)
 
 
-def test_what_has_neither_id_nor_time_is_told_by_every_part_and_kept_once() -> None:
+def test_what_has_neither_id_nor_time_is_listed_by_every_part_and_kept_once() -> None:
     timed = sessions(MANY, DAY, "v3")
     timeless: list[Session] = [{"title": "nobody's"}, {"title": "somebody's"}]
 
     def serve(asked: Asked) -> Reply:
         start, end = bounds(asked)
-        told = [*(one for one in timed if start <= instant(one).timestamp() < end), *timeless]
+        listed = [*(one for one in timed if start <= instant(one).timestamp() < end), *timeless]
         skip = int(asked.one("after", "at=0").removeprefix("at="))
-        more = skip + 200 < len(told)
-        return page_v3(told[skip : skip + 200], cursor=f"at={skip + 200}" if more else None, more=more)
+        more = skip + 200 < len(listed)
+        return page_v3(listed[skip : skip + 200], cursor=f"at={skip + 200}" if more else None, more=more)
 
     batch, _ = read(serve)
     assert len(batch.items) == MANY + len(timeless)
