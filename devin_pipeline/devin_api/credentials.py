@@ -6,6 +6,7 @@ environment does not belong here.
 
 import ipaddress
 import re
+from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -13,16 +14,40 @@ from devin_pipeline.devin_api.errors import Misconfigured
 
 KeyKind = Literal["v2", "v3"]
 
-VARIABLES: dict[KeyKind, str] = {"v2": "DEVIN_V2_API_KEY", "v3": "DEVIN_V3_API_KEY"}
 
-_SHAPES: dict[KeyKind, re.Pattern[str]] = {
-    "v2": re.compile(r"apk_user_[A-Za-z0-9_-]+"),
-    "v3": re.compile(r"cog_[A-Za-z0-9_.~+/=-]+"),
+@dataclass(frozen=True)
+class KeyDeclaration:
+    """A kind of key.
+
+    Attributes:
+        variable: the environment variable that it comes from.
+        shape: what every key of it looks like.
+        wanted: what it is, for a reader who sets it.
+        needed: what it is, for a reader whose key was refused.
+    """
+
+    variable: str
+    shape: re.Pattern[str]
+    wanted: str
+    needed: str
+
+
+KEYS: dict[KeyKind, KeyDeclaration] = {
+    "v2": KeyDeclaration(
+        "DEVIN_V2_API_KEY",
+        re.compile(r"apk_user_[A-Za-z0-9_-]+"),
+        "an Enterprise Admin's personal API key, which starts with apk_user_",
+        "a personal API key (apk_user_…) whose owner is an Enterprise Admin",
+    ),
+    "v3": KeyDeclaration(
+        "DEVIN_V3_API_KEY",
+        re.compile(r"cog_[A-Za-z0-9_.~+/=-]+"),
+        "an enterprise service user's credential, which starts with cog_",
+        "an enterprise service user's credential (cog_…)",
+    ),
 }
-_WANTED: dict[KeyKind, str] = {
-    "v2": "an Enterprise Admin's personal API key, which starts with apk_user_",
-    "v3": "an enterprise service user's credential, which starts with cog_",
-}
+VARIABLES: dict[KeyKind, str] = {kind: key.variable for kind, key in KEYS.items()}
+
 _HOST_AND_PORT = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/*")
 _API_VERSION = re.compile(r"/v[0-9][a-z0-9]*(?:/|$)")
@@ -62,11 +87,11 @@ def check_key(kind: KeyKind, value: str) -> str:
     """
     # guard: white space around a key | .strip()
     key = value.strip()
-    # guard: a key of the wrong kind | _SHAPES[kind].fullmatch(key) -> True
-    if _SHAPES[kind].fullmatch(key):
+    # guard: a key of the wrong kind | KEYS[kind].shape.fullmatch(key) -> True
+    if KEYS[kind].shape.fullmatch(key):
         return key
     variable = VARIABLES[kind]
-    todo = f"Set {variable} to {_WANTED[kind]}"
+    todo = f"Set {variable} to {KEYS[kind].wanted}"
     if not key:
         why = "it is empty"
     elif any(character.isspace() for character in key):
@@ -99,7 +124,7 @@ def masked(value: str) -> str:
     kind = next((prefix for prefix in ("apk_user_", "apk_", "cog_") if key.startswith(prefix)), "")
     # guard: a key shown whole | min(4, (len(key) - len(kind)) // 8) -> len(key)
     shown = min(4, (len(key) - len(kind)) // 8)
-    is_a_key = any(shape.fullmatch(key) for shape in _SHAPES.values())
+    is_a_key = any(each.shape.fullmatch(key) for each in KEYS.values())
     return f"{kind}…{key[-shown:] if is_a_key and shown else ''}"
 
 

@@ -9,16 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
 
-from devin_pipeline.devin_api.credentials import VARIABLES, KeyKind
+from devin_pipeline.devin_api.credentials import KEYS, KeyKind
 from devin_pipeline.devin_api.windows import Window, iso
 
 Clock = Literal["created", "updated"]
 Params = list[tuple[str, str]]
-
-_KEYS: dict[KeyKind, str] = {
-    "v2": "a personal API key (apk_user_…) whose owner is an Enterprise Admin",
-    "v3": "an enterprise service user's credential (cog_…)",
-}
 
 
 @dataclass(frozen=True)
@@ -42,12 +37,12 @@ class Endpoint:
     @property
     def key_variable(self) -> str:
         """The environment variable that its key comes from."""
-        return VARIABLES[self.key]
+        return KEYS[self.key].variable
 
     @property
     def needs(self) -> str:
         """Which key it needs, in words."""
-        return _KEYS[self.key] + (f" with the permission {self.permission}" if self.permission else "")
+        return KEYS[self.key].needed + (f" with the permission {self.permission}" if self.permission else "")
 
     def path_for(self, org_id: str | None) -> str:
         """Its path for one organization, or for the whole enterprise."""
