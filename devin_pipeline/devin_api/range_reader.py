@@ -267,7 +267,7 @@ class RangeReader:
         is_part = self._splits.is_part(window)
         if window.start > self._splits.whole_of(window).start:
             # The API does not say to which side of it a bound belongs: both list what lies there, and it counts once.
-            # guard: sessions on a bound within a day | Window(window.start - ONE_SECOND, window.end) -> window
+            # guard: sessions on a bound within a window | Window(window.start - ONE_SECOND, window.end) -> window
             asked_for = Window(window.start - ONE_SECOND, window.end)
         effort = self._fetcher.effort()
         asked = 0
@@ -318,7 +318,7 @@ class RangeReader:
         if pages <= max(_MIN_PAGES_TO_SPLIT, share) or not self._splits.may_be_split(window):
             return None
         limits = self._connections.limits
-        # guard: a day split though it states more than may be read
+        # guard: a window split though it states more than may be read
         if first.total is not None and (first.total > limits.rows or pages > limits.pages):
             raise too_much(window)
         most = _MAX_PARTS_PER_PART if is_part else _MAX_PARTS_PER_WINDOW
@@ -337,7 +337,7 @@ class RangeReader:
         places = [span(run) for run in adjoining(seconds)]
         feed = self._fetcher.feed.name
         unread = [unread_item(feed, place, 0, error) for place in places]
-        # guard: narrower windows that hold less than their day states
+        # guard: narrower windows that hold less than their window states
         if not unread and missing > 0:
             raise error
         unread += [
@@ -361,7 +361,7 @@ class _Schedule:
 
     def push(self, groups: Iterable[Group]) -> None:
         for group in groups:
-            # guard: parts of many days, all of them held
+            # guard: parts of many windows, all of them held
             #   | heappush(self.waiting, group) -> self.waiting.insert(0, group)
             heappush(self.waiting, group)
 
@@ -419,11 +419,11 @@ class _SplitWindows:
     def may_be_split(self, window: Window) -> bool:
         """False once its parts could not be read, and for a part once there are too many of them."""
         found = self._splits.get(self.whole_of(window))
-        # guard: a request for every second of a day of bursts
+        # guard: a request for every second of a window of bursts
         #   | len(found.parts) + len(found.results) > 2 * _MAX_PARTS_PER_WINDOW -> False
         if found and len(found.parts) + len(found.results) > 2 * _MAX_PARTS_PER_WINDOW:
             return False
-        # guard: a day split again after its parts could not be read | window not in self._abandoned -> True
+        # guard: a window split again after its parts could not be read | window not in self._abandoned -> True
         return window not in self._abandoned
 
     def begin(self, window: Window, split_window: _Split) -> Iterable[Window]:
@@ -504,9 +504,9 @@ class _Streak:
 
     @property
     def is_hopeless(self) -> bool:
-        # guard: a server that is down, asked once a day of a year | self._unreachable > self._max_unreachable -> False
+        # guard: a server that is down, asked once for each window | self._unreachable > self._max_unreachable -> False
         is_down = self._unreachable > self._max_unreachable
-        # guard: a feed that leads nowhere, asked once a day
+        # guard: a feed that leads nowhere, asked once for each window
         #   | self.without_progress >= _MAX_WINDOWS_WITHOUT_PROGRESS -> False
         leads_nowhere = self.without_progress >= _MAX_WINDOWS_WITHOUT_PROGRESS
         return is_down or leads_nowhere

@@ -16,7 +16,7 @@ from devin_pipeline.devin_api.windows import ONE_SECOND, Window, split
 SIZES = (25, 3, 1)
 """Few steps, as each of them costs a page that fails with all its tries."""
 
-# A day becomes hours, these two and a half minutes, these seven seconds, and these seconds.
+# A window of a day becomes hours, these two and a half minutes, these seven seconds, and these seconds.
 _PARTS_PER_WINDOW = 24
 _NOTHING = CursorPage([], has_next_page=False, end_cursor=None, total=None)
 
@@ -41,7 +41,7 @@ def unread_item(feed: str, window: Window, position: int, error: DevinError) -> 
     The hash is of feed, window and position alone, so that every read of it returns the same.
 
     Args:
-        feed: The listing it belongs to.
+        feed: The feed it belongs to.
         window: The creation window it lies in.
         position: Its place in that window, from 0.
         error: Why it cannot be read.

@@ -312,7 +312,7 @@ def test_only_the_days_that_fail_are_lost(feed: Feed) -> None:
     assert not any(day.start <= item.created_at < day.end for item in batch.items if item.created_at for day in bad)
 
 
-@pytest.mark.notices("a server that is down, asked once a day of a year")
+@pytest.mark.notices("a server that is down, asked once for each window")
 def test_a_server_that_is_down_is_not_asked_once_for_each_day_of_a_year() -> None:
     over = days(365)
     with serving(lambda asked: Reply(instead=reset)) as served, client_of(served) as client:

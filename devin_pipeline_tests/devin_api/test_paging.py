@@ -520,7 +520,7 @@ NOWHERE: dict[str, tuple[Feed, Script, int]] = {
 
 
 @pytest.mark.notices(
-    "a feed that leads nowhere, asked once a day", "windows asked for at once though the last one led nowhere"
+    "a feed that leads nowhere, asked once for each window", "windows asked for at once though the last one led nowhere"
 )
 @pytest.mark.parametrize("how", NOWHERE)
 def test_a_feed_that_leads_nowhere_in_three_windows_in_a_row_is_given_up_for_all_its_days(how: str) -> None:

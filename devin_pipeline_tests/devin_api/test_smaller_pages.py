@@ -35,7 +35,7 @@ from devin_pipeline_tests.devin_api.scripted import (
 
 pytestmark = pytest.mark.notices(
     "what lies at the end of a narrower window",
-    "narrower windows that hold less than their day states",
+    "narrower windows that hold less than their window states",
     "unread items behind one of their second",
 )
 

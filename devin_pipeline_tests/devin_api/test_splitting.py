@@ -34,7 +34,7 @@ from devin_pipeline_tests.devin_api.scripted import (
     sessions,
 )
 
-pytestmark = pytest.mark.notices("a day split again after its parts could not be read")
+pytestmark = pytest.mark.notices("a window split again after its parts could not be read")
 
 DAY = days(1)
 FEED: Feed = SESSION_INSIGHTS_V3
@@ -66,7 +66,7 @@ def is_whole(asked: Asked) -> bool:
     return bounds(asked) == WHOLE
 
 
-@pytest.mark.notices("sessions on a bound within a day")
+@pytest.mark.notices("sessions on a bound within a window")
 @pytest.mark.parametrize("with_total", [True, False])
 @pytest.mark.parametrize("newest_first", [True, False])
 def test_the_parts_of_a_full_day_are_read_in_parallel(with_total: bool, newest_first: bool) -> None:
@@ -133,7 +133,7 @@ def test_neighbouring_days_are_split_only_where_that_saves_time() -> None:
     assert {bounds(one)[0] for one in asked} <= starts
 
 
-@pytest.mark.notices("parts of many days, all of them held")
+@pytest.mark.notices("parts of many windows, all of them held")
 def test_of_many_full_days_one_after_the_other_is_read_so_that_few_are_held() -> None:
     over = days(12)
     every = sessions(12 * 4000, over, "v3")
@@ -197,7 +197,7 @@ def test_a_day_is_read_along_one_chain_where_what_a_part_lists_lies_in_another()
     assert sum(map(is_whole, asked)) == 1 + PAGES
 
 
-@pytest.mark.notices("a request for every second of a day of bursts")
+@pytest.mark.notices("a request for every second of a window of bursts")
 @pytest.mark.parametrize("newest_first", [True, False])
 @pytest.mark.parametrize("with_total", [True, False])
 def test_bursts_do_not_cost_many_times_the_requests(newest_first: bool, with_total: bool) -> None:
@@ -323,7 +323,7 @@ def test_a_rate_limit_in_the_middle_of_a_day_fails_it_and_those_to_come(after: i
     assert {day: type(error) for day, error in batch.failures.items()} == dict.fromkeys(over, RateLimited)
 
 
-@pytest.mark.notices("a day split though it states more than may be read")
+@pytest.mark.notices("a window split though it states more than may be read")
 @pytest.mark.parametrize("limits", [Limits(rows=MANY - 1), Limits(pages=PAGES - 1)])
 def test_a_day_that_states_more_than_a_window_may_hold_fails_at_once(limits: Limits) -> None:
     every = sessions(MANY, DAY, "v3")
