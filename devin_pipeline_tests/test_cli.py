@@ -24,7 +24,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from devin_pipeline.cli import main
-from devin_pipeline.cli.endings import Commands
+from devin_pipeline.cli.errors import Commands
 from devin_pipeline.emulator import EmulatorServer
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.tables import ALL_TABLES, TABLES
@@ -406,10 +406,10 @@ def test_a_backfill_that_is_told_to_stop_before_it_has_begun_asks_nothing(stage:
 def test_a_stop_that_what_runs_takes_for_its_own_failure_stops_all_the_same() -> None:
     mistaken = """if True:
         import contextlib, signal
-        from devin_pipeline.cli import job
+        from devin_pipeline.cli import stopping
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            with job.stoppable(), contextlib.suppress(KeyboardInterrupt):
+            with stopping.stoppable(), contextlib.suppress(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
         except KeyboardInterrupt:
             print("stopped")
@@ -421,9 +421,9 @@ def test_a_stop_that_what_runs_takes_for_its_own_failure_stops_all_the_same() ->
 def test_what_heeds_no_interrupt_is_cut_off() -> None:
     stubborn = """if True:
         import os, signal, time
-        from devin_pipeline.cli import job
+        from devin_pipeline.cli import stopping
         signal.signal(signal.SIGINT, lambda *_: os.write(1, b"interrupted "))
-        with job.stoppable(0.5):
+        with stopping.stoppable(0.5):
             os.write(1, b"begun\\n")
             while True:
                 time.sleep(60)
@@ -726,7 +726,7 @@ def test_an_error_of_the_system_gets_three_lines_and_one_of_ours_its_traceback()
 def test_what_is_opened_while_stdout_is_closed_is_not_printed_into(tmp_path: Path) -> None:
     opened = """if True:
         import sys
-        from devin_pipeline.cli.endings import leave, open_closed_streams
+        from devin_pipeline.cli.errors import leave, open_closed_streams
         open_closed_streams()
         held = open(sys.argv[1], "w")
         print("not for the file")

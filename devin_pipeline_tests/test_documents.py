@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from devin_pipeline.cli import main
-from devin_pipeline.cli.stage import _DEMO_HOME, live_stage
+from devin_pipeline.cli.environment import _DEMO_HOME, live_stage
 from devin_pipeline.dagster_server.code_location import CODE_LOCATION, DEFINITIONS
 from devin_pipeline.tables import ALL_TABLES
 

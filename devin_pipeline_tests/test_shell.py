@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from devin_pipeline import shell
-from devin_pipeline.cli.endings import tell
+from devin_pipeline.cli.errors import tell
 from devin_pipeline.shell import with_command_last
 
 pytestmark = pytest.mark.notices("a full stop behind a command")

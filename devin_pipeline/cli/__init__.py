@@ -1,4 +1,4 @@
-"""The commands: thin wrappers that set the stage (settings, DAGSTER_HOME, emulator) and let Dagster do the work.
+"""The commands: thin wrappers that set the environment (settings, DAGSTER_HOME, emulator) and call what does the work.
 
 Exit codes: 0 done, 1 the work failed, 2 the call or the configuration is wrong. An error is three lines: what, why,
 what to do.
@@ -7,8 +7,8 @@ what to do.
 import gc
 from typing import NoReturn
 
-from devin_pipeline.cli.commands import main
-from devin_pipeline.cli.endings import leave, open_closed_streams, show_any_character
+from devin_pipeline.cli.errors import leave, open_closed_streams, show_any_character
+from devin_pipeline.cli.group import main
 
 __all__ = ["command", "main"]
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from devin_pipeline.cli.endings import Failed
-from devin_pipeline.cli.job import stoppable
-from devin_pipeline.cli.stage import settings
+from devin_pipeline.cli.environment import settings
+from devin_pipeline.cli.errors import Failed
+from devin_pipeline.cli.stopping import stoppable
 from devin_pipeline.lake import LimitMet, QueryLimits
 
 _SECONDS = "DEVIN_QUERY_SECONDS"

@@ -1,12 +1,13 @@
 """What a person typed, as the commands take it: text that begins with a dash, in a file or on standard input."""
 
 import sys
+from datetime import date
 from itertools import islice
 from pathlib import Path
 
 import click
 
-from devin_pipeline.cli.endings import Failed
+from devin_pipeline.cli.errors import Failed
 
 
 class TakesText(click.Command):
@@ -66,3 +67,14 @@ def _standard_input() -> bytes:
     if sys.stdin is None:
         raise ValueError("it is closed")
     return sys.stdin.buffer.read()
+
+
+def range_given(first: str | None, last: str | None) -> tuple[date | None, date | None]:
+    """The days of `--from` and `--to`, each None where it is not given."""
+    from devin_pipeline.settings import a_date
+
+    first_day = a_date(first, "--from") if first else None
+    last_day = a_date(last, "--to") if last else None
+    if first_day and last_day and first_day > last_day:
+        raise Failed("The range is empty", f"{first_day} comes after {last_day}", "Swap --from and --to", 2)
+    return first_day, last_day

@@ -79,7 +79,7 @@ def renew_moved_catalog(lake: Lake) -> None:
         Damaged: A table's log cannot be read.
     """
     file = Path(lake.uri) / CATALOG
-    if len(urlsplit(lake.uri).scheme) > 1 or _told_by(file) is None or _place(file) in _sequences(file):
+    if len(urlsplit(lake.uri).scheme) > 1 or _place(file) in _sequences(file) or _told_by(file) is None:
         return
     with suppress(NotWritten, TooManyConflicts):
         write_catalog(lake)
@@ -160,6 +160,8 @@ def _told_by(file: Path) -> str | None:
 
 
 def _sequences(file: Path) -> list[str]:
+    if file.is_symlink() or not file.is_file():
+        return []
     with suppress(Damaged, duckdb.Error), Reader.of_stored(str(file)) as reader:
         rows = reader.rows("select sequence_name from duckdb_sequences()")
         return [str(name) for name in rows.column("sequence_name").to_pylist()]

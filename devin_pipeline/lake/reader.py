@@ -218,8 +218,8 @@ def tables_in(query: str) -> list[Table]:
                 "Send one statement that reads",
             )
     named = [table for name, table in TABLES.items() if name in query.lower()]
-    # `show tables` and the like name none and mean all.
-    return named or list(TABLES.values())
+    # `show tables` and the like name none and mean all; `select 1` means none.
+    return named or (list(TABLES.values()) if may_name_tables(query) else [])
 
 
 # Where the end of a statement may be.

@@ -4,6 +4,7 @@ Reads only, and asks nothing of the API. What healing takes is told as a command
 no word of any row.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -34,6 +35,7 @@ from devin_pipeline.operations.erase import RAW_TABLES, days_with_persons, old_f
 from devin_pipeline.raw.moved_sessions import tombstones_of_pairs
 from devin_pipeline.raw.row_integrity import row_problems
 from devin_pipeline.reports import queries as reports
+from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import (
     ALL_TABLES,
     RAW_SESSION_TABLES,
@@ -372,3 +374,33 @@ class _Verification:
 
     def _leave(self, tables: Sequence[Table], days: Sequence[date | None]) -> None:
         self._report.not_checked += [(table, day) for table in tables for day in days]
+
+
+def repair_commands(lake: Lake, verdict: VerificationReport, demo: bool) -> list[str]:
+    """What to do about the findings: commands, oldest days first, after what must be done by hand."""
+    if verdict.findings and demo:
+        return [pipeline_command("demo")]
+    by_hand = []
+    days = verdict.damaged_days()
+    for finding in verdict.findings:
+        if finding.is_of_persons:
+            by_hand.append(pipeline_command("maintain"))
+        elif finding.is_of_log and finding.table.layer == "raw":
+            by_hand.append(
+                f"put {lake.location(finding.table)} back from a backup: the API may not tell all of it again"
+            )
+        elif finding.is_of_log:
+            by_hand.append(f"rm -r {shlex.quote(lake.location(finding.table))}")
+            days = dict.fromkeys(verdict.stored_days, False) | days
+        elif finding.day is None and not (days or verdict.days_to_rebuild):
+            # Reports are made by every run.
+            days = dict.fromkeys(verdict.stored_days[-1:], False)
+    rebuilds = [
+        pipeline_command(f"rebuild --from {some[0]} --to {some[-1]}") for some in contiguous(verdict.days_to_rebuild)
+    ]
+    commands = [
+        pipeline_command(f"backfill --from {some[0]} --to {some[-1]}") + (" --repair" if repair else "")
+        for repair in (True, False)
+        for some in contiguous(day for day, must_repair in days.items() if must_repair == repair)
+    ]
+    return [*dict.fromkeys(by_hand), *rebuilds, *commands]

@@ -16,7 +16,7 @@ import pytest
 import time_machine
 
 from devin_pipeline.billing_calendar import days_between, starts_at
-from devin_pipeline.cli.stage import prepare_dagster_home
+from devin_pipeline.cli.environment import prepare_dagster_home
 from devin_pipeline.dagster_server.dagster_home import dagster_instance
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.emulator.sessions import Session

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from devin_pipeline.cli import main
-from devin_pipeline.cli.stage import begin_dagsters_records
+from devin_pipeline.cli.environment import begin_dagsters_records
 from devin_pipeline.doctor import examine
 from devin_pipeline.settings import Settings
 from devin_pipeline_tests.stage import Stage, differences

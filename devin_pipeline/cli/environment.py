@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from devin_pipeline.cli.endings import Failed
+from devin_pipeline.cli.errors import Failed
 from devin_pipeline.lake import Lake
 from devin_pipeline.shell import pipeline_command, shipped
 from devin_pipeline.tables import ALL_TABLES

@@ -1,14 +1,11 @@
-"""Runs the job `refresh` in this process, stoppable at any moment, and says what it came to."""
+"""Runs the job `refresh` in this process, over one range of days or several, and says what it came to."""
 
 import os
 import re
-import select
 import shlex
 import signal
-import socket
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -18,22 +15,24 @@ from uuid import uuid4
 
 import click
 
-from devin_pipeline.cli.endings import end_now, stop_now, stop_signals
-from devin_pipeline.cli.stage import settings
-from devin_pipeline.lake import LakeError
+from devin_pipeline.cli.days_shown import DaysShown, days_shown
+from devin_pipeline.cli.environment import settings
+from devin_pipeline.cli.errors import Failed, stop_signals
+from devin_pipeline.cli.stopping import stoppable
 from devin_pipeline.shell import typed
+from devin_pipeline.tables import DERIVED_TABLES, REPORT_TABLES
 
 if TYPE_CHECKING:
     import dagster as dg
 
-_SECONDS_TO_STOP = 8.0
+DAYS_PER_RUN = 366
+# Of the session tables, of the rollups, and of the reports, which hold no days.
+_BUILDING_STEPS = 3
 _SECONDS_TO_PREPARE = 3.0
-_REMINDERS = 3
-_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What a run of the job over some days came to.
 
     Attributes:
@@ -57,7 +56,7 @@ class Outcome:
 
 def run_job(
     days: Sequence[date], trigger: str, *, only: Sequence[str] | None = None, tags: Mapping[str, str] | None = None
-) -> Outcome:
+) -> RunOutcome:
     """Run `refresh` over neighbouring days in this process, with DAGSTER_HOME.
 
     Args:
@@ -126,76 +125,7 @@ def _canceled_by_stop(instance: "dg.DagsterInstance", run_id: str) -> Iterator[N
             signal.signal(number, handler)
 
 
-@contextmanager
-def stoppable(
-    seconds: float = _SECONDS_TO_STOP,
-    *,
-    prepare: Callable[[], object] | None = None,
-    limit_met: Callable[[], LakeError | None] = lambda: None,
-    cut_off: Callable[[], object] = lambda: None,
-) -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGHUP stop what runs inside, and cut off what does not stop by itself.
-
-    Dagster takes an interrupt for a failure of the run, and goes on. While DuckDB or Delta works, none gets through.
-    Cutting off is safe: what is published is published in one commit each, and a killed run in the middle of one.
-
-    Args:
-        seconds: How long it may take to stop.
-        prepare: Called before what runs inside is interrupted, where handlers of its own wait for that.
-        limit_met: Asked ten times a second; an error cuts off what runs inside, and is shown.
-        cut_off: Called before this process is ended.
-    """
-    asked, ask = socket.socketpair()
-    ask.setblocking(False)
-    ended = threading.Event()
-    main_thread = threading.get_ident()
-
-    def stop_is_asked(seconds: float = 0) -> bool:
-        return bool(select.select([asked], [], [], seconds)[0])
-
-    def see_to_it() -> None:
-        with asked, ask:
-            while not stop_is_asked(_SECONDS_BETWEEN_LOOKS):
-                if ended.is_set():
-                    return
-                if limit := limit_met():
-                    cut_off()
-                    end_now((limit.what, limit.why, limit.todo))
-            deadline = time.monotonic() + seconds
-            if prepare:
-                prepare()
-                if not ended.is_set():
-                    signal.pthread_kill(main_thread, signal.SIGINT)
-            between = (deadline - time.monotonic()) / _REMINDERS
-            for _ in range(_REMINDERS):
-                if ended.wait(between):
-                    return
-                # Again: Python drops an interrupt that arrives while it collects garbage.
-                # guard: an interrupt that got lost
-                signal.pthread_kill(main_thread, signal.SIGINT)
-            cut_off()
-            # guard: what heeds no interrupt
-            stop_now()
-
-    # Written to by the signal itself, whoever handles it and whatever keeps Python busy.
-    before = signal.set_wakeup_fd(ask.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=see_to_it, daemon=True).start()
-    try:
-        try:
-            yield
-        except Exception:
-            # DuckDB, for one, makes an error of its own of an interrupt.
-            if not stop_is_asked():
-                raise
-        # guard: a stop taken for a failed run
-        if stop_is_asked():
-            raise KeyboardInterrupt
-    finally:
-        ended.set()
-        signal.set_wakeup_fd(before)
-
-
-def _outcome(result: "dg.ExecuteInProcessResult") -> Outcome:
+def _outcome(result: "dg.ExecuteInProcessResult") -> RunOutcome:
     import dagster as dg
 
     from devin_pipeline.asset_facts import ASK_NO_MORE, REPORTS_WAIT, days_not_read
@@ -229,7 +159,7 @@ def _outcome(result: "dg.ExecuteInProcessResult") -> Outcome:
                 reasons.append(f"a check failed: {found}")
             else:
                 warnings.append(found)
-    return Outcome(
+    return RunOutcome(
         succeeded=result.success,
         days_not_read=bad_days,
         reason=next(iter([*reasons, *waits]), ""),
@@ -237,6 +167,73 @@ def _outcome(result: "dg.ExecuteInProcessResult") -> Outcome:
         warnings=warnings,
         checks=len(evaluations),
         reports_wait=waits[0] if waits and not (bad_days or reasons) else "",
+    )
+
+
+def run_ranges(runs: Sequence[Sequence[date]], tags: Mapping[str, str]) -> tuple[dict[date, str], str]:
+    """Run the job over each range; the days that could not be made and why, and why reports wait in the end."""
+    from devin_pipeline.asset_facts import BACKFILL
+    from devin_pipeline.billing_calendar import contiguous
+
+    failed: dict[date, str] = {}
+    reports_wait = ""
+    waiting = [list(run) for run in runs]
+    total = sum(map(len, runs))
+    with days_shown(total) as shown:
+        while waiting:
+            days = waiting.pop(0)
+            shown.begin(days, len(settings().feeds) + _BUILDING_STEPS)
+            outcome = run_job(days, BACKFILL, tags=tags)
+            bad = {date.fromisoformat(day): reason for day, reason in outcome.days_not_read.items()}
+            if outcome.succeeded or outcome.reports_wait:
+                reports_wait = outcome.reports_wait
+                shown.end(days, "done, but reports wait" if reports_wait else "done", outcome.warnings, made=True)
+            elif bad:
+                failed |= bad
+                shown.end(sorted(bad), "not read", made=False)
+                # The days that were read whole are in raw; what follows from them is still to be made.
+                waiting[:0] = [list(group) for group in contiguous(day for day in days if day not in bad)]
+            else:
+                failed |= dict.fromkeys(days, outcome.reason)
+                shown.end(days, "failed", made=False)
+                if outcome.is_final:
+                    failed |= {day: outcome.reason for run in waiting for day in run}
+                    break
+    return failed, reports_wait
+
+
+def rebuild_days(days: Sequence[date], trigger: str, shown: DaysShown | None = None) -> RunOutcome:
+    """Build again what follows from the raw tables on these days; the outcome of the last run, or of one that failed.
+
+    Reports come with the last run: over days of which some are still to be built, they would not be written.
+    """
+    from devin_pipeline.billing_calendar import contiguous
+    from devin_pipeline.reports import DUCKDB_CATALOG
+
+    runs = [
+        group[start : start + DAYS_PER_RUN]
+        for group in contiguous(days)
+        for start in range(0, len(group), DAYS_PER_RUN)
+    ]
+    derived = [table.name for table in DERIVED_TABLES]
+    reports = [*(table.name for table in REPORT_TABLES), DUCKDB_CATALOG]
+    for run in runs:
+        is_last = run is runs[-1]
+        if shown:
+            shown.begin(run, _BUILDING_STEPS)
+        outcome = run_job(run, trigger, only=[*derived, *reports] if is_last else derived)
+        is_done = outcome.succeeded or (is_last and bool(outcome.reports_wait))
+        if shown:
+            shown.end(run, "done" if is_done else "failed", outcome.warnings, made=is_done)
+        if not is_done:
+            break
+    return outcome
+
+
+def reports_waiting(why: str) -> Failed:
+    """The error of a run that made its days and no reports."""
+    return Failed(
+        "The days were made, but reports were not written", why, "Run the command that is named, then look at them"
     )
 
 

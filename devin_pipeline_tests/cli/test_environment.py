@@ -5,8 +5,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from devin_pipeline.cli.endings import Failed
-from devin_pipeline.cli.stage import prepare_dagster_home, use_dagster_home
+from devin_pipeline.cli.environment import prepare_dagster_home, use_dagster_home
+from devin_pipeline.cli.errors import Failed
 
 
 def test_every_character_that_is_not_refused_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

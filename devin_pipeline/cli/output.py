@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from devin_pipeline.cli.endings import Failed
+from devin_pipeline.cli.errors import Failed
 from devin_pipeline.lake import Answer, Reader
 
 _JSON = msgspec.json.Encoder(decimal_format="number")

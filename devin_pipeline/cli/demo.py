@@ -1,0 +1,89 @@
+"""Runs the whole pipeline on the emulator, in a lake and a DAGSTER_HOME of its own."""
+
+import os
+import shutil
+from datetime import UTC, datetime
+
+import click
+import msgspec
+import pyarrow as pa
+
+from devin_pipeline.cli.environment import (
+    DEMO_DAYS,
+    DEMO_NOTICE,
+    DEMO_SESSIONS_PER_DAY,
+    DemoEnterprise,
+    demo_stage,
+    lake_of,
+    prepare_dagster_home,
+)
+from devin_pipeline.cli.errors import Failed
+from devin_pipeline.cli.output import counted, draw
+from devin_pipeline.cli.runner import run_job
+from devin_pipeline.cli.stopping import stoppable
+from devin_pipeline.lake import Lake
+from devin_pipeline.shell import pipeline_command
+from devin_pipeline.tables import TABLES
+
+
+@click.command()
+@click.option("--days", default=DEMO_DAYS, show_default=True, type=click.IntRange(1, 400), help="Days of sessions.")
+@stoppable()
+def demo(days: int) -> None:
+    """Run the whole pipeline on the bundled emulator. Needs no key."""
+    from devin_pipeline.asset_facts import DEMO
+    from devin_pipeline.billing_calendar import days_between
+
+    demo_stage()
+    prepare_dagster_home()
+    lake = lake_of(demo=True)
+    if lake.identity is not None and lake.identity.kind == "demo":
+        # The emulator's sessions are of today: yesterday's demo would stand beside them as vanished.
+        shutil.rmtree(lake.uri)
+    enterprise = DemoEnterprise(days * DEMO_SESSIONS_PER_DAY, days, 7, datetime.now(UTC))
+    enterprise.file().write_bytes(msgspec.json.encode(enterprise))
+    click.echo(DEMO_NOTICE)
+    with enterprise.served():
+        run = days_between(enterprise.first_day, enterprise.last_day)
+        click.echo(f"Running the job `refresh` over {counted(days, 'day')}.")
+        outcome = run_job(run, DEMO)
+        if not outcome.succeeded:
+            raise Failed(
+                "The demo failed",
+                outcome.reason or "a step failed",
+                f"Look at the run: `{pipeline_command('ui --demo')}`",
+            )
+        passed = outcome.checks - len(outcome.warnings)
+        click.echo(f"Done: {f'{passed} of' if outcome.warnings else 'all'} {outcome.checks} checks passed.")
+        for warning in outcome.warnings:
+            click.echo(f"  Warning: {warning}")
+    draw(_demo_summary(lake))
+    click.echo(
+        f"""
+The lake:        {lake.uri}
+For DuckDB:      {lake.uri}/devin.duckdb
+Dagster's home:  {os.environ["DAGSTER_HOME"]}
+
+Next:
+  {pipeline_command('query --demo "from prompt_feedback limit 5"')}
+  {pipeline_command("tables --demo")}
+  {pipeline_command("ui --demo")}"""
+    )
+
+
+def _demo_summary(lake: Lake) -> pa.Table:
+    with lake.connect([TABLES["acu_daily"]]) as reader:
+        return reader.rows(
+            """
+            select
+                org_id as organization,
+                sum(sessions)::bigint as sessions,
+                sum(acus) as acus,
+                sum(merged_pull_request_links)::bigint as merged_pull_requests,
+                sum(analysed_sessions)::bigint as analysed_sessions,
+                sum(feedback_items)::bigint as feedback_items
+            from acu_daily
+            group by org_id
+            order by acus desc nulls last, org_id
+            """
+        )

@@ -1,0 +1,35 @@
+"""Runs one SELECT of a person over the lake."""
+
+import click
+
+from devin_pipeline.cli.environment import lake_of, lake_with_tables, say_demo
+from devin_pipeline.cli.limits import within_limits
+from devin_pipeline.cli.output import show
+from devin_pipeline.cli.words import TakesText, sql_of
+from devin_pipeline.lake import QueryFailed, may_name_tables, renew_moved_catalog
+from devin_pipeline.shell import pipeline_command
+
+
+@click.command(cls=TakesText)
+@click.argument("sql", required=False, metavar="SQL|-")
+@click.option("--file", metavar="PATH", help="Read the SELECT from a file; - is standard input.")
+@click.option("--format", "shape", default="table", show_default=True, type=click.Choice(["table", "csv", "json"]))
+@click.option("--timeout", metavar="SECONDS", help="Stop after so long, the output included; 0 for no limit.")
+@click.option("--demo", is_flag=True, help="Ask the demo's lake.")
+def query(sql: str | None, file: str | None, shape: str, timeout: str | None, demo: bool) -> None:
+    """Ask the lake one SELECT, given as SQL, in a file or, for -, on standard input.
+
+    `devin-pipeline tables` lists what there is. A query may take DEVIN_QUERY_SECONDS and DEVIN_QUERY_MEMORY.
+    """
+    select = sql_of(sql, file)
+    with within_limits(timeout) as limits:
+        lake = lake_with_tables(demo) if may_name_tables(select) else lake_of(demo)
+        renew_moved_catalog(lake)
+        say_demo(demo)
+        try:
+            with lake.reader_for(select, limits) as reader:
+                show(reader, select, shape)
+        except QueryFailed as error:
+            if demo:
+                error.todo = f"List what there is: `{pipeline_command('tables --demo')}`"
+            raise

@@ -1,0 +1,107 @@
+"""Checks what is stored and names the commands that repair it."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import TYPE_CHECKING
+
+import click
+import pyarrow as pa
+
+from devin_pipeline.cli.environment import lake_with_tables, say_demo, settings
+from devin_pipeline.cli.output import counted, draw, json_bytes
+from devin_pipeline.cli.stopping import stoppable
+from devin_pipeline.cli.words import range_given
+from devin_pipeline.tables import Table
+
+if TYPE_CHECKING:
+    from devin_pipeline.operations.verify import VerificationReport
+
+
+@click.command()
+@click.option("--from", "first", metavar="DAY", help="Look at no day before it.")
+@click.option("--to", "last", metavar="DAY", help="Look at no day after it.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--demo", is_flag=True, help="Of the demo's lake.")
+@stoppable()
+def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> None:
+    """Prove what is stored: logs, files, raw rows, and every other row by making it again.
+
+    Names what is damaged and the commands that heal it. Changes nothing and asks nothing of the API. Exit code 0 when
+    all is sound, 1 when something is not.
+    """
+    from devin_pipeline.operations.verify import repair_commands
+    from devin_pipeline.operations.verify import verify as verify_lake
+
+    first_day, last_day = range_given(first, last)
+    lake = lake_with_tables(demo)
+    say_demo(demo)
+    identity = lake.identity
+    hour = identity.day_starts_at_utc_hour if identity else settings().day_starts_at_utc_hour
+    verdict = verify_lake(lake, hour, first=first_day, last=last_day)
+    findings = pa.Table.from_pylist(
+        [
+            {
+                "table": finding.table.name,
+                "day": finding.day,
+                "what": finding.what,
+                "file": finding.path and finding.path.removeprefix(f"{lake.uri}/"),
+            }
+            for finding in verdict.findings
+        ],
+        pa.schema([("table", pa.string()), ("day", pa.date32()), ("what", pa.string()), ("file", pa.string())]),
+    )
+    unjudged = _by_table(verdict.not_checked)
+    heal = repair_commands(lake, verdict, demo)
+    if as_json:
+        told = {
+            "lake": lake.uri,
+            "files": verdict.files,
+            "rows": verdict.rows,
+            "days": len(verdict.days),
+            "findings": findings.to_pylist(),
+            "unjudged": unjudged,
+            "written_meanwhile": [table.name for table in verdict.changed_during_check],
+            "heal": heal,
+        }
+        click.echo(json_bytes(told))
+    else:
+        _tell_verdict(verdict, findings, unjudged, heal)
+    if not verdict.is_clean:
+        sys.exit(1)
+
+
+def _tell_verdict(
+    verdict: "VerificationReport", findings: pa.Table, unjudged: Mapping[str, str], heal: Sequence[str]
+) -> None:
+    if findings.num_rows:
+        draw(findings)
+    for days in dict.fromkeys(unjudged.values()):
+        names = ", ".join(name for name, of_table in unjudged.items() if of_table == days)
+        click.echo(f"Not judged, because what they are made of is damaged: {names}" + (f" ({days})" if days else ""))
+    if verdict.changed_during_check:
+        names = ", ".join(table.name for table in verdict.changed_during_check)
+        click.echo(f"Another run wrote {names} meanwhile: what is said of these, and of what follows, may be old.")
+    looked_at = ", ".join(
+        counted(number, noun)
+        for number, noun in ((verdict.files, "file"), (verdict.rows, "row"), (len(verdict.days), "day"))
+    )
+    if verdict.is_clean:
+        click.echo(f"All is sound: {looked_at}.")
+        return
+    click.echo(f"{counted(findings.num_rows, 'finding')} in {looked_at}. What heals them:")
+    for command in heal:
+        click.echo(f"  {command}")
+
+
+def _by_table(unjudged: Sequence[tuple[Table, date | None]]) -> dict[str, str]:
+    """The days of each table, as ranges."""
+    from devin_pipeline.billing_calendar import contiguous
+
+    days: dict[str, set[date]] = {}
+    for table, day in unjudged:
+        days.setdefault(table.name, set()).update([day] if day else [])
+    return {
+        name: ", ".join(f"{some[0]} … {some[-1]}" if len(some) > 1 else str(some[0]) for some in contiguous(of_table))
+        for name, of_table in days.items()
+    }
