@@ -33,7 +33,6 @@ from devin_pipeline.devin_api import (
     DevinError,
     FirstPage,
     Item,
-    Misconfigured,
     Window,
     check_key,
     check_organization,
@@ -143,7 +142,7 @@ def _surroundings(settings: Settings) -> _Said:
 def _address(settings: Settings) -> str | None:
     try:
         return settings.api_url
-    except Misconfigured:
+    except ConfigurationError:
         return None  # the check `address` says what is wrong
 
 
@@ -154,7 +153,7 @@ def _key(settings: Settings, kind: Literal["v2", "v3"], variable: str) -> _Said:
     shown = masked(settings.key(variable) or "")
     try:
         check_key(kind, settings.key(variable) or "")
-    except Misconfigured as error:
+    except ConfigurationError as error:
         return "failed", f"{shown} cannot be used: {error.why}", error.todo
     return "ok", f"{shown} has the shape of a key", ""
 
@@ -190,7 +189,7 @@ def _api(settings: Settings) -> Iterator[Finding]:
     for kind, variable in VARIABLES.items():
         try:
             keys[variable] = check_key(kind, settings.key(variable) or "")
-        except Misconfigured:
+        except ConfigurationError:
             continue  # the check `key` says why
     try:
         client = DevinClient(
@@ -201,7 +200,7 @@ def _api(settings: Settings) -> Iterator[Finding]:
             concurrency=1,
             timeout_seconds=_SECONDS_PER_ANSWER,
         )
-    except Misconfigured as error:
+    except ConfigurationError as error:
         yield Finding("endpoint", "", "skipped", f"nothing was asked, because {error.what}: {error.why}", error.todo)
         return
     with client:

@@ -35,7 +35,7 @@ class DevinApiResource(dg.ConfigurableResource):  # type: ignore[type-arg] # its
             is_awaited: Whether the address is waited for even if it has not answered this process yet.
 
         Raises:
-            Misconfigured: A key or the URL is malformed; nothing was sent.
+            ConfigurationError: A key or the URL is malformed; nothing was sent.
         """
         return DevinClient(
             base_url=self.value(self.base_url) or "",

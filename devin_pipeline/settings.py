@@ -168,7 +168,7 @@ class Settings(BaseSettings):
         """Root of the API.
 
         Raises:
-            Misconfigured: It is not an https URL, nor http to a loopback address.
+            ConfigurationError: It is not an https URL, nor http to a loopback address.
         """
         from devin_pipeline.devin_api import check_url
 
@@ -200,7 +200,7 @@ class Settings(BaseSettings):
 
         Raises:
             ConfigurationError: No key is set, or a key, DEVIN_TEXT or DEVIN_FEEDS is unusable.
-            Misconfigured: The URL, the organization, or a proxy or certificates of the environment are unusable.
+            ConfigurationError: The URL, the organization, or a proxy or certificates of the environment are unusable.
         """
         from devin_pipeline.devin_api import check_key, check_organization, check_surroundings
 

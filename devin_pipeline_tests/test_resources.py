@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from devin_pipeline.definitions import pipeline
-from devin_pipeline.devin_api import Misconfigured
 from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.lake import Lake, WrongLake
 from devin_pipeline.resources import DevinApiResource, LakeResource, devin_api_resource, lake_resource
@@ -90,7 +89,7 @@ def test_good_settings_are_accepted(v2: str | None, v3: str | None, monkeypatch:
 
 def test_a_key_of_the_other_kind_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
     set_keys(monkeypatch, v2=V3_KEY, v3=None)
-    with pytest.raises(Misconfigured) as refused:
+    with pytest.raises(ConfigurationError) as refused:
         Settings().require_usable()
     assert "DEVIN_V2_API_KEY" in str(refused.value)
     assert V3_KEY not in str(refused.value)
@@ -104,7 +103,7 @@ def test_an_address_no_key_may_be_sent_to_is_refused_before_any_request(
 ) -> None:
     set_keys(monkeypatch)
     monkeypatch.setenv("DEVIN_API_URL", url)
-    with pytest.raises(Misconfigured, match="DEVIN_API_URL cannot be used"):
+    with pytest.raises(ConfigurationError, match="DEVIN_API_URL cannot be used"):
         Settings().require_usable()
 
 

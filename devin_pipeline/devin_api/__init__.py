@@ -12,7 +12,6 @@ from devin_pipeline.devin_api.endpoints import FEED_BY_TABLE, FEEDS, Clock, Feed
 from devin_pipeline.devin_api.errors import (
     DevinError,
     InvalidResponse,
-    Misconfigured,
     RateLimited,
     Refused,
     Unreachable,
@@ -37,7 +36,6 @@ __all__ = [
     "Item",
     "KeyKind",
     "Limits",
-    "Misconfigured",
     "Principal",
     "RateLimited",
     "Refused",

@@ -22,7 +22,7 @@ from devin_pipeline.devin_api.credentials import (
     check_url,
 )
 from devin_pipeline.devin_api.endpoints import KEY_OWNER, Clock, Endpoint, Feed
-from devin_pipeline.devin_api.errors import DevinError, Misconfigured, TooLarge
+from devin_pipeline.devin_api.errors import DevinError, TooLarge
 from devin_pipeline.devin_api.items import Item
 from devin_pipeline.devin_api.page_fetcher import PageFetcher
 from devin_pipeline.devin_api.pages import Principal
@@ -33,6 +33,7 @@ from devin_pipeline.devin_api.smaller_pages import SIZES
 from devin_pipeline.devin_api.transport import Request, Transport
 from devin_pipeline.devin_api.updates import Updated, updated_in
 from devin_pipeline.devin_api.windows import Window
+from devin_pipeline.errors import ConfigurationError
 
 BUDGET_SECONDS = 600.0
 """How long a window may take, all its tries and waits included; as much again for every hundred pages."""
@@ -77,7 +78,7 @@ class DevinClient:
         now: the wall clock, by which creation times in the future are recognised.
 
     Raises:
-        Misconfigured: a key or the address cannot be used.
+        ConfigurationError: a key or the address cannot be used.
     """
 
     def __init__(
@@ -166,7 +167,7 @@ class DevinClient:
         Raises:
             Refused: the API said no; nothing more is read.
             NotConnected: the address has never responded; nothing more is sent.
-            Misconfigured: the key for this feed is not set.
+            ConfigurationError: the key for this feed is not set.
             ValueError: windows overlap.
         """
         fetcher = PageFetcher(self._connections, feed, self._request(feed))
@@ -236,7 +237,7 @@ class DevinClient:
 
     def _request(self, endpoint: Endpoint) -> Request:
         if endpoint.key not in self._keys:
-            raise Misconfigured(
+            raise ConfigurationError(
                 f"{endpoint.name} cannot be read",
                 f"{endpoint.key_variable} is not set",
                 f"Set {endpoint.key_variable}, or leave this feed out of DEVIN_FEEDS",

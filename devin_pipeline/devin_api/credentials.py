@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from devin_pipeline.devin_api.errors import Misconfigured
+from devin_pipeline.errors import ConfigurationError
 
 KeyKind = Literal["v2", "v3"]
 
@@ -83,7 +83,7 @@ def check_key(kind: KeyKind, value: str) -> str:
         value: the key as it was configured.
 
     Raises:
-        Misconfigured: it cannot be a key of that kind. The message never holds any of it.
+        ConfigurationError: it cannot be a key of that kind. The message never holds any of it.
     """
     # guard: white space around a key | .strip()
     key = value.strip()
@@ -111,7 +111,7 @@ def check_key(kind: KeyKind, value: str) -> str:
     # Reporters of errors show the locals of every frame.
     # guard: a bad key in a traceback
     del value, key
-    raise Misconfigured(f"{variable} cannot be used", why, todo)
+    raise ConfigurationError(f"{variable} cannot be used", why, todo)
 
 
 def masked(value: str) -> str:
@@ -135,7 +135,7 @@ def check_url(value: str) -> str:
         value: an https address; http is accepted for a loopback address or `localhost` only.
 
     Raises:
-        Misconfigured: it is not such an address. The message never holds any of it: it may carry a password.
+        ConfigurationError: it is not such an address. The message never holds any of it: it may carry a password.
     """
     url = value.strip()
     try:
@@ -178,21 +178,21 @@ def check_organization(value: str) -> str:
     """Return the organization's id, if it can stand in a path.
 
     Raises:
-        Misconfigured: it is empty, too long, or has other characters than letters, digits, `_`, `-`, `.` and `|`.
+        ConfigurationError: it is empty, too long, or has other characters than letters, digits, `_`, `-`, `.` and `|`.
     """
     organization = value.strip()
     # guard: an organization that is a path | _ORGANIZATION.fullmatch(organization) and
     if _ORGANIZATION.fullmatch(organization) and organization not in (".", ".."):
         return organization
-    raise Misconfigured(
+    raise ConfigurationError(
         "DEVIN_ORG_ID cannot be used",
         "it is empty or has characters no organization id has",
         "Set it to an id such as org-…, or unset it to read the whole enterprise",
     )
 
 
-def _bad_url(why: str) -> Misconfigured:
-    return Misconfigured(
+def _bad_url(why: str) -> ConfigurationError:
+    return ConfigurationError(
         "DEVIN_API_URL cannot be used",
         why,
         "Unset it to use https://api.devin.ai, or set it to an https:// address",

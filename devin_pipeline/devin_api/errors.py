@@ -1,7 +1,6 @@
 """What can go wrong between us and the API, as one small tree.
 
     DevinError
-    ├── Misconfigured   a key or address that cannot work; raised before any socket opens
     ├── Refused         the API understood and said no; a retry changes nothing
     ├── Unreachable     no usable response after the last try
     │   ├── NotConnected  nothing was sent, as no connection came about
@@ -10,6 +9,8 @@
     └── InvalidResponse a response that is not what the API promises
         ├── NoProgress  pages say that more follow, and lead nowhere
         └── TooLarge    a page that does not fit
+
+A key or address that cannot work is a `ConfigurationError`, raised before any socket opens.
 
 Each error says what happened, why, and what to do. None carries a key, a query string, a response body or the
 text of a prompt: messages end up in logs and in Dagster's event store. How an error is handled does not live here.
@@ -47,12 +48,6 @@ class DevinError(Problem):
         self.__context__ = None
         # guard: pages in a traceback | .with_traceback(None)
         return self.with_traceback(None)
-
-
-class Misconfigured(DevinError):
-    """A missing or malformed key, or an address no key may be sent to."""
-
-    exit_code = 2
 
 
 class Refused(DevinError):

@@ -17,7 +17,6 @@ from devin_pipeline.devin_api.cancellation import CancelToken
 from devin_pipeline.devin_api.connections import WINDOWS_AT_ONCE, Connections
 from devin_pipeline.devin_api.errors import (
     DevinError,
-    Misconfigured,
     NoProgress,
     NotConnected,
     RateLimited,
@@ -136,7 +135,7 @@ class RangeReader:
                 for group, future in schedule.done():
                     try:
                         outcome = future.result()
-                    except (Refused, Misconfigured):
+                    except Refused:
                         raise
                     except DevinError as error:
                         # guard: an address that has never answered ends the read

@@ -12,7 +12,7 @@ from urllib.request import getproxies
 
 import httpx
 
-from devin_pipeline.devin_api.errors import Misconfigured
+from devin_pipeline.errors import ConfigurationError
 
 _WHAT = "No connection can be prepared"
 _HOST = re.compile(r"[0-9A-Za-z._:-]+")
@@ -25,7 +25,7 @@ def tls_context() -> ssl.SSLContext:
     """What a server's certificate is held against.
 
     Raises:
-        Misconfigured: SSL_CERT_FILE, SSL_CERT_DIR or SSLKEYLOGFILE cannot be used.
+        ConfigurationError: SSL_CERT_FILE, SSL_CERT_DIR or SSLKEYLOGFILE cannot be used.
     """
     file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     if not file and folder and not (Path(folder).is_dir() and os.access(folder, os.R_OK | os.X_OK)):
@@ -49,13 +49,13 @@ def check_proxies() -> None:
     """Look at each proxy that the environment names.
 
     Raises:
-        Misconfigured: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or NO_PROXY cannot be used.
+        ConfigurationError: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or NO_PROXY cannot be used.
     """
     proxies = getproxies()
     for kind in ("http", "https", "all"):
         if proxies.get(kind) and not _is_proxy(proxies[kind]):
             variable = _variable(kind)
-            raise Misconfigured(
+            raise ConfigurationError(
                 _WHAT,
                 f"the value of {variable} is not the address of a proxy",
                 f"Set {variable} to http://host:port, https://…, socks5://… or socks5h://…, or unset it",
@@ -64,7 +64,7 @@ def check_proxies() -> None:
         httpx.Client(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)).close()
     except (httpx.InvalidURL, ValueError):
         variable = _variable("no")
-        raise Misconfigured(
+        raise ConfigurationError(
             _WHAT,
             f"the value of {variable} holds what is neither a host, a domain nor an address",
             f"Set {variable} to hosts, domains and addresses, separated by commas and without brackets, or unset it",
@@ -108,5 +108,5 @@ def _holds_certificates(file: str) -> bool:
     return True
 
 
-def _bad_certificates(variable: str, why: str, what: str) -> Misconfigured:
-    return Misconfigured(_WHAT, f"{variable} cannot be used ({why})", f"Set {variable} to {what}, or unset it")
+def _bad_certificates(variable: str, why: str, what: str) -> ConfigurationError:
+    return ConfigurationError(_WHAT, f"{variable} cannot be used ({why})", f"Set {variable} to {what}, or unset it")

@@ -101,7 +101,7 @@ def check_surroundings(base_url: str) -> None:
         base_url: a checked address, without a trailing slash.
 
     Raises:
-        Misconfigured: a variable cannot be used; it is named.
+        ConfigurationError: a variable cannot be used; it is named.
     """
     Transport(base_url, timeout_seconds=1).close()
 
@@ -115,7 +115,7 @@ class Transport:
         is_awaited: whether the address is waited for even if it has not responded to this process yet.
 
     Raises:
-        Misconfigured: a proxy or certificates of the environment cannot be used.
+        ConfigurationError: a proxy or certificates of the environment cannot be used.
     """
 
     def __init__(self, base_url: str, *, timeout_seconds: float, is_awaited: bool = False) -> None:

@@ -27,6 +27,7 @@ from devin_pipeline.asset_facts import (
 )
 from devin_pipeline.billing_calendar import day_of, starts_at
 from devin_pipeline.devin_api import FEED_BY_TABLE, DevinError, SessionBatch, Window
+from devin_pipeline.errors import ConfigurationError, Problem
 from devin_pipeline.lake import Damaged, Lake, VersionsLost
 from devin_pipeline.partitions import RANGES, days_of
 from devin_pipeline.raw.account import AccountCheck, AnotherAccount
@@ -75,7 +76,7 @@ def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str], erased:
         read = _Read(datetime.now(UTC))
         windows = {Window(starts_at(day, hour), starts_at(day, hour, after=1)): day for day in days_of(context, hour)}
         account = AccountCheck(opened, table, ACCEPTS_NEW_ORGANIZATIONS in context.run.tags)
-        refusal: DevinError | AnotherAccount | None = None
+        refusal: Problem | None = None
         # Where no person waits for the error, a service that is down for a while is waited for.
         is_awaited = starts_by_itself(context.run)
         try:
@@ -93,7 +94,7 @@ def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str], erased:
                         _land_all(opened, table, waiting, windows, read, lake, account)
                 account.require_of_lake()
                 _land_all(opened, table, waiting, windows, read, lake, account)
-        except (DevinError, AnotherAccount) as error:
+        except (DevinError, ConfigurationError, AnotherAccount) as error:
             refusal = error
         if read.figures:
             opened.note_read(table, list(read.figures), read.began_at)

@@ -27,10 +27,11 @@ from click.testing import CliRunner
 
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.cli import main
-from devin_pipeline.devin_api import DevinClient, DevinError, Feed, Misconfigured, Window
+from devin_pipeline.devin_api import DevinClient, DevinError, Feed, Window
 from devin_pipeline.devin_api.endpoints import SESSION_INSIGHTS_V2, SESSION_INSIGHTS_V3, SESSIONS_V3
 from devin_pipeline.emulator import EmulatorServer, Enterprise, FaultScript
 from devin_pipeline.emulator.faults import LIES, REFUSALS, TRANSIENT, Body, Echo, Fault, Silence, Status, Trickle
+from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.resources import DevinApiResource, devin_api_resource
 from devin_pipeline.schedules import late_updates
 from devin_pipeline.settings import Settings
@@ -203,10 +204,10 @@ def test_no_bad_key_is_told_by_the_error_that_refuses_it(
     figure(f"{probes.count} leak probes of {len(BAD_KEYS)} bad keys: 0 hits")
 
 
-def refusal(resource: DevinApiResource) -> Misconfigured:
+def refusal(resource: DevinApiResource) -> ConfigurationError:
     try:
         resource.client().close()
-    except Misconfigured as error:
+    except ConfigurationError as error:
         return error
     raise AssertionError("a bad key was accepted")
 

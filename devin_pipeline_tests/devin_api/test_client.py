@@ -25,13 +25,13 @@ from devin_pipeline.devin_api import (
     DevinError,
     Feed,
     InvalidResponse,
-    Misconfigured,
     RateLimited,
     Refused,
     Unreachable,
     Window,
 )
 from devin_pipeline.devin_api.endpoints import SESSION_INSIGHTS_V2, SESSION_INSIGHTS_V3, SESSIONS_V3
+from devin_pipeline.errors import ConfigurationError
 from devin_pipeline_tests.devin_api.scripted import (
     NOW,
     START,
@@ -527,7 +527,7 @@ def test_a_feed_without_its_key_is_misconfigured_before_any_request() -> None:
     with (
         serving(lambda asked: GOOD) as served,
         DevinClient(base_url=served.url, v3_key=V3_KEY) as client,
-        pytest.raises(Misconfigured, match="DEVIN_V2_API_KEY is not set"),
+        pytest.raises(ConfigurationError, match="DEVIN_V2_API_KEY is not set"),
     ):
         read_all(client, SESSION_INSIGHTS_V2, DAY)
     assert served.asked == []
@@ -635,7 +635,7 @@ def test_without_a_v3_key_nobody_is_asked_for_its_owner() -> None:
     with (
         serving(lambda asked: GOOD) as served,
         DevinClient(base_url=served.url, v2_key=V2_KEY) as client,
-        pytest.raises(Misconfigured, match="DEVIN_V3_API_KEY is not set"),
+        pytest.raises(ConfigurationError, match="DEVIN_V3_API_KEY is not set"),
     ):
         client.owner_of_v3_key(deadline_seconds=5)
     assert served.asked == []
@@ -707,7 +707,7 @@ def test_a_read_that_is_refused_half_way_shows_no_page_it_has_read() -> None:
 @pytest.mark.parametrize(("kind", "key"), [("v2", "cog_livelivelive"), ("v3", "cog_live live live")])
 def test_a_bad_key_is_in_no_traceback_even_with_locals(kind: str, key: str) -> None:
     keys = {f"{kind}_key": key}
-    with pytest.raises(Misconfigured) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         DevinClient(v2_key=keys.get("v2_key"), v3_key=keys.get("v3_key"))
     shown = with_locals(caught.value)
     assert "<DevinClient" in shown

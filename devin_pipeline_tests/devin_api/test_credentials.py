@@ -5,13 +5,13 @@ import pytest
 from devin_pipeline.devin_api import (
     DevinClient,
     KeyKind,
-    Misconfigured,
     check_key,
     check_organization,
     check_url,
     masked,
 )
 from devin_pipeline.devin_api.credentials import Secret
+from devin_pipeline.errors import ConfigurationError
 from devin_pipeline_tests.devin_api.scripted import V2_KEY, V3_KEY
 
 pytestmark = pytest.mark.notices(
@@ -50,16 +50,16 @@ def test_a_key_is_stripped_of_what_surrounds_it(kind: KeyKind, key: str) -> None
     ],
 )
 def test_a_key_that_cannot_work_is_refused_without_being_shown(kind: KeyKind, value: str, why: str) -> None:
-    with pytest.raises(Misconfigured, match=why) as caught:
+    with pytest.raises(ConfigurationError, match=why) as caught:
         check_key(kind, value)
     assert "canary" not in str(caught.value)
     assert caught.value.what == f"DEVIN_{kind.upper()}_API_KEY cannot be used"
 
 
 def test_the_client_checks_its_keys_before_any_socket_opens() -> None:
-    with pytest.raises(Misconfigured, match="belongs in DEVIN_V3_API_KEY"):
+    with pytest.raises(ConfigurationError, match="belongs in DEVIN_V3_API_KEY"):
         DevinClient(v2_key=V3_KEY)
-    with pytest.raises(Misconfigured, match="it is empty"):
+    with pytest.raises(ConfigurationError, match="it is empty"):
         DevinClient(v3_key="")
 
 
@@ -124,14 +124,14 @@ def test_an_address_a_key_may_be_sent_to_is_accepted(given: str, url: str) -> No
     ],
 )
 def test_any_other_address_is_refused_without_being_shown(given: str) -> None:
-    with pytest.raises(Misconfigured, match="DEVIN_API_URL cannot be used") as caught:
+    with pytest.raises(ConfigurationError, match="DEVIN_API_URL cannot be used") as caught:
         check_url(given)
     assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize("given", ["", " ", "..", ".", "org a", "a/b", "a?b", "a%2fb", "org\x00", "ö", "o" * 201])
 def test_an_organization_that_cannot_stand_in_a_path_is_refused(given: str) -> None:
-    with pytest.raises(Misconfigured, match="DEVIN_ORG_ID"):
+    with pytest.raises(ConfigurationError, match="DEVIN_ORG_ID"):
         check_organization(given)
     assert check_organization(" org-1_a|b\n") == "org-1_a|b"
 

@@ -5,8 +5,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from devin_pipeline.devin_api import DevinClient, Misconfigured, Refused, Unreachable
+from devin_pipeline.devin_api import DevinClient, Refused, Unreachable
 from devin_pipeline.devin_api.endpoints import SESSIONS_V3
+from devin_pipeline.errors import ConfigurationError
 from devin_pipeline_tests.devin_api.scripted import V3_KEY, Asked, page_v3, serving
 from devin_pipeline_tests.devin_api.socks import serving_socks
 from devin_pipeline_tests.devin_api.test_tls import DAY, ask, certificate, no_settings, serving_tls
@@ -117,7 +118,7 @@ def test_what_is_no_proxy_is_refused_by_the_variables_name_and_never_shown(
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "localhost")
     monkeypatch.setenv(variable, value)
-    with pytest.raises(Misconfigured) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         DevinClient(v3_key=V3_KEY)
     assert caught.value.why == f"the value of {variable} is not the address of a proxy"
     assert "hunter2" not in str(caught.value)
@@ -131,7 +132,7 @@ def test_what_no_proxy_cannot_hold_is_refused_by_the_variables_name(
     value: str, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(Misconfigured, match=f"the value of {variable} holds"):
+    with pytest.raises(ConfigurationError, match=f"the value of {variable} holds"):
         DevinClient(v3_key=V3_KEY)
 
 
@@ -169,7 +170,7 @@ def test_certificates_that_cannot_be_used_are_refused_by_the_variables_name(
     elif holds is not None:
         named.write_text(holds)
     monkeypatch.setenv(variable, str(named))
-    with pytest.raises(Misconfigured, match=f"{variable} cannot be used") as caught:
+    with pytest.raises(ConfigurationError, match=f"{variable} cannot be used") as caught:
         DevinClient(v3_key=V3_KEY)
     assert why in caught.value.why
     assert f"Set {variable} to" in caught.value.todo
