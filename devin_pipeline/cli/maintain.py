@@ -52,9 +52,9 @@ def maintain(demo: bool) -> None:
 
 
 def _remove_old_runs(days: int) -> None:
+    from devin_pipeline.automation.jobs import DAILY_REFRESH
     from devin_pipeline.dagster_server.dagster_home import dagster_instance
     from devin_pipeline.dagster_server.run_retention import remove_old_runs
-    from devin_pipeline.schedules import DAILY_REFRESH
 
     with dagster_instance() as instance:
         removed = remove_old_runs(instance, days, DAILY_REFRESH)

@@ -66,11 +66,11 @@ def run_job(
         tags: Further tags of the run.
     """
     from devin_pipeline.asset_facts import TRIGGER
+    from devin_pipeline.automation.jobs import REFRESH
     from devin_pipeline.dagster_server.dagster_home import dagster_instance
     from devin_pipeline.dagster_server.in_process_run import run_in_process
     from devin_pipeline.definitions import pipeline
     from devin_pipeline.partitions import range_tags
-    from devin_pipeline.schedules import REFRESH
 
     run_id = str(uuid4())
     with dagster_instance() as instance, _canceled_by_stop(instance, run_id):

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from devin_pipeline.automation.sensors import late_updates
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.cli import main
 from devin_pipeline.devin_api import DevinClient, DevinError, Feed, Window
@@ -33,7 +34,6 @@ from devin_pipeline.emulator import EmulatorServer, Enterprise, FaultScript
 from devin_pipeline.emulator.faults import LIES, REFUSALS, TRANSIENT, Body, Echo, Fault, Silence, Status, Trickle
 from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.resources import DevinApiResource, devin_api_resource
-from devin_pipeline.schedules import late_updates
 from devin_pipeline.settings import Settings
 from devin_pipeline_tests.chaos.sinks import (
     Sinks,

@@ -15,6 +15,8 @@ import dagster as dg
 import pytest
 import time_machine
 
+from devin_pipeline.automation.schedules import daily_refresh
+from devin_pipeline.automation.sensors import late_updates
 from devin_pipeline.billing_calendar import days_between, starts_at
 from devin_pipeline.cli.environment import prepare_dagster_home
 from devin_pipeline.dagster_server.dagster_home import dagster_instance
@@ -24,7 +26,6 @@ from devin_pipeline.lake import Lake
 from devin_pipeline.operations.verify import verify
 from devin_pipeline.partitions import FIRST_TAG, LAST_TAG
 from devin_pipeline.resources import devin_api_resource
-from devin_pipeline.schedules import daily_refresh, late_updates
 from devin_pipeline.settings import Settings
 from devin_pipeline_tests.runs import counted_twice
 from devin_pipeline_tests.stage import Stage, differences, set_environment

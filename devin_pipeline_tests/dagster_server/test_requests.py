@@ -9,6 +9,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from devin_pipeline.automation.jobs import maintain_job
+from devin_pipeline.automation.schedules import daily_refresh, weekly_maintenance
+from devin_pipeline.automation.sensors import late_updates
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.devin_api import DevinClient
 from devin_pipeline.doctor import examine
@@ -16,7 +19,6 @@ from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.freshness import older_days
 from devin_pipeline.lake import Lake
 from devin_pipeline.resources import devin_api_resource
-from devin_pipeline.schedules import daily_refresh, late_updates, maintain_job, weekly_maintenance
 from devin_pipeline.settings import Settings
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES

@@ -1,8 +1,7 @@
-"""When the pipeline runs: one job for everything, the daily schedule, the sensor for late updates; and its upkeep.
+"""The sensors: late updates, the other days of a failed range, reports after a backfill.
 
 Two mechanisms keep days fresh, and no third: the schedule reads the newest closed days again every day, the sensor
-finds the older days that changed. A job of its own takes care of the lake's files once a week. All three are on by
-default for a live lake and off for the demo's.
+`late_updates` finds the older days that changed.
 """
 
 import hashlib
@@ -12,83 +11,27 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import msgspec
 
-from devin_pipeline.asset_facts import BACKFILL, DEMO, MAKES_REPORTS, TRIGGER, days_not_read
-from devin_pipeline.billing_calendar import contiguous, day_of, days_between, newest_closed_day
-from devin_pipeline.dagster_server.run_retention import remove_old_runs
+from devin_pipeline.asset_facts import BACKFILL, DEMO, TRIGGER, days_not_read
+from devin_pipeline.automation.jobs import DAILY_REFRESH, refresh_job
+from devin_pipeline.automation.schedules import NO_KEY
+from devin_pipeline.billing_calendar import contiguous, day_of, days_between
 from devin_pipeline.devin_api import DevinClient, Item, Window, lightest_feeds
 from devin_pipeline.freshness import CLOSED_DAYS_READ_AGAIN, first_day_read_daily, older_days
 from devin_pipeline.lake import Lake
-from devin_pipeline.operations.maintain import maintain
 from devin_pipeline.partitions import FIRST_TAG, LAST_TAG, range_tags
 from devin_pipeline.raw import days_held
-from devin_pipeline.resources import DevinApiResource, LakeResource, lake_resource
+from devin_pipeline.resources import DevinApiResource, lake_resource
 from devin_pipeline.settings import Settings
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES
 
-REFRESH = "refresh"
-DAILY_REFRESH = "daily_refresh"
 LATE_UPDATES = "late_updates"
-MAINTAIN = "maintain"
-WEEKLY_MAINTENANCE = "weekly_maintenance"
 
 _OVERLAP = timedelta(hours=1)
 _TIME_FOR_A_RUN = timedelta(hours=6)
 _MOST_PAGES = 20
 _LEAST_SPAN_SECONDS = 1.0
 _DEADLINE_SECONDS = 45.0
-_NO_KEY = "No key is set: set DEVIN_V3_API_KEY, DEVIN_V2_API_KEY or both."
-
-refresh_job = dg.define_asset_job(
-    REFRESH,
-    selection=dg.AssetSelection.all(),
-    tags={MAKES_REPORTS: "yes"},
-    description="Everything, for a day or a range of days: raw, derived, checks, reports, devin.duckdb.",
-)
-
-
-def daily_refresh(settings: Settings) -> dg.ScheduleDefinition:
-    """Half an hour after each billing day's end: the newest closed days in one range.
-
-    The range reaches back to the last day the schedule succeeded for, so that days missed while it was off are read.
-    """
-    hour = settings.day_starts_at_utc_hour
-
-    @dg.schedule(
-        name=DAILY_REFRESH,
-        job=refresh_job,
-        cron_schedule=f"30 {hour} * * *",
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.STOPPED if settings.is_demo else dg.DefaultScheduleStatus.RUNNING,
-        description=f"Reads the last {CLOSED_DAYS_READ_AGAIN} closed days again.",
-    )
-    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        if not settings.feeds:
-            return dg.SkipReason(_NO_KEY)
-        last = newest_closed_day(context.scheduled_execution_time, hour)
-        first = max(settings.start_date, _first_day_to_read(last, _last_day_read(context.instance)))
-        if first > last:
-            return dg.SkipReason(f"No day is over yet since DEVIN_START_DATE ({settings.start_date}).")
-        return dg.RunRequest(run_key=last.isoformat(), tags=range_tags(first, last))
-
-    return schedule
-
-
-def _first_day_to_read(last: date, last_read: date | None) -> date:
-    usual = first_day_read_daily(last)
-    # guard: days missed while the schedule was off | min(usual, last_read + timedelta(days=1)) -> usual
-    return usual if last_read is None else min(usual, last_read + timedelta(days=1))
-
-
-def _last_day_read(instance: dg.DagsterInstance) -> date | None:
-    """The last day of the newest scheduled run that succeeded."""
-    runs = instance.get_runs(
-        dg.RunsFilter(
-            job_name=REFRESH, statuses=[dg.DagsterRunStatus.SUCCESS], tags={"dagster/schedule_name": DAILY_REFRESH}
-        ),
-        limit=1,
-    )
-    return date.fromisoformat(runs[0].tags[LAST_TAG]) if runs else None
 
 
 class Cursor(msgspec.Struct, frozen=True):
@@ -125,7 +68,7 @@ def late_updates(settings: Settings) -> dg.SensorDefinition:
     def sensor(context: dg.SensorEvaluationContext, devin_api: DevinApiResource) -> dg.SensorResult | dg.SkipReason:
         feeds = settings.feeds
         if not feeds:
-            return dg.SkipReason(_NO_KEY)
+            return dg.SkipReason(NO_KEY)
         now = datetime.now(UTC)
         lake = lake_resource(settings).open()
         older = older_days(lake, feeds, settings.start_date, hour, now)
@@ -332,50 +275,4 @@ def reports_after_backfill() -> dg.SensorDefinition:
         target=dg.AssetSelection.groups("reports"),
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=30,
-    )
-
-
-@dg.op(
-    out=dg.Out(dg.Nothing),
-    description="Joins small files, deletes those that no version of the last week names, shortens logs.",
-)
-def tables_and_logs(context: dg.OpExecutionContext, lake: LakeResource) -> None:
-    """What `devin-pipeline maintain` does."""
-    done = maintain(lake.open(), lake.day_starts_at_utc_hour)
-    for each in done.tables:
-        context.log.info(
-            f"{each.table.name}: {each.files_before} files became {each.files}, {each.deleted.files} old ones deleted "
-            f"({each.deleted.bytes} bytes), {each.log_entries} log entries deleted"
-        )
-    if done.left:
-        # Another try would find the same damage.
-        raise dg.Failure("Something was left as it is. " + ". ".join(done.left), allow_retries=False)
-
-
-def maintain_job(settings: Settings) -> dg.JobDefinition:
-    """Not an asset: it makes no table, and a refresh has no use for it."""
-
-    @dg.op(out=dg.Out(dg.Nothing), description="Removes runs that ended longer ago than DEVIN_KEEP_RUNS_DAYS says.")
-    def runs_and_events(context: dg.OpExecutionContext) -> None:
-        """What `devin-pipeline maintain` does."""
-        if removed := remove_old_runs(context.instance, settings.keep_runs_days, DAILY_REFRESH):
-            context.log.info(str(removed))
-
-    @dg.job(name=MAINTAIN, description="Keeps the lake's files few, its logs short and Dagster's records small.")
-    def maintain() -> None:
-        tables_and_logs()
-        runs_and_events()
-
-    return maintain
-
-
-def weekly_maintenance(settings: Settings, maintain: dg.JobDefinition) -> dg.ScheduleDefinition:
-    """On Sundays, half a day away from the daily refresh."""
-    return dg.ScheduleDefinition(
-        name=WEEKLY_MAINTENANCE,
-        job=maintain,
-        cron_schedule=f"30 {(settings.day_starts_at_utc_hour + 12) % 24} * * 0",
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.STOPPED if settings.is_demo else dg.DefaultScheduleStatus.RUNNING,
-        description="Takes care of the lake's files and logs, and removes old runs.",
     )
