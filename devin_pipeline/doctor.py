@@ -42,13 +42,13 @@ from devin_pipeline.devin_api import (
 from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.freshness import older_days
 from devin_pipeline.lake import Lake, LakeError
-from devin_pipeline.operations.erase import days_with_persons
+from devin_pipeline.operations.erase import partitions_with_persons
 from devin_pipeline.partitions import FIRST_TAG, LAST_TAG
 from devin_pipeline.raw.account import named
 from devin_pipeline.resources import lake_resource
 from devin_pipeline.settings import V2_KEY, V3_KEY, Settings
 from devin_pipeline.shell import pipeline_command, shipped, typed, with_command_last
-from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, RAW_SESSION_TABLES, SESSION_TABLES, Table
+from devin_pipeline.tables import ALL_TABLES, RAW_TABLES, SESSION_TABLES, Table
 
 Outcome = Literal["ok", "warning", "failed", "skipped", "not told"]
 _Said = tuple[Outcome, str, str]
@@ -69,7 +69,7 @@ _LONGEST_NAME = 100
 _SECOND = timedelta(seconds=1)
 # Devin did not exist then: a filter that works finds nothing.
 _BEFORE_DEVIN = Window(datetime(2015, 1, 1, tzinfo=UTC), datetime(2015, 1, 2, tzinfo=UTC))
-_WITH_TEXT = "select 1 from {table} where payload is not null and redacted is distinct from 'text'"
+_WITH_TEXT = "select 1 from {table} where {payload} is not null and redacted is distinct from 'text'"
 
 
 @dataclass(frozen=True)
@@ -433,7 +433,8 @@ def _lake(settings: Settings) -> Iterator[Finding]:
     is_ours = _look("lake", "", partial(_whose_lake, settings))
     yield is_ours
     yield _look("text", "", partial(_text, settings, can_read=is_ours.outcome == "ok"))
-    for table in (*RAW_SESSION_TABLES, RAW_QUARANTINE):
+    # guard: a raw table whose lost versions doctor passes over | RAW_TABLES -> RAW_TABLES[:4]
+    for table in RAW_TABLES:
         look_at = partial(_last_version, settings, table) if is_ours.outcome == "ok" else _not_of_this_lake
         yield _look("last version", table.name, look_at)
     for name, check in (
@@ -464,10 +465,11 @@ def _text(settings: Settings, can_read: bool) -> _Said:
         return "ok", "DEVIN_TEXT=full: prompts, titles and analyses are stored as sent, whatever secrets they hold", ""
     if not can_read:
         return "ok", "DEVIN_TEXT=none: no free text is stored", ""
-    tables = (*RAW_SESSION_TABLES, RAW_QUARANTINE)
-    with _open_lake(settings).connect(tables) as reader:
+    with _open_lake(settings).connect(RAW_TABLES) as reader:
         # Our own names; one SELECT over all of them.
-        with_text = reader.rows(" union all ".join(_WITH_TEXT.format(table=table.name) for table in tables)).num_rows
+        # guard: a raw table whose text doctor passes over | RAW_TABLES -> RAW_TABLES[:4]
+        queries = [_WITH_TEXT.format(table=table.name, payload=table.payload) for table in RAW_TABLES]
+        with_text = reader.rows(" union all ".join(queries)).num_rows
     if with_text:
         found = f"DEVIN_TEXT=none, but {with_text} versions stored before still have their text"
         return "warning", found, f"Remove it: `{pipeline_command('forget --text')}`"
@@ -509,7 +511,8 @@ def _access(settings: Settings) -> _Said:
     root = Path(lake.uri)
     # Others must pass every folder on the way; one that is closed to them keeps them out.
     if all(_mode(folder) & 0o011 for folder in (root, *root.parents)):
-        with_text = (root / table.name for table in (*RAW_SESSION_TABLES, RAW_QUARANTINE, *SESSION_TABLES))
+        # guard: a raw table that others may read | *RAW_TABLES -> *RAW_TABLES[:4]
+        with_text = (root / table.name for table in (*RAW_TABLES, *SESSION_TABLES))
         if opened := [folder.name for folder in with_text if _others_can_read(folder)]:
             found = f"other users of this machine can read files of {', '.join(opened)}, which hold prompts"
             return "warning", found, f"Close the lake: chmod 700 {shlex.quote(lake.uri)}"
@@ -587,9 +590,9 @@ def _erasure_list(settings: Settings) -> _Said:
     if not lake.erasure_list():
         return "ok", "nobody is on it", ""
     todo = pipeline_command("maintain")
-    found = {table.name: days_with_persons(lake, lake.as_stored(table)) for table in ALL_TABLES}
+    found = {table.name: partitions_with_persons(lake, lake.as_stored(table)) for table in ALL_TABLES}
     if any(found.values()):
-        days = sorted({day for of_table in found.values() for day in of_table if day})
+        days = sorted({day for of_table in found.values() for day in of_table if isinstance(day, date)})
         names = ", ".join(name for name, of_table in found.items() if of_table)
         where = f" on {len(days)} days: {_ranges(days)}" if days else ""
         return "failed", f"rows of persons on it are stored in {names}{where}", todo

@@ -12,7 +12,7 @@ from devin_pipeline.lake import Lake, LakeIdentity, write_catalog
 from devin_pipeline.operations.erase import erased
 from devin_pipeline.raw.landing import land
 from devin_pipeline.reports.publishing import publish_report
-from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, REPORT_TABLES, TABLES
+from devin_pipeline.tables import ALL_TABLES, RAW, RAW_SESSION_TABLES, REPORT_TABLES
 
 HOUR = 8
 
@@ -77,7 +77,7 @@ def read_feed(
     failures: list[DevinError] = []
     for listing in client.read(FEED_BY_TABLE[feed], list(windows)):
         if whole := [windows[window] for window in listing.windows if window not in listing.failures]:
-            land(lake, TABLES[feed], listing, whole, read_at, HOUR)
+            land(lake, RAW[feed], listing, whole, read_at, HOUR)
             stored(whole, listing, read_at)
         failures += listing.failures.values()
     for failure in failures:

@@ -13,7 +13,7 @@ from devin_pipeline.cli.stopping import stoppable
 from devin_pipeline.cli.words import range_given
 from devin_pipeline.lake import Lake
 from devin_pipeline.shell import pipeline_command
-from devin_pipeline.tables import RAW_QUARANTINE, RAW_SESSION_TABLES
+from devin_pipeline.tables import RAW_TABLES
 
 
 @click.command()
@@ -97,7 +97,7 @@ def _repair(days: Sequence[date]) -> None:
     hour = settings().day_starts_at_utc_hour
     lake = lake_resource(settings()).open()
     lake.invalidate(days)
-    older = [table for table in (*RAW_SESSION_TABLES, RAW_QUARANTINE) if lake.is_older(lake.snapshot_to_repair(table))]
+    older = [table for table in RAW_TABLES if lake.is_older(lake.snapshot_to_repair(table))]
     results = repair(lake, days, hour, keeps_text=settings().keeps_text)
     for table in older:
         click.echo(
@@ -107,13 +107,12 @@ def _repair(days: Sequence[date]) -> None:
         )
     for each in results:
         click.echo(
-            f"{each.table.name} {each.day}: {each.kept} rows kept, {each.brought_back} brought back from older files, "
-            f"{each.lost} lost",
+            f"{each.place}: {each.kept} rows kept, {each.brought_back} brought back from older files, {each.lost} lost",
             err=True,
         )
     if not results:
         click.echo("No raw day is damaged." if not older else "No file of theirs holds more.", err=True)
-    if outside := sorted({each.day for each in results} - set(days)):
+    if outside := sorted({each.day for each in results if each.day} - set(days)):
         click.echo(
             "Rows of days outside the range came back too. When this is done, build what follows from them:\n  "
             + pipeline_command(f"rebuild --from {outside[0]} --to {outside[-1]}"),

@@ -255,11 +255,11 @@ def _acus_of(table: Table, days: Sequence[date], rows: pa.Table) -> dict[date, D
     }
 
 
-def _sizes(lake: Lake, inputs: Sequence[Table], days: Iterable[date]) -> dict[date | None, int]:
+def _sizes(lake: Lake, inputs: Sequence[Table], days: Iterable[date]) -> dict[date, int]:
     """The bytes that the inputs have of each day, as stored."""
-    sizes: dict[date | None, int] = dict.fromkeys(days, 0)
+    sizes = dict.fromkeys(days, 0)
     for table in inputs:
         for file in lake.newest(table).stored_files():
-            if file.day in sizes:
+            if file.day is not None and file.day in sizes:
                 sizes[file.day] += file.size
     return sizes

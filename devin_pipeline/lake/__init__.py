@@ -5,7 +5,7 @@ Whatever writes a table or opens a DuckDB connection lives here. What the rows m
 
 from devin_pipeline.lake.catalog import renew_moved_catalog, write_catalog
 from devin_pipeline.lake.compaction import (
-    DamagedDays,
+    Damage,
     Skipped,
     VacuumResult,
     compact,
@@ -30,18 +30,18 @@ from devin_pipeline.lake.errors import (
 )
 from devin_pipeline.lake.file_integrity import StoredFile, read_verified, rows_by_arrow, rows_by_duckdb
 from devin_pipeline.lake.identity import LakeIdentity
-from devin_pipeline.lake.lake import Commit, Lake, Rewrite, Snapshot, day_of_path
+from devin_pipeline.lake.lake import Commit, Lake, Rewrite, Snapshot
 from devin_pipeline.lake.last_reads import LastReads
 from devin_pipeline.lake.linked_days import Links, linked_with, links_of
-from devin_pipeline.lake.log import emptied_entries, files_ever, files_in_folder
+from devin_pipeline.lake.log import emptied_entries, files_ever, files_in_folder, partition_of_path
 from devin_pipeline.lake.made_of import Inputs, code_fingerprint
 from devin_pipeline.lake.reader import Answer, QueryLimits, Reader, may_name_tables
 
 __all__ = [
     "Answer",
     "Commit",
+    "Damage",
     "Damaged",
-    "DamagedDays",
     "ErasureList",
     "Inputs",
     "Kind",
@@ -70,7 +70,6 @@ __all__ = [
     "WrongLake",
     "code_fingerprint",
     "compact",
-    "day_of_path",
     "emptied_entries",
     "expire_log",
     "files_ever",
@@ -79,6 +78,7 @@ __all__ = [
     "linked_with",
     "links_of",
     "may_name_tables",
+    "partition_of_path",
     "read_verified",
     "renew_moved_catalog",
     "rows_by_arrow",

@@ -4,8 +4,7 @@ Nothing here changes a row of the newest version. When it is done, and for which
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import date
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pyarrow as pa
 from pyarrow import fs
@@ -13,10 +12,12 @@ from pyarrow import fs
 from devin_pipeline.lake.errors import Damaged, readable, written
 from devin_pipeline.lake.file_integrity import StoredFile, read_verified
 from devin_pipeline.lake.lake import Lake, Rewrite, Snapshot
-from devin_pipeline.tables import Table
+from devin_pipeline.tables import Partition, Table
 
-DamagedDays = Callable[[Snapshot, Sequence[date]], Mapping[date, str]]
-"""Which of some days are not sound, and why; of a raw table, by its rows too."""
+P = TypeVar("P", bound=Partition)
+
+Damage = Callable[[Snapshot, Sequence[Partition]], Mapping[Partition, str]]
+"""Which of some partitions are damaged, and why; of a raw table, by its rows too."""
 
 # Delta cuts what it writes at 100 MB, so a large day has several files. It never leaves two of less than half of that.
 _SMALL_BYTES = 50_000_000
@@ -24,9 +25,9 @@ _BYTES_OF_A_COMMIT = 64_000_000
 
 
 class Skipped(NamedTuple):
-    """What was left as it is: a day, or a whole table (None), and why."""
+    """A partition that was left as it is, and why."""
 
-    day: date | None
+    partition: Partition
     why: str
 
 
@@ -37,8 +38,8 @@ class VacuumResult(NamedTuple):
     bytes: int
 
 
-def compact(lake: Lake, table: Table, damaged_days: DamagedDays) -> list[Skipped]:
-    """Join the small files of each day, or of an unpartitioned table, to one with its rows in key order.
+def compact(lake: Lake, table: Table, damage: Damage) -> list[Skipped]:
+    """Join the small files of each partition to one with its rows in key order.
 
     What is one file, or large files, is not touched: without others there is no commit. What is damaged is not
     rewritten, since a file that was damaged would become one that looks sound.
@@ -46,40 +47,41 @@ def compact(lake: Lake, table: Table, damaged_days: DamagedDays) -> list[Skipped
     Args:
         lake: The lake.
         table: The table.
-        damaged_days: Says what is wrong beyond what its files show.
+        damage: Says what is wrong beyond what its files show.
 
     Returns:
         What was left in several files because it is damaged.
 
     Raises:
         Damaged: The table's log cannot be read.
-        TooManyConflicts: Other runs wrote the same days six times in a row.
+        TooManyConflicts: Other runs wrote the same partitions six times in a row.
         NotWritten: The disk is full, read-only or broken.
     """
-    if not table.by_day:
-        return _compact_whole(lake, lake.snapshot(table))
-    left: list[Skipped] = []
-    for days in in_portions(_in_small_files(lake.snapshot(table)), _BYTES_OF_A_COMMIT):
-        told: list[Skipped] = []
+    all_skipped: list[Skipped] = []
+    for partitions in in_portions(_in_small_files(lake.snapshot(table)), _BYTES_OF_A_COMMIT):
+        skipped: list[Skipped] = []
 
-        def joined(snapshot: Snapshot, days: Sequence[date] = days, told: list[Skipped] = told) -> Rewrite | None:
-            told.clear()
-            split = [day for day in days if day in _in_small_files(snapshot)]
-            damaged = damaged_days(snapshot, split) if split else {}
-            rows: dict[date, pa.Table] = {}
-            for day in split:
-                if day in damaged:
-                    told.append(Skipped(day, damaged[day]))
+        def joined(
+            snapshot: Snapshot, partitions: Sequence[Partition] = partitions, skipped: list[Skipped] = skipped
+        ) -> Rewrite | None:
+            skipped.clear()
+            in_small_files = _in_small_files(snapshot)
+            split = [partition for partition in partitions if partition in in_small_files]
+            damaged = damage(snapshot, split) if split else {}
+            rows: dict[Partition, pa.Table] = {}
+            for partition in split:
+                if partition in damaged:
+                    skipped.append(Skipped(partition, damaged[partition]))
                     continue
                 try:
-                    rows[day] = _rows_in_order(table, [file for file in snapshot.stored_files() if file.day == day])
+                    rows[partition] = _rows_in_order(table, snapshot.stored_files([partition]))
                 except Damaged as error:
-                    told.append(Skipped(day, error.why))
+                    skipped.append(Skipped(partition, error.why))
             return Rewrite(list(rows), pa.concat_tables(rows.values())) if rows else None
 
         lake.rewrite(table, joined)
-        left += told
-    return left
+        all_skipped += skipped
+    return all_skipped
 
 
 def vacuum(lake: Lake, table: Table) -> VacuumResult:
@@ -104,25 +106,23 @@ def vacuum(lake: Lake, table: Table) -> VacuumResult:
     return VacuumResult(len(there), sum(file.size for file in there))
 
 
-def in_portions(sizes: Mapping[date | None, int], most_bytes: int) -> Iterator[list[date]]:
-    """The days in portions of so many bytes at most, a day at least, so that memory holds their rows.
+def in_portions(sizes: Mapping[P, int], most_bytes: int) -> Iterator[list[P]]:
+    """Partitions in portions of so many bytes at most, one partition at least, so that memory holds their rows.
 
     Args:
-        sizes: The bytes of each day, oldest first; those of no day are left out.
+        sizes: The bytes of each partition, oldest day first.
         most_bytes: How many a portion may have.
     """
-    days: list[date] = []
+    portion: list[P] = []
     size = 0
-    for day in sizes:
-        if day is None:
-            continue
-        if days and size + sizes[day] > most_bytes:
-            yield days
-            days, size = [], 0
-        days.append(day)
-        size += sizes[day]
-    if days:
-        yield days
+    for partition in sizes:
+        if portion and size + sizes[partition] > most_bytes:
+            yield portion
+            portion, size = [], 0
+        portion.append(partition)
+        size += sizes[partition]
+    if portion:
+        yield portion
 
 
 def expire_log(lake: Lake, table: Table) -> int:
@@ -146,34 +146,22 @@ def expire_log(lake: Lake, table: Table) -> int:
     return len(before - _entries(lake, table))
 
 
-def _compact_whole(lake: Lake, snapshot: Snapshot) -> list[Skipped]:
-    if not _in_small_files(snapshot):
-        return []
-    try:
-        rows = _rows_in_order(snapshot.table, snapshot.stored_files())
-    except Damaged as error:
-        return [Skipped(None, error.why)]
-    # Who was faster has written it whole.
-    lake.write_whole(snapshot, rows)
-    return []
-
-
-def _in_small_files(snapshot: Snapshot) -> dict[date | None, int]:
-    """The days (None: an unpartitioned table) with more than one small file, and the bytes of all their files."""
-    files: dict[date | None, list[StoredFile]] = {}
+def _in_small_files(snapshot: Snapshot) -> dict[Partition, int]:
+    """The partitions with more than one small file, and the bytes of all their files."""
+    files: dict[Partition, list[StoredFile]] = {}
     for file in snapshot.stored_files():
-        files.setdefault(file.day, []).append(file)
+        files.setdefault(file.partition, []).append(file)
     return {
-        day: sum(file.size for file in of_day)
-        for day, of_day in files.items()
-        if sum(file.size < _SMALL_BYTES for file in of_day) > 1
+        partition: sum(file.size for file in stored)
+        for partition, stored in files.items()
+        if sum(file.size < _SMALL_BYTES for file in stored) > 1
     }
 
 
 def _rows_in_order(table: Table, files: Sequence[StoredFile]) -> pa.Table:
     rows = pa.concat_tables(read_verified(table, file) for file in files)
-    # guard: joined rows out of order | .sort_by([(name, "ascending") for name in table.key])
-    return rows.sort_by([(name, "ascending") for name in table.key])
+    # guard: joined rows out of order | .sort_by(table.key_order)
+    return rows.sort_by(table.key_order)
 
 
 def _entries(lake: Lake, table: Table) -> set[str]:

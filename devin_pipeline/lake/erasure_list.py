@@ -63,6 +63,7 @@ class ErasureList:
         self._known = dict(known or {})
         self._hashed = [entry for entry in entries if entry not in self._known.values()]
         self._users: dict[str, str | None] = {}
+        self._pseudonyms = frozenset(entry.pseudonym for entry in entries)
 
     def __bool__(self) -> bool:
         return bool(self._entries)
@@ -103,6 +104,12 @@ class ErasureList:
         if kind == "user":
             self._users[identifier] = pseudonym
         return pseudonym
+
+    def alias(self, kind: Kind, identifier: str | None) -> str | None:
+        """What an erased id is stored under; it may be that already. None for an id that is not erased."""
+        if identifier is None or identifier in self._pseudonyms:
+            return identifier
+        return self.pseudonym(kind, identifier)
 
 
 def read_erasure_list(uri: str) -> ErasureList:

@@ -19,7 +19,7 @@ from pyarrow import fs
 
 from devin_pipeline.lake.errors import Damaged, NotRead, not_read, readable
 from devin_pipeline.lake.reader import Reader, rows_of_files
-from devin_pipeline.tables import Table
+from devin_pipeline.tables import Partition, Table
 
 
 class StoredFile(NamedTuple):
@@ -27,15 +27,20 @@ class StoredFile(NamedTuple):
 
     Attributes:
         path: Where it lies.
-        day: The day it holds; None in an unpartitioned table.
+        partition: The part of the table that it holds.
         rows: How many rows it holds.
         size: Its size in bytes.
     """
 
     path: str
-    day: date | None
+    partition: Partition
     rows: int
     size: int
+
+    @property
+    def day(self) -> date | None:
+        """The day it holds; None in a table that is not partitioned by day."""
+        return self.partition if isinstance(self.partition, date) else None
 
 
 def read_verified(table: Table, file: StoredFile) -> pa.Table:
@@ -75,8 +80,9 @@ def rows_by_arrow(table: Table, file: StoredFile) -> pa.Table:
     # guard: damage: a file of another size
     if found.size != file.size:
         raise _damaged(file, f"it has {found.size} bytes, where the log says {file.size}")
-    if table.by_day and not path.rpartition("/")[0].endswith(f"/day={file.day}"):
-        raise _damaged(file, f"it lies in another day's folder than the log says ({file.day})")
+    folder = path.rpartition("/")[0]
+    if table.partitioned_by and not folder.endswith(f"/{table.partitioned_by}={file.partition}"):
+        raise _damaged(file, f"it lies in another {table.partitioned_by}'s folder than the log says ({file.partition})")
     with _explained(file, "Arrow"), filesystem.open_input_file(path) as opened:
         parquet = pq.ParquetFile(opened)
         stored = parquet.read()
@@ -91,7 +97,8 @@ def rows_by_arrow(table: Table, file: StoredFile) -> pa.Table:
         # guard: damage: a footer that lies | _untrue_statistics(parquet.metadata, stored) -> []
         if untrue := _untrue_statistics(parquet.metadata, stored):
             raise _damaged(file, f"its footer is not true of its rows: {', '.join(untrue)}")
-        return pa.table({c.name: _column(stored, c.name, c.type, file.day) for c in table.columns}).cast(table.schema)
+        columns = {c.name: _column(stored, table, c.name, c.type, file.partition) for c in table.columns}
+        return pa.table(columns).cast(table.schema)
 
 
 def narrow_columns(table: Table, file: StoredFile) -> pa.Table:
@@ -105,21 +112,23 @@ def narrow_columns(table: Table, file: StoredFile) -> pa.Table:
     with _explained(file, "Arrow"), filesystem.open_input_file(path) as opened:
         stored = pq.ParquetFile(opened).read(columns=names)
         types = {c.name: c.type for c in table.columns}
-        return pa.table({name: _column(stored, name, types[name], file.day) for name in names}).cast(
+        return pa.table({name: _column(stored, table, name, types[name], file.partition) for name in names}).cast(
             pa.schema([table.schema.field(name) for name in names])
         )
 
 
-def _column(stored: pa.Table, name: str, type_: pa.DataType, day: date | None) -> pa.ChunkedArray | pa.Array:
+def _column(
+    stored: pa.Table, table: Table, name: str, type_: pa.DataType, partition: Partition
+) -> pa.ChunkedArray | pa.Array:
     if name in stored.column_names:
         return stored.column(name).cast(type_)
-    # The day is in the folder's name; any other column is newer than this file.
-    return pa.array([day if name == "day" else None] * stored.num_rows, type_)
+    # The partition is in the folder's name; any other column is newer than this file.
+    return pa.array([partition if name == table.partitioned_by else None] * stored.num_rows, type_)
 
 
 def _wrong_columns(table: Table, schema: pa.Schema) -> list[str]:
     """Columns that the table does not have, or has with another type; a column it lacks is newer than the file."""
-    expected = {column.name: column.type for column in table.columns if column.name != "day" or not table.by_day}
+    expected = {column.name: column.type for column in table.columns if column.name != table.partitioned_by}
     return [field.name for field in schema if _plain(field.type) != expected.get(field.name)]
 
 

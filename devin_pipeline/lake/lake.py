@@ -41,13 +41,14 @@ from devin_pipeline.lake.log import (
     clear_lost_checkpoint,
     lacks_entry,
     names_lost_checkpoint,
+    partition_of_path,
     remove_empty_entry,
     versions_lost,
 )
 from devin_pipeline.lake.made_of import Inputs
 from devin_pipeline.lake.organizations import note_organizations, read_organizations
-from devin_pipeline.lake.reader import QueryLimits, Reader, rows_of_files, tables_in
-from devin_pipeline.tables import ALL_TABLES, Table
+from devin_pipeline.lake.reader import QueryLimits, Reader, quoted, rows_of_files, tables_in
+from devin_pipeline.tables import ALL_TABLES, Partition, Table
 
 Result = TypeVar("Result")
 
@@ -74,6 +75,8 @@ _CHECKPOINT_INTERVAL = "20"
 _NOT_IN_A_PATH = re.compile(r"[\x00-\x1f%*?\[\\\]^|\x7f]")
 # Arrow takes what RFC 3986 has in a path, and each library decodes for itself what is encoded.
 _NOT_IN_A_URI = re.compile(r"[^A-Za-z0-9\-._~!$&'()+,;=:@/]")
+# Names a folder as it is; anything else, Delta would encode.
+_PARTITION = re.compile(r"[A-Za-z0-9_.-]+")
 _SET_LAKE = "Set DEVIN_LAKE to a folder of yours"
 # The columns a table was made with, which every file of it has.
 _MADE_WITH = "devin.columns"
@@ -94,14 +97,21 @@ class Snapshot:
         """Delta's version number; None for a table never written."""
         return None if self.delta is None else self.delta.version()
 
-    def files(self, days: Iterable[date] | None = None) -> list[str]:
-        """The Parquet files of this version, all of them or those of some days."""
-        return [file.path for file in self.stored_files(days)]
+    def files(self, partitions: Iterable[Partition] | None = None) -> list[str]:
+        """The Parquet files of this version, all of them or those of some partitions."""
+        return [file.path for file in self.stored_files(partitions)]
 
-    def stored_files(self, days: Iterable[date] | None = None) -> list[StoredFile]:
-        """What the log says of each file of this version, or of those of some days, oldest day first."""
-        wanted = None if days is None or not self.table.by_day else set(days)
-        return [file for file in self._stored_files if wanted is None or file.day in wanted]
+    def stored_files(self, partitions: Iterable[Partition] | None = None) -> list[StoredFile]:
+        """What the log says of each file of this version, or of those of some partitions, oldest day first.
+
+        Days leave out nothing of a table that is not partitioned by day: all of it belongs to each.
+        """
+        if partitions is None or self.table.partitioned_by is None:
+            return list(self._stored_files)
+        wanted = set(partitions)
+        if not self.table.by_day and any(isinstance(partition, date) for partition in wanted):
+            return list(self._stored_files)
+        return [file for file in self._stored_files if file.partition in wanted]
 
     def rows_per_day(self) -> Counter[date]:
         """How many rows each day has, oldest first, as the log says; nothing of a table without days."""
@@ -120,17 +130,17 @@ class Snapshot:
         return sorted(
             StoredFile(
                 f"{self.location}/{action['path']}",
-                action.get("partition.day"),
+                action.get(f"partition.{self.table.partitioned_by}"),
                 action["num_records"],
                 action["size_bytes"],
             )
             for action in actions
         )
 
-    def query(self, days: Iterable[date] | None = None) -> str:
-        """A SELECT of this version's rows, all of them or those of some days."""
+    def query(self, partitions: Iterable[Partition] | None = None) -> str:
+        """A SELECT of this version's rows, all of them or those of some partitions."""
         return rows_of_files(
-            self.table, self.stored_files(days), some_lack_columns=not self._was_made_with_all_columns()
+            self.table, self.stored_files(partitions), some_lack_columns=not self._was_made_with_all_columns()
         )
 
     def _was_made_with_all_columns(self) -> bool:
@@ -144,14 +154,14 @@ class Snapshot:
     def _property(self, name: str) -> str:
         return "" if self.delta is None else str(self.delta.metadata().configuration.get(name, ""))
 
-    def rows(self, days: Iterable[date] | None = None) -> pa.Table:
-        """This version's rows in the table's schema and key order, all of them or those of some days.
+    def rows(self, partitions: Iterable[Partition] | None = None) -> pa.Table:
+        """This version's rows in the table's schema and key order, all of them or those of some partitions.
 
         Raises:
             Damaged: They cannot be read, or hold a null where none may be.
         """
         with Reader() as reader:
-            rows = reader.rows(f"{self.query(days)} order by {_key(self.table)}")
+            rows = reader.rows(f"{self.query(partitions)} order by {_key(self.table)}")
         try:
             return rows.cast(self.table.schema)
         except ValueError as error:
@@ -235,20 +245,25 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Rewrite:
-    """What some days of a table are to hold from now on: `rows` are all their rows."""
+    """What some partitions of a table are to hold from now on: `rows` are all their rows."""
 
-    days: Sequence[date]
+    partitions: Sequence[Partition]
     rows: pa.Table
 
 
 @dataclass(frozen=True)
 class Commit:
-    """What a write did. `version` is None and `days` empty when what is stored was already so."""
+    """What a write did. `version` is None and `partitions` empty when what is stored was already so."""
 
     table: Table
     version: int | None
-    days: Sequence[date]
+    partitions: Sequence[Partition]
     conflicts: int = 0
+
+    @property
+    def days(self) -> list[date]:
+        """The days that it wrote."""
+        return [partition for partition in self.partitions if isinstance(partition, date)]
 
 
 class _Opened(NamedTuple):
@@ -764,8 +779,8 @@ class Lake:
         """Commit what `plan` makes of the newest snapshot, planning again when another writer was faster.
 
         Args:
-            table: The table, partitioned by day.
-            plan: From a snapshot to the days to replace and all their rows; None leaves the table as it is.
+            table: The table.
+            plan: From a snapshot to the partitions to replace and all their rows; None leaves the table as it is.
             repairs: Whether a raw table may be older than what was last written to it.
 
         Raises:
@@ -775,7 +790,7 @@ class Lake:
         for conflicts in range(_TRIES):
             planned_from = self.snapshot_to_repair(table) if repairs else self.newest(table)
             change = plan(planned_from)
-            if change is None or not change.days:
+            if change is None or not change.partitions:
                 # guard: lost versions: noted after a run was killed before it could
                 self._note_version(table, planned_from.version)
                 return Commit(table, None, [], conflicts)
@@ -786,16 +801,15 @@ class Lake:
                 continue
             if repairs:
                 self._keep_note_ahead(table, snapshot)
-            days = sorted(set(change.days))
-            predicate = "day in (" + ", ".join(f"'{day.isoformat()}'" for day in days) + ")"
+            partitions = sorted(set(change.partitions), key=str)
             try:
-                version = self._overwrite(snapshot, change.rows, predicate)
+                version = self._overwrite(snapshot, change.rows, _predicate(table, partitions))
             except CommitFailedError:
                 continue
             if repairs:
                 # The next reader opens it again, which shows whether versions are lost.
                 _opened.pop(snapshot.location, None)
-            return Commit(table, version, days, conflicts)
+            return Commit(table, version, partitions, conflicts)
         raise TooManyConflicts(
             f"{table.name} was not written",
             f"other runs wrote the same days {_TRIES} times in a row",
@@ -853,7 +867,7 @@ class Lake:
         self,
         table: Table,
         *,
-        days: Sequence[date] | None = None,
+        partitions: Sequence[Partition] | None = None,
         at_once: bool = True,
         spent: Collection[str] = (),
     ) -> list[str]:
@@ -864,7 +878,7 @@ class Lake:
 
         Args:
             table: The table.
-            days: Only in the folders of these days.
+            partitions: Only the files of these.
             at_once: False to let files of older versions stay for an hour, too.
             spent: Files that no writer is about to commit, though no version that is known has named them.
 
@@ -882,7 +896,7 @@ class Lake:
         left = []
         with written(table.name):
             filesystem, _ = fs.FileSystem.from_uri(self.location(table))
-            for file in self.unnamed_files(table, days):
+            for file in self.unnamed_files(table, partitions):
                 is_old = file.mtime_ns < (time.time() - _SECONDS_UNTIL_A_COMMIT) * 1e9 and not lacks_versions
                 if is_old or (at_once and file.base_name in once_named):
                     with suppress(FileNotFoundError):
@@ -897,8 +911,8 @@ class Lake:
             delta.alter.set_table_properties({"delta.logRetentionDuration": "interval 30 days"})
         return left
 
-    def unnamed_files(self, table: Table, days: Sequence[date] | None = None) -> list[fs.FileInfo]:
-        """The files in a table's folder, or in those of some days, that its newest version does not name."""
+    def unnamed_files(self, table: Table, partitions: Sequence[Partition] | None = None) -> list[fs.FileInfo]:
+        """The files in a table's folder, or those of some partitions, that its newest version does not name."""
         with readable(self.location(table)):
             filesystem, path = fs.FileSystem.from_uri(self.location(table))
             found = filesystem.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
@@ -910,7 +924,7 @@ class Lake:
             if file.type == fs.FileType.File
             and file.base_name not in named
             and not file.path.startswith(f"{path}/_delta_log/")
-            and (days is None or day_of_path(file.path) in days)
+            and (partitions is None or partition_of_path(table, file.path) in partitions)
         ]
 
     def files_of_unfinished_writes(self, table: Table) -> list[fs.FileInfo]:
@@ -920,18 +934,13 @@ class Lake:
         return [file for file in self.unnamed_files(table) if file.base_name not in once_named]
 
     def old_files(self, table: Table) -> list[StoredFile]:
-        """The Parquet files in the folder of a table by day that its newest version does not name."""
+        """The Parquet files in the folder of a table that its newest version does not name."""
         return [
-            StoredFile(f"{self.location(table)}/{file.path.partition(f'/{table.name}/')[2]}", day, 0, file.size)
+            StoredFile(f"{self.location(table)}/{file.path.partition(f'/{table.name}/')[2]}", partition, 0, file.size)
             for file in self.unnamed_files(table)
-            if (day := day_of_path(file.path)) and file.base_name.endswith(".parquet")
+            if file.base_name.endswith(".parquet")
+            and ((partition := partition_of_path(table, file.path)) is None) == (table.partitioned_by is None)
         ]
-
-    def write_whole(self, snapshot: Snapshot, rows: pa.Table) -> Commit:
-        """Make `rows` all there is of an unpartitioned table, unless another writer was faster since the snapshot."""
-        with suppress(CommitFailedError):
-            return Commit(snapshot.table, self._overwrite(snapshot, rows, None), [])
-        return Commit(snapshot.table, None, [], 1)
 
     def _require_folders(self, lake: Path, mode: int) -> None:
         # Now, not after everything was read from the API and cannot be stored.
@@ -976,7 +985,7 @@ class Lake:
             DeltaTable.create(
                 location,
                 schema=table.schema,
-                partition_by=["day"] if table.by_day else None,
+                partition_by=[table.partitioned_by] if table.partitioned_by else None,
                 name=table.name,
                 description=table.grain,
                 mode="ignore",
@@ -1019,7 +1028,7 @@ def _why_not_usable(lake: Path, tables: Sequence[Path], mode: int) -> str | None
 
 
 def _written_as(table: Table, rows: pa.Table) -> WriterProperties:
-    files = len(pc.unique(rows.column("day"))) if table.by_day else 1
+    files = len(table.partitions_of(rows)) if table.partitioned_by else 1
     are_thin = rows.nbytes < _THIN * files * len(table.columns)
     long = [
         column.name
@@ -1072,10 +1081,20 @@ def _once_named(delta: DeltaTable) -> set[str]:
     return {path.rpartition("/")[2] for path in old}
 
 
-def day_of_path(path: str) -> date | None:
-    """The day in whose folder a file of a table lies."""
-    found = re.search(r"/day=(\d{4}-\d{2}-\d{2})/[^/]*$", path)
-    return date.fromisoformat(found[1]) if found else None
+def _predicate(table: Table, partitions: Sequence[Partition]) -> str:
+    """Which rows a commit replaces.
+
+    Raises:
+        ValueError: A partition cannot be the name of a folder as it is.
+    """
+    if table.partitioned_by is None:
+        # Not without one: Delta then sees no conflict between two writers of an empty table.
+        # guard: two first writers of a table in one part | "true" -> ""
+        return "true"
+    names = [str(partition) for partition in partitions]
+    if unusable := [name for name in names if not _PARTITION.fullmatch(name)]:
+        raise ValueError(f"{table.name} cannot have a partition {unusable[0]!r}")
+    return f"{table.partitioned_by} in ({', '.join(map(quoted, names))})"
 
 
 def _of_days(rows: pa.Table, days: Sequence[date]) -> pa.Table:
@@ -1086,7 +1105,7 @@ def _of_days(rows: pa.Table, days: Sequence[date]) -> pa.Table:
 
 
 def _in_order(table: Table, rows: pa.Table) -> pa.Table:
-    order = pc.sort_indices(rows, [(name, "ascending") for name in table.key])
+    order = pc.sort_indices(rows, table.key_order)
     # Mostly they are: see `_of_days`.
     # guard: the order of rows in a file | .take(order)
     return rows if order.equals(pa.array(range(rows.num_rows), pa.uint64())) else rows.take(order)

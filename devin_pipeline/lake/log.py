@@ -5,6 +5,7 @@ Delta's own reader refuses a garbled or missing entry, but takes an emptied one 
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import date
 from typing import TypeVar
 
@@ -15,13 +16,13 @@ from devin_pipeline.lake.atomic import create_file
 from devin_pipeline.lake.errors import Damaged, VersionsLost, readable, written
 from devin_pipeline.lake.file_integrity import StoredFile
 from devin_pipeline.shell import pipeline_command
-from devin_pipeline.tables import Table
+from devin_pipeline.tables import Partition, Table
 
 _Decoded = TypeVar("_Decoded")
 
 _ENTRY = re.compile(r"\d{20}\.json")
 _LAST_CHECKPOINT = "_last_checkpoint"
-_FILE_OF_DAY = re.compile(r"day=(\d{4}-\d\d-\d\d)/[^/]+\.parquet")
+_IN_FOLDER = re.compile(r"(?:[^/=]+=([^/]+)/)?[^/]+\.parquet")
 
 
 class _File(msgspec.Struct, rename="camel"):
@@ -53,7 +54,7 @@ def broken_log(table: Table, location: str, why: str) -> Damaged:
 
 def versions_lost(table: Table, location: str, end: str, noted: int) -> VersionsLost:
     """The refusal of a raw table whose log ends, at `end`, before the version that was last written."""
-    days = sorted(files_in_folder(location))
+    days = sorted(partition for partition in files_in_folder(table, location) if isinstance(partition, date))
     # Anything may have been in them, of any day that is stored.
     days_given = f"--from {days[0]} --to {days[-1]}" if days else "--from DAY --to DAY"
     return VersionsLost(
@@ -118,16 +119,34 @@ def add_entry_of_checkpoint(location: str, version: int) -> None:
     create_file(location, f"_delta_log/{version:020}.json", b'{"commitInfo":{"operation":"REPAIR"}}\n')
 
 
-def files_in_folder(location: str) -> dict[date, list[StoredFile]]:
-    """The Parquet files in each day's folder of a table, whether or not a version names them; with 0 rows, unknown."""
+def partition_of_path(table: Table, path: str) -> Partition:
+    """The partition in whose folder a file of a table lies; None when it lies in none.
+
+    Args:
+        table: The table.
+        path: The file's path.
+    """
+    found = table.partitioned_by and re.search(rf"(?:^|/){table.partitioned_by}=([^/]+)/[^/]*$", path)
+    if not found:
+        return None
+    if not table.by_day:
+        return found[1]
+    with suppress(ValueError):
+        return date.fromisoformat(found[1])
+    return None
+
+
+def files_in_folder(table: Table, location: str) -> dict[Partition, list[StoredFile]]:
+    """The Parquet files of each partition of a table, whether or not a version names them; with 0 rows, unknown."""
     with readable(location):
         filesystem, path = fs.FileSystem.from_uri(location)
         found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=True))
-    files: dict[date, list[StoredFile]] = {}
+    files: dict[Partition, list[StoredFile]] = {}
     for file in sorted(found, key=lambda file: file.path):
-        if of_day := _FILE_OF_DAY.fullmatch(file.path.removeprefix(f"{path}/")):
-            day = date.fromisoformat(of_day[1])
-            files.setdefault(day, []).append(StoredFile(f"{location}/{of_day[0]}", day, 0, file.size))
+        name = file.path.removeprefix(f"{path}/")
+        partition = partition_of_path(table, name)
+        if _IN_FOLDER.fullmatch(name) and (partition is None) == (table.partitioned_by is None):
+            files.setdefault(partition, []).append(StoredFile(f"{location}/{name}", partition, 0, file.size))
     return files
 
 
@@ -140,8 +159,8 @@ def emptied_entries(location: str) -> list[str]:
     return sorted(entry.path for entry in found if _ENTRY.fullmatch(entry.base_name) and not entry.size)
 
 
-def files_ever(location: str, day: date) -> Iterator[StoredFile]:
-    """Every file of a day that some version named and that still lies there, newest version first.
+def files_ever(table: Table, location: str, partition: Partition) -> Iterator[StoredFile]:
+    """Every file of a partition that some version named and that still lies there, newest version first.
 
     Of a file whose own entry was cleaned away, only the entry that removed it tells; its number of rows is then 0.
     """
@@ -155,12 +174,13 @@ def files_ever(location: str, day: date) -> Iterator[StoredFile]:
         added = [action.add for action in actions if action.add is not None]
         removed = [action.remove for action in actions if action.remove is not None]
         # guard: older files forgotten with their entries | (*added, *removed) -> added
-        of_day = [file for file in (*added, *removed) if file.partition_values.get("day") == day.isoformat()]
-        for file in of_day:
+        wanted = None if partition is None else str(partition)
+        for file in (*added, *removed):
+            if file.partition_values.get(table.partitioned_by or "") != wanted:
+                continue
             rows = _decoded(file.stats, _Stats, entry.path).num_records if file.stats else 0
-            told = StoredFile(f"{location}/{file.path}", day, rows, file.size)
             if rows or file.path not in files:
-                files[file.path] = told
+                files[file.path] = StoredFile(f"{location}/{file.path}", partition, rows, file.size)
     for name, stored in files.items():
         if filesystem.get_file_info(f"{path}/{name}").type == fs.FileType.File:
             yield stored

@@ -72,7 +72,8 @@ def digest_of(inputs: Sequence[Sequence[StoredFile]], days: Sequence[date] | Non
     names: dict[date | None, list[str]] = {day: [] for day in (days if days is not None else [None])}
     for place, files in enumerate(inputs):
         for file in files:
-            made_of_it = {None} if days is None or file.day is None else {file.day, *links.get(file.day, ())}
+            # A table that is not by day is an input of every day.
+            made_of_it = names.keys() if days is None or file.day is None else {file.day, *links.get(file.day, ())}
             for day in made_of_it & names.keys():
                 # A file's name holds a UUID, and its content never changes.
                 names[day].append(f"{place}:{_name(file)}")

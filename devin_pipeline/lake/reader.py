@@ -91,7 +91,7 @@ def rows_of_files(table: Table, files: Iterable["StoredFile"], *, some_lack_colu
     """A SELECT of the table's columns over Parquet files, or of no rows when there are none.
 
     The typed SELECT of no rows comes first: it gives older files the columns they lack, as nulls, and an
-    empty table its columns. The day of a file is that of the log.
+    empty table its columns. The partition of a file is that of the log.
 
     Args:
         table: The table.
@@ -105,23 +105,30 @@ def rows_of_files(table: Table, files: Iterable["StoredFile"], *, some_lack_colu
         return f"select {typed} where false"
     paths = ", ".join(quoted(file.path) for file in stored)
     read = f"read_parquet([{paths}], union_by_name = {some_lack_columns}"
-    if not table.by_day:
+    if (column := table.partitioned_by) is None:
         rows = f"from {read}, hive_partitioning = false)"
     elif all(
         # guard: a path of the lake that looks like columns | file.path.count("=") == 1 and
-        file.path.count("=") == 1 and file.path.rpartition("/")[0].endswith(f"/day={file.day}")
+        file.path.count("=") == 1 and file.path.rpartition("/")[0].endswith(f"/{column}={file.partition}")
         for file in stored
     ):
         # DuckDB takes each `name=value` of a path for a column. Here there is but this one, and the log says the same.
-        rows = f"from {read}, hive_partitioning = true, hive_types = {{'day': DATE}})"
+        rows = f"from {read}, hive_partitioning = true, hive_types = {{'{column}': {_type_of(table, column)}}})"
     else:
         # DuckDB gives a file's path without that scheme.
-        days = ", ".join(f"{quoted(file.path.removeprefix('file://'))}: date '{file.day}'" for file in stored)
+        partitions = ", ".join(
+            f"{quoted(file.path.removeprefix('file://'))}: {quoted(str(file.partition))}" for file in stored
+        )
+        partition = f"map {{{partitions}}}[stored_in]::{_type_of(table, column)}"
         rows = (
-            f"select * exclude (stored_in), map {{{days}}}[stored_in] as day "  # noqa: S608 - paths are quoted
+            f"select * exclude (stored_in), {partition} as {column} "  # noqa: S608 - paths are quoted
             f"from {read}, hive_partitioning = false, filename = 'stored_in')"
         )
     return f"select {columns} from (select {typed} where false union all by name {rows})"  # noqa: S608 - as above
+
+
+def _type_of(table: Table, name: str) -> str:
+    return next(column.sql_type for column in table.columns if column.name == name)
 
 
 @contextmanager

@@ -31,23 +31,23 @@ from devin_pipeline.lake import (
     VersionsLost,
     write_catalog,
 )
-from devin_pipeline.raw.landing import is_to_redact, redact, rows_to_redact
+from devin_pipeline.raw.erasure import is_to_redact, redact, rows_to_redact
 from devin_pipeline.raw.redaction import Redaction
 from devin_pipeline.reports.publishing import BuiltByOtherCode, publish_report
 from devin_pipeline.reports.queries import INPUTS as INPUTS_OF_REPORTS
 from devin_pipeline.tables import (
     ALL_TABLES,
-    RAW_QUARANTINE,
     RAW_SESSION_TABLES,
+    RAW_TABLES,
     REPORT_TABLES,
     ROLLUP_TABLES,
     SESSION_TABLES,
     SESSIONS,
     TABLES,
+    Partition,
+    RawTable,
     Table,
 )
-
-RAW_TABLES = (*RAW_SESSION_TABLES, RAW_QUARANTINE)
 
 _TRIES = 6
 # A run that had begun before an erasure, and is killed in the middle of a write, may leave a file behind as late as so.
@@ -57,7 +57,7 @@ _SECONDS_OF_A_COMMIT = 1.0
 _USER_COLUMNS = ("user_id", "service_user_id")
 _SESSION_COLUMNS = ("session_id", "parent_session_id", "first_session_id", "child_session_ids")
 
-_Days = Callable[[Snapshot], Iterable[date | None]]
+_Partitions = Callable[[Snapshot], Iterable[Partition]]
 
 
 @dataclass
@@ -66,13 +66,13 @@ class ErasureProgress:
 
     Attributes:
         days: The days of raw tables whose rows were erased.
-        damaged: Days that cannot be read or rebuilt, or whole tables (None), so that nothing of them could be erased.
+        damaged: Partitions that cannot be read or rebuilt, or whole tables (None): nothing of them could be erased.
         reports_wait: Why reports could not be rebuilt; None when they could.
         left: Files that no version names and that are too young to be deleted: a run may be about to commit them.
     """
 
     days: set[date] = field(default_factory=set)
-    damaged: dict[tuple[Table, date | None], Damaged] = field(default_factory=dict)
+    damaged: dict[tuple[Table, Partition], Damaged] = field(default_factory=dict)
     reports_wait: BuiltByOtherCode | None = None
     left: list[str] = field(default_factory=list)
 
@@ -119,11 +119,12 @@ def forget_text(lake: Lake, hour: int) -> ErasureResult:
     """Remove all text that was stored before DEVIN_TEXT was `none`."""
     lake.note_unfinished_erasure(Unfinished(datetime.now(UTC)))
     erased = ErasureProgress()
+    # guard: a raw table whose text is passed over | RAW_TABLES -> RAW_TABLES[:4]
     for table in RAW_TABLES:
-        done = redact(lake, table, Redaction(False, lake.erasure_list()), _all_days(lake.newest(table)))
-        erased.days |= done.changed
-        erased.damaged |= {(table, day): error for day, error in done.damaged.items()}
-    _rebuild(lake, hour, _all_days, erased)
+        done = redact(lake, table, Redaction(False, lake.erasure_list()), _all_partitions(lake.newest(table)))
+        erased.days |= _days_among(done.changed)
+        erased.damaged |= {(table, partition): error for partition, error in done.damaged.items()}
+    _rebuild(lake, hour, _all_partitions, erased)
     _finish(lake, erased, waits=True)
     with lake.connect(RAW_SESSION_TABLES) as reader:
         ids = " union ".join(f'select day, session_id from "{table.name}"' for table in RAW_SESSION_TABLES)  # noqa: S608 - our own names
@@ -167,29 +168,29 @@ def erase(lake: Lake, hour: int, *, sweeps: bool = False) -> ErasureProgress:
     return _erase(lake, hour, forgotten, sweeps=sweeps, has_begun=False)
 
 
-def days_with_persons(
-    lake: Lake, snapshot: Snapshot, days: Iterable[date | None] | None = None
-) -> Mapping[date | None, int]:
-    """How many rows of each day of a table are of persons on the erasure list; None is the day of a report.
+def partitions_with_persons(
+    lake: Lake, snapshot: Snapshot, partitions: Iterable[Partition] | None = None
+) -> Mapping[Partition, int]:
+    """How many rows of each partition of a table are of persons on the erasure list.
 
     Args:
         lake: The lake.
         snapshot: The version to look at.
-        days: The days; those with files that are not yet checked when left out.
+        partitions: Those to look at; those with files that are not yet checked when left out.
     """
-    forgotten = lake.erasure_list()
-    if days is None:
-        days = _unchecked_days(lake, forgotten)(snapshot)
-    wanted = set(days) & {file.day for file in snapshot.stored_files()}
-    if not forgotten or not wanted:
+    erasure_list = lake.erasure_list()
+    if partitions is None:
+        partitions = _unchecked(lake, erasure_list)(snapshot)
+    wanted = set(partitions) & {file.partition for file in snapshot.stored_files()}
+    if not erasure_list or not wanted:
         return {}
-    if snapshot.table.layer == "raw":
-        found = rows_to_redact(snapshot, Redaction(True, forgotten), [day for day in wanted if day])
-        return {day: rows for day, rows in found.items()}
-    return _rows_with_persons(lake, snapshot, forgotten, wanted)
+    # guard: rows of persons in a raw table
+    if isinstance(snapshot.table, RawTable):
+        return rows_to_redact(snapshot, snapshot.table, Redaction(True, erasure_list), wanted)
+    return _rows_with_persons(lake, snapshot, erasure_list, wanted)
 
 
-def old_files_with_persons(lake: Lake, table: Table) -> list[str]:
+def old_files_with_persons(lake: Lake, table: RawTable) -> list[str]:
     """The files of a raw table that its newest version does not name and that hold persons on the erasure list."""
     redaction = Redaction(True, lake.erasure_list())
     return [file.path for file in lake.old_files(table) if is_to_redact(table, file, redaction)] if redaction else []
@@ -209,7 +210,8 @@ def _erase(
             lake.note_unfinished_erasure(Unfinished(datetime.now(UTC)))
             has_begun = True
 
-    unchecked = _unchecked_days(lake, forgotten)
+    unchecked = _unchecked(lake, forgotten)
+    # guard: a raw table that erasure passes over | RAW_TABLES -> RAW_TABLES[:4]
     for table in RAW_TABLES:
         with _damage_noted(erased, table):
             _erase_raw(lake, table, forgotten, erased, begin)
@@ -227,7 +229,7 @@ def _erase(
 
 
 def _erase_raw(
-    lake: Lake, table: Table, forgotten: ErasureList, erased: ErasureProgress, begin: Callable[[], None]
+    lake: Lake, table: RawTable, forgotten: ErasureList, erased: ErasureProgress, begin: Callable[[], None]
 ) -> None:
     """Erase the unchecked rows of a raw table; what is written is checked in its turn."""
     lost: VersionsLost | None = None
@@ -238,17 +240,17 @@ def _erase_raw(
             # What is stored of persons is erased all the same; then runs refuse the table until it is repaired.
             lost, snapshot = error, lake.as_stored(table)
         to_check = lake.unchecked(snapshot, forgotten)
-        changed: set[date] = set()
-        damaged: set[date] = set()
+        changed: set[Partition] = set()
+        damaged: set[Partition] = set()
         for entries, files in to_check:
-            days = {file.day for file in files if file.day is not None}
-            done = redact(lake, table, Redaction(True, entries), days, begin, lacks_versions=lost is not None)
+            partitions = {file.partition for file in files}
+            done = redact(lake, table, Redaction(True, entries), partitions, begin, lacks_versions=lost is not None)
             changed |= done.changed
             damaged |= done.damaged.keys()
-            erased.damaged |= {(table, day): error for day, error in done.damaged.items()}
-        erased.days |= changed
+            erased.damaged |= {(table, partition): error for partition, error in done.damaged.items()}
+        erased.days |= _days_among(changed)
         if to_check:
-            clean = [file for file in snapshot.stored_files() if file.day not in changed | damaged]
+            clean = [file for file in snapshot.stored_files() if file.partition not in changed | damaged]
             lake.note_checked(table, clean, forgotten)
         # Who commits meanwhile looks at the list again after that.
         if not changed:
@@ -263,7 +265,7 @@ def _erase_raw(
 
 
 def _rebuild(
-    lake: Lake, hour: int, days: _Days, erased: ErasureProgress, begin: Callable[[], None] = lambda: None
+    lake: Lake, hour: int, days: _Partitions, erased: ErasureProgress, begin: Callable[[], None] = lambda: None
 ) -> None:
     """Rebuild what of some days of derived tables, and of reports, is not known to follow from what is stored now."""
 
@@ -277,8 +279,8 @@ def _rebuild(
 
     for tables, publish in ((SESSION_TABLES, publish_session_tables_of), (ROLLUP_TABLES, publish_rollups_of)):
         unproven = set().union(*(_unproven(lake, table, days, erased) for table in tables))
-        damaged = {day for _, day in erased.damaged}
-        if wanted := sorted(day for day in unproven if day and day not in damaged):
+        damaged = {partition for _, partition in erased.damaged}
+        if wanted := sorted(_days_among(unproven - damaged)):
             begin()
             _publish(publish, tables[0], wanted, erased)
     for table in REPORT_TABLES:
@@ -308,12 +310,12 @@ def _publish(
             erased.damaged[table, days[0]] = why
 
 
-def _unproven(lake: Lake, table: Table, days: _Days, erased: ErasureProgress) -> set[date | None]:
+def _unproven(lake: Lake, table: Table, partitions: _Partitions, erased: ErasureProgress) -> set[Partition]:
     with _damage_noted(erased, table):
         snapshot = lake.newest(table)
-        wanted = set(days(snapshot))
+        wanted = set(partitions(snapshot))
         if wanted:
-            of_days = sorted(day for day in wanted if day) if table.by_day else None
+            of_days = sorted(_days_among(wanted)) if table.by_day else None
             links = lake.links() if table in SESSION_TABLES else None
             return set(lake.unproven(snapshot, lake.inputs(_inputs(table), of_days, links)))
     return set()
@@ -334,9 +336,9 @@ def _note_checked(lake: Lake, forgotten: ErasureList, erased: ErasureProgress) -
     for table in (*SESSION_TABLES, *ROLLUP_TABLES, *REPORT_TABLES):
         with _damage_noted(erased, table):
             snapshot = lake.newest(table)
-            unchecked = set(_unchecked_days(lake, forgotten)(snapshot))
-            bad = _unproven(lake, table, _unchecked_days(lake, forgotten), erased)
-            bad |= {day for _, day in erased.damaged} & unchecked
+            unchecked = set(_unchecked(lake, forgotten)(snapshot))
+            bad = _unproven(lake, table, _unchecked(lake, forgotten), erased)
+            bad |= {partition for _, partition in erased.damaged} & unchecked
             if unchecked and (table, None) not in erased.damaged:
                 lake.note_checked(table, [file for file in snapshot.stored_files() if file.day not in bad], forgotten)
 
@@ -379,23 +381,27 @@ def _purge(lake: Lake, erased: ErasureProgress, *, at_once: bool = True) -> list
     return left
 
 
-def _unchecked_days(lake: Lake, forgotten: ErasureList) -> _Days:
-    def days(snapshot: Snapshot) -> Iterable[date | None]:
-        return {file.day for each in lake.unchecked(snapshot, forgotten) for file in each.files}
+def _unchecked(lake: Lake, forgotten: ErasureList) -> _Partitions:
+    def partitions(snapshot: Snapshot) -> Iterable[Partition]:
+        return {file.partition for each in lake.unchecked(snapshot, forgotten) for file in each.files}
 
-    return days
+    return partitions
 
 
-def _all_days(snapshot: Snapshot) -> set[date | None]:
-    return {file.day for file in snapshot.stored_files()}
+def _all_partitions(snapshot: Snapshot) -> set[Partition]:
+    return {file.partition for file in snapshot.stored_files()}
+
+
+def _days_among(partitions: Iterable[Partition]) -> set[date]:
+    return {partition for partition in partitions if isinstance(partition, date)}
 
 
 def _rows_with_persons(
-    lake: Lake, snapshot: Snapshot, forgotten: ErasureList, days: Iterable[date | None]
-) -> dict[date | None, int]:
+    lake: Lake, snapshot: Snapshot, forgotten: ErasureList, partitions: Iterable[Partition]
+) -> dict[Partition, int]:
     """Rows of a derived table or a report whose ids are on the list; a file that cannot be read has none."""
     table = snapshot.table
-    found: Counter[date | None] = Counter()
+    found: Counter[Partition] = Counter()
     columns_of: Mapping[Kind, Sequence[str]] = {"user": _USER_COLUMNS, "session": _SESSION_COLUMNS}
     for kind, names in columns_of.items():
         columns = [column for column in table.columns if column.name in names]
@@ -407,7 +413,7 @@ def _rows_with_persons(
             for c in columns
         )
         with suppress(Damaged), Reader() as reader:
-            reader.view("stored", snapshot.query([day for day in days if day] if table.by_day else None))
+            reader.view("stored", snapshot.query(partitions))
             query = f"select day, id, count(*) as rows from ({ids}) where id is not null group by all"  # noqa: S608 - our own names
             for row in reader.rows(query).to_pylist():
                 if forgotten.pseudonym(kind, row["id"]):

@@ -10,11 +10,11 @@ newest files before older ones go.
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 from devin_pipeline.lake import (
+    Damage,
     Damaged,
-    DamagedDays,
     Lake,
     LakeError,
     Snapshot,
@@ -25,9 +25,9 @@ from devin_pipeline.lake import (
     vacuum,
     write_catalog,
 )
-from devin_pipeline.operations.erase import RAW_TABLES, erase, old_files_with_persons
-from devin_pipeline.raw.row_integrity import damaged_days
-from devin_pipeline.tables import ALL_TABLES, Table
+from devin_pipeline.operations.erase import erase, old_files_with_persons
+from devin_pipeline.raw.row_integrity import damaged_partitions
+from devin_pipeline.tables import ALL_TABLES, RAW_TABLES, Partition, RawTable, Table
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def maintain(lake: Lake, hour: int) -> Maintenance:
         hour: Hour of the UTC day at which a billing day starts.
     """
     with suppress(Damaged):  # of a log, which is named below
+        # guard: a raw table whose old files maintenance passes over | RAW_TABLES -> RAW_TABLES[:4]
         if any(old_files_with_persons(lake, table) for table in RAW_TABLES):
             # Put back next to a newer log, or left by a killed run.
             lake.note_unfinished_erasure(Unfinished(datetime.now(UTC)))
@@ -78,7 +79,7 @@ def maintain(lake: Lake, hour: int) -> Maintenance:
             snapshot = lake.snapshot(table)
             if snapshot.version is not None:
                 files_before[table] = len(snapshot.files())
-                left += [_words(table, day, why) for day, why in compact(lake, table, _damaged_days(table, hour))]
+                left += [_words(table, partition, why) for partition, why in compact(lake, table, _damage(table, hour))]
         except LakeError as error:
             left.append(f"{error.what}: {error.why}")
     if not files_before:
@@ -99,14 +100,15 @@ def maintain(lake: Lake, hour: int) -> Maintenance:
     return Maintenance(done, left)
 
 
-def _damaged_days(table: Table, hour: int) -> DamagedDays:
-    def found(snapshot: Snapshot, days: Sequence[date]) -> Mapping[date, str]:
+def _damage(table: Table, hour: int) -> Damage:
+    def found(snapshot: Snapshot, partitions: Sequence[Partition]) -> Mapping[Partition, str]:
         # guard: a raw row that breaks its seal joined with others
-        #   | damaged_days(snapshot, days, hour) if table.layer == "raw" else
-        return damaged_days(snapshot, days, hour) if table.layer == "raw" else {}
+        if isinstance(table, RawTable):
+            return damaged_partitions(snapshot, partitions, hour)
+        return {}
 
     return found
 
 
-def _words(table: Table, day: date | None, why: str) -> str:
-    return f"{table.name}{f' {day}' if day else ''} stays in several files, because it is damaged: {why}"
+def _words(table: Table, partition: Partition, why: str) -> str:
+    return f"{table.name}{f' {partition}' if partition else ''} stays in several files, because it is damaged: {why}"

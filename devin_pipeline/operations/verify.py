@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from devin_pipeline.billing_calendar import contiguous
+from devin_pipeline.billing_calendar import contiguous, newest_closed_day
 from devin_pipeline.derived import queries as derived
 from devin_pipeline.lake import (
     Damaged,
@@ -24,14 +24,14 @@ from devin_pipeline.lake import (
     Reader,
     Snapshot,
     VersionsLost,
-    day_of_path,
     emptied_entries,
     files_in_folder,
     linked_with,
     links_of,
+    partition_of_path,
     read_verified,
 )
-from devin_pipeline.operations.erase import RAW_TABLES, days_with_persons, old_files_with_persons
+from devin_pipeline.operations.erase import old_files_with_persons, partitions_with_persons
 from devin_pipeline.raw.moved_sessions import tombstones_of_pairs
 from devin_pipeline.raw.row_integrity import row_problems
 from devin_pipeline.reports import queries as reports
@@ -39,9 +39,13 @@ from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import (
     ALL_TABLES,
     RAW_SESSION_TABLES,
+    RAW_TABLES,
+    REPORT_TABLES,
     ROLLUP_TABLES,
     SESSION_TABLES,
     TABLES,
+    Partition,
+    RawTable,
     Table,
 )
 
@@ -56,7 +60,7 @@ class Finding:
 
     Attributes:
         table: The table.
-        day: The day; None for a report, or for the whole table.
+        partition: The day, or another part of a raw table; None for a report, or for the whole table.
         what: What is wrong.
         path: The file or folder; None when rows of sound files are wrong.
         is_of_log: True when the table as a whole cannot be read, and no backfill heals it.
@@ -66,13 +70,18 @@ class Finding:
     """
 
     table: Table
-    day: date | None
+    partition: Partition
     what: str
     path: str | None = None
     is_of_log: bool = False
     needs_rebuild: bool = False
     lost_versions: bool = False
     is_of_persons: bool = False
+
+    @property
+    def day(self) -> date | None:
+        """The day; None for anything else than a day of a table."""
+        return self.partition if isinstance(self.partition, date) else None
 
 
 @dataclass
@@ -84,6 +93,7 @@ class VerificationReport:
         not_checked: Tables and days (None for a report) that were not compared with a re-derivation.
         days: The days looked at.
         stored_days: Every day that is stored.
+        any_day: A day to name where `--repair` looks at a whole table, whatever the days.
         files: Files looked at.
         rows: Rows in them.
         changed_during_check: Tables that another run wrote to: what was found of them, or of what follows, may be old.
@@ -93,6 +103,7 @@ class VerificationReport:
     not_checked: list[tuple[Table, date | None]] = field(default_factory=list)
     days: list[date] = field(default_factory=list)
     stored_days: list[date] = field(default_factory=list)
+    any_day: date = date.min
     files: int = 0
     rows: int = 0
     changed_during_check: list[Table] = field(default_factory=list)
@@ -106,9 +117,13 @@ class VerificationReport:
         """The days that a backfill heals, each with whether it must repair (raw, or what seems made)."""
         days: dict[date, bool] = {}
         for finding in self.findings:
-            if finding.lost_versions:
+            is_by_day = finding.table.by_day
+            if finding.lost_versions and is_by_day:
                 # What they held may be of any day.
                 days |= dict.fromkeys(self.stored_days, True)
+            # guard: damage of a raw table that is not by day, without a command that repairs it
+            if finding.table.layer == "raw" and not is_by_day and not (finding.is_of_log or finding.is_of_persons):
+                days[self.any_day] = True
             if finding.day is not None and not (finding.needs_rebuild or finding.is_of_persons):
                 must_repair = finding.table.layer == "raw" or finding.path is None
                 days[finding.day] = days.get(finding.day, False) or must_repair
@@ -148,7 +163,7 @@ class _Verification:
         self._tables = tables
         self._report = VerificationReport()
         self._snapshots: dict[str, Snapshot] = {}
-        self._damaged: set[tuple[str, date | None]] = set()
+        self._damaged: set[tuple[str, Partition]] = set()
         self._links: Links = {}
         self._days_in_folders: set[date] = set()
 
@@ -158,6 +173,7 @@ class _Verification:
         named = {file.day for snapshot in self._snapshots.values() for file in snapshot.stored_files()}
         self._report.stored_days = sorted(self._days_in_folders | {day for day in named if day is not None})
         self._report.days = [day for day in self._report.stored_days if first <= day <= last]
+        self._report.any_day = max(self._report.stored_days, default=newest_closed_day(datetime.now(UTC), self._hour))
         self._links = self._days_sharing_sessions()
         for start in range(0, len(self._report.days), _DAYS_AT_ONCE):
             days = self._report.days[start : start + _DAYS_AT_ONCE]
@@ -169,14 +185,16 @@ class _Verification:
         for table in self._tables:
             if not table.by_day:
                 self._look_at_files(table, None)
+            if table in REPORT_TABLES:
                 self._compare_report(table)
+        # guard: a raw table whose old files verification passes over | RAW_TABLES -> RAW_TABLES[:4]
         for table in RAW_TABLES:
             if table not in self._tables or table.name not in self._snapshots:
                 continue
             for path in old_files_with_persons(self._lake, table):
                 what = "a file that no version names holds rows of persons on the erasure list"
-                self._find_persons(table, day_of_path(path), what, path)
-        self._report.findings.sort(key=lambda f: (ALL_TABLES.index(f.table), f.day or date.min))
+                self._find_persons(table, partition_of_path(table, path), what, path)
+        self._report.findings.sort(key=lambda f: (ALL_TABLES.index(f.table), str(f.partition or "")))
         self._report.changed_during_check = [
             snapshot.table for snapshot in self._snapshots.values() if self._moved(snapshot)
         ]
@@ -192,7 +210,8 @@ class _Verification:
             raise
         except VersionsLost as error:
             location = self._lake.location(table)
-            self._days_in_folders |= files_in_folder(location).keys()
+            partitions = files_in_folder(table, location)
+            self._days_in_folders |= {partition for partition in partitions if isinstance(partition, date)}
             if table in self._tables:
                 self._find(table, None, error.why, location, lost_versions=True)
                 with suppress(Damaged):
@@ -239,43 +258,45 @@ class _Verification:
     def _find(
         self,
         table: Table,
-        day: date | None,
+        partition: Partition,
         what: str,
         path: str | None = None,
         *,
         is_of_log: bool = False,
         lost_versions: bool = False,
     ) -> None:
-        needs_rebuild = table in SESSION_TABLES and path is None and day in self._links
-        self._report.findings.append(Finding(table, day, what, path, is_of_log, needs_rebuild, lost_versions))
-        self._damaged.add((table.name, day))
+        needs_rebuild = table in SESSION_TABLES and path is None and partition in self._links
+        self._report.findings.append(Finding(table, partition, what, path, is_of_log, needs_rebuild, lost_versions))
+        self._damaged.add((table.name, partition))
 
     def _look_at_files(self, table: Table, days: Sequence[date] | None) -> None:
-        """Look at the files of some days, or of an unpartitioned table; and at the rows of raw ones."""
+        """Look at the files of some days, or of a table that is not by day; and at the rows of raw ones."""
         snapshot = self._snapshots.get(table.name)
         if snapshot is None:
             return
-        files = [file for file in snapshot.stored_files() if days is None or file.day in days]
+        files = snapshot.stored_files(days)
         self._report.files += len(files)
         self._report.rows += sum(file.rows for file in files)
-        if table.layer == "raw":
-            for problem in row_problems(snapshot, days or (), self._hour):
-                self._find(table, problem.day, problem.what, problem.path)
-        for file in files if table.layer != "raw" else ():
+        partitions = {file.partition for file in files}
+        # guard: a raw table whose rows verification passes over
+        if isinstance(table, RawTable):
+            for problem in row_problems(snapshot, partitions, self._hour):
+                self._find(table, problem.partition, problem.what, problem.path)
+        for file in files if not isinstance(table, RawTable) else ():
             try:
                 read_verified(table, file)
             except Damaged as error:
-                self._find(table, file.day, error.why, file.path)
-        self._look_for_persons(snapshot, [None] if days is None else days)
+                self._find(table, file.partition, error.why, file.path)
+        self._look_for_persons(snapshot, partitions)
 
-    def _look_for_persons(self, snapshot: Snapshot, days: Sequence[date | None] | None) -> None:
-        for day, rows in days_with_persons(self._lake, snapshot, days).items():
-            self._find_persons(snapshot.table, day, f"{rows} rows are of persons on the erasure list")
+    def _look_for_persons(self, snapshot: Snapshot, partitions: Iterable[Partition] | None) -> None:
+        for partition, rows in partitions_with_persons(self._lake, snapshot, partitions).items():
+            self._find_persons(snapshot.table, partition, f"{rows} rows are of persons on the erasure list")
 
-    def _find_persons(self, table: Table, day: date | None, what: str, path: str | None = None) -> None:
-        self._report.findings.append(Finding(table, day, what, path, is_of_persons=True))
+    def _find_persons(self, table: Table, partition: Partition, what: str, path: str | None = None) -> None:
+        self._report.findings.append(Finding(table, partition, what, path, is_of_persons=True))
         if path is None:
-            self._damaged.add((table.name, day))
+            self._damaged.add((table.name, partition))
 
     def _derive(self, days: Sequence[date]) -> None:
         """Compare the derived tables of some days with what their inputs give."""

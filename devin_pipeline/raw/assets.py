@@ -35,7 +35,7 @@ from devin_pipeline.raw.landing import Landed, land
 from devin_pipeline.raw.moved_sessions import HeldSessions
 from devin_pipeline.raw.row_integrity import damaged_days
 from devin_pipeline.resources import DevinApiResource, Erased, LakeResource
-from devin_pipeline.tables import RAW_SESSION_TABLES, Table
+from devin_pipeline.tables import RAW_SESSION_TABLES, RawTable
 
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _FIELDS_NAMED = 20
@@ -51,13 +51,13 @@ def raw_assets(
     ]
 
 
-def _waiting(table: Table, billing_days: dg.PartitionsDefinition[str]) -> dg.AssetSpec:
+def _waiting(table: RawTable, billing_days: dg.PartitionsDefinition[str]) -> dg.AssetSpec:
     told = facts(table)
     waits_for = f"Not read: set {FEED_BY_TABLE[table.name].key_variable}, and name it in DEVIN_FEEDS if that is set."
     return dg.AssetSpec(**told | {"description": f"{told['description']}\n\n{waits_for}"}, partitions_def=billing_days)
 
 
-def _raw_asset(table: Table, billing_days: dg.PartitionsDefinition[str], erased: Erased) -> dg.AssetsDefinition:
+def _raw_asset(table: RawTable, billing_days: dg.PartitionsDefinition[str], erased: Erased) -> dg.AssetsDefinition:
     @table_asset(table, partitions_def=billing_days, backfill_policy=RANGES, pool="devin_api")
     def raw(context: dg.AssetExecutionContext, devin_api: DevinApiResource, lake: LakeResource) -> None:
         opened = lake.open()
@@ -159,7 +159,7 @@ class _Read:
 
 def _land_all(
     opened: Lake,
-    table: Table,
+    table: RawTable,
     waiting: list[SessionBatch],
     windows: Mapping[Window, date],
     read: _Read,
@@ -173,7 +173,7 @@ def _land_all(
 
 def _land(
     opened: Lake,
-    table: Table,
+    table: RawTable,
     listing: SessionBatch,
     windows: Mapping[Window, date],
     read: _Read,
@@ -205,7 +205,7 @@ def _land(
 
 
 def _land_sound_days(
-    opened: Lake, table: Table, listing: SessionBatch, days: Sequence[date], read: _Read, lake: LakeResource
+    opened: Lake, table: RawTable, listing: SessionBatch, days: Sequence[date], read: _Read, lake: LakeResource
 ) -> tuple[Landed, dict[date, str]]:
     """Land the days whose stored versions are sound, and say what is wrong with the others.
 

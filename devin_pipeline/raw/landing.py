@@ -2,15 +2,12 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,32 +15,22 @@ import pyarrow.compute as pc
 from devin_pipeline.billing_calendar import day_of
 from devin_pipeline.devin_api import Item, SessionBatch, content_hash, content_hash_as_spelled
 from devin_pipeline.errors import ValidationFailed
-from devin_pipeline.lake import (
-    Damaged,
-    Lake,
-    NotRead,
-    Reader,
-    Rewrite,
-    Snapshot,
-    StoredFile,
-    in_portions,
-    rows_by_duckdb,
-)
+from devin_pipeline.lake import Lake, Reader, Rewrite, Snapshot
+from devin_pipeline.raw.erasure import redact_if_changed
 from devin_pipeline.raw.moved_sessions import HeldSessions, Pairs, settle, with_moves
 from devin_pipeline.raw.redaction import Redaction
-from devin_pipeline.raw.row_hash import extended_days, with_row_hash
-from devin_pipeline.tables import ACUS, INSTANT, RAW_QUARANTINE, Table
+from devin_pipeline.raw.versions import new_versions, redacted_otherwise, rows_to_add, with_rows
+from devin_pipeline.tables import ACUS, INSTANT, RAW_QUARANTINE, RawTable
 
-_NEW_VERSIONS = (Path(__file__).parent / "new_versions.sql").read_text()
 _UNKNOWN_ITEMS = (Path(__file__).parent / "unknown_items.sql").read_text()
-_NOT_BLANKED = "from known where payload is not null and redacted is distinct from 'text'"
-_BLANKED = """
-    select known.* replace (items.payload as payload, null as redacted)
-    from known inner join items using (day, session_id)
-    where
-        known.redacted = 'text' and known.is_listed
-        and known.content_hash in (items.content_hash, items.hash_of_before)
-    qualify row_number() over (partition by known.day, known.session_id order by known.fetched_at desc) = 1
+# Of a version with the same instants, which may say the same in the spelling that its hash was taken of, the hash.
+_OF_SESSIONS = """
+    (latest.fetched_at is null or latest.moved_to is not null) as is_new,
+    if(
+        latest.created_at = items.created_at and latest.updated_at is not distinct from items.updated_at,
+        latest.content_hash,
+        null
+    ) as last_content_hash
 """
 _LAST_AS_SENT = """
     select doubtful.place, doubtful.content_hash, known.payload
@@ -53,9 +40,6 @@ _LAST_AS_SENT = """
         and doubtful.last_fetched_at = known.fetched_at
     where known.redacted is null and known.payload is not null
 """
-# What is redacted at once; a row counts as so many bytes at least, since blanked text is stored in next to none.
-_BYTES_AT_ONCE = 32 * 2**20
-_BYTES_OF_A_ROW = 2_000
 # What is looked at of every stored row; payloads are most of what there is to read.
 _COMPARED = (
     "day",
@@ -106,7 +90,7 @@ class Landed:
 
 def land(
     lake: Lake,
-    table: Table,
+    table: RawTable,
     listing: SessionBatch,
     days: Sequence[date],
     read_at: datetime,
@@ -133,8 +117,8 @@ def land(
     """
     held = HeldSessions() if held is None else held
     redaction = Redaction(keeps_text, lake.erasure_list())
-    items = _placed(listing.items, hour, redaction)
-    quarantine = _quarantined(listing.items, table, days[0], read_at, hour, redaction)
+    items = _placed(table, listing.items, hour, redaction)
+    quarantine = redaction.keys(table, _quarantined(listing.items, table, days[0], read_at, hour))
     _pass_gate(items, quarantine, listing, days)
 
     if quarantine.num_rows or not keeps_text:
@@ -145,11 +129,11 @@ def land(
     def with_new_versions(snapshot: Snapshot) -> Rewrite | None:
         nonlocal added, planned_from
         planned_from = snapshot.version
-        added, is_redacted, pairs = _new_versions(snapshot, items, quarantine, days, read_at, hour, held)
+        added, is_redacted, pairs = _new_versions(snapshot, table, items, quarantine, days, read_at, hour, held)
         lake.note_links(pairs)
-        added = redaction.rows(table, added)
-        retold = _retold(snapshot, days, redaction, items) if is_redacted or not keeps_text else added.slice(0, 0)
-        return _extended(snapshot, with_row_hash(table, added), with_row_hash(table, retold))
+        returned = items.append_column("hash_of_before", _hashes_of_before(items)) if is_redacted else None
+        again = redacted_otherwise(snapshot, table, days, redaction, returned)
+        return with_rows(snapshot, table, redaction, added, again)
 
     commit = lake.rewrite(table, with_new_versions)
     held.add(items.column("session_id"), planned_from, commit.version)
@@ -157,126 +141,12 @@ def land(
     if commit.version is not None and commit.version > (planned_from or 0) + 1:
         # Another run wrote other days meanwhile, perhaps of the same sessions.
         settle(lake, table, hour, pc.unique(added.column("session_id")).to_pylist())
-    # guard: who is forgotten during a read
-    if lake.erasure_list() != redaction.forgotten:
-        # Somebody was to be forgotten meanwhile, perhaps on days that had nothing of them yet.
-        for written in (table, RAW_QUARANTINE):
-            if damaged := redact(lake, written, Redaction(keeps_text, lake.erasure_list()), days).damaged:
-                raise next(iter(damaged.values()))
-            lake.purge(written)
+    redact_if_changed(lake, [table, RAW_QUARANTINE], redaction, days)
     landed = _landed(items, quarantine, added)
     # Counted anew from what was read, not from what became of it: a check compares the two.
     read_of = _days_of(pa.array([item.created_at for item in listing.items], INSTANT), hour).fill_null(days[0])
     landed.items_read = _counted(read_of)
     return landed
-
-
-class RedactResult(NamedTuple):
-    """What `redact` did.
-
-    Attributes:
-        changed: The days that changed.
-        damaged: The days that could not be read, and the error of each.
-    """
-
-    changed: set[date]
-    damaged: dict[date, Damaged]
-
-
-def redact(
-    lake: Lake,
-    table: Table,
-    redaction: Redaction,
-    days: Iterable[date | None],
-    before_commit: Callable[[], None] = lambda: None,
-    *,
-    lacks_versions: bool = False,
-) -> RedactResult:
-    """Take out of what is stored what may not be. Old files stay until vacuumed.
-
-    Args:
-        lake: Where.
-        table: A raw session table or the quarantine.
-        redaction: What may not be stored.
-        days: The days to look at; some of them are read at once.
-        before_commit: Called before something is changed.
-        lacks_versions: Whether the table may be older than what was last written to it.
-    """
-    done = RedactResult(set(), {})
-    wanted = set(days)
-    sizes: dict[date | None, int] = {}
-    for file in (lake.as_stored(table) if lacks_versions else lake.newest(table)).stored_files():
-        if file.day in wanted:
-            sizes[file.day] = sizes.get(file.day, 0) + max(file.size, _BYTES_OF_A_ROW * file.rows)
-    waiting = list(in_portions(sizes, _BYTES_AT_ONCE))
-    while waiting:
-        some = waiting.pop()
-        try:
-            plan = partial(_redacted, redaction=redaction, days=some, before_commit=before_commit)
-            done.changed.update(lake.rewrite(table, plan, repairs=lacks_versions).days)
-        except NotRead:
-            raise
-        except (Damaged, ValueError) as error:
-            if len(some) > 1:
-                waiting += [[day] for day in some]
-            else:
-                damaged = error if isinstance(error, Damaged) else Damaged(f"{table.name} cannot be read", str(error))
-                done.damaged[some[0]] = damaged
-    return done
-
-
-def rows_to_redact(snapshot: Snapshot, redaction: Redaction, days: Iterable[date]) -> Counter[date]:
-    """How many stored rows of each day `redact` would change; a file that cannot be read has none.
-
-    Args:
-        snapshot: Of a raw session table or the quarantine.
-        redaction: What may not be stored.
-        days: The days to look at.
-    """
-    found: Counter[date] = Counter()
-    for day in days:
-        with suppress(Damaged, ValueError):
-            found[day] = _found(snapshot.table, _stored(snapshot, [day]), redaction)[2].num_rows
-    return +found
-
-
-def is_to_redact(table: Table, file: StoredFile, redaction: Redaction) -> bool:
-    """Whether a file of a raw session table or the quarantine has such a row; one that cannot be read has none."""
-    try:
-        return len(_found(table, rows_by_duckdb(table, file), redaction)[2]) > 0
-    except NotRead:
-        raise
-    except Damaged:
-        return False
-
-
-def _redacted(
-    snapshot: Snapshot, redaction: Redaction, days: Sequence[date], before_commit: Callable[[], None]
-) -> Rewrite | None:
-    table = snapshot.table
-    stored, may_change, new = _found(table, _stored(snapshot, days), redaction)
-    changed = pc.unique(new.column("day"))
-    if not len(changed):
-        return None
-    before_commit()
-    others = stored.filter(pc.and_not(pc.is_in(stored.column("day"), changed), may_change))
-    rows = pa.concat_tables([others, new])
-    return Rewrite(sorted(changed.to_pylist()), rows.sort_by(_in_key_order(table)))
-
-
-def _stored(snapshot: Snapshot, days: Sequence[date]) -> pa.Table:
-    with Reader() as reader:
-        return reader.rows(snapshot.query(days)).cast(snapshot.table.schema)
-
-
-def _found(table: Table, stored: pa.Table, redaction: Redaction) -> tuple[pa.Table, pa.Array, pa.Table]:
-    """Stored rows, which of them are to be stored otherwise, and these as they are to be stored."""
-    places = pc.indices_nonzero(redaction.may_change(stored))
-    old = stored.take(places)
-    new = redaction.rows(table, old)
-    is_other = pa.array([a != b for a, b in zip(new.to_pylist(), old.to_pylist(), strict=True)], pa.bool_())
-    is_to_change = pc.is_in(pa.array(range(stored.num_rows), pa.uint64()), places.filter(is_other))
-    return stored, is_to_change, new.filter(is_other)
 
 
 _QUARANTINED = pa.schema(
@@ -294,13 +164,13 @@ def _days_of(instants: pa.Array, hour: int) -> pa.Array:
     return pc.subtract(instants, timedelta(hours=hour)).cast(pa.date32())
 
 
-def _placed(items: Sequence[Item], hour: int, redaction: Redaction) -> pa.Table:
+def _placed(table: RawTable, items: Sequence[Item], hour: int, redaction: Redaction) -> pa.Table:
     placed = [item for item in items if item.rejection_reason is None]
     created_at = pa.array([item.created_at for item in placed], INSTANT)
     keys = pa.table(
         {
             "day": _days_of(created_at, hour),
-            "session_id": pa.array([redaction.session_id(item.session_id) for item in placed], pa.string()),
+            "session_id": pa.array([item.session_id for item in placed], pa.string()),
             "created_at": created_at,
             "updated_at": pa.array([item.updated_at for item in placed], INSTANT),
             "acus": pa.array([item.acus for item in placed], ACUS),
@@ -308,10 +178,12 @@ def _placed(items: Sequence[Item], hour: int, redaction: Redaction) -> pa.Table:
             "is_respelled": pa.array([item.is_respelled for item in placed], pa.bool_()),
         }
     )
+    keys = redaction.keys(table, keys)
     # In key order from here on: payloads are most of the bytes, and sorting rows later would copy them.
     order = pc.sort_indices(keys, [("day", "ascending"), ("session_id", "ascending")])
     payloads = [placed[place].payload for place in order.to_pylist()]
-    return keys.take(order).append_column("payload", _texts(payloads))
+    place = pa.array(range(len(placed)), pa.int64())
+    return keys.take(order).append_column("place", place).append_column("payload", _texts(payloads))
 
 
 def _texts(texts: Sequence[bytes]) -> pa.Array | pa.ChunkedArray:
@@ -324,9 +196,7 @@ def _texts(texts: Sequence[bytes]) -> pa.Array | pa.ChunkedArray:
     return pa.StringArray.from_buffers(len(texts), pa.py_buffer(bounds), pa.py_buffer(b"".join(texts)))
 
 
-def _quarantined(
-    items: Sequence[Item], table: Table, first_day: date, read_at: datetime, hour: int, redaction: Redaction
-) -> pa.Table:
+def _quarantined(items: Sequence[Item], table: RawTable, first_day: date, read_at: datetime, hour: int) -> pa.Table:
     unplaced = [item for item in items if item.rejection_reason is not None]
     rows = [
         {
@@ -337,7 +207,7 @@ def _quarantined(
             "hash_of_before": content_hash_as_spelled(item.payload) if item.is_respelled else item.content_hash,
             "reason": item.rejection_reason,
             "payload": item.payload.decode(),
-            "session_id": redaction.session_id(item.session_id),
+            "session_id": item.session_id,
             "has_day": item.created_at is not None,
         }
         for item in unplaced
@@ -366,13 +236,14 @@ def _with_unknown(
     with Reader() as reader:
         reader.give("quarantine", quarantine)
         reader.view("known", snapshot.query())
-        unknown = redaction.rows(RAW_QUARANTINE, reader.rows(_UNKNOWN_ITEMS).cast(RAW_QUARANTINE.schema))
-    retold = _retold(snapshot, days, redaction)
-    return _extended(snapshot, with_row_hash(RAW_QUARANTINE, unknown), with_row_hash(RAW_QUARANTINE, retold))
+        unknown = reader.rows(_UNKNOWN_ITEMS).cast(RAW_QUARANTINE.schema)
+    again = redacted_otherwise(snapshot, RAW_QUARANTINE, days, redaction, None)
+    return with_rows(snapshot, RAW_QUARANTINE, redaction, unknown, again)
 
 
 def _new_versions(
     snapshot: Snapshot,
+    table: RawTable,
     items: pa.Table,
     quarantine: pa.Table,
     days: Sequence[date],
@@ -385,22 +256,35 @@ def _new_versions(
     Also the pairs of days that have sessions in common from now on.
     """
     if not snapshot.files(days) and not held.has_any(snapshot, items.column("session_id")):
-        return _first_versions(snapshot.table, items, read_at), False, set()
-    keys = items.drop_columns(["payload"]).append_column("place", pa.array(range(items.num_rows), pa.int64()))
+        return _first_versions(table, items, read_at), False, set()
     with Reader() as reader:
         reader.keep("known", f"select {', '.join(_COMPARED)} from ({snapshot.query(days)})")  # noqa: S608 - our own names
-        reader.give("items", keys)
-        reader.give("quarantined", quarantine)
-        added = reader.rows(_NEW_VERSIONS, {"read_at": read_at, "now": datetime.now(UTC)})
+        reader.give("items", items.drop_columns(["payload"]))
+        reader.give("read_whole", pa.table({"day": pa.array(days, pa.date32())}))
+        added = new_versions(reader, table, read_at, ["day"], _OF_SESSIONS)
         redacted = reader.rows("from known where redacted is not null limit 1").num_rows
-    added = _without_respelled(snapshot, added, items)
+    added = _without_respelled(snapshot, _without_quarantined(added, quarantine), items)
+    moved_to = pa.nulls(added.num_rows, pa.date32())
+    added = added.append_column("moved_to", moved_to).set_column(
+        added.column_names.index("is_new"), "is_new", pc.fill_null(added.column("is_new"), False)
+    )
     # guard: the day a session left
     #   | with_moves(snapshot, added, days, read_at, hour) -> added.drop_columns(["is_new"]), Pairs()
     added, pairs = with_moves(snapshot, added, days, read_at, hour)
-    is_all = added.column("place").equals(keys.column("place"))
-    payloads = items.column("payload") if is_all else items.column("payload").take(added.column("place"))
-    columns = {name: payloads if name == "payload" else added.column(name) for name in snapshot.table.column_names}
-    return pa.table(columns).cast(snapshot.table.schema), redacted > 0, pairs
+    return rows_to_add(table, added, items), redacted > 0, pairs
+
+
+def _without_quarantined(added: pa.Table, quarantine: pa.Table) -> pa.Table:
+    """The versions and tombstones to add without tombstones of sessions that are listed in a form that is unusable."""
+    if not quarantine.num_rows:
+        return added
+    # guard: a tombstone for what is quarantined | combine_chunks() -> combine_chunks().slice(0, 0)
+    is_quarantined = pc.is_in(added.column("session_id"), quarantine.column("session_id").combine_chunks())
+    # An item that could not be read may be any session of its day.
+    unread = quarantine.filter(pc.equal(quarantine.column("payload"), "")).column("day")
+    # guard: a tombstone for what may be unread | combine_chunks() -> combine_chunks().slice(0, 0)
+    may_be_unread = pc.is_in(added.column("day"), unread.combine_chunks())
+    return added.filter(pc.or_(added.column("is_listed"), pc.invert(pc.or_(is_quarantined, may_be_unread))))
 
 
 def _without_respelled(snapshot: Snapshot, added: pa.Table, items: pa.Table) -> pa.Table:
@@ -444,7 +328,7 @@ def _hashes_of_before(items: pa.Table) -> pa.ChunkedArray:
     return pa.chunked_array([pc.replace_with_mask(hashes, respelled, of_before)], pa.string())
 
 
-def _first_versions(table: Table, items: pa.Table, read_at: datetime) -> pa.Table:
+def _first_versions(table: RawTable, items: pa.Table, read_at: datetime) -> pa.Table:
     """What `new_versions.sql` gives where nothing is known: every item."""
     first = {
         "fetched_at": pa.repeat(pa.scalar(read_at, INSTANT), items.num_rows),
@@ -455,37 +339,6 @@ def _first_versions(table: Table, items: pa.Table, read_at: datetime) -> pa.Tabl
     }
     columns = {name: first[name] if name in first else items.column(name) for name in table.column_names}
     return pa.table(columns).cast(table.schema)
-
-
-def _retold(snapshot: Snapshot, days: Sequence[date], redaction: Redaction, items: pa.Table | None = None) -> pa.Table:
-    """Stored rows that were redacted otherwise than DEVIN_TEXT says now, as they are to be stored from now on.
-
-    Text that is to go is taken out of every version; of what was blanked and is allowed again, the version that the
-    API still tells comes back. No version is added: the content is the same.
-    """
-    table = snapshot.table
-    with Reader() as reader:
-        reader.view("known", snapshot.query(days))
-        if not redaction.keeps_text:
-            rows = redaction.rows(table, reader.rows(_NOT_BLANKED).cast(table.schema))
-        elif items is None:
-            rows = table.schema.empty_table()
-        else:
-            reader.give("items", items.append_column("hash_of_before", _hashes_of_before(items)))
-            rows = redaction.rows(table, reader.rows(_BLANKED).cast(table.schema))
-            # Blanked again: of somebody forgotten.
-            rows = rows.filter(pc.not_equal(pc.fill_null(rows.column("redacted"), ""), "text"))
-    return rows
-
-
-def _extended(snapshot: Snapshot, added: pa.Table, retold: pa.Table) -> Rewrite | None:
-    """The days of `added` and `retold` with what they hold and what is new; None when nothing is."""
-    news = pa.concat_tables([added, retold]).sort_by(_in_key_order(snapshot.table)) if retold.num_rows else added
-    return extended_days(snapshot, news)
-
-
-def _in_key_order(table: Table) -> list[tuple[str, str]]:
-    return [(name, "ascending") for name in table.key]
 
 
 def _landed(items: pa.Table, quarantine: pa.Table, added: pa.Table) -> Landed:

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from devin_pipeline.lake import Damaged, Lake, Reader, Rewrite, Snapshot
-from devin_pipeline.raw.row_hash import extended_days, with_row_hash
+from devin_pipeline.raw.row_hash import with_row_hash
 from devin_pipeline.raw.row_integrity import damaged_days
-from devin_pipeline.tables import Table
+from devin_pipeline.raw.versions import rewrite_with
+from devin_pipeline.tables import RawTable, Table
 
 _HERE = Path(__file__).parent
 _HOLDINGS = (_HERE / "holdings.sql").read_text()
@@ -114,7 +115,7 @@ class HeldSessions:
         self._version = planned_from if version is None else version
 
 
-def settle(lake: Lake, table: Table, hour: int, session_ids: Iterable[str] | None = None) -> set[date]:
+def settle(lake: Lake, table: RawTable, hour: int, session_ids: Iterable[str] | None = None) -> set[date]:
     """Have each session of a feed on one day, where several hold it or none does: on that of its newest version.
 
     Args:
@@ -134,7 +135,7 @@ def settle(lake: Lake, table: Table, hour: int, session_ids: Iterable[str] | Non
         damaged = damaged_days(snapshot, pc.unique(tombstones.column("day")).to_pylist(), hour)
         tombstones = tombstones.filter(pc.invert(pc.is_in(tombstones.column("day"), pa.array(damaged, pa.date32()))))
         lake.note_links(_pairs(holdings, tombstones))
-        return extended_days(snapshot, with_row_hash(table, tombstones))
+        return rewrite_with(snapshot, table, with_row_hash(table, tombstones))
 
     return set(lake.rewrite(table, moved).days)
 

@@ -1,13 +1,15 @@
-"""What of an item may not be stored: free text under DEVIN_TEXT=none, and whatever would tell who is forgotten.
+"""What of a raw row may not be stored: free text under DEVIN_TEXT=none, and whatever would show who was erased.
 
 Blanked text keeps its length, an `x` for each character. Ids, instants, enums, tags, numbers and links of pull
-requests stay: the spend must add up as before. Fields no published page knows count as text.
+requests stay: the spend must add up as before. Which columns and members hold what is declared in `tables`; members
+that no published page of the API knows count as text.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from typing import Any, Literal
 
 import msgspec
@@ -17,44 +19,18 @@ import pyarrow.compute as pc
 from devin_pipeline.devin_api import canonical_id
 from devin_pipeline.devin_api.lenient_json import value_without_lone_surrogates
 from devin_pipeline.lake import ErasureList
-from devin_pipeline.raw.row_hash import ROW_HASH, bytes_of, row_hashes
-from devin_pipeline.tables import Table
+from devin_pipeline.raw.row_hash import ROW_HASH, bytes_of, row_hashes, with_row_hash
+from devin_pipeline.tables import RAW, PayloadFields, RawTable
 
 Redacted = Literal["text", "ids"]
 
 _BLANK = "x"
-
-# Of the pages "List Enterprise Sessions (Insights)" (v2) and "List account sessions" (v3) of the API reference: the
-# fields that hold no free text.
-_PLAIN_FIELDS = frozenset(
-    """
-    session_id url status tags user_id org_id created_at updated_at acus_consumed service_user_id status_detail origin
-    category subcategory playbook_id parent_session_id child_session_ids is_archived automation_id devin_mode
-    num_user_messages num_devin_messages session_size
-    """.split()  # noqa: SIM905 - a literal list would be a line per field
-)
-_ANALYSES = ("analysis", "session_analysis")
-_PLAIN_IN_ANALYSIS = frozenset({"id", "issue_id", "type", "color"})
-_PLAIN_IN_PULL_REQUEST = frozenset({"url", "state", "pr_url", "pr_state"})
-_USERS = ("user_id", "service_user_id")
-
 _ROWS_AT_ONCE = 2_000
 
-
-class _Ids(msgspec.Struct):
-    """What of an item names a user or a session; all else of it is passed over."""
-
-    session_id: Any = None
-    user_id: Any = None
-    service_user_id: Any = None
-    parent_session_id: Any = None
-    child_session_ids: Any = None
-
-
-_ids = msgspec.json.Decoder(_Ids)
+_Row = dict[str, Any]
 _Members = dict[str, msgspec.Raw]
 _members = msgspec.json.Decoder(_Members)
-_pull_requests = msgspec.json.Decoder(list[_Members])
+_objects = msgspec.json.Decoder(list[_Members])
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -64,142 +40,227 @@ class Redaction:
 
     Attributes:
         keeps_text: False under DEVIN_TEXT=none.
-        forgotten: Whom to forget.
+        erased: Whose text and identity were erased.
     """
 
     keeps_text: bool
-    forgotten: ErasureList
+    erased: ErasureList
 
     def __bool__(self) -> bool:
         # guard: text under DEVIN_TEXT=none | not self.keeps_text or
-        return not self.keeps_text or bool(self.forgotten)
+        return not self.keeps_text or bool(self.erased)
 
-    def session_id(self, session_id: str | None) -> str | None:
-        """The id a session is stored under: its own, or a pseudonym."""
-        if session_id is None or not self.forgotten:
-            return session_id
-        return self.forgotten.pseudonym("session", session_id) or session_id
+    def keys(self, table: RawTable, rows: pa.Table) -> pa.Table:
+        """Rows that were read, under the ids that they are stored under: their own, or pseudonyms.
 
-    def payload(self, payload: bytes) -> tuple[bytes, Redacted | None]:
-        """An item's JSON as it may be stored, and what of it is not as sent."""
+        They are compared with what is stored by these. All else is redacted by `new_rows`, of what differs only.
+
+        Args:
+            table: The raw table that they are for.
+            rows: Rows with some of its columns.
+        """
+        columns = [name for name in _id_columns(table) if name in rows.column_names]
+        if not self.erased or not columns:
+            return rows
+        looked_at = (
+            [*columns, table.payload] if table.payload in rows.column_names and _is_of_one_user(table) else columns
+        )
+        stored = [row | self._aliases_of_columns(table, row) for row in rows.select(looked_at).to_pylist()]
+        for name in columns:
+            place = rows.column_names.index(name)
+            rows = rows.set_column(place, name, pa.array([row[name] for row in stored], pa.string()))
+        return rows
+
+    def new_rows(self, table: RawTable, rows: pa.Table) -> pa.Table:
+        """Rows to be added to a raw table as they are stored, with their `row_hash`.
+
+        Args:
+            table: The raw table.
+            rows: Rows in its schema, under the ids that `keys` gave.
+        """
+        if self and rows.num_rows:
+            rows = pa.Table.from_pylist([self._row(table, row) for row in rows.to_pylist()], table.schema)
+        return with_row_hash(table, rows)
+
+    def stored_rows(self, table: RawTable, rows: pa.Table) -> pa.Table:
+        """Stored rows of a raw table as they may be stored from now on; those that change get a new `row_hash`."""
+        if not self or not rows.num_rows:
+            return rows
+        stored = rows.to_pylist()
+        redacted = [self._row(table, row) for row in stored]
+        new = pa.Table.from_pylist(redacted, table.schema)
+        hashes = [
+            before[ROW_HASH] if after == before else row_hash
+            for before, after, row_hash in zip(stored, redacted, row_hashes(table, new), strict=True)
+        ]
+        return new.set_column(table.column_names.index(ROW_HASH), ROW_HASH, pa.array(hashes, pa.string()))
+
+    def may_change(self, table: RawTable, rows: pa.Table) -> pa.Array:
+        """Which stored rows `stored_rows` may change; every one that it does change is among them.
+
+        Args:
+            table: The raw table.
+            rows: Rows with its payload and the columns that hold ids; with `redacted` where text is to go.
+        """
+        if not self.keeps_text:
+            is_plain = pc.not_equal(pc.fill_null(rows.column("redacted"), ""), "text")
+            blanks = pc.and_(pc.is_valid(rows.column(table.payload)), is_plain).combine_chunks()
+        if not self.erased:
+            return pa.array([False] * rows.num_rows, pa.bool_()) if self.keeps_text else blanks
+        named: list[bool] = []
+        looked_at = {*_id_columns(table), table.payload, "feed"} & set(rows.column_names)
+        for batch in rows.select(sorted(looked_at)).to_batches(max_chunksize=_ROWS_AT_ONCE):
+            feeds = batch.column("feed").to_pylist() if table.fields is None else [""] * batch.num_rows
+            payloads = bytes_of(batch.column(table.payload))
+            may_name = [self._may_name(p, _fields(table, f)) for p, f in zip(payloads, feeds, strict=True)]
+            for name in _id_columns(table):
+                kind: Literal["user", "session"] = "user" if name in table.user_columns else "session"
+                if self.erased.has(kind):
+                    for place, id_ in enumerate(batch.column(name).to_pylist()):
+                        may_name[place] |= self.erased.alias(kind, id_) not in (None, id_)
+            named += may_name
+        found = pa.array(named, pa.bool_())
+        return found if self.keeps_text else pc.or_(found, blanks)
+
+    def payload(
+        self, payload: bytes, fields: PayloadFields, *, person: str | None = None, is_of_erased: bool = False
+    ) -> tuple[bytes, Redacted | None]:
+        """A payload as it may be stored, and what of it is not as sent.
+
+        Args:
+            payload: An object's JSON.
+            fields: What its members hold.
+            person: What stands for the one user whom all of it is about, if that user was erased.
+            is_of_erased: Whether it is about somebody who was erased, whatever it says itself.
+        """
         if not self or not payload:
             return payload, None
         try:
-            return self._redacted(payload)
+            return self._redacted(payload, fields, person, is_of_erased)
         # guard: text of absurd depth under DEVIN_TEXT=none | RecursionError -> ZeroDivisionError
         except RecursionError:
             # Nested too deeply to be looked into: nothing of it is known to be no text.
             return bytes(_blank(payload.decode())), "text"
 
-    def _redacted(self, payload: bytes) -> tuple[bytes, Redacted | None]:
+    def _redacted(
+        self, payload: bytes, fields: PayloadFields, person: str | None, is_of_erased: bool
+    ) -> tuple[bytes, Redacted | None]:
         members = _members_of(payload)
         if members is None:
             # No object, so no ids to look at: nothing of it is known to be no text.
-            return (payload, None) if self.keeps_text else (bytes(_blank(payload.decode())), "text")
-        aliases = self._aliases(members)
-        is_forgotten = any(name in aliases for name in ("session_id", *_USERS))
-        if self.keeps_text and not is_forgotten:
+            keeps = self.keeps_text and not is_of_erased
+            return (payload, None) if keeps else (bytes(_blank(payload.decode())), "text")
+        aliases = self._aliases(members, fields, person)
+        if self.keeps_text and not is_of_erased and not any(name in aliases for name in fields.about):
             return (_encode(members | aliases), "ids") if aliases else (payload, None)
-        told = {name: _without_text(name, value) for name, value in members.items()}
-        return _encode(told | aliases), "text"
+        without_text = {name: _without_text(name, value, fields) for name, value in members.items()}
+        return _encode(without_text | aliases), "text"
 
-    def may_change(self, rows: pa.Table) -> pa.Array:
-        """Which rows of a raw table `rows` may change; every one that it does change is among them.
-
-        Args:
-            rows: Rows with `payload` and, except in the quarantine, `session_id`; with `redacted` where text is to go.
-        """
-        if not self.keeps_text:
-            is_plain = pc.not_equal(pc.fill_null(rows.column("redacted"), ""), "text")
-            blanks = pc.and_(pc.is_valid(rows.column("payload")), is_plain).combine_chunks()
-        if not self.forgotten:
-            return pa.array([False] * rows.num_rows, pa.bool_()) if self.keeps_text else blanks
-        named: list[bool] = []
-        for batch in rows.select([c for c in ("session_id", "payload") if c in rows.column_names]).to_batches(
-            max_chunksize=_ROWS_AT_ONCE
-        ):
-            named += map(self._may_name, bytes_of(batch.column("payload")))
-            if "session_id" in batch.schema.names and self.forgotten.has("session"):
-                start = len(named) - batch.num_rows
-                for place, session_id in enumerate(batch.column("session_id").to_pylist(), start):
-                    named[place] |= self.session_id(session_id) != session_id
-        found = pa.array(named, pa.bool_())
-        return found if self.keeps_text else pc.or_(found, blanks)
-
-    def rows(self, table: Table, rows: pa.Table) -> pa.Table:
-        """Rows of a raw table as they may be stored; those that change get a new `row_hash`.
-
-        Args:
-            table: A raw session table or the quarantine.
-            rows: Rows in its schema.
-        """
-        if not self or not rows.num_rows:
-            return rows
-        stored = rows.to_pylist()
-        told = [self._row(row) for row in stored]
-        redacted = pa.Table.from_pylist(told, table.schema)
-        seals = [
-            old[ROW_HASH] if new == old else seal
-            for old, new, seal in zip(stored, told, row_hashes(table, redacted), strict=True)
-        ]
-        return redacted.set_column(table.column_names.index(ROW_HASH), ROW_HASH, pa.array(seals, pa.string()))
-
-    def _row(self, row: dict[str, object]) -> dict[str, object]:
-        told = dict(row)
-        if isinstance(session_id := row.get("session_id"), str):
-            told["session_id"] = self.session_id(session_id)
+    def _row(self, table: RawTable, row: _Row) -> _Row:
+        aliases = self._aliases_of_columns(table, row)
+        stored = row | aliases
+        payload = row[table.payload]
+        if not isinstance(payload, str):
+            return stored
+        fields = _fields(table, row.get("feed", ""))
+        person = next(iter(aliases.values()), None) if _is_of_one_user(table) else None
         # Blanked before, it stays blanked, whatever is allowed now.
-        if isinstance(payload := row["payload"], str) and row["redacted"] != "text":
-            text, redacted = self.payload(payload.encode())
-            told |= {"payload": text.decode(), "redacted": redacted or row["redacted"]}
-        elif isinstance(payload, str) and self.forgotten:
-            text, _ = Redaction(True, self.forgotten).payload(payload.encode())
-            told["payload"] = text.decode()
-        return told
+        if row["redacted"] != "text":
+            text, redacted = self.payload(payload.encode(), fields, person=person, is_of_erased=bool(aliases))
+            return stored | {table.payload: text.decode(), "redacted": redacted or row["redacted"]}
+        if self.erased:
+            text, _ = Redaction(True, self.erased).payload(payload.encode(), fields, person=person)
+            stored[table.payload] = text.decode()
+        return stored
 
-    def _may_name(self, payload: memoryview) -> bool:
-        """Whether an item may name somebody forgotten; a quick look, and the same answer as `_aliases`."""
-        if not payload:
+    def _aliases_of_columns(self, table: RawTable, row: _Row) -> dict[str, str]:
+        """The columns that name somebody erased, with pseudonyms in place of ids."""
+        if not self.erased:
+            return {}
+        users = {name: self.erased.alias("user", row[name]) for name in table.user_columns if row[name] is not None}
+        if _is_of_one_user(table):
+            names = [*users.values(), *self._users_of_payload(table, row)]
+            person = next((name for name in names if name is not None), None)
+            users = dict.fromkeys(users, person)
+        sessions = {name: self.erased.alias("session", row[name]) for name in table.session_columns}
+        return {name: alias for name, alias in (users | sessions).items() if alias is not None}
+
+    def _users_of_payload(self, table: RawTable, row: _Row) -> list[str | None]:
+        """What stands for the users whom a payload names, as far as they were erased."""
+        if not isinstance(payload := row.get(table.payload), str) or table.fields is None:
+            return []
+        members = _members_of(payload.encode()) or {}
+        users = [_value(members.get(name)) for name in table.fields.users]
+        return [self.erased.pseudonym("user", user) for user in users if isinstance(user, str)]
+
+    def _may_name(self, payload: memoryview, fields: PayloadFields) -> bool:
+        """Whether a payload may name somebody erased; a quick look, and the same answer as `_aliases`."""
+        if not payload or not fields.identity:
             return False
         try:
-            ids = _ids.decode(payload)
+            ids = _ids_of(fields).decode(payload)
         except msgspec.ValidationError:
             return False  # no object, so no ids
         except (msgspec.DecodeError, RecursionError):
             return True  # the standard module, or a whole redaction, is to look at it
-        users = (ids.user_id, ids.service_user_id)
-        if any(isinstance(user, str) and self.forgotten.pseudonym("user", user) for user in users):
+        users = (getattr(ids, name) for name in fields.users)
+        if any(isinstance(user, str) and self.erased.pseudonym("user", user) for user in users):
             return True
-        if not self.forgotten.has("session"):
+        if not self.erased.has("session"):
             return False
-        sessions = [ids.session_id, ids.parent_session_id]
-        if isinstance(ids.child_session_ids, list):
-            sessions += ids.child_session_ids
+        sessions = [getattr(ids, name) for name in (*fields.session_members, *fields.other_sessions)]
+        for name in fields.session_lists:
+            if isinstance(listed := getattr(ids, name), list):
+                sessions += listed
         return any(self._alias_of(session_id) for session_id in sessions if session_id is not None)
 
-    def _aliases(self, members: _Members) -> _Members:
-        """The members that name somebody forgotten, with pseudonyms in place of ids."""
-        if not self.forgotten:
+    def _aliases(self, members: _Members, fields: PayloadFields, person: str | None) -> _Members:
+        """The members that name somebody erased, with pseudonyms in place of ids."""
+        if not self.erased:
             return {}
         aliases: dict[str, object] = {}
-        of_session = self._alias_of(_value(members.get("session_id")))
-        if of_session:
-            aliases |= {"session_id": of_session, "url": None}
-        for name in _USERS:
+        for name in fields.session_members:
+            if of_session := self._alias_of(_value(members.get(name))):
+                person = of_session
+                aliases |= {name: of_session} | dict.fromkeys(fields.session_links)
+        for name in fields.users:
             user = _value(members.get(name))
-            if isinstance(user, str) and (pseudonym := of_session or self.forgotten.pseudonym("user", user)):
+            if isinstance(user, str) and (pseudonym := person or self.erased.pseudonym("user", user)):
                 aliases[name] = pseudonym
-        if parent := self._alias_of(_value(members.get("parent_session_id"))):
-            aliases["parent_session_id"] = parent
-        children = _value(members.get("child_session_ids"))
-        if isinstance(children, list):
-            told = [self._alias_of(child) or child for child in children]
-            aliases |= {"child_session_ids": told} if told != children else {}
+        for name in fields.other_sessions:
+            if other := self._alias_of(_value(members.get(name))):
+                aliases[name] = other
+        for name in fields.session_lists:
+            listed = _value(members.get(name))
+            if isinstance(listed, list):
+                redacted = [self._alias_of(each) or each for each in listed]
+                aliases |= {name: redacted} if redacted != listed else {}
         return {name: msgspec.Raw(_encode(value)) for name, value in aliases.items() if name in members}
 
     def _alias_of(self, session_id: object) -> str | None:
         canonical = canonical_id(session_id)
-        return canonical and self.forgotten.pseudonym("session", canonical)
+        return canonical and self.erased.pseudonym("session", canonical)
+
+
+def _id_columns(table: RawTable) -> tuple[str, ...]:
+    return (*table.user_columns, *table.session_columns)
+
+
+def _is_of_one_user(table: RawTable) -> bool:
+    return table.fields is not None and table.fields.is_of_one_user
+
+
+def _fields(table: RawTable, feed: str) -> PayloadFields:
+    """What the members of a payload hold; of a feed that is not known, all of them hold text."""
+    if table.fields is not None:
+        return table.fields
+    return (RAW[feed].fields if feed in RAW else None) or PayloadFields()
+
+
+@cache
+def _ids_of(fields: PayloadFields) -> msgspec.json.Decoder[Any]:
+    """Reads of a payload what names a user or a session; all else of it is passed over."""
+    return msgspec.json.Decoder(msgspec.defstruct("Ids", [(name, Any, None) for name in fields.identity]))
 
 
 def _members_of(payload: bytes) -> _Members | None:
@@ -218,43 +279,45 @@ def _value(raw: msgspec.Raw | None) -> object:
     return None if raw is None else msgspec.json.decode(raw)
 
 
-def _without_text(name: str, raw: msgspec.Raw) -> msgspec.Raw:
-    if name == "pull_requests":
-        return _pull_requests_without_text(raw)
+def _without_text(name: str, raw: msgspec.Raw, fields: PayloadFields) -> msgspec.Raw:
+    for list_, plain in fields.plain_in_lists:
+        if name == list_:
+            return _objects_without_text(raw, plain)
     value = _value(raw)
-    if name in _PLAIN_FIELDS:
+    if name in fields.plain:
         parts = value if isinstance(value, list) else [value]
         is_plain = not any(isinstance(part, list | dict) for part in parts)
         return raw if is_plain else _blank(bytes(raw).decode())
-    if name in _ANALYSES and isinstance(value, dict):
-        return msgspec.Raw(_encode(_analysis_without_text(value)))
+    for object_, plain in fields.plain_within:
+        if name == object_ and isinstance(value, dict):
+            return msgspec.Raw(_encode(_object_without_text(value, plain)))
     if isinstance(value, str):
         return _blank(value)
     return _blank(bytes(raw).decode()) if isinstance(value, list | dict) else raw
 
 
-def _pull_requests_without_text(raw: msgspec.Raw) -> msgspec.Raw:
+def _objects_without_text(raw: msgspec.Raw, plain: frozenset[str]) -> msgspec.Raw:
     try:
-        told = [
+        redacted = [
             {
-                name: value if name in _PLAIN_IN_PULL_REQUEST else _without_text("", value)
+                name: value if name in plain else _without_text("", value, PayloadFields())
                 for name, value in each.items()
             }
-            for each in _pull_requests.decode(raw)
+            for each in _objects.decode(raw)
         ]
     except msgspec.ValidationError:
-        return _without_text("", raw)
-    return msgspec.Raw(_encode(told))
+        return _without_text("", raw, PayloadFields())
+    return msgspec.Raw(_encode(redacted))
 
 
-def _analysis_without_text(value: object) -> object:
+def _object_without_text(value: object, plain: frozenset[str]) -> object:
     if isinstance(value, str):
         return _BLANK * len(value)
     if isinstance(value, list):
-        return [_analysis_without_text(part) for part in value]
+        return [_object_without_text(part, plain) for part in value]
     if isinstance(value, Mapping):
         return {
-            name: part if name in _PLAIN_IN_ANALYSIS and isinstance(part, str) else _analysis_without_text(part)
+            name: part if name in plain and isinstance(part, str) else _object_without_text(part, plain)
             for name, part in value.items()
         }
     return value

@@ -1,4 +1,4 @@
-"""The hash that seals a raw row, so that `verify` can tell a value changed on disk from one that was written."""
+"""The hash of a raw row, by which `verify` knows a value that changed on disk from one that was written."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -7,20 +7,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from devin_pipeline.devin_api import sha256_of
-from devin_pipeline.lake import Damaged, Reader, Rewrite, Snapshot
-from devin_pipeline.tables import Table
+from devin_pipeline.tables import RawTable
 
 ROW_HASH = "row_hash"
-
-_LONG = "payload"
-
-# Columns that tables of before lack: where they are null, the hash is that of before.
-_ADDED = frozenset({"moved_to"})
 
 _ROWS_AT_ONCE = 2_000
 
 
-def row_hashes(table: Table, rows: pa.Table) -> list[str]:
+def row_hashes(table: RawTable, rows: pa.Table) -> list[str]:
     """SHA-256 over each row's columns but this one, in the table's order: instants as microseconds since the epoch.
 
     Args:
@@ -28,11 +22,11 @@ def row_hashes(table: Table, rows: pa.Table) -> list[str]:
         rows: Rows of it; a `row_hash` they have plays no part.
     """
     columns = [name for name in table.column_names if name != ROW_HASH]
-    place = columns.index(_LONG)
+    place = columns.index(table.payload)
     hashes: list[str] = []
     for batch in rows.select(columns).to_batches(max_chunksize=_ROWS_AT_ONCE):
         pieces = [
-            _pieces(column, in_full=name != _LONG, of_null=b"" if name in _ADDED else b"-")
+            _pieces(column, in_full=name != table.payload, of_null=b"" if name in table.added_later else b"-")
             for name, column in zip(columns, batch.columns, strict=True)
         ]
         before = pc.binary_join_element_wise(*pieces[: place + 1], b"").to_pylist()
@@ -42,58 +36,10 @@ def row_hashes(table: Table, rows: pa.Table) -> list[str]:
     return hashes
 
 
-def with_row_hash(table: Table, rows: pa.Table) -> pa.Table:
+def with_row_hash(table: RawTable, rows: pa.Table) -> pa.Table:
     """The rows with their `row_hash`, in the table's schema."""
     columns = {name: rows.column(name) for name in table.column_names if name != ROW_HASH}
     return pa.table(columns | {ROW_HASH: pa.array(row_hashes(table, rows), pa.string())}).cast(table.schema)
-
-
-def extended(table: Table, stored: pa.Table, news: pa.Table) -> pa.Table:
-    """Stored rows and new ones in key order; a stored row from before `row_hash` is sealed now.
-
-    Args:
-        table: A raw table.
-        stored: Rows as they lie in it.
-        news: Sealed rows, in key order.
-
-    Raises:
-        Damaged: A stored row is not what was sealed. Written again it would seem sound, and the file that still holds
-            what it was would be vacuumed.
-    """
-    sealed_now = with_row_hash(table, stored)
-    seals, hashes = stored.column(ROW_HASH), sealed_now.column(ROW_HASH)
-    broken = stored.filter(pc.not_equal(pc.coalesce(seals, hashes), hashes))
-    # guard: damage: a changed raw row written again
-    if broken.num_rows:
-        days = ", ".join(map(str, sorted(pc.unique(broken.column("day")).to_pylist())))
-        raise Damaged(f"{table.name} was not written", f"stored rows of {days} changed")
-    if not stored.num_rows:
-        return news
-    order = [(name, "ascending") for name in table.key]
-    return pa.concat_tables([sealed_now, news]).sort_by(order)
-
-
-def extended_days(snapshot: Snapshot, news: pa.Table) -> Rewrite | None:
-    """The days of `news` with what they hold and what is new; None when nothing is.
-
-    Args:
-        snapshot: Of a raw table.
-        news: Sealed rows, in key order. They replace stored rows of the same key.
-
-    Raises:
-        Damaged: As `extended`.
-    """
-    if not news.num_rows:
-        return None
-    days = pc.unique(news.column("day")).to_pylist()
-    if not snapshot.files(days):
-        return Rewrite(days, news)
-    key = ", ".join(snapshot.table.key)
-    with Reader() as reader:
-        reader.give("news", news.select(list(snapshot.table.key)))
-        reader.view("stored", snapshot.query(days))
-        kept = reader.rows(f"from stored anti join news using ({key})").cast(snapshot.table.schema)
-    return Rewrite(days, extended(snapshot.table, kept, news))
 
 
 def _pieces(column: pa.Array, *, in_full: bool, of_null: bytes) -> pa.Array:

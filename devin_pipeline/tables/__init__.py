@@ -8,12 +8,12 @@ from devin_pipeline.tables.derived import (
     SESSION_TABLES,
     SESSIONS,
 )
-from devin_pipeline.tables.raw import RAW_QUARANTINE, RAW_SESSION_TABLES
+from devin_pipeline.tables.raw import RAW, RAW_QUARANTINE, RAW_SESSION_TABLES, RAW_TABLES
 from devin_pipeline.tables.reports import REPORT_TABLES
-from devin_pipeline.tables.table import ACUS, INSTANT, Column, Table, by_name
+from devin_pipeline.tables.table import ACUS, INSTANT, Column, Partition, PayloadFields, RawTable, Table, by_name
 
 DERIVED_TABLES: tuple[Table, ...] = (*SESSION_TABLES, *ROLLUP_TABLES)
-ALL_TABLES: tuple[Table, ...] = (*RAW_SESSION_TABLES, RAW_QUARANTINE, *DERIVED_TABLES, *REPORT_TABLES)
+ALL_TABLES: tuple[Table, ...] = (*RAW_TABLES, *DERIVED_TABLES, *REPORT_TABLES)
 TABLES: dict[str, Table] = by_name(ALL_TABLES)
 
 __all__ = [
@@ -21,13 +21,18 @@ __all__ = [
     "ALL_TABLES",
     "DERIVED_TABLES",
     "INSTANT",
+    "RAW",
     "RAW_QUARANTINE",
     "RAW_SESSION_TABLES",
+    "RAW_TABLES",
     "REPORT_TABLES",
     "ROLLUP_TABLES",
     "SESSIONS",
     "SESSION_TABLES",
     "TABLES",
     "Column",
+    "Partition",
+    "PayloadFields",
+    "RawTable",
     "Table",
 ]

@@ -1,8 +1,31 @@
-"""Raw tables: what the API said. Rows are only ever added."""
+"""Raw tables: what the API returned. Rows are only ever added.
+
+A new one is declared here and added to `RAW_TABLES`; it is verified, repaired, erased from, compacted and looked at by
+`doctor` like the others.
+"""
 
 import pyarrow as pa
 
-from devin_pipeline.tables.table import ACUS, INSTANT, Column, Table, required
+from devin_pipeline.tables.table import ACUS, INSTANT, Column, PayloadFields, RawTable, by_name, required
+
+# Of the pages "List Enterprise Sessions (Insights)" (v2) and "List account sessions" (v3) of the API reference.
+_IN_ANALYSIS = frozenset({"id", "issue_id", "type", "color"})
+SESSION_FIELDS = PayloadFields(
+    plain=frozenset(
+        """
+        session_id url status tags user_id org_id created_at updated_at acus_consumed service_user_id status_detail
+        origin category subcategory playbook_id parent_session_id child_session_ids is_archived automation_id devin_mode
+        num_user_messages num_devin_messages session_size
+        """.split()  # noqa: SIM905 - a literal list would be a line per field
+    ),
+    plain_in_lists=(("pull_requests", frozenset({"url", "state", "pr_url", "pr_state"})),),
+    plain_within=(("analysis", _IN_ANALYSIS), ("session_analysis", _IN_ANALYSIS)),
+    users=("user_id", "service_user_id"),
+    session="session_id",
+    session_links=("url",),
+    other_sessions=("parent_session_id",),
+    session_lists=("child_session_ids",),
+)
 
 _REDACTED = Column(
     "redacted",
@@ -13,8 +36,8 @@ _REDACTED = Column(
 _ROW_HASH = Column("row_hash", pa.string(), "SHA-256 of the row's other columns; null in rows older than this column.")
 
 
-def _raw_sessions(name: str, endpoint: str) -> Table:
-    return Table(
+def _raw_sessions(name: str, endpoint: str) -> RawTable:
+    return RawTable(
         name=name,
         layer="raw",
         grain=f"One row per version of a session, as `GET {endpoint}` told it.",
@@ -42,6 +65,10 @@ def _raw_sessions(name: str, endpoint: str) -> Table:
             _ROW_HASH,
         ),
         key=("day", "session_id", "fetched_at"),
+        fields=SESSION_FIELDS,
+        kept_by_tombstones=("created_at", "updated_at"),
+        session_columns=("session_id",),
+        added_later=("moved_to",),
     )
 
 
@@ -51,7 +78,7 @@ RAW_SESSION_INSIGHTS_V3 = _raw_sessions("raw_session_insights_v3", "/v3/enterpri
 
 RAW_SESSION_TABLES = (RAW_SESSION_INSIGHTS_V2, RAW_SESSIONS_V3, RAW_SESSION_INSIGHTS_V3)
 
-RAW_QUARANTINE = Table(
+RAW_QUARANTINE = RawTable(
     name="raw_quarantine",
     layer="raw",
     grain="One row per feed, day and content of an item that could not be placed.",
@@ -75,4 +102,9 @@ RAW_QUARANTINE = Table(
         _ROW_HASH,
     ),
     key=("day", "feed", "content_hash"),
+    fields=None,
 )
+
+RAW_TABLES: tuple[RawTable, ...] = (*RAW_SESSION_TABLES, RAW_QUARANTINE)
+RAW: dict[str, RawTable] = by_name(RAW_TABLES)
+"""The raw tables by their names."""

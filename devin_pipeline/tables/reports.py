@@ -22,7 +22,7 @@ def _acus_by(period: Column, name: str) -> Table:
             *CUBE_MEASURES,
         ),
         key=(period.name, "org_id", "user_id", "service_user_id"),
-        by_day=False,
+        partitioned_by=None,
     )
 
 
@@ -46,7 +46,7 @@ PULL_REQUESTS = Table(
         Column("acus", ACUS, "Its share of those sessions' ACUs; null when all are unknown."),
     ),
     key=("url",),
-    by_day=False,
+    partitioned_by=None,
 )
 
 ACUS_PER_MERGED_PULL_REQUEST = Table(
@@ -62,7 +62,7 @@ ACUS_PER_MERGED_PULL_REQUEST = Table(
         Column("acus_of_merging_sessions", ACUS, "ACUs of those sessions with at least one merged pull request."),
     ),
     key=("week", "org_id"),
-    by_day=False,
+    partitioned_by=None,
 )
 
 REPORT_TABLES = (ACU_WEEKLY, ACU_MONTHLY, PULL_REQUESTS, ACUS_PER_MERGED_PULL_REQUEST)

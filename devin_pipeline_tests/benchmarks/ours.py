@@ -15,11 +15,12 @@ from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.raw.landing import land
 from devin_pipeline.raw.moved_sessions import HeldSessions
 from devin_pipeline.reports.publishing import publish_report
-from devin_pipeline.tables import REPORT_TABLES, TABLES, Table
+from devin_pipeline.tables import REPORT_TABLES, Table
+from devin_pipeline.tables.raw import RAW_SESSION_INSIGHTS_V2
 from devin_pipeline_tests.benchmarks.server import V2_KEY, V3_KEY
 from devin_pipeline_tests.benchmarks.sessions import DAY_STARTS_AT_UTC_HOUR as HOUR
 
-RAW = TABLES["raw_session_insights_v2"]
+RAW = RAW_SESSION_INSIGHTS_V2
 REPORTS = REPORT_TABLES
 IN_FLIGHT = 8
 """The requests that the client has in flight."""

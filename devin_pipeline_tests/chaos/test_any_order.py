@@ -28,7 +28,7 @@ from devin_pipeline.operations.maintain import maintain
 from devin_pipeline.operations.verify import verify
 from devin_pipeline.raw.landing import land
 from devin_pipeline.settings import Settings
-from devin_pipeline.tables import ALL_TABLES, TABLES
+from devin_pipeline.tables import ALL_TABLES, RAW, TABLES
 from devin_pipeline_tests.conftest import Dose, Figure
 from devin_pipeline_tests.runs import counted_twice, publish
 from devin_pipeline_tests.stage import Stage, differences, set_environment, the_last_days
@@ -195,7 +195,7 @@ class AnyOrder(RuleBasedStateMachine):
                 if whole:
                     version = lake.snapshot(TABLES[feed]).version
                     try:
-                        land(lake, TABLES[feed], listing, whole, read_at, 8)
+                        land(lake, RAW[feed], listing, whole, read_at, 8)
                     except Killed:
                         if lake.snapshot(TABLES[feed]).version != version:
                             self.told(feed, whole, items, read_at)

@@ -22,7 +22,7 @@ from devin_pipeline.lake import (
     files_ever,
     vacuum,
 )
-from devin_pipeline.tables import TABLES, Table
+from devin_pipeline.tables import TABLES, Partition, Table
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, rows_of
 
 pytestmark = pytest.mark.notices(
@@ -52,7 +52,7 @@ def weeks(*ids: str) -> pa.Table:
     return rows_of(ACU_WEEKLY, [{"org_id": each} for each in ids])
 
 
-def none_damaged(snapshot: Snapshot, days: object) -> dict[date, str]:
+def none_damaged(snapshot: Snapshot, partitions: object) -> dict[Partition, str]:
     return {}
 
 
@@ -116,7 +116,7 @@ def test_a_damaged_day_is_told_and_left_and_the_days_beside_it_are_joined(lake: 
     of_day = lake.snapshot(SESSIONS).files([DAY])
     Path(of_day[1]).write_bytes(Path(of_day[1]).read_bytes()[:-1])
     (left,) = compact(lake, SESSIONS, none_damaged)
-    assert left.day == DAY
+    assert left.partition == DAY
     assert "bytes, where the log says" in left.why
     assert lake.snapshot(SESSIONS).files([DAY]) == of_day
     assert [file.rows for file in lake.snapshot(SESSIONS).stored_files()] == [1, 1, 2]
@@ -137,7 +137,7 @@ def test_an_unpartitioned_table_in_several_files_becomes_one_unless_one_is_damag
     whole = second.read_bytes()
     second.write_bytes(whole[:-1])
     (left,) = compact(lake, ACU_WEEKLY, none_damaged)
-    assert left.day is None
+    assert left.partition is None
     assert lake.snapshot(ACU_WEEKLY).files() == [str(first), str(second)]
 
     second.write_bytes(whole)
@@ -151,7 +151,7 @@ def test_a_faster_writer_is_planned_around_and_one_that_never_rests_is_given_way
     add_file(lake, sessions("b"))
     asked = 0
 
-    def once(snapshot: Snapshot, days: object) -> dict[date, str]:
+    def once(snapshot: Snapshot, partitions: object) -> dict[Partition, str]:
         nonlocal asked
         asked += 1
         if asked == 1:
@@ -161,7 +161,7 @@ def test_a_faster_writer_is_planned_around_and_one_that_never_rests_is_given_way
     compact(lake, SESSIONS, once)
     assert [file.rows for file in lake.snapshot(SESSIONS).stored_files()] == [3]
 
-    def always(snapshot: Snapshot, days: object) -> dict[date, str]:
+    def always(snapshot: Snapshot, partitions: object) -> dict[Partition, str]:
         add_file(Lake(lake.uri), sessions(f"more {snapshot.version}"))
         return {}
 
@@ -239,10 +239,10 @@ def test_an_older_file_of_a_day_is_found_though_the_entry_that_added_it_is_gone(
         age(entry, 31)
     lake.replace_days(SESSIONS, [DAY], sessions("b"))
     (new,) = lake.snapshot(SESSIONS).files([DAY])
-    told = [(file.path, file.rows) for file in files_ever(lake.location(SESSIONS), DAY)]
+    told = [(file.path, file.rows) for file in files_ever(SESSIONS, lake.location(SESSIONS), DAY)]
     assert told == [(new, 1), (old, 1)]
     assert expire_log(lake, SESSIONS) == 1
-    told = [(file.path, file.rows) for file in files_ever(lake.location(SESSIONS), DAY)]
+    told = [(file.path, file.rows) for file in files_ever(SESSIONS, lake.location(SESSIONS), DAY)]
     assert told == [(new, 1), (old, 0)]
 
 

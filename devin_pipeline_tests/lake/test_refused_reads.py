@@ -176,7 +176,7 @@ def test_a_garbled_entry_that_delta_no_longer_reads_is_told_of_by_repair(lake: L
     only(lake, "raw_sessions_v3/_delta_log/*0.json").write_text("{")
     assert lake.snapshot(RAW).version == 1
     with pytest.raises(Damaged, match="An entry of a log cannot be read"):
-        list(files_ever(lake.location(RAW), date.fromisoformat(str(DAY))))
+        list(files_ever(RAW, lake.location(RAW), date.fromisoformat(str(DAY))))
 
 
 def test_no_word_of_a_row_is_in_what_is_said_of_a_file_that_cannot_be_read(lake: Lake) -> None:

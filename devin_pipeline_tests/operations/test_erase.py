@@ -26,7 +26,7 @@ from devin_pipeline.operations.erase import old_files_with_persons
 from devin_pipeline.operations.verify import verify
 from devin_pipeline.partitions import range_tags
 from devin_pipeline.settings import Settings
-from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, SESSION_TABLES, SESSIONS, TABLES
+from devin_pipeline.tables import ALL_TABLES, RAW, RAW_SESSION_TABLES, SESSION_TABLES, SESSIONS, TABLES
 from devin_pipeline_tests.stage import Stage, differences
 
 pytestmark = pytest.mark.notices("pieces of text in the log")
@@ -323,7 +323,7 @@ def test_derived_tables_and_reports_that_a_backup_brings_back_are_built_again(
 
 
 def test_files_that_a_backup_brings_back_next_to_a_newer_log_are_named_and_deleted(erased: Erased) -> None:
-    table = TABLES["raw_sessions_v3"]
+    table = RAW["raw_sessions_v3"]
     shutil.copytree(erased.backup / table.name, f"{erased.stage.lake.uri}/{table.name}", dirs_exist_ok=True)
     assert places_that_tell(erased.stage, *erased.words) != []
     (first, *_) = verify(erased.stage.lake, 8).findings
@@ -345,7 +345,7 @@ def test_an_unchanged_day_costs_no_look_at_files_that_were_checked(
         looked_at.append((getattr(table, "name", ""), len(set(days))))  # type: ignore[call-overload]
         return redact(lake, table, redaction, days, *more, **how)  # type: ignore[arg-type]
 
-    from devin_pipeline.raw.landing import redact
+    from devin_pipeline.raw.erasure import redact
 
     monkeypatch.setattr("devin_pipeline.operations.erase.redact", redacting)
     versions = erased.stage.versions()

@@ -25,12 +25,13 @@ from devin_pipeline.operations.verify import verify
 from devin_pipeline.raw.landing import land
 from devin_pipeline.raw.row_hash import with_row_hash
 from devin_pipeline.tables import RAW_QUARANTINE, TABLES, Table
+from devin_pipeline.tables.raw import RAW_SESSIONS_V3
 from devin_pipeline_tests.stage import Stage
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, acus, after
 
 MakeStage = Callable[..., Stage]
 
-RAW = TABLES["raw_sessions_v3"]
+RAW = RAW_SESSIONS_V3
 SECOND = int(NOON.timestamp())
 
 

@@ -38,10 +38,12 @@ from devin_pipeline.tables import (
     TABLES,
     Table,
 )
+from devin_pipeline.tables.raw import RAW_SESSIONS_V3
 from devin_pipeline_tests.stage import Row, Stage, make_again, set_environment, the_last_days
 from devin_pipeline_tests.tables.rows import DAY, NOON, acus, after, row
 
-RAW, SESSIONS, ROLLUP, REPORT = (TABLES[n] for n in ("raw_sessions_v3", "sessions", "acu_daily", "acu_weekly"))
+RAW = RAW_SESSIONS_V3
+SESSIONS, ROLLUP, REPORT = (TABLES[n] for n in ("sessions", "acu_daily", "acu_weekly"))
 PULL_REQUESTS = TABLES["pull_requests"]
 SECRET = "canaryprompt"
 

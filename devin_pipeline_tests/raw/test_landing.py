@@ -20,7 +20,7 @@ from devin_pipeline.raw.landing import Landed, land
 from devin_pipeline.raw.moved_sessions import HeldSessions
 from devin_pipeline.raw.row_hash import row_hashes, with_row_hash
 from devin_pipeline.raw.row_integrity import damaged_days
-from devin_pipeline.tables import RAW_QUARANTINE, TABLES, Table
+from devin_pipeline.tables import RAW, RAW_QUARANTINE, TABLES, RawTable
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, acus, after
 
 pytestmark = pytest.mark.notices(
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.notices(
     "damage: a changed raw row written again",
 )
 
-V3 = TABLES["raw_sessions_v3"]
+V3 = RAW["raw_sessions_v3"]
 SECOND = int(NOON.timestamp())
 
 
@@ -64,7 +64,7 @@ class Feed:
         listing = SessionBatch(items=page_of(items).items)
         return land(
             self.lake,
-            TABLES[self.table],
+            RAW[self.table],
             listing,
             days,
             after(hours),
@@ -171,7 +171,7 @@ def test_sessions_that_two_servers_spell_otherwise_gain_no_version(feed: Feed) -
     assert damaged_days(feed.lake.snapshot(V3), [DAY], 8) == {}
 
 
-def with_hashes_of_before(feed: Feed, table: Table = V3) -> None:
+def with_hashes_of_before(feed: Feed, table: RawTable = V3) -> None:
     """Store the hashes that an older version of the code gave the same rows."""
     rows = feed.lake.snapshot(table).rows().to_pylist()
     of_before = [row | {"content_hash": content_hash_as_spelled(row["payload"].encode())} for row in rows]
@@ -536,7 +536,7 @@ def test_who_is_forgotten_while_a_read_lands_is_forgotten_in_it(feed: Feed, monk
     assert [json.loads(row["payload"])["title"] for row in feed.rows()] == ["xxxxxx", "Kept"]
 
 
-def row_hash(table: Table, row: Row) -> str:
+def row_hash(table: RawTable, row: Row) -> str:
     [hash_] = row_hashes(table, pa.Table.from_pylist([row], table.schema))
     return hash_
 

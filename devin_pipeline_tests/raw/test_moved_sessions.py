@@ -9,13 +9,14 @@ from deltalake import write_deltalake
 
 from devin_pipeline.lake import Lake, Rewrite
 from devin_pipeline.raw.moved_sessions import HeldSessions, days_held, settle
-from devin_pipeline.raw.row_hash import extended_days, with_row_hash
+from devin_pipeline.raw.row_hash import with_row_hash
 from devin_pipeline.raw.row_integrity import damaged_days
-from devin_pipeline.tables import TABLES
+from devin_pipeline.raw.versions import rewrite_with
+from devin_pipeline.tables import RAW
 from devin_pipeline_tests.raw.test_landing import SECOND, Feed, item
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, after
 
-V3 = TABLES["raw_sessions_v3"]
+V3 = RAW["raw_sessions_v3"]
 A_DAY = 24 * 60 * 60
 DAY_AFTER = NEXT_DAY + timedelta(days=1)
 
@@ -206,7 +207,7 @@ def test_settling_leaves_a_session_on_the_day_with_its_newest_version(feed: Feed
     feed.read(on_next_day("x"), hours=1, days=(NEXT_DAY,))
     rows = feed.lake.snapshot(V3).rows([NEXT_DAY])
     twice = rows.set_column(1, "session_id", [["a"]])
-    feed.lake.rewrite(V3, lambda snapshot: extended_days(snapshot, with_row_hash(V3, twice)))
+    feed.lake.rewrite(V3, lambda snapshot: rewrite_with(snapshot, V3, with_row_hash(V3, twice)))
     assert days_held(feed.lake.snapshot(V3), ["a"]) == {"a": {DAY, NEXT_DAY}}
     assert settle(feed.lake, V3, 8) == {DAY}
     assert days_held(feed.lake.snapshot(V3), ["a", "b"]) == {"a": {NEXT_DAY}, "b": {DAY}}

@@ -11,11 +11,12 @@ from devin_pipeline.devin_api.pages import cursor_page
 from devin_pipeline.emulator import Enterprise, Feed
 from devin_pipeline.lake import ErasureList, Lake
 from devin_pipeline.raw.redaction import Redaction
+from devin_pipeline.tables.raw import RAW_SESSIONS_V3, SESSION_FIELDS
 from devin_pipeline_tests.tables.rows import after
 
 pytestmark = pytest.mark.notices("text of absurd depth under DEVIN_TEXT=none")
 
-NO_TEXT = Redaction(keeps_text=False, forgotten=ErasureList())
+NO_TEXT = Redaction(keeps_text=False, erased=ErasureList())
 ITEM = {
     "session_id": "devin-a",
     "url": "https://app.devin.ai/sessions/a",
@@ -51,7 +52,7 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def told(redaction: Redaction, item: object) -> dict[str, object]:
-    payload, _ = redaction.payload(json.dumps(item).encode())
+    payload, _ = redaction.payload(json.dumps(item).encode(), SESSION_FIELDS)
     read: dict[str, object] = json.loads(payload)
     return read
 
@@ -95,7 +96,7 @@ def test_text_goes_and_its_length_and_everything_else_stay() -> None:
     ],
 )
 def test_no_odd_shape_brings_text_past_it(payload: str) -> None:
-    kept, redacted = NO_TEXT.payload(payload.encode())
+    kept, redacted = NO_TEXT.payload(payload.encode(), SESSION_FIELDS)
     assert redacted == "text"
     assert b"ecret" not in kept
     assert json.loads(kept) is not None
@@ -107,8 +108,8 @@ def test_no_depth_brings_text_past_it_or_stops_it(depth: int, oddity: str, lake:
     lake.add_to_erasure_list([("user", "jo")])
     deep = "[" * depth + '"Secret"' + "]" * depth
     payload = f'{{"user_id": "jo", "session_id": "a", "analysis": {{"issues": {deep}}}{oddity}}}'.encode()
-    for redaction in (NO_TEXT, Redaction(keeps_text=True, forgotten=lake.erasure_list())):
-        kept, redacted = redaction.payload(payload)
+    for redaction in (NO_TEXT, Redaction(keeps_text=True, erased=lake.erasure_list())):
+        kept, redacted = redaction.payload(payload, SESSION_FIELDS)
         assert redacted == "text"
         assert b"Secret" not in kept
 
@@ -116,7 +117,7 @@ def test_no_depth_brings_text_past_it_or_stops_it(depth: int, oddity: str, lake:
 def test_numbers_keep_every_digit_they_were_sent_with() -> None:
     for number in ("1.5000000000000000000001", "1E-7", "12345678901234567890123"):
         for oddity in ("", ', "x": NaN'):
-            kept, _ = NO_TEXT.payload(f'{{"acus_consumed": {number}, "title": "t"{oddity}}}'.encode())
+            kept, _ = NO_TEXT.payload(f'{{"acus_consumed": {number}, "title": "t"{oddity}}}'.encode(), SESSION_FIELDS)
             assert json.loads(kept, parse_float=Decimal)["acus_consumed"] == Decimal(number)
 
 
@@ -126,8 +127,8 @@ def test_blanking_twice_is_blanking_once() -> None:
     for feed in feeds:
         for text in enterprise.items(feed):
             sent = text.encode()
-            once, _ = NO_TEXT.payload(sent)
-            assert NO_TEXT.payload(once)[0] == once
+            once, _ = NO_TEXT.payload(sent, SESSION_FIELDS)
+            assert NO_TEXT.payload(once, SESSION_FIELDS)[0] == once
             (before,) = cursor_page(b'{"items":[%b]}' % sent, after(1_000_000)).items
             (then,) = cursor_page(b'{"items":[%b]}' % once, after(1_000_000)).items
             assert (then.session_id, then.created_at, then.updated_at, then.acus) == (
@@ -139,7 +140,7 @@ def test_blanking_twice_is_blanking_once() -> None:
 
 
 def test_nothing_to_take_out_leaves_the_bytes_alone() -> None:
-    assert Redaction(True, ErasureList()).payload(b'{ "a" : 1 }') == (b'{ "a" : 1 }', None)
+    assert Redaction(True, ErasureList()).payload(b'{ "a" : 1 }', SESSION_FIELDS) == (b'{ "a" : 1 }', None)
 
 
 def test_a_forgotten_user_is_told_by_a_pseudonym_and_without_text(lake: Lake) -> None:
@@ -158,7 +159,7 @@ def test_a_forgotten_user_is_told_by_a_pseudonym_and_without_text(lake: Lake) ->
 def test_a_forgotten_session_is_told_by_a_pseudonym_wherever_it_is_named(lake: Lake) -> None:
     redaction = Redaction(True, lake.add_to_erasure_list([("session", "a")]))
     kept = told(redaction, ITEM)
-    pseudonym = redaction.session_id("a")
+    pseudonym = redaction.erased.pseudonym("session", "a")
     assert (kept["session_id"], kept["user_id"], kept["url"]) == (pseudonym, pseudonym, None)
     assert "Secret" not in json.dumps(kept)
     child = {"session_id": "b", "parent_session_id": "devin-a", "child_session_ids": ["devin-z", "a"], "title": "T"}
@@ -166,7 +167,7 @@ def test_a_forgotten_session_is_told_by_a_pseudonym_wherever_it_is_named(lake: L
         "parent_session_id": pseudonym,
         "child_session_ids": ["devin-z", pseudonym],
     }
-    assert redaction.payload(json.dumps(child).encode())[1] == "ids"
+    assert redaction.payload(json.dumps(child).encode(), SESSION_FIELDS)[1] == "ids"
 
 
 @pytest.mark.parametrize(
@@ -193,11 +194,11 @@ def test_the_quick_look_finds_every_item_that_redaction_changes(payload: str, la
     forgotten = lake.add_to_erasure_list([("user", "jo"), ("session", "a")])
     for redaction in (Redaction(True, forgotten), Redaction(True, lake.erasure_list())):
         rows = pa.table({"session_id": ["b", None], "payload": [payload, None]}, pa.schema(_COLUMNS))
-        changes = redaction.payload(payload.encode())[0] != payload.encode()
-        assert redaction.may_change(rows).to_pylist() == [changes, False]
+        changes = redaction.payload(payload.encode(), SESSION_FIELDS)[0] != payload.encode()
+        assert redaction.may_change(RAW_SESSIONS_V3, rows).to_pylist() == [changes, False]
     rows = pa.table({"session_id": ["a", "b"], "payload": ["{}", "{}"]}, pa.schema(_COLUMNS))
-    assert redaction.may_change(rows).to_pylist() == [True, False]
-    assert redaction.may_change(rows.slice(1)).to_pylist() == [False]
+    assert redaction.may_change(RAW_SESSIONS_V3, rows).to_pylist() == [True, False]
+    assert redaction.may_change(RAW_SESSIONS_V3, rows.slice(1)).to_pylist() == [False]
 
 
 _COLUMNS = [("session_id", pa.string()), ("payload", pa.string())]
