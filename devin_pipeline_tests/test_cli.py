@@ -726,11 +726,11 @@ def test_an_error_of_the_system_gets_three_lines_and_one_of_ours_its_traceback()
 def test_what_is_opened_while_stdout_is_closed_is_not_printed_into(tmp_path: Path) -> None:
     opened = """if True:
         import sys
-        from devin_pipeline.cli.errors import leave, open_closed_streams
+        from devin_pipeline.cli.errors import exit_process, open_closed_streams
         open_closed_streams()
         held = open(sys.argv[1], "w")
         print("not for the file")
-        leave(0)
+        exit_process(0)
     """
     words = ["sh", "-c", 'exec "$0" "$@" >&-', sys.executable, "-c", opened, str(tmp_path / "file")]
     told = subprocess.run(words, stderr=subprocess.PIPE, text=True)

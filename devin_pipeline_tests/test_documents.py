@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from devin_pipeline.cli import main
-from devin_pipeline.cli.environment import _DEMO_HOME, live_stage
+from devin_pipeline.cli.environment import _DEMO_HOME, use_live_environment
 from devin_pipeline.dagster_server.code_location import CODE_LOCATION, DEFINITIONS
 from devin_pipeline.tables import ALL_TABLES
 
@@ -52,7 +52,7 @@ def test_dagsters_own_commands_get_the_home_that_ours_use(monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     for name in ("DAGSTER_HOME", "DEVIN_LAKE"):
         monkeypatch.setenv(name, "")
-    live_stage()
+    use_live_environment()
     assert os.environ["DAGSTER_HOME"] == str(tmp_path / exported)
     assert f"The demo's is `{_DEMO_HOME}`" in README
 

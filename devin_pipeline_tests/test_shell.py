@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from devin_pipeline import shell
-from devin_pipeline.cli.errors import tell
+from devin_pipeline.cli.errors import print_error
 from devin_pipeline.shell import with_command_last
 
 pytestmark = pytest.mark.notices("a full stop behind a command")
@@ -68,7 +68,7 @@ def test_a_command_within_a_message_is_in_backticks_or_on_a_line_of_its_own(modu
 def test_a_command_at_the_end_of_an_error_has_neither_backticks_nor_a_full_stop(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    tell(("what failed", "`x` is why", "run this again: `devin-pipeline rebuild --to 2026-11-02`"))
+    print_error(("what failed", "`x` is why", "run this again: `devin-pipeline rebuild --to 2026-11-02`"))
     assert capsys.readouterr().err.splitlines() == [
         "What failed.",
         "`x` is why.",

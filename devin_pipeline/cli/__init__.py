@@ -7,7 +7,7 @@ what to do.
 import gc
 from typing import NoReturn
 
-from devin_pipeline.cli.errors import leave, open_closed_streams, show_any_character
+from devin_pipeline.cli.errors import exit_process, open_closed_streams, show_any_character
 from devin_pipeline.cli.group import main
 
 __all__ = ["command", "main"]
@@ -26,4 +26,4 @@ def command() -> NoReturn:
         main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
-    leave(code)
+    exit_process(code)

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 
 import click
 
-from devin_pipeline.cli.environment import live_stage, prepare_dagster_home, settings
+from devin_pipeline.cli.environment import prepare_dagster_home, settings, use_live_environment
 from devin_pipeline.cli.errors import Failed
 from devin_pipeline.cli.output import counted
 from devin_pipeline.cli.runner import DAYS_PER_RUN, dg_command, reports_waiting, run_ranges
@@ -24,7 +24,7 @@ from devin_pipeline.tables import RAW_TABLES
 )
 @click.option("--only-missing", is_flag=True, help="Leave out days that have been made already.")
 @click.option("--dry-run", is_flag=True, help="Show the runs, start none.")
-@click.option("--repair", is_flag=True, help="Save what can be saved of damaged raw days, make all anew.")
+@click.option("--repair", is_flag=True, help="Repair damaged raw days first, and rebuild every day.")
 @click.option("--accept-new-organizations", is_flag=True, help="Store them though none of them is known to the lake.")
 @stoppable()
 def backfill(
@@ -38,9 +38,9 @@ def backfill(
 ) -> None:
     """Read a range of days and rebuild what follows from it.
 
-    With --repair, damaged days of the raw tables keep every row that is still sound, get back what files of older
-    versions hold, and are then read again. What neither has is lost if the API no longer tells it. What follows from
-    them is made anew even where it seems not to have changed.
+    With --repair, damaged days of the raw tables keep every row that is intact, get back what files of older versions
+    hold, and are then read again. What neither has is lost if the API no longer returns it. What follows from them is
+    rebuilt even where it seems not to have changed.
 
     A key that reads none of the organizations the lake knows is refused as one of another enterprise, unless
     --accept-new-organizations says that they belong to this one.
@@ -52,7 +52,7 @@ def backfill(
         raise Failed(
             "This call cannot be run", "--repair changes what is stored of every day", "Give it without the others", 2
         )
-    live_stage()
+    use_live_environment()
     days = _days_to_backfill(first, last, only_missing)
     runs = [
         group[start : start + days_per_run]
@@ -90,7 +90,7 @@ def backfill(
 
 
 def _repair(days: Sequence[date]) -> None:
-    """Make damaged raw days sound again, and tell what became of each."""
+    """Repair damaged raw days, and print what became of each."""
     from devin_pipeline.operations.repair import repair
     from devin_pipeline.resources import lake_resource
 

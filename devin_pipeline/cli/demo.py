@@ -13,9 +13,9 @@ from devin_pipeline.cli.environment import (
     DEMO_NOTICE,
     DEMO_SESSIONS_PER_DAY,
     DemoEnterprise,
-    demo_stage,
-    lake_of,
+    open_lake,
     prepare_dagster_home,
+    use_demo_environment,
 )
 from devin_pipeline.cli.errors import Failed
 from devin_pipeline.cli.output import counted, draw
@@ -34,11 +34,11 @@ def demo(days: int) -> None:
     from devin_pipeline.asset_facts import DEMO
     from devin_pipeline.billing_calendar import days_between
 
-    demo_stage()
+    use_demo_environment()
     prepare_dagster_home()
-    lake = lake_of(demo=True)
+    lake = open_lake(demo=True)
     if lake.identity is not None and lake.identity.kind == "demo":
-        # The emulator's sessions are of today: yesterday's demo would stand beside them as vanished.
+        # The emulator's sessions are of today: those of yesterday's demo would count as vanished.
         shutil.rmtree(lake.uri)
     enterprise = DemoEnterprise(days * DEMO_SESSIONS_PER_DAY, days, 7, datetime.now(UTC))
     enterprise.file().write_bytes(msgspec.json.encode(enterprise))

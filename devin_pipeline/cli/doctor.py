@@ -11,10 +11,10 @@ import click
 from devin_pipeline.cli.environment import (
     DemoEnterprise,
     demo_enterprise,
-    demo_stage,
-    say_demo,
+    print_demo_notice,
     settings,
     use_dagster_home,
+    use_demo_environment,
 )
 from devin_pipeline.cli.errors import Failed
 from devin_pipeline.cli.output import json_bytes, printable
@@ -36,7 +36,7 @@ _COLOURS: "dict[Outcome, str | None]" = {
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="All findings as one JSON document.")
-@click.option("--demo", is_flag=True, help="Of the demo, with the emulator running meanwhile.")
+@click.option("--demo", is_flag=True, help="Of the demo, with the emulator running.")
 @stoppable()
 def doctor(as_json: bool, demo: bool) -> None:
     """Look at settings, keys, API, lake and Dagster, and say what to do. Changes nothing."""
@@ -46,11 +46,11 @@ def doctor(as_json: bool, demo: bool) -> None:
     if demo:
         if not DemoEnterprise.file().exists():
             raise Failed("There is no demo to look at", "none was run here", f"Run `{pipeline_command('demo')}`", 2)
-        demo_stage()
+        use_demo_environment()
         enterprise = demo_enterprise()
     else:
         use_dagster_home(Path(settings().DAGSTER_HOME))
-    say_demo(demo)
+    print_demo_notice(demo)
     findings: list[Finding] = []
     with enterprise.served() if enterprise else nullcontext():
         for finding in examine(settings()):

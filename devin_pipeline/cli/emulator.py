@@ -33,7 +33,7 @@ def emulator(port: int, sessions: int, days: int, seed: int, faults: float, faul
         click.echo(f"export DEVIN_API_URL={server.url}")
         click.echo(f"export DEVIN_V2_API_KEY={server.v2_key}")
         click.echo(f"export DEVIN_V3_API_KEY={server.v3_key}")
-        click.echo("Change what it tells: POST /_emulator/evolve. Stop it with Ctrl-C.")
+        click.echo("Change what it returns: POST /_emulator/evolve. Stop it with Ctrl-C.")
         stopped.wait()
     finally:
         server.stop()

@@ -35,7 +35,7 @@ def settings() -> "Settings":
     return Settings()
 
 
-def demo_stage() -> None:
+def use_demo_environment() -> None:
     """Point every setting at the demo's own lake and DAGSTER_HOME; nothing of the live settings is left."""
     for name in [name for name in os.environ if name.startswith("DEVIN_")]:
         del os.environ[name]
@@ -43,7 +43,7 @@ def demo_stage() -> None:
     use_dagster_home(_DEMO_HOME)
 
 
-def live_stage() -> None:
+def use_live_environment() -> None:
     """Point DAGSTER_HOME and DEVIN_LAKE at where the settings say, as absolute paths."""
     os.environ["DEVIN_LAKE"] = Lake(settings().DEVIN_LAKE).uri
     use_dagster_home(Path(settings().DAGSTER_HOME))
@@ -84,7 +84,7 @@ def prepare_dagster_home() -> None:
         ) from None
 
 
-def begin_dagsters_records() -> None:
+def initialize_instance() -> None:
     """Have Dagster make its databases in a new DAGSTER_HOME now, before processes of its own open them."""
     from devin_pipeline.dagster_server.dagster_home import dagster_instance
 
@@ -92,16 +92,16 @@ def begin_dagsters_records() -> None:
         pass
 
 
-def lake_of(demo: bool) -> Lake:
+def open_lake(demo: bool) -> Lake:
     """The demo's lake, or the one of the settings, if it can be looked into."""
     lake = Lake(str(_DEMO_LAKE) if demo else settings().DEVIN_LAKE)
     lake.require_readable()
     return lake
 
 
-def lake_with_tables(demo: bool) -> Lake:
+def open_filled_lake(demo: bool) -> Lake:
     """The same, if a run has written to it."""
-    lake = lake_of(demo)
+    lake = open_lake(demo)
     # Where lake.json is missing, the tables show that there is one.
     if lake.identity is not None or any(lake.snapshot(table).version is not None for table in ALL_TABLES):
         return lake
@@ -118,13 +118,13 @@ def lake_with_tables(demo: bool) -> Lake:
     raise Failed(f"There is no lake in {lake.uri}", why, todo, 2)
 
 
-def has_dagsters_records(demo: bool) -> bool:
+def has_dagster_home(demo: bool) -> bool:
     """Point DAGSTER_HOME at the demo's, or the one of the settings; False where no run has been recorded."""
     use_dagster_home(_DEMO_HOME if demo else Path(settings().DAGSTER_HOME))
     return (Path(os.environ["DAGSTER_HOME"]) / "dagster.yaml").exists()
 
 
-def say_demo(demo: bool) -> None:
+def print_demo_notice(demo: bool) -> None:
     """Say on stderr that what follows is made up, if it is."""
     if demo:
         click.echo(DEMO_NOTICE, err=True)

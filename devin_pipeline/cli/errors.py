@@ -1,4 +1,4 @@
-"""How a command ends: expected errors as three lines, exit codes, and stopping at once."""
+"""How a command ends: errors as three lines, exit codes, and stopping at once."""
 
 import atexit
 import errno
@@ -43,13 +43,13 @@ class Commands(click.Group):
             command = error.ctx.command_path if error.ctx else "devin-pipeline"
             _exit(("This call cannot be run", error.format_message(), f"See `{typed(f'{command} --help')}`"), 2)
         except (click.Abort, KeyboardInterrupt):
-            stop_now()
+            abort()
         except OSError as error:
             if error.errno is None:
                 raise
             if not _output_is_lost():
                 _exit(_lines_of(error), 1)
-            # What is left of it is written, and spoken of, by `leave`.
+            # What is left of it is written, and spoken of, by `exit_process`.
             sys.exit(1)
         except Exception as error:
             why = _why_dagster_keeps_no_records(error)
@@ -89,11 +89,11 @@ def _why_dagster_keeps_no_records(error: Exception) -> str | None:
 
 
 def _exit(lines: Sequence[str], code: int) -> NoReturn:
-    tell(lines)
+    print_error(lines)
     sys.exit(code)
 
 
-def tell(lines: Sequence[str]) -> None:
+def print_error(lines: Sequence[str]) -> None:
     """Write the lines of an error to stderr, each as a sentence, if anybody can still read it."""
     with suppress(OSError):
         for line in lines:
@@ -108,7 +108,7 @@ def open_closed_streams() -> None:
     """Put something in place of standard streams that were closed when the process began.
 
     A file opened later would get their numbers, and what is printed would be written into it. Nothing can be written to
-    the stdout that is put there: whoever prints to it fails, as on a full disk.
+    the stdout that is put there: printing to it fails, as on a full disk.
     """
     for number, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
@@ -123,7 +123,7 @@ def open_closed_streams() -> None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - for as long as the process lives
 
 
-def leave(code: int) -> NoReturn:
+def exit_process(code: int) -> NoReturn:
     """End this process, its work done, and leave it to the system to take its memory apart.
 
     Python would look through all that Dagster has loaded, several times: half a second after a backfill.
@@ -135,11 +135,11 @@ def leave(code: int) -> NoReturn:
         sys.stdout.flush()
     except OSError as error:
         code = 1
-        # Who reads the output and has had enough, as `head` has, need not be told.
+        # A reader of the output that has had enough, as `head` has, needs no message.
         if not isinstance(error, BrokenPipeError):
             why = f"it could not be written ({error.strerror})"
             todo = "Keep its output open" if error.errno == errno.EBADF else "Free space"
-            tell(("The output is not whole", why, f"{todo}, then run it again"))
+            print_error(("The output is not whole", why, f"{todo}, then run it again"))
     os._exit(code)
 
 
@@ -151,14 +151,14 @@ def stop_signals() -> list[signal.Signals]:
     return [signal.SIGINT, signal.SIGTERM, *([] if is_kept else [signal.SIGHUP])]
 
 
-def stop_now() -> NoReturn:
+def abort() -> NoReturn:
     """End this process at once, saying so; whatever hangs is left behind."""
-    end_now(("Stopped", "you asked for it", "Run the same command again to go on"))
+    abort_with(("Stopped", "you asked for it", "Run the same command again to go on"))
 
 
-def end_now(lines: Sequence[str]) -> NoReturn:
+def abort_with(lines: Sequence[str]) -> NoReturn:
     """End this process at once with the lines of an error; whatever hangs is left behind."""
-    tell(lines)
+    print_error(lines)
     # Not `sys.exit`: Python would wait for the threads of requests that hang.
     os._exit(1)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from devin_pipeline.cli.environment import lake_with_tables, live_stage, prepare_dagster_home, settings
+from devin_pipeline.cli.environment import open_filled_lake, prepare_dagster_home, settings, use_live_environment
 from devin_pipeline.cli.errors import Failed
 from devin_pipeline.cli.output import counted
 from devin_pipeline.cli.runner import rebuild_days
@@ -44,13 +44,13 @@ def forget(users: Sequence[str], sessions: Sequence[str], text: bool) -> None:
     ids += [("session", canonical_id(session.strip())) for session in sessions]
     persons = [(kind, identifier) for kind, identifier in ids if identifier]
     if len(persons) < len(ids):
-        raise Failed("This call cannot be run", "that is no id", "Give the id as the API tells it", 2)
-    live_stage()
+        raise Failed("This call cannot be run", "that is not an id", "Give the id as the API returns it", 2)
+    use_live_environment()
     hour = settings().day_starts_at_utc_hour
     resource = lake_resource(settings())
     lake = resource.open()
     # In the wrong folder, nobody would be erased from where they are stored.
-    lake_with_tables(demo=False)
+    open_filled_lake(demo=False)
     lake.claim(resource.identity)
     prepare_dagster_home()
     removed = erase.forget_text(lake, hour) if text else erase.forget(lake, hour, persons, record=_record_rows)

@@ -3,7 +3,7 @@
 import click
 import pyarrow as pa
 
-from devin_pipeline.cli.environment import has_dagsters_records, lake_of, say_demo, settings
+from devin_pipeline.cli.environment import has_dagster_home, open_lake, print_demo_notice, settings
 from devin_pipeline.cli.errors import Failed
 from devin_pipeline.cli.output import draw
 from devin_pipeline.cli.stopping import stoppable
@@ -22,8 +22,8 @@ def maintain(demo: bool) -> None:
     from devin_pipeline.operations.maintain import maintain as maintain_lake
 
     keep_days = settings().keep_runs_days
-    lake = lake_of(demo)
-    say_demo(demo)
+    lake = open_lake(demo)
+    print_demo_notice(demo)
     identity = lake.identity
     done = maintain_lake(lake, identity.day_starts_at_utc_hour if identity else settings().day_starts_at_utc_hour)
     rows = [
@@ -41,7 +41,7 @@ def maintain(demo: bool) -> None:
         draw(pa.Table.from_pylist(rows))
     elif not done.left:
         click.echo(f"No run has written to {lake.uri} yet.", err=True)
-    if has_dagsters_records(demo):
+    if has_dagster_home(demo):
         _remove_old_runs(keep_days)
     if done.left:
         raise Failed(

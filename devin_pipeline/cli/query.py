@@ -2,7 +2,7 @@
 
 import click
 
-from devin_pipeline.cli.environment import lake_of, lake_with_tables, say_demo
+from devin_pipeline.cli.environment import open_filled_lake, open_lake, print_demo_notice
 from devin_pipeline.cli.limits import within_limits
 from devin_pipeline.cli.output import show
 from devin_pipeline.cli.words import TakesText, sql_of
@@ -23,9 +23,9 @@ def query(sql: str | None, file: str | None, shape: str, timeout: str | None, de
     """
     select = sql_of(sql, file)
     with within_limits(timeout) as limits:
-        lake = lake_with_tables(demo) if may_name_tables(select) else lake_of(demo)
+        lake = open_filled_lake(demo) if may_name_tables(select) else open_lake(demo)
         renew_moved_catalog(lake)
-        say_demo(demo)
+        print_demo_notice(demo)
         try:
             with lake.reader_for(select, limits) as reader:
                 show(reader, select, shape)

@@ -6,7 +6,7 @@ from datetime import date
 import click
 
 from devin_pipeline.cli.days_shown import days_shown
-from devin_pipeline.cli.environment import live_stage, prepare_dagster_home, settings
+from devin_pipeline.cli.environment import prepare_dagster_home, settings, use_live_environment
 from devin_pipeline.cli.errors import Failed
 from devin_pipeline.cli.runner import rebuild_days, reports_waiting
 from devin_pipeline.cli.stopping import stoppable
@@ -34,7 +34,7 @@ def rebuild(first: str | None, last: str | None) -> None:
     from devin_pipeline.resources import lake_resource
 
     first_day, last_day = range_given(first, last)
-    live_stage()
+    use_live_environment()
     hour = settings().day_starts_at_utc_hour
     lake = lake_resource(settings()).open()
     erase(lake, hour)

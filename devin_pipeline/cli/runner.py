@@ -37,7 +37,7 @@ class RunOutcome:
 
     Attributes:
         succeeded: Everything was made.
-        days_not_read: Why each day that the API did not tell could not be read, by day.
+        days_not_read: Why each day that could not be read was not, by day.
         reason: Why the run failed, when not for single days.
         is_final: True when asking for other days would fail alike.
         warnings: What checks found that did not stop the run, the number of findings first.
@@ -136,19 +136,21 @@ def _outcome(result: "dg.ExecuteInProcessResult") -> RunOutcome:
     is_final = False
     for event in result.all_events:
         if event.is_step_failure:
-            told = event.step_failure_data.user_failure_data
-            if told and (days := days_not_read(told.metadata)):
+            failure = event.step_failure_data.user_failure_data
+            if failure and (days := days_not_read(failure.metadata)):
                 bad_days |= days
-            elif told and REPORTS_WAIT in told.metadata:
-                waits.append(told.description or "")
-            elif told:
-                reasons.append(told.description or event.step_key or "")
-                is_final = is_final or ASK_NO_MORE in told.metadata
+            elif failure and REPORTS_WAIT in failure.metadata:
+                waits.append(failure.description or "")
+            elif failure:
+                reasons.append(failure.description or event.step_key or "")
+                is_final = is_final or ASK_NO_MORE in failure.metadata
             else:
                 error = event.step_failure_data.error
                 cause = error.cause if error and error.cause else error
                 # Dagster begins with the class of an error, which of ours says nothing to a person.
-                reason = re.sub(r"^devin_pipeline\.[\w.]+: ", "", cause.message.strip()) if cause else "no reason told"
+                reason = (
+                    re.sub(r"^devin_pipeline\.[\w.]+: ", "", cause.message.strip()) if cause else "no reason is known"
+                )
                 reasons.append(f"{event.step_key}: {reason}")
     evaluations = result.get_asset_check_evaluations()
     warnings: list[str] = []

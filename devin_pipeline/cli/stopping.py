@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from devin_pipeline.cli.errors import end_now, stop_now
+from devin_pipeline.cli.errors import abort, abort_with
 from devin_pipeline.errors import Problem
 
 _SECONDS_TO_STOP = 8.0
@@ -50,7 +50,7 @@ def stoppable(
                     return
                 if limit := limit_met():
                     cut_off()
-                    end_now((limit.what, limit.why, limit.todo))
+                    abort_with((limit.what, limit.why, limit.todo))
             deadline = time.monotonic() + seconds
             if prepare:
                 prepare()
@@ -65,9 +65,9 @@ def stoppable(
                 signal.pthread_kill(main_thread, signal.SIGINT)
             cut_off()
             # guard: what heeds no interrupt
-            stop_now()
+            abort()
 
-    # Written to by the signal itself, whoever handles it and whatever keeps Python busy.
+    # Written to by the signal itself, whatever handles it and whatever keeps Python busy.
     before = signal.set_wakeup_fd(ask.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=see_to_it, daemon=True).start()
     try:

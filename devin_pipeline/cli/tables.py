@@ -3,7 +3,7 @@
 import click
 import pyarrow as pa
 
-from devin_pipeline.cli.environment import lake_with_tables, say_demo
+from devin_pipeline.cli.environment import open_filled_lake, print_demo_notice
 from devin_pipeline.cli.output import draw
 from devin_pipeline.cli.stopping import stoppable
 from devin_pipeline.lake import renew_moved_catalog
@@ -16,9 +16,9 @@ from devin_pipeline.tables import ALL_TABLES
 @stoppable()
 def tables(demo: bool) -> None:
     """List the tables: name, grain, rows, days."""
-    lake = lake_with_tables(demo)
+    lake = open_filled_lake(demo)
     renew_moved_catalog(lake)
-    say_demo(demo)
+    print_demo_notice(demo)
     rows = []
     for table in ALL_TABLES:
         snapshot = lake.snapshot(table)

@@ -10,12 +10,12 @@ import click
 
 from devin_pipeline.cli.environment import (
     DemoEnterprise,
-    begin_dagsters_records,
     demo_enterprise,
-    demo_stage,
-    live_stage,
+    initialize_instance,
     prepare_dagster_home,
-    say_demo,
+    print_demo_notice,
+    use_demo_environment,
+    use_live_environment,
 )
 from devin_pipeline.cli.errors import Failed
 from devin_pipeline.cli.runner import dg_command, settings_shown, warn_of_dotenv
@@ -24,38 +24,40 @@ from devin_pipeline.shell import shipped, typed
 
 
 @click.command()
-@click.option("--demo", is_flag=True, help="The demo's Dagster, with the emulator running beside it.")
+@click.option("--demo", is_flag=True, help="The demo's Dagster, with the emulator running.")
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--read-only", is_flag=True, help="The page alone, for looking: it changes nothing, and no daemon runs.")
+@click.option(
+    "--read-only", is_flag=True, help="The Dagster UI alone, for looking: it changes nothing, and no daemon runs."
+)
 def ui(demo: bool, port: int, read_only: bool) -> None:
-    """Open Dagster's page and its daemon on loopback, until stopped.
+    """Open the Dagster UI and its daemon on loopback, until stopped.
 
-    The page answers its own tabs and programs on this machine; what other sites make a browser send it refuses.
+    It responds to its own tabs and programs on this machine; what other sites make a browser send, it refuses.
     """
     from devin_pipeline.dagster_server.code_location import CODE_LOCATION, DEFINITIONS
     from devin_pipeline.dagster_server.processes import NoFolderForSocket, StoppedByItself, run_until
 
     enterprise: DemoEnterprise | None = None
     if demo:
-        demo_stage()
+        use_demo_environment()
         prepare_dagster_home()
         enterprise = demo_enterprise()
     else:
-        live_stage()
+        use_live_environment()
         prepare_dagster_home()
     with ExitStack() as held:
         locked = None if read_only else held.enter_context(_only_daemon(port))
         _require_free(port)
         # guard: databases that several processes make at once
-        begin_dagsters_records()
+        initialize_instance()
         stopped = stop_on_signal()
         if enterprise:
             held.enter_context(enterprise.served())
         if not read_only:
             # Without a daemon of ours, that of another deployment may be at work.
             held.enter_context(_dead_runs_failed())
-        say_demo(demo)
-        click.echo(f"Dagster's own command, without the guard: {_page_command(port, read_only)}")
+        print_demo_notice(demo)
+        click.echo(f"Dagster's own command, without the guard: {_ui_command(port, read_only)}")
         if enterprise:
             click.echo("In another shell, a run: " + dg_command(enterprise.last_day, enterprise.last_day))
             warn_of_dotenv()
@@ -110,8 +112,8 @@ def _dead_runs_failed() -> Iterator[None]:
         yield
 
 
-def _page_command(port: int, read_only: bool) -> str:
-    """Dagster's own command for a page, with the daemon or for reading only."""
+def _ui_command(port: int, read_only: bool) -> str:
+    """Dagster's own command for its UI, with the daemon or for reading only."""
     if read_only:
         workspace = shlex.quote(str(shipped("workspace.yaml")))
         return f"{settings_shown()} {typed(f'dagster-webserver --read-only -w {workspace} -p {port}')}"
@@ -120,7 +122,7 @@ def _page_command(port: int, read_only: bool) -> str:
 
 def _require_free(port: int) -> None:
     with socket.socket() as probe:
-        # As the page binds it: connections that are still closing do not matter.
+        # As the webserver binds it: connections that are still closing do not matter.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

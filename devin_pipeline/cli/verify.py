@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import pyarrow as pa
 
-from devin_pipeline.cli.environment import lake_with_tables, say_demo, settings
+from devin_pipeline.cli.environment import open_filled_lake, print_demo_notice, settings
 from devin_pipeline.cli.output import counted, draw, json_bytes
 from devin_pipeline.cli.stopping import stoppable
 from devin_pipeline.cli.words import range_given
@@ -34,8 +34,8 @@ def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> No
     from devin_pipeline.operations.verify import verify as verify_lake
 
     first_day, last_day = range_given(first, last)
-    lake = lake_with_tables(demo)
-    say_demo(demo)
+    lake = open_filled_lake(demo)
+    print_demo_notice(demo)
     identity = lake.identity
     hour = identity.day_starts_at_utc_hour if identity else settings().day_starts_at_utc_hour
     verdict = verify_lake(lake, hour, first=first_day, last=last_day)
@@ -54,7 +54,7 @@ def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> No
     unjudged = _by_table(verdict.not_checked)
     heal = repair_commands(lake, verdict, demo)
     if as_json:
-        told = {
+        report = {
             "lake": lake.uri,
             "files": verdict.files,
             "rows": verdict.rows,
@@ -64,14 +64,14 @@ def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> No
             "written_meanwhile": [table.name for table in verdict.changed_during_check],
             "heal": heal,
         }
-        click.echo(json_bytes(told))
+        click.echo(json_bytes(report))
     else:
-        _tell_verdict(verdict, findings, unjudged, heal)
+        _print_verdict(verdict, findings, unjudged, heal)
     if not verdict.is_clean:
         sys.exit(1)
 
 
-def _tell_verdict(
+def _print_verdict(
     verdict: "VerificationReport", findings: pa.Table, unjudged: Mapping[str, str], heal: Sequence[str]
 ) -> None:
     if findings.num_rows:

@@ -123,7 +123,7 @@ def blocking_runs(instance: dg.DagsterInstance) -> list[BlockingRun]:
     found = []
     for seen in instance.get_run_records(dg.RunsFilter(statuses=_BLOCKING)):
         process = process_of(Path(instance.root_directory), seen.dagster_run.run_id)
-        # As it is after that look: a run that ended meanwhile has released its lock.
+        # As it is after that look: a run that has ended since has released its lock.
         record = instance.get_run_record_by_id(seen.dagster_run.run_id)
         if record and record.dagster_run.status in _BLOCKING:
             started_at = datetime.fromtimestamp(record.start_time, UTC) if record.start_time else None

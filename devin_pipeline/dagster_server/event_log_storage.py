@@ -215,15 +215,15 @@ class SqliteEventLog(PlainEventLog):
                 return PlannedMaterializationInfo(storage_id=attempt[1], run_id=attempt[0])
         return super().get_latest_planned_materialization_info(asset_key, partition)
 
-    def _store_in_index(self, index: Connection, told: Sequence[tuple[dg.EventLogEntry, _Row]]) -> None:
-        if not told:
+    def _store_in_index(self, index: Connection, stored: Sequence[tuple[dg.EventLogEntry, _Row]]) -> None:
+        if not stored:
             return
-        index.execute(SqlEventLogStorageTable.insert(), [row for _, row in told])
-        # Nobody else writes meanwhile, so the ids are those up to the last.
+        index.execute(SqlEventLogStorageTable.insert(), [row for _, row in stored])
+        # Nothing else can write in between, so the ids are those up to the last.
         last_id = index.execute(sa.select(sa.func.max(_LOGS.id))).scalar_one()
         of_assets: list[tuple[dg.EventLogEntry, int]] = []
         newest: dict[tuple[str, str], tuple[dg.EventLogEntry, int]] = {}
-        for event_id, (event, row) in enumerate(told, last_id - len(told) + 1):
+        for event_id, (event, row) in enumerate(stored, last_id - len(stored) + 1):
             if (kind := _kind(event)) in _OF_ASSETS:
                 of_assets.append((event, event_id))
                 newest[row["asset_key"], kind] = (event, event_id)
@@ -254,9 +254,9 @@ class SqliteEventLog(PlainEventLog):
         """
         dagster_event = event.get_dagster_event()
         is_planned = dagster_event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
-        told = dagster_event.asset_check_planned_data if is_planned else dagster_event.asset_check_evaluation_data
+        check = dagster_event.asset_check_planned_data if is_planned else dagster_event.asset_check_evaluation_data
         rows = AssetCheckExecutionsTable.c
-        of_check = (rows.asset_key == told.asset_key.to_string()) & (rows.check_name == told.check_name)
+        of_check = (rows.asset_key == check.asset_key.to_string()) & (rows.check_name == check.check_name)
         with self.index_connection() as index:
             if not is_planned:
                 # What this run planned, and the result before.
@@ -301,7 +301,7 @@ class SqliteEventLog(PlainEventLog):
     def _make_file(self, shard: str, engine: Engine) -> None:
         """Give a file its tables and its revision, if it has none.
 
-        Dagster's own way looks for the revision in its migrations, all read anew several times: 45 ms for a new file,
+        Dagster's own way looks for the revision in its migrations, all read several times: 45 ms for a new file,
         12 ms for one that needs nothing.
         """
         if Path(self.path_for_shard(shard)).exists():
@@ -319,8 +319,8 @@ class SqliteEventLog(PlainEventLog):
         """Make a new file as the index is; False when that cannot be said, or another process was faster."""
         with self.index_connection() as index:
             # In one statement: the tables of a moment, with the revision they had then.
-            told = index.exec_driver_sql(_TABLES).all()
-        revisions = {revision for _, revision in told}
+            tables = index.exec_driver_sql(_TABLES).all()
+        revisions = {revision for _, revision in tables}
         if len(revisions) != 1:
             return False
         try:
@@ -329,7 +329,7 @@ class SqliteEventLog(PlainEventLog):
                 run.exec_driver_sql("pragma page_size = 1024")
                 run.exec_driver_sql("pragma journal_mode = wal")
                 run.exec_driver_sql("begin immediate")
-                for statement, _ in told:
+                for statement, _ in tables:
                     run.exec_driver_sql(statement)
                 # guard: the revision of a run's file | revisions.pop() -> "other"
                 run.exec_driver_sql("insert into alembic_version values (?)", (revisions.pop(),))
@@ -408,8 +408,8 @@ def _partition(event: dg.EventLogEntry) -> _Partition | None:
     """The asset and partition that an event materializes, if it does."""
     if _kind(event) != _MATERIALIZATION:
         return None
-    told = event.get_dagster_event().step_materialization_data.materialization
-    return told.asset_key.to_string(), told.partition
+    materialization = event.get_dagster_event().step_materialization_data.materialization
+    return materialization.asset_key.to_string(), materialization.partition
 
 
 def _materialized(events: Sequence[dg.EventLogEntry]) -> _Materialized:
@@ -417,8 +417,8 @@ def _materialized(events: Sequence[dg.EventLogEntry]) -> _Materialized:
     found: _Materialized = {}
     for event in events:
         if of := _partition(event):
-            told = event.get_dagster_event().step_materialization_data.materialization.metadata.get(FINGERPRINT)
-            found.setdefault(of[0], {})[of[1]] = str(told.value) if told else None
+            mark = event.get_dagster_event().step_materialization_data.materialization.metadata.get(FINGERPRINT)
+            found.setdefault(of[0], {})[of[1]] = str(mark.value) if mark else None
     return found
 
 

@@ -63,7 +63,7 @@ class OriginGuard:
             await PlainTextResponse(text, status_code=403)(scope, receive, send)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and answer it if the app fails on what is in it."""
+        """Pass a request on, and respond to it if the app fails on what is in it."""
         is_answered = False
 
         async def send_on(message: Message) -> None:

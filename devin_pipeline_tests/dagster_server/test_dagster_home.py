@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from devin_pipeline.cli import main
-from devin_pipeline.cli.environment import begin_dagsters_records
+from devin_pipeline.cli.environment import initialize_instance
 from devin_pipeline.doctor import examine
 from devin_pipeline.settings import Settings
 from devin_pipeline_tests.stage import Stage, differences
@@ -97,7 +97,7 @@ def test_a_process_waits_while_another_one_makes_the_databases_of_the_home(
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     with (tmp_path / ".opening").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        opening = threading.Thread(target=begin_dagsters_records)
+        opening = threading.Thread(target=initialize_instance)
         opening.start()
         opening.join(2)
         assert opening.is_alive()

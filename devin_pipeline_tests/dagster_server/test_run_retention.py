@@ -210,7 +210,6 @@ def test_more_runs_than_there_is_time_for_are_left_for_the_next_time_and_the_old
     assert len(instance.get_runs()) == 1
 
 
-@pytest.mark.newest_dagster
 @pytest.mark.notices("the newest result of each check of an old run")
 def test_the_newest_result_of_a_check_stays_however_old_its_run_is(
     stage: Stage, any_instance: dg.DagsterInstance
