@@ -76,11 +76,10 @@ def _files() -> list[Path]:
 @click.version_option(package_name="devin-pipeline")
 def main() -> None:
     """Where do our ACUs go, and which prompts should we fix."""
-    try:
-        if Path(".env").exists():
-            from dotenv import load_dotenv
+    from dotenv import load_dotenv
 
-            load_dotenv(Path(".env"))
+    try:
+        load_dotenv(Path(".env"))
     except (OSError, ValueError) as error:
         why = "it is not UTF-8" if isinstance(error, ValueError) else os.strerror(error.errno or 0)
         raise Failed("The file .env cannot be read", why, "Put it right, or move it away", 2) from None
