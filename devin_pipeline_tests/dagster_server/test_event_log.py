@@ -37,9 +37,9 @@ with dg.DagsterInstance.get() as instance:
     (run,) = instance.get_runs()
     before = [event.to_json() for event in instance.all_logs(run.run_id)]
     days = sorted(instance.get_materialized_partitions(dg.AssetKey("sessions")))
-    from devin_pipeline.definitions import pipeline
+    from devin_pipeline.definitions import defs
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    job = pipeline().resolve_job_def("refresh")
+    job = defs.resolve_job_def("refresh")
     done = job.execute_in_process(instance=instance, tags=json.loads(sys.argv[1]), run_config=quiet)
     after = [event.to_json() for event in instance.all_logs(done.run_id)]
     kind = type(instance.event_log_storage).__name__
