@@ -28,7 +28,8 @@ from devin_pipeline.cli.errors import Commands
 from devin_pipeline.emulator import EmulatorServer
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.tables import ALL_TABLES, TABLES
-from devin_pipeline_tests.cli.running import environment as settings_of_command
+from devin_pipeline_tests.cli.running import COMMAND, Running
+from devin_pipeline_tests.cli.running import run as run_process
 from devin_pipeline_tests.dagster_server.running import eventually, free_port
 from devin_pipeline_tests.lake.full_disk import no_file_beyond
 from devin_pipeline_tests.lake.test_disk import as_somebody_else
@@ -44,7 +45,6 @@ pytestmark = pytest.mark.notices(
 
 MakeStage = Callable[..., Stage]
 
-COMMAND = str(Path(sys.executable).with_name("devin-pipeline"))
 URL = 'https://host/"quoted", \x1b[2J [bold]\nnext line'
 
 
@@ -325,7 +325,7 @@ def test_an_organization_that_is_not_there_does_not_claim_the_lake(
 STOPPED = ["Stopped.", "You asked for it.", "Run the same command again to go on."]
 
 
-def stop(running: subprocess.Popen[str], number: int) -> str:
+def stop(running: Running | subprocess.Popen[bytes], number: int) -> str:
     """What a process still says after a signal. It ends within ten seconds, which is what is promised."""
     # As a terminal does: to whatever the command has started, too.
     os.killpg(running.pid, number) if number == signal.SIGINT else running.send_signal(number)
@@ -334,19 +334,17 @@ def stop(running: subprocess.Popen[str], number: int) -> str:
     finally:
         running.kill()
     assert running.returncode == 1
-    return (told or "") + (errors or "")
+    return ((told or b"") + (errors or b"")).decode()
 
 
-def begun(words: list[str], folder: Path) -> subprocess.Popen[str]:
+def begun(words: list[str], folder: Path) -> Running:
     """A command, started as by a terminal: with a process group of its own."""
-    return subprocess.Popen(
-        words, cwd=folder, env=settings_of_command(), stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    return Running(*words, folder=folder, stdout=subprocess.DEVNULL, leads_session=True)
 
 
 def stopped(stage: Stage, tmp_path: Path, number: int, once: Callable[[], object]) -> None:
     """Send a signal to a backfill `once` something has happened; it must stop in order within ten seconds."""
-    words = [COMMAND, "backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1]), "--days-per-run", "2"]
+    words = ["backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1]), "--days-per-run", "2"]
     with begun(words, tmp_path) as running:
         once()
         told = stop(running, number)
@@ -394,10 +392,10 @@ def test_a_backfill_whose_request_hangs_stops_all_the_same(
 
 
 def test_a_backfill_that_is_told_to_stop_before_it_has_begun_asks_nothing(stage: Stage, tmp_path: Path) -> None:
-    words = [COMMAND, "backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1])]
+    words = ["backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1])]
     with begun(words, tmp_path) as running:
         assert running.stderr is not None
-        assert "4 days in one run. As Dagster's own command:" in running.stderr.readline()
+        assert b"4 days in one run. As Dagster's own command:" in running.stderr.readline()
         told = stop(running, signal.SIGTERM)
     assert told.splitlines()[-3:] == STOPPED
     assert stage.server.requests == []
@@ -429,9 +427,9 @@ def test_what_heeds_no_interrupt_is_cut_off() -> None:
                 time.sleep(60)
     """
     words = [sys.executable, "-c", stubborn]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as running:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True) as running:
         assert running.stdout is not None
-        assert running.stdout.readline() == "begun\n"
+        assert running.stdout.readline() == b"begun\n"
         told = stop(running, signal.SIGINT)
     # Reminded now and then, since Python drops an interrupt that arrives at the wrong moment.
     assert told.count("interrupted") > 1
@@ -569,21 +567,24 @@ def test_a_table_for_people_ends_somewhere_and_says_so(small_lake: Lake) -> None
 
 
 def test_a_process_that_ends_at_once_has_written_all(small_lake: Lake, tmp_path: Path) -> None:
-    asked = [COMMAND, "query", "select unnest(range(200000)) as n", "--format", "csv"]
+    asked = ["query", "select unnest(range(200000)) as n", "--format", "csv"]
     # Where Python is told to buffer nothing, there is nothing to lose.
     buffering = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     asking = buffering | {"DEVIN_LAKE": str(tmp_path / "lake"), "DEVIN_API_URL": "http://127.0.0.1:9"}
-    told = subprocess.run(asked, cwd=tmp_path, env=asking, capture_output=True, text=True, check=True)
+    told = subprocess.run([COMMAND, *asked], cwd=tmp_path, env=asking, capture_output=True, text=True, check=True)
     assert told.stdout.split() == ["n", *map(str, range(200_000))]
     with subprocess.Popen(["true"], stdin=subprocess.PIPE) as deaf:
         deaf.wait()
-        unheard = subprocess.run(asked, cwd=tmp_path, env=asking, stdout=deaf.stdin, stderr=subprocess.DEVNULL)
+        assert deaf.stdin is not None
+        with Running(*asked, folder=tmp_path, env=asking, stdout=deaf.stdin.fileno()) as unheard:
+            unheard.communicate()
     assert unheard.returncode == 1
     with Path("/dev/full").open("w") as full:
-        few = [COMMAND, "query", "select 1 as n", "--format", "csv"]
-        lost = subprocess.run(few, cwd=tmp_path, env=asking, stdout=full, stderr=subprocess.PIPE, text=True)
+        few = ["query", "select 1 as n", "--format", "csv"]
+        with Running(*few, folder=tmp_path, env=asking, stdout=full.fileno()) as lost:
+            _, errors = lost.communicate()
     assert lost.returncode == 1
-    assert "The output is not whole.\nIt could not be written (No space left on device)." in lost.stderr
+    assert b"The output is not whole.\nIt could not be written (No space left on device)." in errors
 
 
 def test_the_demo_runs_without_any_key_and_says_demo(tmp_path: Path) -> None:
@@ -608,25 +609,20 @@ def test_the_demo_runs_without_any_key_and_says_demo(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [".dagster_home_demo", "data"]
 
     asked = ["query", "--demo", "select count(*) as sessions from sessions", "--format", "json"]
-    answered = subprocess.run([COMMAND, *asked], cwd=tmp_path, env=clean, capture_output=True, text=True)
+    answered = run_process(*asked, folder=tmp_path, env=clean)
     assert json.loads(answered.stdout) == [{"sessions": 40}]
-    assert answered.stderr.startswith("DEMO DATA")
+    assert answered.stderr.startswith(b"DEMO DATA")
 
-    looked = subprocess.run(
-        [COMMAND, "doctor", "--demo"], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert (looked.returncode, "failed" in looked.stdout) == (0, False), looked.stdout
-    assert "→" not in looked.stdout
-    assert "…live" not in looked.stdout
+    looked = run_process("doctor", "--demo", folder=tmp_path, env=environment)
+    assert (looked.returncode, b"failed" in looked.stdout) == (0, False), looked.stdout
+    assert "→" not in looked.stdout.decode()
+    assert "…live" not in looked.stdout.decode()
 
     # The demo's rows and live ones never share a lake.
     live = environment | {"DEVIN_LAKE": "data/demo", "DEVIN_API_URL": "http://127.0.0.1:9"}
-    refused = subprocess.run(
-        [COMMAND, "backfill", "--from", "2026-11-01", "--to", "2026-11-01"],
-        cwd=tmp_path, env=live, capture_output=True, text=True,
-    )  # fmt: skip
+    refused = run_process("backfill", "--from", "2026-11-01", "--to", "2026-11-01", folder=tmp_path, env=live)
     assert refused.returncode == 2
-    assert "kind is 'demo', not 'live'" in refused.stderr
+    assert b"kind is 'demo', not 'live'" in refused.stderr
 
 
 def is_answered(url: str, key: str) -> bool:
@@ -638,12 +634,11 @@ def is_answered(url: str, key: str) -> bool:
 
 
 def test_the_emulator_serves_with_faults_as_asked_until_it_is_stopped(tmp_path: Path) -> None:
-    words = [COMMAND, "emulator", "--port", "0", "--sessions", "5", "--days", "2", "--faults", "0.5"]
-    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as served:
+    words = ["emulator", "--port", "0", "--sessions", "5", "--days", "2", "--faults", "0.5"]
+    with Running(*words, folder=tmp_path) as served:
         assert served.stdout is not None
-        told = dict(
-            re.findall(r"^export (\w+)=(\S+)$", "".join(served.stdout.readline() for _ in range(4)), re.MULTILINE)
-        )
+        said = b"".join(served.stdout.readline() for _ in range(4)).decode()
+        told = dict(re.findall(r"^export (\w+)=(\S+)$", said, re.MULTILINE))
         assert set(told) == {"DEVIN_API_URL", "DEVIN_V2_API_KEY", "DEVIN_V3_API_KEY"}
         honest = [is_answered(f"{told['DEVIN_API_URL']}/v3/self", told["DEVIN_V3_API_KEY"]) for _ in range(30)]
         assert True in honest

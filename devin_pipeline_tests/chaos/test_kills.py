@@ -21,11 +21,11 @@ import pytest
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.emulator import Enterprise
 from devin_pipeline.lake import Lake
+from devin_pipeline_tests.cli.running import Running, run
 from devin_pipeline_tests.conftest import Dose, Figure
 from devin_pipeline_tests.oracle import Oracle
 from devin_pipeline_tests.runs import Run
 from devin_pipeline_tests.stage import Moment, Stage, differences
-from devin_pipeline_tests.test_cli import COMMAND
 
 MakeStage = Callable[..., Stage]
 
@@ -135,8 +135,9 @@ def test_a_killed_backfill_blocks_nobody_and_the_next_one_completes_it(
     for number in range(kills):
         moment = Moment(stage)
         stage.server.forget_requests()
-        words = [COMMAND, "backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1])]
-        with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as backfill:
+        words = ["backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1])]
+        nowhere = subprocess.DEVNULL
+        with Running(*words, folder=tmp_path, stdout=nowhere, stderr=nowhere) as backfill:
             while not stage.server.requests:
                 assert backfill.poll() is None
                 time.sleep(0.02)
@@ -150,7 +151,7 @@ def test_a_killed_backfill_blocks_nobody_and_the_next_one_completes_it(
             left = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
             assert len(left) == begun, number
 
-        again = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+        again = run(*words, folder=tmp_path)
         assert again.returncode == 0, again.stderr
         stage.observe()
         assert differences(stage) == {}

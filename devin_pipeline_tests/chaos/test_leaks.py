@@ -11,8 +11,6 @@ import logging
 import os
 import random
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -44,10 +42,10 @@ from devin_pipeline_tests.chaos.sinks import (
     graphql_dump,
     told_by,
 )
+from devin_pipeline_tests.cli.running import run
 from devin_pipeline_tests.conftest import Dose, Figure
 from devin_pipeline_tests.stage import set_environment, the_last_days
 
-COMMAND = str(Path(sys.executable).with_name("devin-pipeline"))
 DAYS = the_last_days(2)
 WINDOWS = [Window(starts_at(day, 8), starts_at(day, 8, after=1)) for day in DAYS]
 FEEDS: tuple[Feed, ...] = (SESSION_INSIGHTS_V2, SESSIONS_V3, SESSION_INSIGHTS_V3)
@@ -251,8 +249,7 @@ def test_no_run_leaves_a_key_anywhere_nor_a_prompt_outside_the_lake_nor_under_no
         odd = {"session_id": runs, "created_at": int(WINDOWS[0].start.timestamp()), "title": PROMPTS["quarantine"]}
         server.enterprise.insert_verbatim("sessions_v3", WINDOWS[0].start, json.dumps(odd))
         server.script(script)
-        words = [COMMAND, "backfill", "--from", str(DAYS[0]), "--to", str(DAYS[-1])]
-        done = subprocess.run(words, cwd=tmp_path, env=dict(os.environ), capture_output=True, check=False)
+        done = run("backfill", "--from", str(DAYS[0]), "--to", str(DAYS[-1]), folder=tmp_path, env=dict(os.environ))
         server.script(None)
         runs += 1
         assert done.returncode in (0, 1), done.stderr.decode()

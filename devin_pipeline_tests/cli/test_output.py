@@ -5,7 +5,6 @@ import io
 import json
 import os
 import pty
-import subprocess
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +15,7 @@ from click.testing import CliRunner
 from devin_pipeline.cli import main
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.tables import TABLES
-from devin_pipeline_tests.cli.running import COMMAND, environment, run
+from devin_pipeline_tests.cli.running import Running, environment, run
 from devin_pipeline_tests.dagster_server.running import free_port
 from devin_pipeline_tests.stage import Stage
 from devin_pipeline_tests.tables.rows import DAY, NOON, rows_of
@@ -107,9 +106,7 @@ def test_every_command_says_what_it_has_to_say_in_any_encoding(
 def on_a_terminal(words: list[str], folder: Path, env: dict[str, str]) -> tuple[int, bytes]:
     """The exit code of a command on a terminal, and all that is to be seen there."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [COMMAND, *words], cwd=folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
-    ) as running:
+    with Running(*words, folder=folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as running:
         os.close(theirs)
         seen = b""
         while True:
@@ -121,7 +118,7 @@ def on_a_terminal(words: list[str], folder: Path, env: dict[str, str]) -> tuple[
                 break
             seen += some
     os.close(ours)
-    return running.returncode, seen
+    return running.wait(), seen
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from devin_pipeline.tables import TABLES
-from devin_pipeline_tests.cli.running import COMMAND, environment
+from devin_pipeline_tests.cli.running import COMMAND, Running, environment
 from devin_pipeline_tests.cli.test_limits import ENDLESS, STUBBORN
 from devin_pipeline_tests.dagster_server.running import eventually
 from devin_pipeline_tests.stage import Stage
@@ -30,18 +30,16 @@ both_signals = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM]
 
 @contextmanager
 def begun(
-    words: list[str], folder: Path, env: dict[str, str], stdin: int = subprocess.DEVNULL
-) -> Iterator[subprocess.Popen[str]]:
-    """A command that handles signals by now; a shell without jobs started it in the background, ignoring SIGINT."""
-    with subprocess.Popen(
-        ["sh", "-c", 'trap "" INT; exec "$0" "$@"', COMMAND, *words],
-        cwd=folder, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+    words: list[str], folder: Path, env: dict[str, str], stdin: int = subprocess.DEVNULL, until_it_works: float = 1
+) -> Iterator[Running]:
+    """A command that handles signals by now, started as by a shell without jobs in the background: ignoring SIGINT."""
+    with Running(
+        *words, folder=folder, env=env, stdin=stdin, leads_session=True, ignores_interrupts=True
     ) as running:  # fmt: skip
         try:
             eventually(lambda: handles_signals(running.pid), 60, "the command starts")
             # What it was started for begins.
-            time.sleep(2)
+            time.sleep(until_it_works)
             yield running
         finally:
             if running.poll() is None:
@@ -56,12 +54,12 @@ def handles_signals(pid: int) -> bool:
     return int(caught[1], 16) & wanted == wanted
 
 
-def seconds_to_end(running: subprocess.Popen[str], number: int, within: float) -> tuple[float, list[str]]:
+def seconds_to_end(running: Running, number: int, within: float) -> tuple[float, list[str]]:
     """How long it takes to end after a signal, and what it says last."""
     sent = time.monotonic()
     running.send_signal(number)
     _, errors = running.communicate(timeout=within + MARGIN)
-    return time.monotonic() - sent, errors.splitlines()[-3:]
+    return time.monotonic() - sent, errors.decode().splitlines()[-3:]
 
 
 @both_signals
@@ -70,7 +68,7 @@ def test_a_query_ends_within_two_seconds_and_leaves_nothing_behind(tmp_path: Pat
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     env = environment(DEVIN_LAKE=str(tmp_path / "lake"), TMPDIR=str(temporary))
-    with begun(["query", query], tmp_path, env) as running:
+    with begun(["query", query], tmp_path, env, until_it_works=0) as running:
         eventually(lambda: list(temporary.iterdir()), 60, "the query begins")
         time.sleep(1)
         seconds, error = seconds_to_end(running, number, 2)
@@ -82,9 +80,10 @@ def test_a_query_ends_within_two_seconds_and_leaves_nothing_behind(tmp_path: Pat
 @both_signals
 def test_a_query_whose_output_nobody_reads_ends_too(tmp_path: Path, number: int) -> None:
     env = environment(DEVIN_LAKE=str(tmp_path / "lake"))
-    with begun(["query", "select unnest(range(10000000)) as n", "--format", "csv"], tmp_path, env) as running:
+    words = ["query", "select unnest(range(10000000)) as n", "--format", "csv"]
+    with begun(words, tmp_path, env, until_it_works=0) as running:
         assert running.stdout is not None
-        assert running.stdout.readline() == "n\n"
+        assert running.stdout.readline() == b"n\n"
         time.sleep(1)
         sent = time.monotonic()
         running.send_signal(number)

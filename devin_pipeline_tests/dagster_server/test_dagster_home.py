@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -19,10 +19,10 @@ from devin_pipeline.cli import main
 from devin_pipeline.cli.environment import initialize_instance
 from devin_pipeline.doctor import examine
 from devin_pipeline.settings import Settings
+from devin_pipeline_tests.cli.running import Running, run
 from devin_pipeline_tests.stage import Stage, differences
 
 MakeStage = Callable[..., Stage]
-COMMAND = str(Path(sys.executable).with_name("devin-pipeline"))
 DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 
 
@@ -44,15 +44,13 @@ def test_backfills_that_open_a_new_home_and_a_new_lake_at_once_all_succeed_now_a
 ) -> None:
     stage = make_stage("v3", sessions=60, days=4, seed=turn)
     days = stage.days[:3]
-    words = [[COMMAND, "backfill", "--from", str(day), "--to", str(day)] for day in days]
-    running = [
-        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for command in words
-    ]
-    said = [process.communicate(timeout=120)[0] for process in running]
+    words = [["backfill", "--from", str(day), "--to", str(day)] for day in days]
+    with ExitStack() as all_of_them:
+        running = [all_of_them.enter_context(Running(*command, folder=tmp_path)) for command in words]
+        said = [process.communicate(timeout=120) for process in running]
     assert [process.returncode for process in running] == [0, 0, 0], said
     assert all(len(found) == 1 for found in revisions(home_of_environment()).values())
-    later = subprocess.run(words[0], cwd=tmp_path, check=False, capture_output=True, text=True, timeout=120)
+    later = run(*words[0], folder=tmp_path)
     assert later.returncode == 0, later.stderr
     stage.refresh()
     assert differences(stage) == {}
