@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -193,7 +194,11 @@ def sessions(count: int, over: Sequence[Window], kind: str) -> list[Session]:
 
 
 def instant(session: Session, name: str = "created_at") -> datetime:
-    value = session[name]
+    return _instant(session[name])
+
+
+@cache
+def _instant(value: object) -> datetime:
     return datetime.fromisoformat(value) if isinstance(value, str) else datetime.fromtimestamp(float(str(value)), UTC)
 
 
@@ -214,8 +219,8 @@ def page_v2(items: Sequence[object], *, skip: int = 0, limit: int = 200, total: 
 
 def honest_v3(every: Sequence[Session], asked: Asked, *, with_total: bool = True) -> Reply:
     name = "updated" if "updated_after" in asked.query else "created"
-    start, end = int(asked.one(f"{name}_after")), int(asked.one(f"{name}_before"))
-    fitting = [session for session in every if start <= instant(session, f"{name}_at").timestamp() < end]
+    start, end = (datetime.fromtimestamp(int(asked.one(f"{name}_{of}")), UTC) for of in ("after", "before"))
+    fitting = [session for session in every if start <= instant(session, f"{name}_at") < end]
     skip, first = int(asked.one("after", "at=0").removeprefix("at=")), int(asked.one("first"))
     more = skip + first < len(fitting)
     return page_v3(
