@@ -1,16 +1,17 @@
 """The stage that whole-pipeline tests share, and the doses of the tests in `chaos/`."""
 
+import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from copy import deepcopy
 from pathlib import Path
 
-import dagster as dg
 import pytest
 
-from devin_pipeline.emulator import EmulatorServer, Enterprise
+from devin_pipeline.emulator import Enterprise
 from devin_pipeline.lake import Lake, LakeIdentity
-from devin_pipeline.settings import Settings
-from devin_pipeline_tests.stage import Stage, set_environment, the_last_days
+from devin_pipeline_tests.stage import Stage, opened_stage, the_last_days
 
 MakeStage = Callable[..., Stage]
 Dose = Callable[[int], int]
@@ -68,10 +69,25 @@ def make_stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Make
 
         def make(keys: str = "both", sessions: int = 60, days: int = 4, seed: int = 11) -> Stage:
             enterprise = Enterprise.synthetic(seed=seed, sessions=sessions, days=days)
-            server = opened.enter_context(EmulatorServer(enterprise))
-            last_days = the_last_days(days)
-            set_environment(monkeypatch, server, tmp_path, keys, last_days[0])
-            instance = opened.enter_context(dg.DagsterInstance.ephemeral())
-            return Stage(server, enterprise, Lake(str(tmp_path / "lake")), instance, last_days, Settings().feeds)
+            return opened_stage(opened, monkeypatch, tmp_path, enterprise, the_last_days(days), keys)
 
         yield make
+
+
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[Stage], Stage]]:
+    """Copy a stage that was made once for several tests: its lake, DAGSTER_HOME, enterprise and oracle."""
+    with ExitStack() as opened:
+
+        def copy_of(stage: Stage) -> Stage:
+            folder = Path(stage.lake.uri).parent
+            for name in ("lake", "home"):
+                if (folder / name).exists():
+                    shutil.copytree(folder / name, tmp_path / name)
+            # All of it but its lock, which cannot be copied.
+            enterprise = deepcopy(stage.enterprise, {id(stage.enterprise.lock): threading.RLock()})
+            ours = opened_stage(opened, monkeypatch, tmp_path, enterprise, stage.days)
+            ours.oracle = deepcopy(stage.oracle)
+            return ours
+
+        yield copy_of

@@ -2,7 +2,9 @@
 
 import copy
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -186,6 +188,40 @@ def make_again(lake: Lake, table: Table, days: Sequence[date]) -> None:
         publish_rollups(lake, days, 8, [table])
     else:
         publish_session_tables(lake, days, 8, [table])
+
+
+def opened_stage(
+    opened: ExitStack,
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    enterprise: Enterprise,
+    days: list[date],
+    keys: str = "both",
+) -> Stage:
+    """A stage over the lake in a folder, until what it is opened with is closed."""
+    server = opened.enter_context(EmulatorServer(enterprise))
+    set_environment(monkeypatch, server, folder, keys, days[0])
+    instance = opened.enter_context(dg.DagsterInstance.ephemeral())
+    keep_connection(instance)
+    return Stage(server, enterprise, Lake(str(folder / "lake")), instance, days, Settings().feeds)
+
+
+def keep_connection(instance: dg.DagsterInstance) -> None:
+    """Have an ephemeral instance open no new connection for each event, which takes a fifth of a run."""
+    storage: Any = instance.event_log_storage
+    opened_for_each, thread = storage._connect, threading.get_ident()
+
+    @contextmanager
+    def connect() -> Iterator[Any]:
+        if threading.get_ident() == thread:
+            with storage._db_lock, storage._held_conn.begin():
+                yield storage._held_conn
+        else:
+            # SQLite's connections belong to a thread.
+            with opened_for_each() as connection:
+                yield connection
+
+    storage._connect = connect
 
 
 def set_environment(

@@ -4,7 +4,8 @@
 -- A tombstone keeps the instants of the last version. A version that another run fetched after this read began wins
 -- over it; one from our own future was stamped by a clock that ran ahead, and is followed by the next microsecond.
 --
--- The parameters named like columns stand for lists of columns and conditions, from what the table declares.
+-- Python puts columns and conditions that the table declares in place of the words object, whole, kept, differs and
+-- more behind a dollar sign.
 with
 latest as (
     select
@@ -29,8 +30,7 @@ from items
 left join latest using ($object)
 where
     latest.fetched_at is null
-    -- guard: a session that comes back unchanged | (not latest.is_listed or $differs) -> ($differs)
-    or (not latest.is_newer and (not latest.is_listed or $differs))
+    or (not latest.is_newer and ($differs))
 union all by name
 select
     $kept,

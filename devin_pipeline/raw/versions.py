@@ -91,6 +91,8 @@ def new_versions(
         "$object": ", ".join(table.object_key),
         "$whole": ", ".join(read_whole),
         "$kept": ", ".join(f"latest.{name}" for name in (*table.object_key, *table.kept_by_tombstones)),
+        # A tombstone has none of them, so what comes back unchanged differs from it.
+        # guard: a session that comes back unchanged | is distinct from -> <>
         "$differs": " or ".join(f"latest.{name} is distinct from items.{name}" for name in table.compared),
         "$more": more,
     }

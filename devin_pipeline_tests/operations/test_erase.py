@@ -4,7 +4,8 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from copy import copy
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -19,7 +20,7 @@ from click.testing import CliRunner, Result
 from devin_pipeline import doctor
 from devin_pipeline.cli import main
 from devin_pipeline.definitions import pipeline
-from devin_pipeline.emulator import Session
+from devin_pipeline.emulator import Enterprise, Session
 from devin_pipeline.lake import Lake
 from devin_pipeline.operations.erase import erased as erasing
 from devin_pipeline.operations.erase import old_files_with_persons
@@ -27,11 +28,9 @@ from devin_pipeline.operations.verify import verify
 from devin_pipeline.partitions import range_tags
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, RAW, RAW_SESSION_TABLES, SESSION_TABLES, SESSIONS, TABLES
-from devin_pipeline_tests.stage import Stage, differences
+from devin_pipeline_tests.stage import Stage, differences, opened_stage, the_last_days
 
 pytestmark = pytest.mark.notices("pieces of text in the log")
-
-MakeStage = Callable[..., Stage]
 
 
 def places_that_tell(stage: Stage, *words: str) -> list[str]:
@@ -82,19 +81,27 @@ def one_with_a_child_and_an_analysis(stage: Stage) -> Session:
     return next(s for s in stage.enterprise.sessions if s.child_session_ids and s.user_id and s.acus)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    """A lake of two days, made once."""
+    enterprise = Enterprise.synthetic(seed=11, sessions=60, days=2)
+    with ExitStack() as opened, pytest.MonkeyPatch.context() as patch:
+        stage = opened_stage(opened, patch, tmp_path_factory.mktemp("made"), enterprise, the_last_days(2))
+        for number, session in enumerate(enterprise.sessions):
+            session.title = f"canarytitle{number}x"
+            session.initial_user_message = f"canaryprompt{number}x"
+        stage.make()
+        # A second version of each, so that there are older ones, and older files, to be rid of.
+        for number, session in enumerate(enterprise.sessions):
+            session.title = f"canarysecond{number}x"
+            session.acus = (session.acus or Decimal(0)) + 1
+        stage.make()
+        return stage
+
+
 @pytest.fixture
-def stage(make_stage: MakeStage) -> Stage:
-    stage = make_stage("both", sessions=60, days=2)
-    for number, session in enumerate(stage.enterprise.sessions):
-        session.title = f"canarytitle{number}x"
-        session.initial_user_message = f"canaryprompt{number}x"
-    stage.make()
-    # A second version of each, so that there are older ones, and older files, to be rid of.
-    for number, session in enumerate(stage.enterprise.sessions):
-        session.title = f"canarysecond{number}x"
-        session.acus = (session.acus or Decimal(0)) + 1
-    stage.make()
-    return stage
+def stage(made: Stage, copied: Callable[[Stage], Stage]) -> Stage:
+    return copied(made)
 
 
 @pytest.mark.notices("files that were checked against older entries of the erasure list only")
@@ -215,10 +222,23 @@ class Erased:
             shutil.copytree(self.backup / table, f"{self.stage.lake.uri}/{table}")
 
 
+@pytest.fixture(scope="module")
+def erased_once(tmp_path_factory: pytest.TempPathFactory) -> Erased:
+    folder = tmp_path_factory.mktemp("erased")
+    with ExitStack() as opened, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        enterprise = Enterprise.synthetic(seed=11, sessions=40, days=3)
+        return Erased(opened_stage(opened, patch, folder, enterprise, the_last_days(3)), folder)
+
+
 @pytest.fixture
-def erased(make_stage: MakeStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Erased:
+def erased(
+    erased_once: Erased, copied: Callable[[Stage], Stage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Erased:
     monkeypatch.chdir(tmp_path)
-    return Erased(make_stage("both", sessions=40, days=3), tmp_path)
+    ours = copy(erased_once)
+    ours.stage = copied(erased_once.stage)
+    return ours
 
 
 def erasure_list() -> doctor.Finding:

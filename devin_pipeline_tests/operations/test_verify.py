@@ -11,7 +11,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,14 +20,13 @@ from deltalake import write_deltalake
 from devin_pipeline.billing_calendar import day_of
 from devin_pipeline.cli import main
 from devin_pipeline.devin_api import content_hash
-from devin_pipeline.emulator import EmulatorServer, Enterprise
+from devin_pipeline.emulator import Enterprise
 from devin_pipeline.lake import Damaged, Lake, Reader, read_verified
 from devin_pipeline.lake.reader import Params
 from devin_pipeline.operations.repair import repair
 from devin_pipeline.operations.verify import VerificationReport, verify
 from devin_pipeline.raw.row_hash import with_row_hash
 from devin_pipeline.raw.row_integrity import problems_of
-from devin_pipeline.settings import Settings
 from devin_pipeline.tables import (
     RAW_QUARANTINE,
     RAW_SESSION_TABLES,
@@ -39,7 +37,7 @@ from devin_pipeline.tables import (
     Table,
 )
 from devin_pipeline.tables.raw import RAW_SESSIONS_V3
-from devin_pipeline_tests.stage import Row, Stage, make_again, set_environment, the_last_days
+from devin_pipeline_tests.stage import Row, Stage, make_again, opened_stage, set_environment, the_last_days
 from devin_pipeline_tests.tables.rows import DAY, NOON, acus, after, row
 
 RAW = RAW_SESSIONS_V3
@@ -61,10 +59,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         enterprise = Enterprise.synthetic(seed=11, sessions=60, days=len(days))
         for session in enterprise.sessions:
             session.title = session.initial_user_message = SECRET
-        server = opened.enter_context(EmulatorServer(enterprise))
-        set_environment(patch, server, folder, "both", days[0])
-        instance = opened.enter_context(dg.DagsterInstance.ephemeral())
-        stage = Stage(server, enterprise, Lake(str(folder / "lake")), instance, days, Settings().feeds)
+        stage = opened_stage(opened, patch, folder, enterprise, days)
         stage.make()
         enterprise.grow_acus(30)
         enterprise.delete_session(enterprise.sessions[0].session_id)
