@@ -42,7 +42,7 @@ def compact(lake: Lake, table: Table, damage: Damage) -> list[Skipped]:
     """Join the small files of each partition to one with its rows in key order.
 
     What is one file, or large files, is not touched: without others there is no commit. What is damaged is not
-    rewritten, since a file that was damaged would become one that looks sound.
+    rewritten, since a file that was damaged would become one that looks intact.
 
     Args:
         lake: The lake.

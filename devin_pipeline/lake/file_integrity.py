@@ -23,7 +23,7 @@ from devin_pipeline.tables import Partition, Table
 
 
 class StoredFile(NamedTuple):
-    """One Parquet file of a snapshot, as the log tells it.
+    """One Parquet file of a snapshot, as the log has it.
 
     Attributes:
         path: Where it lies.
@@ -86,7 +86,7 @@ def rows_by_arrow(table: Table, file: StoredFile) -> pa.Table:
     with _explained(file, "Arrow"), filesystem.open_input_file(path) as opened:
         parquet = pq.ParquetFile(opened)
         stored = parquet.read()
-        # Text is taken as it comes otherwise, and fails whoever looks at it.
+        # Text is taken as it comes otherwise, and fails its reader.
         stored.validate(full=True)
         # guard: damage: another number of rows
         if stored.num_rows != file.rows:
@@ -173,11 +173,11 @@ def _is_true(statistics: pq.Statistics | None, values: pa.ChunkedArray) -> bool:
     return _bounds(statistics.min, least, 0) and _bounds(statistics.max, greatest, 1)
 
 
-def _bounds(told: object, actual: object, cut: int) -> bool:
+def _bounds(stated: object, actual: object, cut: int) -> bool:
     """True when a statistic is the value, or begins a long text; of a greatest one the last letter is raised."""
-    if isinstance(told, str) and isinstance(actual, str) and len(told.encode()) < len(actual.encode()):
-        return actual.startswith(told[: len(told) - cut]) and (told > actual if cut else True)
-    return told == actual
+    if isinstance(stated, str) and isinstance(actual, str) and len(stated.encode()) < len(actual.encode()):
+        return actual.startswith(stated[: len(stated) - cut]) and (stated > actual if cut else True)
+    return stated == actual
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Proves what is stored: logs, files, raw rows, and every derived and report row against a re-derivation.
 
-Reads only, and asks nothing of the API. What healing takes is told as a command; it is done elsewhere. A finding holds
+Reads only, and asks nothing of the API. What repairs it is named as a command; it is done elsewhere. A finding holds
 no word of any row.
 """
 
@@ -62,8 +62,8 @@ class Finding:
         table: The table.
         partition: The day, or another part of a raw table; None for a report, or for the whole table.
         what: What is wrong.
-        path: The file or folder; None when rows of sound files are wrong.
-        is_of_log: True when the table as a whole cannot be read, and no backfill heals it.
+        path: The file or folder; None when rows of intact files are wrong.
+        is_of_log: True when the table as a whole cannot be read, and no backfill repairs it.
         needs_rebuild: True when the rows are as they were written, and `rebuild` puts right what they lead to.
         lost_versions: True when a raw table is older than what was last written to it.
         is_of_persons: True when rows of persons on the erasure list are stored.
@@ -114,7 +114,7 @@ class VerificationReport:
         return not self.findings and not self.not_checked
 
     def damaged_days(self) -> dict[date, bool]:
-        """The days that a backfill heals, each with whether it must repair (raw, or what seems made)."""
+        """The days that a backfill repairs, each with whether it must repair (raw, or what seems made)."""
         days: dict[date, bool] = {}
         for finding in self.findings:
             is_by_day = finding.table.by_day
@@ -150,7 +150,7 @@ def verify(
         hour: Hour of the UTC day at which a billing day starts.
         first: Leaves out days before it.
         last: Leaves out days after it.
-        tables: The tables to look at. What they are made of is read, but its own damage is told only if it is among
+        tables: The tables to look at. What they are made of is read, but its own damage is named only if it is among
             them. A report is looked at whole, whatever the days.
     """
     return _Verification(lake, hour, list(tables)).run(first or date.min, last or date.max)
@@ -205,7 +205,7 @@ class _Verification:
             snapshot = self._lake.snapshot(table)
             snapshot.stored_files()
         except NotRead:
-            # What heals a damaged log would cost one that is intact.
+            # What repairs a damaged log would cost one that is intact.
             # guard: removing a log that only cannot be read now | raise -> return
             raise
         except VersionsLost as error:
@@ -303,10 +303,10 @@ class _Verification:
         session_tables = [table for table in SESSION_TABLES if table in self._tables]
         if session_tables:
 
-            def tell(reader: Reader, some: Sequence[date]) -> None:
+            def create_views(reader: Reader, some: Sequence[date]) -> None:
                 derived.tell_sessions(reader, some, linked_with(self._links, some))
 
-            self._compare(session_tables, RAW_SESSION_TABLES, days, tell)
+            self._compare(session_tables, RAW_SESSION_TABLES, days, create_views)
         for table in ROLLUP_TABLES:
             if table in self._tables:
                 self._compare([table], [TABLES[name] for name in derived.INPUTS[table.name]], days)
@@ -355,13 +355,13 @@ class _Verification:
 
     def _compare_days(self, table: Table, rows: pa.Table, days: Sequence[date]) -> None:
         # Days whose file was named already are not named again.
-        sound = [day for day in days if not self._is_damaged(table, day)]
-        if table.name not in self._snapshots or not sound:
+        intact = [day for day in days if not self._is_damaged(table, day)]
+        if table.name not in self._snapshots or not intact:
             return
-        of_sound = rows.filter(pc.is_in(rows.column("day"), pa.array(sound, pa.date32())))
+        of_intact = rows.filter(pc.is_in(rows.column("day"), pa.array(intact, pa.date32())))
         # guard: damage: a derived row unlike its inputs
-        #   | sorted(self._snapshots[table.name].days_other_than(of_sound, sound)) -> ()
-        for day in sorted(self._snapshots[table.name].days_other_than(of_sound, sound)):
+        #   | sorted(self._snapshots[table.name].days_other_than(of_intact, intact)) -> ()
+        for day in sorted(self._snapshots[table.name].days_other_than(of_intact, intact)):
             made_of = "raw" if table in SESSION_TABLES else "the session tables"
             self._find(table, day, f"its rows are not what {made_of} of that day give")
 

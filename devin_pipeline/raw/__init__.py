@@ -1,6 +1,6 @@
 """Raw assets: land what the API said, as versions that are only ever added.
 
-Asking, comparing with what is known and the gate before the commit belong here. What the payloads mean does not.
+Asking, comparing with what is known and validation before the commit belong here. What the payloads mean does not.
 """
 
 from devin_pipeline.raw.asset_checks import raw_checks

@@ -91,8 +91,8 @@ def _items_lost(checked: Checked) -> Findings:
         read, placed, quarantined = (int(str(metadata[name].value)) for name in _COUNTS)
         # More may be stored: a quarantined item whose id is known keeps its session listed without being placed.
         if read != placed + quarantined or stored.get(day, 0) < placed:
-            told = {"read": read, "placed": placed, "quarantined": quarantined, "stored": stored.get(day, 0)}
-            findings.append({"day": day, **told})
+            counts = {"read": read, "placed": placed, "quarantined": quarantined, "stored": stored.get(day, 0)}
+            findings.append({"day": day, **counts})
     return findings
 
 
@@ -115,11 +115,11 @@ def _acus_as_text(checked: Checked) -> Findings:
 
 
 def _unknown_fields(checked: Checked) -> Findings:
-    """Each field with the first day whose newest read told it."""
+    """Each field with the first day whose newest read had it."""
     first: dict[str, Mapping[str, object]] = {}
     for day, metadata in _of_newest_reads(checked):
-        told = metadata.get(f"run/{UNKNOWN_FIELDS}")
-        for name, sessions in (told.value if told else {}).items():
+        recorded = metadata.get(f"run/{UNKNOWN_FIELDS}")
+        for name, sessions in (recorded.value if recorded else {}).items():
             first.setdefault(name, {"day": day, "field": name, "sessions_of_the_run": sessions})
     return [first[name] for name in sorted(first)]
 
@@ -133,13 +133,13 @@ def _clocks_apart(checked: Checked) -> Findings:
 def _figures(checked: Checked, name: str) -> list[tuple[date, int]]:
     """One figure of the newest read of each day, as far as it recorded that."""
     reads = _of_newest_reads(checked)
-    return [(day, int(str(told.value))) for day, metadata in reads if (told := metadata.get(name))]
+    return [(day, int(str(figure.value))) for day, metadata in reads if (figure := metadata.get(name))]
 
 
 def _of_newest_reads(checked: Checked) -> list[tuple[date, Mapping[str, dg.MetadataValue[Any]]]]:
     """What the newest read of each day recorded, oldest day first."""
     records = checked.records.items()
-    return [(day, told.metadata) for day, record in records if (told := record.asset_materialization)]
+    return [(day, made.metadata) for day, record in records if (made := record.asset_materialization)]
 
 
 def _updates_missed(first: date, checked: Checked) -> Findings:

@@ -52,9 +52,9 @@ def raw_assets(
 
 
 def _waiting(table: RawTable, billing_days: dg.PartitionsDefinition[str]) -> dg.AssetSpec:
-    told = facts(table)
+    spec = facts(table)
     waits_for = f"Not read: set {FEED_BY_TABLE[table.name].key_variable}, and name it in DEVIN_FEEDS if that is set."
-    return dg.AssetSpec(**told | {"description": f"{told['description']}\n\n{waits_for}"}, partitions_def=billing_days)
+    return dg.AssetSpec(**spec | {"description": f"{spec['description']}\n\n{waits_for}"}, partitions_def=billing_days)
 
 
 def _raw_asset(table: RawTable, billing_days: dg.PartitionsDefinition[str], erased: Erased) -> dg.AssetsDefinition:
@@ -180,7 +180,7 @@ def _land(
     lake: LakeResource,
     account: AccountCheck,
 ) -> None:
-    """Land the days that a listing tells whole, and note what became of each of its days."""
+    """Land the days that a listing has whole, and note what became of each of its days."""
     read.not_read |= {windows[window]: str(error) for window, error in listing.failures.items()}
     for name in ("requests", "pages", "retries", "bytes_read", "duplicates", "acus_as_text"):
         read.counted[name] += getattr(listing, name)
@@ -195,7 +195,7 @@ def _land(
         return
     opened.claim(lake.identity)
     account.check(listing, read_whole)
-    landed, damaged = _land_sound_days(opened, table, listing, read_whole, read, lake)
+    landed, damaged = _land_intact_days(opened, table, listing, read_whole, read, lake)
     read.not_read |= damaged
     read.figures |= {day: landed.figures(day) for day in read_whole if day not in damaged}
     for day, moved in landed.moved.items():
@@ -204,12 +204,12 @@ def _land(
             read.figures[day]["unlisted"] = max(0, read.figures[day]["unlisted"] - moved)
 
 
-def _land_sound_days(
+def _land_intact_days(
     opened: Lake, table: RawTable, listing: SessionBatch, days: Sequence[date], read: _Read, lake: LakeResource
 ) -> tuple[Landed, dict[date, str]]:
-    """Land the days whose stored versions are sound, and say what is wrong with the others.
+    """Land the days whose stored versions are intact, and say what is wrong with the others.
 
-    Nothing is written over a damaged day: what is stored of it may be told by no one else.
+    Nothing is written over a damaged day: the API may no longer return what is stored of it.
     """
     land_days = partial(
         land,
@@ -227,8 +227,8 @@ def _land_sound_days(
         if not damaged:
             raise dg.Failure(str(error), metadata={ASK_NO_MORE: True}, allow_retries=False) from None
         reasons = {day: f"what is stored of it is damaged: {why}. {error.todo}" for day, why in damaged.items()}
-    sound = [day for day in days if day not in damaged]
-    landed = land_days(_without(listing, damaged, lake.day_starts_at_utc_hour), sound) if sound else Landed()
+    intact = [day for day in days if day not in damaged]
+    landed = land_days(_without(listing, damaged, lake.day_starts_at_utc_hour), intact) if intact else Landed()
     return landed, reasons
 
 

@@ -1,4 +1,4 @@
-"""From one read of the API to the lake: days, versions, quarantine, and the gate before the commit."""
+"""From one read of the API to the lake: days, versions, quarantine, and validation before the commit."""
 
 from array import array
 from collections import Counter
@@ -99,7 +99,7 @@ def land(
     keeps_text: bool = True,
     held: HeldSessions | None = None,
 ) -> Landed:
-    """Add to `table` what `listing` tells anew about `days`, and to the quarantine what cannot be placed.
+    """Add to `table` what `listing` has new of `days`, and to the quarantine what cannot be accepted.
 
     Args:
         lake: Where to.
@@ -143,7 +143,7 @@ def land(
         settle(lake, table, hour, pc.unique(added.column("session_id")).to_pylist())
     redact_if_changed(lake, [table, RAW_QUARANTINE], redaction, days)
     landed = _landed(items, quarantine, added)
-    # Counted anew from what was read, not from what became of it: a check compares the two.
+    # Counted again from what was read, not from what became of it: a check compares the two.
     read_of = _days_of(pa.array([item.created_at for item in listing.items], INSTANT), hour).fill_null(days[0])
     landed.items_read = _counted(read_of)
     return landed
@@ -160,7 +160,7 @@ _QUARANTINED = pa.schema(
 
 
 def _days_of(instants: pa.Array, hour: int) -> pa.Array:
-    """The billing day of each instant, as `day_of` tells it of one."""
+    """The billing day of each instant, as `day_of` gives it for one."""
     return pc.subtract(instants, timedelta(hours=hour)).cast(pa.date32())
 
 
@@ -222,8 +222,8 @@ def _pass_gate(items: pa.Table, quarantine: pa.Table, listing: SessionBatch, day
     if pc.count_distinct(items.column("session_id")).as_py() != items.num_rows:
         raise _failed("two are of one session")
     # guard: the gate: other days | days -> items.column('day').to_pylist()
-    if strays := set(pc.unique(items.column("day")).to_pylist()) - set(days):
-        raise _failed(f"some are of days that were not asked for: {', '.join(map(str, sorted(strays)))}")
+    if others := set(pc.unique(items.column("day")).to_pylist()) - set(days):
+        raise _failed(f"some are of days that were not asked for: {', '.join(map(str, sorted(others)))}")
 
 
 def _failed(why: str) -> ValidationFailed:

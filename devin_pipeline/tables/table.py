@@ -148,7 +148,7 @@ class RawTable(Table):
     Attributes:
         payload: The column with the JSON as returned: all free text that a row may hold. Rows are hashed over it and
             every other column but `row_hash`.
-        fields: What the payload's members hold; None where that is told by the raw table that the column `feed` names.
+        fields: What the payload's members hold; None where the raw table that the column `feed` names says it.
         compared: The columns in which a new version differs from the one before it.
         kept_by_tombstones: The columns that a tombstone has of the last version, other than those of the key.
         user_columns: The columns with ids of users.
