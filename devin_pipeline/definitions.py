@@ -9,10 +9,10 @@ from devin_pipeline.automation.schedules import daily_refresh, weekly_maintenanc
 from devin_pipeline.automation.sensors import days_beside_a_bad_one, late_updates, reports_after_backfill
 from devin_pipeline.derived import days_of_other_code, derived_assets, derived_checks
 from devin_pipeline.operations.erase import erased
-from devin_pipeline.partitions import billing_days
+from devin_pipeline.orchestration.partitions import billing_days
+from devin_pipeline.orchestration.resources import devin_api_resource, lake_resource
 from devin_pipeline.raw import raw_assets, raw_checks
 from devin_pipeline.reports import report_assets
-from devin_pipeline.resources import devin_api_resource, lake_resource
 from devin_pipeline.settings import Settings
 
 

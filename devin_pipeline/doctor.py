@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from devin_pipeline.asset_facts import days_made
 from devin_pipeline.billing_calendar import contiguous, days_between, newest_closed_day
 from devin_pipeline.dagster_server.dagster_home import BrokenHome, dagster_instance
 from devin_pipeline.dagster_server.dead_runs import BlockingRun, blocking_runs, command_to_end
@@ -40,12 +39,13 @@ from devin_pipeline.devin_api import (
     masked,
 )
 from devin_pipeline.errors import ConfigurationError
-from devin_pipeline.freshness import older_days
 from devin_pipeline.lake import Lake, LakeError
 from devin_pipeline.operations.erase import partitions_with_persons
-from devin_pipeline.partitions import FIRST_TAG, LAST_TAG
+from devin_pipeline.orchestration.freshness import older_days
+from devin_pipeline.orchestration.partitions import FIRST_TAG, LAST_TAG
+from devin_pipeline.orchestration.resources import lake_resource
+from devin_pipeline.orchestration.run_history import days_made
 from devin_pipeline.raw.account import named
-from devin_pipeline.resources import lake_resource
 from devin_pipeline.settings import V2_KEY, V3_KEY, Settings
 from devin_pipeline.shell import pipeline_command, shipped, typed, with_command_last
 from devin_pipeline.tables import ALL_TABLES, RAW_TABLES, SESSION_TABLES, Table

@@ -21,7 +21,7 @@ from devin_pipeline.derived.publishing import publish_rollups, publish_session_t
 from devin_pipeline.devin_api import FEED_BY_TABLE
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.lake import Lake
-from devin_pipeline.partitions import range_tags
+from devin_pipeline.orchestration.partitions import range_tags
 from devin_pipeline.reports.publishing import publish_report
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, REPORT_TABLES, ROLLUP_TABLES, TABLES, Table

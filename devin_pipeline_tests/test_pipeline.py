@@ -12,7 +12,6 @@ import dagster as dg
 import pytest
 from dagster._record import copy
 
-from devin_pipeline.asset_facts import BACKFILL, TRIGGER
 from devin_pipeline.automation.sensors import days_beside_a_bad_one
 from devin_pipeline.billing_calendar import days_between, starts_at
 from devin_pipeline.definitions import pipeline
@@ -20,7 +19,8 @@ from devin_pipeline.devin_api import retry
 from devin_pipeline.emulator import FaultScript
 from devin_pipeline.emulator.faults import Status, WhereListed
 from devin_pipeline.operations.verify import verify
-from devin_pipeline.partitions import FIRST_TAG, LAST_TAG
+from devin_pipeline.orchestration.partitions import FIRST_TAG, LAST_TAG
+from devin_pipeline.orchestration.run_metadata import BACKFILL, TRIGGER
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES, SESSION_TABLES, TABLES
 from devin_pipeline_tests.devin_api.scripted import Reply, page_v3, serving

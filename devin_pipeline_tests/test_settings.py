@@ -13,7 +13,7 @@ from devin_pipeline.definitions import pipeline
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.lake import Lake
-from devin_pipeline.partitions import range_tags
+from devin_pipeline.orchestration.partitions import range_tags
 from devin_pipeline.settings import V3_KEY, Settings
 from devin_pipeline.tables import TABLES
 
@@ -127,4 +127,4 @@ def test_the_environment_is_read_for_settings_by_the_command_line_and_the_defini
     assert {room for room, what in readers.items() if "settings" in what} == {"definitions.py", "cli/environment.py"}
     # Dagster's own folder, temporary folders, proxies and certificates are no settings of ours.
     rooms = {room.partition("/")[0] for room in readers if not room.startswith(("cli/", "definitions"))}
-    assert rooms == {"asset_facts.py", "dagster_server", "devin_api"}
+    assert rooms == {"dagster_server", "devin_api"}

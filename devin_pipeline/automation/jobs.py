@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from devin_pipeline.asset_facts import MAKES_REPORTS
 from devin_pipeline.dagster_server.run_retention import remove_old_runs
 from devin_pipeline.operations.maintain import maintain
-from devin_pipeline.resources import LakeResource
+from devin_pipeline.orchestration.resources import LakeResource
+from devin_pipeline.orchestration.run_metadata import MAKES_REPORTS
 from devin_pipeline.settings import Settings
 
 REFRESH = "refresh"

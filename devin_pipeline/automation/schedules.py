@@ -6,8 +6,8 @@ import dagster as dg
 
 from devin_pipeline.automation.jobs import DAILY_REFRESH, REFRESH, refresh_job
 from devin_pipeline.billing_calendar import newest_closed_day
-from devin_pipeline.freshness import CLOSED_DAYS_READ_AGAIN, first_day_read_daily
-from devin_pipeline.partitions import LAST_TAG, range_tags
+from devin_pipeline.orchestration.freshness import CLOSED_DAYS_READ_AGAIN, first_day_read_daily
+from devin_pipeline.orchestration.partitions import LAST_TAG, range_tags
 from devin_pipeline.settings import Settings
 
 WEEKLY_MAINTENANCE = "weekly_maintenance"

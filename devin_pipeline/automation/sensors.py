@@ -11,16 +11,16 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import msgspec
 
-from devin_pipeline.asset_facts import BACKFILL, DEMO, TRIGGER, days_not_read
 from devin_pipeline.automation.jobs import DAILY_REFRESH, refresh_job
 from devin_pipeline.automation.schedules import NO_KEY
 from devin_pipeline.billing_calendar import contiguous, day_of, days_between
 from devin_pipeline.devin_api import DevinClient, Item, Window, lightest_feeds
-from devin_pipeline.freshness import CLOSED_DAYS_READ_AGAIN, first_day_read_daily, older_days
 from devin_pipeline.lake import Lake
-from devin_pipeline.partitions import FIRST_TAG, LAST_TAG, range_tags
+from devin_pipeline.orchestration.freshness import CLOSED_DAYS_READ_AGAIN, first_day_read_daily, older_days
+from devin_pipeline.orchestration.partitions import FIRST_TAG, LAST_TAG, range_tags
+from devin_pipeline.orchestration.resources import DevinApiResource, lake_resource
+from devin_pipeline.orchestration.run_metadata import BACKFILL, DEMO, TRIGGER, days_not_read
 from devin_pipeline.raw import days_held
-from devin_pipeline.resources import DevinApiResource, lake_resource
 from devin_pipeline.settings import Settings
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES

@@ -45,8 +45,8 @@ def backfill(
     A key that reads none of the organizations the lake knows is refused as one of another enterprise, unless
     --accept-new-organizations says that they belong to this one.
     """
-    from devin_pipeline.asset_facts import ACCEPTS_NEW_ORGANIZATIONS
     from devin_pipeline.billing_calendar import contiguous
+    from devin_pipeline.orchestration.run_metadata import ACCEPTS_NEW_ORGANIZATIONS
 
     if repair and (only_missing or dry_run):
         raise Failed(
@@ -92,7 +92,7 @@ def backfill(
 def _repair(days: Sequence[date]) -> None:
     """Repair damaged raw days, and print what became of each."""
     from devin_pipeline.operations.repair import repair
-    from devin_pipeline.resources import lake_resource
+    from devin_pipeline.orchestration.resources import lake_resource
 
     hour = settings().day_starts_at_utc_hour
     lake = lake_resource(settings()).open()
@@ -122,9 +122,9 @@ def _repair(days: Sequence[date]) -> None:
 
 def _days_to_backfill(first: str, last: str, only_missing: bool) -> list[date]:
     """The days of the range, checked against the partitions, the configuration and the lake."""
-    from devin_pipeline.asset_facts import days_made
     from devin_pipeline.billing_calendar import days_between
-    from devin_pipeline.resources import lake_resource
+    from devin_pipeline.orchestration.resources import lake_resource
+    from devin_pipeline.orchestration.run_history import days_made
     from devin_pipeline.settings import a_date
 
     range_given(first, last)

@@ -31,8 +31,8 @@ from devin_pipeline.tables import TABLES
 @stoppable()
 def demo(days: int) -> None:
     """Run the whole pipeline on the bundled emulator. Needs no key."""
-    from devin_pipeline.asset_facts import DEMO
     from devin_pipeline.billing_calendar import days_between
+    from devin_pipeline.orchestration.run_metadata import DEMO
 
     use_demo_environment()
     prepare_dagster_home()

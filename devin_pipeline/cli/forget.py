@@ -31,7 +31,7 @@ def forget(users: Sequence[str], sessions: Sequence[str], text: bool) -> None:
     """
     from devin_pipeline.devin_api import canonical_id
     from devin_pipeline.operations import erase
-    from devin_pipeline.resources import lake_resource
+    from devin_pipeline.orchestration.resources import lake_resource
 
     if bool(users or sessions) == text:
         raise Failed("This call cannot be run", "it takes --user and --session, or --text", "Name one", 2)

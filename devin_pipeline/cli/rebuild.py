@@ -25,13 +25,13 @@ def rebuild(first: str | None, last: str | None) -> None:
     After an update of the pipeline that builds tables by other rules, it builds all stored days by the new ones. Until
     then, reports are not written. A session that a feed holds on several days stays on the one with its newest version.
     """
-    from devin_pipeline.asset_facts import REBUILD
     from devin_pipeline.billing_calendar import contiguous
     from devin_pipeline.derived.publishing import note_all_days_sharing_sessions
     from devin_pipeline.operations.erase import erase
+    from devin_pipeline.orchestration.resources import lake_resource
+    from devin_pipeline.orchestration.run_metadata import REBUILD
     from devin_pipeline.raw.moved_sessions import settle
     from devin_pipeline.raw.row_integrity import damaged_days
-    from devin_pipeline.resources import lake_resource
 
     first_day, last_day = range_given(first, last)
     use_live_environment()

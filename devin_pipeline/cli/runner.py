@@ -65,12 +65,12 @@ def run_job(
         only: Some of its assets; all when left out.
         tags: Further tags of the run.
     """
-    from devin_pipeline.asset_facts import TRIGGER
     from devin_pipeline.automation.jobs import REFRESH
     from devin_pipeline.dagster_server.dagster_home import dagster_instance
     from devin_pipeline.dagster_server.in_process_run import run_in_process
     from devin_pipeline.definitions import pipeline
-    from devin_pipeline.partitions import range_tags
+    from devin_pipeline.orchestration.partitions import range_tags
+    from devin_pipeline.orchestration.run_metadata import TRIGGER
 
     run_id = str(uuid4())
     with dagster_instance() as instance, _canceled_by_stop(instance, run_id):
@@ -128,7 +128,7 @@ def _canceled_by_stop(instance: "dg.DagsterInstance", run_id: str) -> Iterator[N
 def _outcome(result: "dg.ExecuteInProcessResult") -> RunOutcome:
     import dagster as dg
 
-    from devin_pipeline.asset_facts import ASK_NO_MORE, REPORTS_WAIT, days_not_read
+    from devin_pipeline.orchestration.run_metadata import ASK_NO_MORE, REPORTS_WAIT, days_not_read
 
     bad_days: dict[str, str] = {}
     reasons: list[str] = []
@@ -174,8 +174,8 @@ def _outcome(result: "dg.ExecuteInProcessResult") -> RunOutcome:
 
 def run_ranges(runs: Sequence[Sequence[date]], tags: Mapping[str, str]) -> tuple[dict[date, str], str]:
     """Run the job over each range; the days that could not be made and why, and why reports wait in the end."""
-    from devin_pipeline.asset_facts import BACKFILL
     from devin_pipeline.billing_calendar import contiguous
+    from devin_pipeline.orchestration.run_metadata import BACKFILL
 
     failed: dict[date, str] = {}
     reports_wait = ""

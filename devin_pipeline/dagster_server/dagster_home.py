@@ -27,6 +27,11 @@ class BrokenHome(Problem):
     """A DAGSTER_HOME that Dagster does not open."""
 
 
+def has_records() -> bool:
+    """Whether there is a DAGSTER_HOME yet."""
+    return Path(os.environ["DAGSTER_HOME"]).is_dir()
+
+
 @contextmanager
 def dagster_instance() -> Iterator[dg.DagsterInstance]:
     """Dagster's records in DAGSTER_HOME, whose databases are made if it is new.

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import dagster as dg
 
-from devin_pipeline.asset_checks import Check, Checked, Findings, checks_of, sql_check
 from devin_pipeline.billing_calendar import contiguous
 from devin_pipeline.dagster_server.dead_runs import blocking_runs, command_to_end
 from devin_pipeline.derived.publishing import days_of_other_code
 from devin_pipeline.derived.queries import as_rollup
+from devin_pipeline.orchestration.asset_checks import Check, Checked, Findings, checks_of, sql_check
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES
 

@@ -5,12 +5,13 @@ from datetime import date
 
 import dagster as dg
 
-from devin_pipeline.asset_facts import acus_of_days, facts, report_days, report_other_days
 from devin_pipeline.derived.publishing import Made, publish_rollups, publish_session_tables
 from devin_pipeline.derived.queries import INPUTS
 from devin_pipeline.lake import Lake
-from devin_pipeline.partitions import RANGES, days_of
-from devin_pipeline.resources import Erased, LakeResource
+from devin_pipeline.orchestration.asset_specs import facts
+from devin_pipeline.orchestration.partitions import RANGES, days_of
+from devin_pipeline.orchestration.resources import Erased, LakeResource
+from devin_pipeline.orchestration.run_metadata import acus_of_days, report_days, report_other_days
 from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES, SESSION_TABLES, Table
 
 

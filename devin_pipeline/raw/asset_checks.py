@@ -8,17 +8,16 @@ from typing import Any
 
 import dagster as dg
 
-from devin_pipeline.asset_checks import Check, Checked, Findings, checks_of, sql_check
-from devin_pipeline.asset_facts import (
+from devin_pipeline.billing_calendar import contiguous, newest_closed_day, starts_at
+from devin_pipeline.orchestration.asset_checks import Check, Checked, Findings, checks_of, sql_check
+from devin_pipeline.orchestration.freshness import older_days
+from devin_pipeline.orchestration.run_history import made_at, newest_records
+from devin_pipeline.orchestration.run_metadata import (
     CLOCK_AHEAD,
     CLOCKS_APART_SECONDS,
     UNKNOWN_FIELDS,
-    made_at,
-    newest_records,
     starts_by_itself,
 )
-from devin_pipeline.billing_calendar import contiguous, newest_closed_day, starts_at
-from devin_pipeline.freshness import older_days
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES
 

@@ -12,7 +12,14 @@ from functools import partial
 import dagster as dg
 
 from devin_pipeline import progress
-from devin_pipeline.asset_facts import (
+from devin_pipeline.billing_calendar import day_of, starts_at
+from devin_pipeline.devin_api import FEED_BY_TABLE, DevinError, SessionBatch, Window
+from devin_pipeline.errors import ConfigurationError, Problem
+from devin_pipeline.lake import Damaged, Lake, VersionsLost
+from devin_pipeline.orchestration.asset_specs import facts, table_asset
+from devin_pipeline.orchestration.partitions import RANGES, days_of
+from devin_pipeline.orchestration.resources import DevinApiResource, Erased, LakeResource
+from devin_pipeline.orchestration.run_metadata import (
     ACCEPTS_NEW_ORGANIZATIONS,
     ASK_NO_MORE,
     CLOCK_AHEAD,
@@ -20,21 +27,13 @@ from devin_pipeline.asset_facts import (
     DAYS_NOT_READ,
     READ_AT,
     UNKNOWN_FIELDS,
-    facts,
     report_days,
     starts_by_itself,
-    table_asset,
 )
-from devin_pipeline.billing_calendar import day_of, starts_at
-from devin_pipeline.devin_api import FEED_BY_TABLE, DevinError, SessionBatch, Window
-from devin_pipeline.errors import ConfigurationError, Problem
-from devin_pipeline.lake import Damaged, Lake, VersionsLost
-from devin_pipeline.partitions import RANGES, days_of
 from devin_pipeline.raw.account import AccountCheck, AnotherAccount
 from devin_pipeline.raw.landing import Landed, land
 from devin_pipeline.raw.moved_sessions import HeldSessions
 from devin_pipeline.raw.row_integrity import damaged_days
-from devin_pipeline.resources import DevinApiResource, Erased, LakeResource
 from devin_pipeline.tables import RAW_SESSION_TABLES, RawTable
 
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")

@@ -5,12 +5,13 @@ from datetime import date
 
 import dagster as dg
 
-from devin_pipeline.asset_facts import CODE_VERSION, MAKES_REPORTS, OWNERS, REPORTS_WAIT, report_table, table_asset
 from devin_pipeline.lake import Lake, write_catalog
-from devin_pipeline.partitions import RANGES
+from devin_pipeline.orchestration.asset_specs import CODE_VERSION, OWNERS, table_asset
+from devin_pipeline.orchestration.partitions import RANGES
+from devin_pipeline.orchestration.resources import Erased, LakeResource
+from devin_pipeline.orchestration.run_metadata import MAKES_REPORTS, REPORTS_WAIT, report_table
 from devin_pipeline.reports.publishing import BuiltByOtherCode, publish_report
 from devin_pipeline.reports.queries import INPUTS
-from devin_pipeline.resources import Erased, LakeResource
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, REPORT_TABLES, Table
 

@@ -31,7 +31,7 @@ from devin_pipeline.devin_api.endpoints import SESSION_INSIGHTS_V2, SESSION_INSI
 from devin_pipeline.emulator import EmulatorServer, Enterprise, FaultScript
 from devin_pipeline.emulator.faults import LIES, REFUSALS, TRANSIENT, Body, Echo, Fault, Silence, Status, Trickle
 from devin_pipeline.errors import ConfigurationError
-from devin_pipeline.resources import DevinApiResource, devin_api_resource
+from devin_pipeline.orchestration.resources import DevinApiResource, devin_api_resource
 from devin_pipeline.settings import Settings
 from devin_pipeline_tests.chaos.sinks import (
     Sinks,

@@ -24,8 +24,8 @@ from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.emulator.sessions import Session
 from devin_pipeline.lake import Lake
 from devin_pipeline.operations.verify import verify
-from devin_pipeline.partitions import FIRST_TAG, LAST_TAG
-from devin_pipeline.resources import devin_api_resource
+from devin_pipeline.orchestration.partitions import FIRST_TAG, LAST_TAG
+from devin_pipeline.orchestration.resources import devin_api_resource
 from devin_pipeline.settings import Settings
 from devin_pipeline_tests.runs import counted_twice
 from devin_pipeline_tests.stage import Stage, differences, set_environment

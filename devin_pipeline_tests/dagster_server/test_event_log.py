@@ -14,7 +14,7 @@ import pytest
 
 from devin_pipeline.dagster_server.event_log import TESTED_VERSIONS
 from devin_pipeline.dagster_server.event_log_storage import SqliteEventLog
-from devin_pipeline.partitions import range_tags
+from devin_pipeline.orchestration.partitions import range_tags
 from devin_pipeline_tests.conftest import MakeStage
 from devin_pipeline_tests.dagster_server.running import PROJECT, dagster_home
 

@@ -31,11 +31,11 @@ from dagster._core.execution.api import execute_run
 from dagster._core.execution.plan.objects import StepFailureData
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
-from devin_pipeline import asset_facts
 from devin_pipeline.billing_calendar import day_of
 from devin_pipeline.dagster_server.event_log_storage import SqliteEventLog
 from devin_pipeline.definitions import pipeline
-from devin_pipeline.partitions import FIRST_TAG, LAST_TAG, billing_days, range_tags
+from devin_pipeline.orchestration import run_metadata
+from devin_pipeline.orchestration.partitions import FIRST_TAG, LAST_TAG, billing_days, range_tags
 from devin_pipeline.raw import assets as raw_assets
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import REPORT_TABLES, ROLLUP_TABLES, SESSION_TABLES
@@ -314,7 +314,7 @@ def test_a_day_is_recorded_once_more_when_it_is_over(
     with opened() as instance:
         assert refresh(stage, instance).success
         before = recorded(instance)
-        for module in (asset_facts, raw_assets):
+        for module in (run_metadata, raw_assets):
             monkeypatch.setattr(module, "datetime", Tomorrow)
         assert refresh(stage, instance).success
         news = recorded(instance) - before

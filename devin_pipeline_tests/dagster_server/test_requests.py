@@ -16,9 +16,9 @@ from devin_pipeline.definitions import pipeline
 from devin_pipeline.devin_api import DevinClient
 from devin_pipeline.doctor import examine
 from devin_pipeline.emulator import EmulatorServer, Enterprise
-from devin_pipeline.freshness import older_days
 from devin_pipeline.lake import Lake
-from devin_pipeline.resources import devin_api_resource
+from devin_pipeline.orchestration.freshness import older_days
+from devin_pipeline.orchestration.resources import devin_api_resource
 from devin_pipeline.settings import Settings
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES

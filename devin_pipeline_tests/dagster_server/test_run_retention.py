@@ -16,14 +16,14 @@ from dagster._core.definitions.partitions.context import partition_loading_conte
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 
-from devin_pipeline.asset_facts import newest_records
 from devin_pipeline.automation.jobs import DAILY_REFRESH
 from devin_pipeline.automation.schedules import _last_day_read
 from devin_pipeline.cli import main
 from devin_pipeline.dagster_server.run_retention import give_back_space, remove_old_runs
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.errors import ConfigurationError
-from devin_pipeline.partitions import billing_days, range_tags
+from devin_pipeline.orchestration.partitions import billing_days, range_tags
+from devin_pipeline.orchestration.run_history import newest_records
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, Table
 from devin_pipeline_tests.stage import Stage, warnings

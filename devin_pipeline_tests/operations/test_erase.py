@@ -25,7 +25,7 @@ from devin_pipeline.lake import Lake
 from devin_pipeline.operations.erase import erased as erasing
 from devin_pipeline.operations.erase import old_files_with_persons
 from devin_pipeline.operations.verify import verify
-from devin_pipeline.partitions import range_tags
+from devin_pipeline.orchestration.partitions import range_tags
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, RAW, RAW_SESSION_TABLES, SESSION_TABLES, SESSIONS, TABLES
 from devin_pipeline_tests.stage import Stage, differences, opened_stage, the_last_days

@@ -10,12 +10,12 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
-from devin_pipeline.asset_facts import ACCEPTS_NEW_ORGANIZATIONS
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.cli import main
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.doctor import examine
-from devin_pipeline.partitions import range_tags
+from devin_pipeline.orchestration.partitions import range_tags
+from devin_pipeline.orchestration.run_metadata import ACCEPTS_NEW_ORGANIZATIONS
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.stage import Row, Stage, differences

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 import devin_pipeline
-from devin_pipeline.asset_checks import counted
 from devin_pipeline.lake import Reader
+from devin_pipeline.orchestration.asset_checks import counted
 from devin_pipeline.tables import RAW_SESSION_TABLES, TABLES, Table
 
 Row = dict[str, Any]

@@ -12,9 +12,9 @@ from pathlib import Path
 import dagster as dg
 import pyarrow as pa
 
-from devin_pipeline.asset_facts import newest_records
 from devin_pipeline.lake import Lake, Reader, linked_with
-from devin_pipeline.resources import LakeResource
+from devin_pipeline.orchestration.resources import LakeResource
+from devin_pipeline.orchestration.run_history import newest_records
 from devin_pipeline.tables import TABLES
 
 _SHOWN = 20

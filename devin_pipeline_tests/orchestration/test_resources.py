@@ -7,7 +7,7 @@ import pytest
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.lake import Lake, WrongLake
-from devin_pipeline.resources import DevinApiResource, LakeResource, devin_api_resource, lake_resource
+from devin_pipeline.orchestration.resources import DevinApiResource, LakeResource, devin_api_resource, lake_resource
 from devin_pipeline.settings import Settings
 
 pytestmark = pytest.mark.notices("a key typed into the page")

@@ -9,7 +9,7 @@ import pytest
 from devin_pipeline.billing_calendar import contiguous, day_of, days_between, newest_closed_day, starts_at
 from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.lake import Reader
-from devin_pipeline.partitions import billing_days, range_tags
+from devin_pipeline.orchestration.partitions import billing_days, range_tags
 from devin_pipeline.settings import Settings, a_date
 
 pytestmark = pytest.mark.notices("the day of an instant of another zone", "a date written otherwise")

@@ -13,7 +13,7 @@ import pytest
 from devin_pipeline.automation.sensors import late_updates
 from devin_pipeline.billing_calendar import day_of, days_between, starts_at
 from devin_pipeline.doctor import examine
-from devin_pipeline.resources import devin_api_resource
+from devin_pipeline.orchestration.resources import devin_api_resource
 from devin_pipeline.settings import Settings
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline_tests.dagster_server.running import span

@@ -1,0 +1,43 @@
+"""What stays the same of a table's asset from run to run: key, grain, group, kinds, owners, columns, code version."""
+
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+
+from devin_pipeline.tables import Table
+
+OWNERS = ["team:devin-pipeline"]
+CODE_VERSION = "1"
+
+
+def table_asset(table: Table, **more: Any) -> Callable[[Callable[..., None]], dg.AssetsDefinition]:
+    """`dg.asset` with the facts of a table."""
+    decorator: Callable[[Callable[..., None]], dg.AssetsDefinition] = dg.asset(**facts(table), **more)
+    return decorator
+
+
+def facts(table: Table) -> dict[str, Any]:
+    """What stays the same from run to run: key, grain, group, kinds, owners, columns and code version."""
+    return {
+        "key": table.name,
+        "description": table.grain,
+        "group_name": table.layer,
+        "kinds": {"python" if table.layer == "raw" else "duckdb", "deltalake", "parquet"},
+        "owners": OWNERS,
+        "code_version": CODE_VERSION,
+        "metadata": {
+            "dagster/column_schema": dg.TableSchema(
+                columns=[
+                    dg.TableColumn(
+                        column.name,
+                        column.sql_type,
+                        column.description,
+                        constraints=dg.TableColumnConstraints(nullable=column.nullable),
+                    )
+                    for column in table.columns
+                ]
+            ),
+            "dagster/table_name": table.name,
+        },
+    }
