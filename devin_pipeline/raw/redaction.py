@@ -21,6 +21,7 @@ from devin_pipeline.devin_api.lenient_json import value_without_lone_surrogates
 from devin_pipeline.lake import ErasureList
 from devin_pipeline.raw.row_hash import ROW_HASH, bytes_of, row_hashes, with_row_hash
 from devin_pipeline.tables import RAW, PayloadFields, RawTable
+from devin_pipeline.tables.raw import SESSION_FIELDS
 
 Redacted = Literal["text", "ids"]
 
@@ -251,10 +252,11 @@ def _is_of_one_user(table: RawTable) -> bool:
 
 
 def _fields(table: RawTable, feed: str) -> PayloadFields:
-    """What the members of a payload hold; of a feed that is not known, all of them hold text."""
+    """What the members of a payload hold; of a feed that is not known, what those of sessions do."""
     if table.fields is not None:
         return table.fields
-    return (RAW[feed].fields if feed in RAW else None) or PayloadFields()
+    # guard: persons in the quarantine of a feed that is gone | SESSION_FIELDS -> PayloadFields()
+    return (RAW[feed].fields if feed in RAW else None) or SESSION_FIELDS
 
 
 @cache

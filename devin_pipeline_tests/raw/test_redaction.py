@@ -11,8 +11,8 @@ from devin_pipeline.devin_api.pages import cursor_page
 from devin_pipeline.emulator import Enterprise, Feed
 from devin_pipeline.lake import ErasureList, Lake
 from devin_pipeline.raw.redaction import Redaction
-from devin_pipeline.tables.raw import RAW_SESSIONS_V3, SESSION_FIELDS
-from devin_pipeline_tests.tables.rows import after
+from devin_pipeline.tables.raw import RAW_QUARANTINE, RAW_SESSIONS_V3, SESSION_FIELDS
+from devin_pipeline_tests.tables.rows import after, rows_of
 
 pytestmark = pytest.mark.notices("text of absurd depth under DEVIN_TEXT=none")
 
@@ -199,6 +199,16 @@ def test_the_quick_look_finds_every_item_that_redaction_changes(payload: str, la
     rows = pa.table({"session_id": ["a", "b"], "payload": ["{}", "{}"]}, pa.schema(_COLUMNS))
     assert redaction.may_change(RAW_SESSIONS_V3, rows).to_pylist() == [True, False]
     assert redaction.may_change(RAW_SESSIONS_V3, rows.slice(1)).to_pylist() == [False]
+
+
+@pytest.mark.notices("persons in the quarantine of a feed that is gone")
+def test_a_quarantined_item_of_a_feed_that_is_gone_is_redacted_like_a_session(lake: Lake) -> None:
+    redaction = Redaction(True, lake.add_to_erasure_list([("user", "jo")]))
+    item = {"feed": "raw_of_before", "payload": '{"user_id": "jo", "title": "Secret"}'}
+    rows = rows_of(RAW_QUARANTINE, [item])
+    assert redaction.may_change(RAW_QUARANTINE, rows).to_pylist() == [True]
+    (payload,) = redaction.stored_rows(RAW_QUARANTINE, rows).column("payload").to_pylist()
+    assert json.loads(payload) == {"user_id": redaction.erased.pseudonym("user", "jo"), "title": "xxxxxx"}
 
 
 _COLUMNS = [("session_id", pa.string()), ("payload", pa.string())]
