@@ -47,9 +47,12 @@ class Stage:
     oracle: Oracle = field(default_factory=Oracle)
 
     def run(
-        self, days: Sequence[date] | None = None, tags: Mapping[str, str] | None = None
+        self,
+        days: Sequence[date] | None = None,
+        tags: Mapping[str, str] | None = None,
+        only: Sequence[Table] | None = None,
     ) -> dg.ExecuteInProcessResult:
-        """The job `refresh` over a range of days."""
+        """The job `refresh` over a range of days, or some of its tables."""
         asked = days or self.days
         return (
             pipeline(Settings())
@@ -59,6 +62,7 @@ class Stage:
                 tags={**range_tags(asked[0], asked[-1]), **(tags or {})},
                 raise_on_error=False,
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                asset_selection=None if only is None else [dg.AssetKey(table.name) for table in only],
             )
         )
 
@@ -73,7 +77,14 @@ class Stage:
 
     def refresh(self) -> dg.ExecuteInProcessResult:
         """A run that must succeed, which the oracle sees too."""
-        result = self.run()
+        return self._refresh(None)
+
+    def land(self) -> dg.ExecuteInProcessResult:
+        """What such a run does for raw, in a third of the time."""
+        return self._refresh([TABLES[feed] for feed in self.feeds])
+
+    def _refresh(self, only: Sequence[Table] | None) -> dg.ExecuteInProcessResult:
+        result = self.run(only=only)
         assert result.success, [event.message for event in result.all_events if event.is_failure]
         self.observe()
         return result

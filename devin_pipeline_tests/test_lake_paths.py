@@ -40,7 +40,8 @@ def test_no_column_takes_its_value_from_the_path_of_the_lake(
     for organization, acus in (("org-a", "3"), ("org-b", "5")):
         at = starts_at(stage.days[0], 8)
         stage.enterprise.add_session(created_at=at, org_id=organization, acus=Decimal(acus), updated_at=at)
-    stage.refresh()
+    # Once through Dagster is enough.
+    (stage.refresh if folder == "acus=1" else stage.make)()
     assert differences(stage) == {}
     expected = [("org-a", Decimal(3)), ("org-b", Decimal(5))]
     assert sorted((row["org_id"], row["acus"]) for row in stage.rows("sessions")) == expected

@@ -86,7 +86,7 @@ def test_another_enterprise_that_shares_an_organization_is_known_by_the_sessions
     stage = make_stage("v3", sessions=0, days=2)
     add(stage, "org-shared", 1, sessions=2)
     add(stage, "org-ours", 1, sessions=20)
-    stage.refresh()
+    stage.land()
     before = stage.versions()
     for session in stage.enterprise.sessions:
         if session.org_id == "org-ours":
@@ -102,7 +102,7 @@ def test_another_enterprise_that_shares_an_organization_is_known_by_the_sessions
 def test_sessions_that_vanish_without_new_organizations_are_not_of_another_enterprise(make_stage: MakeStage) -> None:
     stage = make_stage("v3", sessions=0, days=2)
     add(stage, "org-ours", 1, sessions=30)
-    stage.refresh()
+    stage.land()
     exchange_enterprise(stage)
     stage.refresh()
     assert differences(stage) == {}
@@ -111,7 +111,7 @@ def test_sessions_that_vanish_without_new_organizations_are_not_of_another_enter
 def test_another_key_of_the_same_enterprise_and_an_organization_that_is_new_are_welcome(make_stage: MakeStage) -> None:
     stage = make_stage("v3", sessions=0, days=2)
     add(stage, "org-ours", 1, service_user_id="service-user-1")
-    stage.refresh()
+    stage.land()
     add(stage, "org-ours", 2, service_user_id="service-user-2")
     add(stage, "org-new", 3)
     stage.refresh()
@@ -144,7 +144,7 @@ def test_a_lake_of_before_organizations_were_noted_is_guarded_as_well(make_stage
 def test_the_tag_of_a_run_accepts_them_too(make_stage: MakeStage) -> None:
     stage = make_stage("v3", sessions=0, days=2)
     add(stage, "org-ours", 1)
-    stage.refresh()
+    stage.land()
     exchange_enterprise(stage)
     add(stage, "org-renamed", 1)
     result = (
@@ -162,7 +162,7 @@ def test_the_tag_of_a_run_accepts_them_too(make_stage: MakeStage) -> None:
 def test_an_organization_whose_id_is_not_plain_is_not_quoted(make_stage: MakeStage) -> None:
     stage = make_stage("v3", sessions=0, days=1)
     add(stage, "org-ours", 1)
-    stage.refresh()
+    stage.land()
     exchange_enterprise(stage)
     add(stage, "![x](http://evil)\n", 1)
     reason = reasons(stage.run())[0]
@@ -187,7 +187,7 @@ def test_days_on_which_another_enterprise_has_no_session_lose_none_of_ours(
 ) -> None:
     stage = make_stage("v2", sessions=0, days=6)
     add_many(stage, "org-ours", stage.days, 3)
-    stage.refresh()
+    stage.land()
     before = stage.versions()
     exchange_enterprise(stage)
     add_many(stage, "org-theirs", stage.days[4:], 3)
@@ -201,7 +201,7 @@ def test_an_organization_that_only_some_of_the_days_know_is_of_our_enterprise_in
 ) -> None:
     stage = make_stage("v2", sessions=0, days=6)
     add_many(stage, "org-ours", stage.days[4:], 3)
-    stage.refresh()
+    stage.land()
     add_many(stage, "org-before", stage.days[:2], 3)
     small_listings(monkeypatch)
     stage.refresh()
@@ -211,7 +211,7 @@ def test_an_organization_that_only_some_of_the_days_know_is_of_our_enterprise_in
 def test_a_new_organization_next_to_a_damaged_day_costs_that_day_only(make_stage: MakeStage) -> None:
     stage = make_stage("v3", sessions=0, days=3)
     add_many(stage, "org-ours", stage.days, 8)
-    stage.refresh()
+    stage.land()
     table = TABLES["raw_sessions_v3"]
     (file,) = stage.lake.snapshot(table).stored_files([stage.days[0]])
     Path(file.path).write_bytes(Path(file.path).read_bytes()[:-9])
