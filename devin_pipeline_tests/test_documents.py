@@ -11,6 +11,7 @@ import pytest
 from devin_pipeline.cli import main
 from devin_pipeline.cli.environment import _DEMO_HOME, use_live_environment
 from devin_pipeline.dagster_server.code_location import CODE_LOCATION, DEFINITIONS
+from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES
 
 PROJECT = Path(__file__).parent.parent
@@ -41,10 +42,11 @@ def test_every_option_a_readme_command_uses_exists() -> None:
         assert {word for word in words if word.startswith("--")} <= known, line
 
 
-def test_every_setting_the_code_reads_is_in_the_readme() -> None:
+def test_every_setting_is_in_the_readme_and_every_one_that_the_code_names_is_declared() -> None:
     code = "".join(path.read_text() for path in (PROJECT / "devin_pipeline").rglob("*.py"))
-    read = set(re.findall(r"\"(DEVIN_[A-Z0-9_]+|DAGSTER_HOME)\"", code)) - {"DEVIN_PIPELINE_DEMO"}
-    assert set(rows("Settings")) == read
+    named = set(re.findall(r"\"(DEVIN_[A-Z0-9_]+|DAGSTER_HOME)\"", code))
+    assert named <= set(Settings.model_fields)
+    assert set(rows("Settings")) == set(Settings.model_fields) - {"DEVIN_PIPELINE_DEMO"}
 
 
 def test_dagsters_own_commands_get_the_home_that_ours_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
