@@ -49,7 +49,7 @@ def verified(lake: Lake) -> VerificationReport:
 
 
 def found(check: str, subject: str = "") -> doctor.Finding:
-    (finding,) = (f for f in doctor._lake(Settings()) if f.name == check and f.subject == subject)
+    (finding,) = (f for f in doctor.lake.findings(Settings()) if f.name == check and f.subject == subject)
     return finding
 
 

@@ -1,0 +1,215 @@
+"""Checks of the lake: whose it is, its text, what is missing, outdated or still holds an erased person."""
+
+import os
+import shlex
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from devin_pipeline.billing_calendar import contiguous, days_between, newest_closed_day
+from devin_pipeline.derived import days_of_other_code
+from devin_pipeline.doctor.finding import Finding, Said, look, minute
+from devin_pipeline.lake import Lake
+from devin_pipeline.operations.erase import partitions_with_persons
+from devin_pipeline.orchestration.freshness import older_days
+from devin_pipeline.orchestration.resources import lake_resource
+from devin_pipeline.orchestration.run_history import days_made
+from devin_pipeline.settings import Settings
+from devin_pipeline.shell import pipeline_command
+from devin_pipeline.tables import ALL_TABLES, RAW_TABLES, SESSION_TABLES, Table
+
+LEAST_FREE_BYTES = 2**30
+TIME_TO_READ_A_DAY = timedelta(hours=2)
+"""How long after a day's end it may still be unread: the schedule starts half an hour after it."""
+_RANGES_SHOWN = 5
+_WITH_TEXT = "select 1 from {table} where {payload} is not null and redacted is distinct from 'text'"
+
+
+def findings(settings: Settings) -> Iterator[Finding]:
+    """Every finding, as soon as it is made."""
+    is_ours = look("lake", "", partial(_whose_lake, settings))
+    yield is_ours
+    yield look("text", "", partial(_text, settings, can_read=is_ours.outcome == "ok"))
+    # guard: a raw table whose lost versions doctor passes over | RAW_TABLES -> RAW_TABLES[:4]
+    for table in RAW_TABLES:
+        look_at = partial(_last_version, settings, table) if is_ours.outcome == "ok" else not_of_this_lake
+        yield look("last version", table.name, look_at)
+    for name, check in (
+        ("lake is writable", _writable),
+        ("disk", _disk),
+        ("access to the lake", _access),
+        ("closed days", _closed_days),
+        ("late updates", _late_updates),
+        ("code of derived days", _code_of_derived_days),
+        ("erasure list", _erasure_list),
+    ):
+        yield look(name, "", partial(check, settings) if is_ours.outcome == "ok" else not_of_this_lake)
+
+
+def open_lake(settings: Settings) -> Lake:
+    """The lake of the settings."""
+    return lake_resource(settings).open()
+
+
+def _whose_lake(settings: Settings) -> Said:
+    lake = open_lake(settings)
+    if (identity := lake.identity) is None:
+        return "ok", f"{lake.uri}: the first run makes it ours", ""
+    return "ok", f"{lake.uri}: {identity.kind}, {identity.host}, {identity.scope}, as the settings say", ""
+
+
+def _text(settings: Settings, can_read: bool) -> Said:
+    if settings.keeps_text:
+        return "ok", "DEVIN_TEXT=full: prompts, titles and analyses are stored as sent, whatever secrets they hold", ""
+    if not can_read:
+        return "ok", "DEVIN_TEXT=none: no free text is stored", ""
+    with open_lake(settings).connect(RAW_TABLES) as reader:
+        # Our own names; one SELECT over all of them.
+        # guard: a raw table whose text doctor passes over | RAW_TABLES -> RAW_TABLES[:4]
+        queries = [_WITH_TEXT.format(table=table.name, payload=table.payload) for table in RAW_TABLES]
+        with_text = reader.rows(" union all ".join(queries)).num_rows
+    if with_text:
+        found = f"DEVIN_TEXT=none, but {with_text} versions stored before still have their text"
+        return "warning", found, f"Remove it: `{pipeline_command('forget --text')}`"
+    return "ok", "DEVIN_TEXT=none: no free text is stored", ""
+
+
+def _last_version(settings: Settings, table: Table) -> Said:
+    if (version := open_lake(settings).snapshot(table).version) is None:
+        return "ok", "nothing is stored in it yet", ""
+    return "ok", f"version {version}, no older than what was last written to it", ""
+
+
+def not_of_this_lake() -> Said:
+    """What is found where the lake cannot be opened."""
+    return "skipped", "the lake cannot be used", ""
+
+
+def _writable(settings: Settings) -> Said:
+    open_lake(settings).require_writable()
+    return "ok", "a small file was written and removed again", ""
+
+
+def _disk(settings: Settings) -> Said:
+    folder = open_lake(settings).nearest_folder
+    if folder is None:
+        return "skipped", "the lake lies in an object store", ""
+    free = shutil.disk_usage(folder).free
+    found = f"{free / 2**30:.1f} GiB are free"
+    if free < LEAST_FREE_BYTES:
+        return "warning", found, "Free space: a run that meets a full disk fails, and the days keep their last version"
+    return "ok", found, ""
+
+
+def _access(settings: Settings) -> Said:
+    lake = open_lake(settings)
+    if os.name != "posix" or lake.nearest_folder != Path(lake.uri):
+        return "skipped", "there is no folder with modes to look at", ""
+    if settings.is_demo or not settings.keeps_text:
+        return "ok", "it holds no prompts of yours", ""
+    root = Path(lake.uri)
+    # Others must pass every folder on the way; one that is closed to them keeps them out.
+    if all(_mode(folder) & 0o011 for folder in (root, *root.parents)):
+        # guard: a raw table that others may read | *RAW_TABLES -> *RAW_TABLES[:4]
+        with_text = (root / table.name for table in (*RAW_TABLES, *SESSION_TABLES))
+        if opened := [folder.name for folder in with_text if _others_can_read(folder)]:
+            found = f"other users of this machine can read files of {', '.join(opened)}, which hold prompts"
+            return "warning", found, f"Close the lake: chmod 700 {shlex.quote(lake.uri)}"
+    return "ok", "no other user of this machine can read prompts of yours in it", ""
+
+
+def _others_can_read(folder: Path) -> bool:
+    """Whether other users can read a file of a table, whose folder they reach."""
+    if not folder.is_dir() or not _mode(folder) & 0o011:
+        return False
+    return any(
+        _others_can_read(entry) if entry.is_dir() else entry.suffix == ".parquet" and _mode(entry) & 0o044
+        for entry in folder.iterdir()
+    )
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def _closed_days(settings: Settings) -> Said:
+    hour = settings.day_starts_at_utc_hour
+    first, last = settings.start_date, newest_closed_day(datetime.now(UTC) - TIME_TO_READ_A_DAY, hour)
+    if first > last:
+        return "skipped", f"no day is over yet since DEVIN_START_DATE ({first})", ""
+    closed = days_between(first, last)
+    made = days_made(closed, open_lake(settings), settings.feeds, hour)
+    if made and not settings.has_start_date:
+        # No day before the first one made was asked for.
+        first = min(made)
+        closed = [day for day in closed if day >= first]
+    missing = [day for day in closed if day not in made]
+    if not missing:
+        return "ok", f"all {len(closed)} from {first} to {last} are made", ""
+    todo = pipeline_command(f"backfill --from {missing[0]} --to {missing[-1]} --only-missing")
+    if not made:
+        return "warning", f"none of {len(closed)} since DEVIN_START_DATE ({first}) is made", todo
+    found = f"{len(missing)} of {len(closed)} are not made: {_ranges(missing)}"
+    # Days before the first one made were never asked for; a gap after it is spend that nobody sees.
+    # guard: a hole between days | "failed" if missing[-1] > min(made) else
+    return "failed" if missing[-1] > min(made) else "warning", found, todo
+
+
+def _late_updates(settings: Settings) -> Said:
+    older = older_days(
+        open_lake(settings), settings.feeds, settings.start_date, settings.day_starts_at_utc_hour, datetime.now(UTC)
+    )
+    days = older.to_read_again
+    if not days:
+        return "ok", "the sensor late_updates reads those of every stored day that daily_refresh leaves out", ""
+    todo = pipeline_command(f"backfill --from {days[0]} --to {days[-1]}")
+    reasons = []
+    if older.of_unknown_age:
+        found = _ranges(sorted(older.of_unknown_age))
+        reasons.append(f"nothing says when {len(older.of_unknown_age)} of the older days were last read: {found}")
+    if older.with_missed_updates:
+        found = _ranges(sorted(older.with_missed_updates))
+        reasons.append(f"updates of {len(older.with_missed_updates)} days were too many for the sensor: {found}")
+    if older.left_unread:
+        found = _ranges(sorted(older.left_unread))
+        reasons.append(f"daily_refresh did not read {len(older.left_unread)} days before it left them: {found}")
+    return "warning", "; ".join(reasons), todo
+
+
+def _code_of_derived_days(settings: Settings) -> Said:
+    days = days_of_other_code(open_lake(settings), settings.day_starts_at_utc_hour)
+    if not days:
+        return "ok", "this version of the code built all of them", ""
+    found = f"another version of the code built {len(days)} of them, and reports wait: {_ranges(days)}"
+    return "failed", found, pipeline_command(f"rebuild --from {days[0]} --to {days[-1]}")
+
+
+def _erasure_list(settings: Settings) -> Said:
+    lake = open_lake(settings)
+    if not lake.erasure_list():
+        return "ok", "nobody is on it", ""
+    todo = pipeline_command("maintain")
+    found = {table.name: partitions_with_persons(lake, lake.as_stored(table)) for table in ALL_TABLES}
+    if any(found.values()):
+        days = sorted({day for of_table in found.values() for day in of_table if isinstance(day, date)})
+        names = ", ".join(name for name, of_table in found.items() if of_table)
+        where = f" on {len(days)} days: {_ranges(days)}" if days else ""
+        return "failed", f"rows of persons on it are stored in {names}{where}", todo
+    if unfinished := lake.unfinished_erasure():
+        began = unfinished.began.timestamp()
+        unfinished_writes = [file for table in ALL_TABLES for file in lake.files_of_unfinished_writes(table)]
+        old = [file for file in unfinished_writes if file.mtime_ns < began * 1e9]
+        if old:
+            what = f"{len(old)} files of unfinished writes remain from before the erasure of {minute(began)}"
+            return "warning", what, todo
+    return "ok", "no row of a person on it is stored", ""
+
+
+def _ranges(days: Sequence[date]) -> str:
+    groups = contiguous(days)
+    shown = [str(group[0]) if len(group) == 1 else f"{group[0]} … {group[-1]}" for group in groups[:_RANGES_SHOWN]]
+    more = len(groups) - len(shown)
+    return ", ".join(shown) + (f" and {more} more ranges" if more else "")
