@@ -378,7 +378,6 @@ def set_at_an_interrupt(event: threading.Event) -> Iterator[None]:
         raise
 
 
-@pytest.mark.notices("updates under a filter that is ignored", "updates whose pages moved")
 def test_an_interrupt_does_not_wait_for_an_answer_that_never_comes() -> None:
     interrupted, let_go, waited = threading.Event(), threading.Event(), threading.Event()
 
@@ -558,6 +557,7 @@ def test_updates_are_asked_for_without_a_retry_and_then_as_one_item() -> None:
     assert fake.slept == []
 
 
+@pytest.mark.notices("updates under a filter that is ignored")
 def test_updates_under_an_ignored_filter_are_a_failure() -> None:
     old = sessions(20, days(1, START - timedelta(days=30)), "v3")
     with (
@@ -568,6 +568,7 @@ def test_updates_under_an_ignored_filter_are_a_failure() -> None:
         client.updated_in(SESSIONS_V3, DAY[0], max_pages=20, deadline_seconds=45)
 
 
+@pytest.mark.notices("updates whose pages moved")
 def test_updates_whose_pages_moved_are_not_complete() -> None:
     every = sessions(450, DAY, "v2")
     with serving(lambda asked: honest_v2(every[asked.number :], asked)) as served, client_of(served) as client:
