@@ -166,9 +166,9 @@ def test_without_text_every_figure_is_as_with_it_and_no_file_holds_any(
     [
         ((), "", "takes --user and --session, or --text"),
         (("--user", "a", "--text"), "none", "takes --user and --session, or --text"),
-        (("--user", "a", "--user", " "), "", "hat is no id"),
+        (("--user", "a", "--user", " "), "", "hat is not an id"),
         (("--text",), "full", "Set DEVIN_TEXT=none"),
-        (("--session", "devin-"), "", "hat is no id"),
+        (("--session", "devin-"), "", "hat is not an id"),
         (("--user", "a"), "some", "t is neither full nor none"),
     ],
 )
