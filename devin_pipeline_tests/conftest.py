@@ -1,6 +1,5 @@
 """The stage that whole-pipeline tests share, and the doses of the tests in `chaos/`."""
 
-import gc
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -40,16 +39,6 @@ def dose(request: pytest.FixtureRequest) -> Dose:
 def figure(record_property: Callable[[str, object], None]) -> Figure:
     """Record a sentence with what was counted; the run ends with all of them."""
     return lambda sentence: record_property("figure", sentence)
-
-
-def pytest_collection_finish() -> None:
-    # Else it looks through all that is imported, again and again.
-    gc.collect()
-    gc.freeze()
-
-
-def pytest_unconfigure() -> None:
-    gc.unfreeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
