@@ -5,7 +5,6 @@ import shutil
 from datetime import UTC, datetime
 
 import click
-import msgspec
 import pyarrow as pa
 
 from devin_pipeline.cli.environment import (
@@ -41,7 +40,7 @@ def demo(days: int) -> None:
         # The emulator's sessions are of today: those of yesterday's demo would count as vanished.
         shutil.rmtree(lake.uri)
     enterprise = DemoEnterprise(days * DEMO_SESSIONS_PER_DAY, days, 7, datetime.now(UTC))
-    enterprise.file().write_bytes(msgspec.json.encode(enterprise))
+    enterprise.store()
     click.echo(DEMO_NOTICE)
     with enterprise.served():
         run = days_between(enterprise.first_day, enterprise.last_day)

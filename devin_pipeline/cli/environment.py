@@ -1,7 +1,6 @@
 """Where a command works: settings, DAGSTER_HOME, the lake, and the demo's emulator."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -12,7 +11,8 @@ import click
 import msgspec
 
 from devin_pipeline.cli.errors import Failed
-from devin_pipeline.lake import Lake
+from devin_pipeline.lake import Lake, NotWritten
+from devin_pipeline.lake.atomic import create_file, write_file
 from devin_pipeline.shell import pipeline_command, shipped
 from devin_pipeline.tables import ALL_TABLES
 
@@ -68,18 +68,15 @@ def _unusable_home(home: Path, why: str) -> Failed:
 def prepare_dagster_home() -> None:
     """Make DAGSTER_HOME with the shipped dagster.yaml, if it is new. The first thing a command writes."""
     home = Path(os.environ["DAGSTER_HOME"])
-    settings = home / "dagster.yaml"
     try:
         home.mkdir(parents=True, exist_ok=True)
-        if not settings.exists():
-            # Copied aside and moved: with half of it, Dagster would not start in this home again.
-            new = home / f".dagster.yaml.{os.getpid()}"
-            shutil.copyfile(shipped("dagster.yaml"), new)
-            new.replace(settings)
-    except OSError as error:
+        if not (home / "dagster.yaml").exists():
+            # Whole or not at all: with half of it, Dagster would not start in this home again.
+            create_file(str(home), "dagster.yaml", shipped("dagster.yaml").read_bytes())
+    except (OSError, NotWritten) as error:
         raise Failed(
             f"DAGSTER_HOME cannot be made in {home}",
-            os.strerror(error.errno or 0),
+            error.why if isinstance(error, NotWritten) else os.strerror(error.errno or 0),
             "Make room there, or set DAGSTER_HOME to a folder of yours",
         ) from None
 
@@ -143,6 +140,10 @@ class DemoEnterprise(msgspec.Struct, frozen=True):
         """Where `demo` keeps it."""
         return _DEMO_HOME / "enterprise.json"
 
+    def store(self) -> None:
+        """Keep it for `ui --demo`."""
+        write_file(str(self.file().parent.absolute()), self.file().name, msgspec.json.encode(self))
+
     @contextmanager
     def served(self) -> Iterator["EmulatorServer"]:
         """The emulator over this enterprise, with the environment pointing at it."""
@@ -184,5 +185,5 @@ def demo_enterprise() -> DemoEnterprise:
                 2,
             ) from None
     enterprise = DemoEnterprise(DEMO_DAYS * DEMO_SESSIONS_PER_DAY, DEMO_DAYS, 7, datetime.now(UTC))
-    enterprise.file().write_bytes(msgspec.json.encode(enterprise))
+    enterprise.store()
     return enterprise

@@ -48,7 +48,6 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
     with ExitStack() as held:
         locked = None if read_only else held.enter_context(_only_daemon(port))
         _require_free(port)
-        # guard: databases that several processes make at once
         initialize_instance()
         stopped = stop_on_signal()
         if enterprise:
