@@ -7,7 +7,7 @@ import dagster as dg
 from devin_pipeline.billing_calendar import contiguous
 from devin_pipeline.dagster_server.dead_runs import blocking_runs, command_to_end
 from devin_pipeline.derived.publishing import days_of_other_code
-from devin_pipeline.derived.queries import as_rollup
+from devin_pipeline.derived.queries import rollup_sql
 from devin_pipeline.orchestration.asset_checks import Check, Checked, Findings, checks_of, sql_check
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES
@@ -37,7 +37,7 @@ def derived_checks() -> list[dg.AssetChecksDefinition]:
         ),
     ]
     of_rollups = {
-        table.name: [sql_check(_QUERIES / "acus_add_up.sql", blocking=True, views={"rollup": as_rollup(table)})]
+        table.name: [sql_check(_QUERIES / "acus_add_up.sql", blocking=True, views={"rollup": rollup_sql(table)})]
         for table in ROLLUP_TABLES
     }
     of_rollups["acu_daily"].append(

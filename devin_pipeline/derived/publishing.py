@@ -16,13 +16,13 @@ import pyarrow.compute as pc
 from devin_pipeline import progress
 from devin_pipeline.derived.queries import (
     INPUTS,
+    assert_publishable,
+    cache_inputs,
+    create_session_views,
     days_sharing_sessions,
     fingerprint,
-    keep_inputs,
-    pass_gate,
     select,
     sessions_lacking_a_feed,
-    tell_sessions,
 )
 from devin_pipeline.lake import Damaged, Inputs, Lake, Links, Reader, in_portions, linked_with
 from devin_pipeline.tables import (
@@ -69,12 +69,12 @@ def publish_session_tables(
     links = lake.links()
 
     def make(reader: Reader, some: Sequence[date], linked: Sequence[date]) -> Iterator[tuple[Table, pa.Table]]:
-        tell_sessions(reader, some, linked)
+        create_session_views(reader, some, linked)
         # The gate of the sessions comes before the others are written.
         for table in sorted(tables, key=lambda table: table != SESSIONS):
             rows = select(reader, table, some)
             if table == SESSIONS:
-                pass_gate(reader, table, rows, hour, some)
+                assert_publishable(reader, table, rows, hour, some)
             yield table, _of_days(rows, some) if linked else rows
 
     def publish(some: Sequence[date]) -> Made:
@@ -101,10 +101,10 @@ def publish_rollups(
     inputs = inputs_of(tables)
 
     def make(reader: Reader, some: Sequence[date], _: Sequence[date]) -> Iterator[tuple[Table, pa.Table]]:
-        keep_inputs(reader, inputs)
+        cache_inputs(reader, inputs)
         made = {table: select(reader, table, some) for table in tables}
         for table, rows in made.items():
-            pass_gate(reader, table, rows, hour)
+            assert_publishable(reader, table, rows, hour)
         yield from made.items()
 
     def publish(some: Sequence[date]) -> Made:

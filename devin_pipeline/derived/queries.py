@@ -33,8 +33,10 @@ _COLUMNS_ROLLED_UP = {
 }
 
 _HERE = Path(__file__).parent
-_WITH_MENDED = "from tellings anti join mended_payloads using (feed, session_id) union all from mended_tellings"
-_MENDED = pa.schema([("feed", pa.string()), ("session_id", pa.string()), ("payload", pa.string())])
+_WITH_REPAIRS = (
+    "from _parsed_versions anti join _repaired_payloads using (feed, session_id) union all from _parsed_repairs"
+)
+_REPAIRED = pa.schema([("feed", pa.string()), ("session_id", pa.string()), ("payload", pa.string())])
 
 
 class EqualCode(msgspec.Struct):
@@ -65,10 +67,10 @@ def fingerprint(table: Table, hour: int) -> str:
 def code_of(table: Table) -> str:
     """A digest of the code of a table, whatever the hour at which a billing day starts."""
     # The views on the way are those of the session tables.
-    views = [file for file in _HERE.glob("*.sql") if file.stem not in TABLES] if table in SESSION_TABLES else []
+    views = (_HERE / "sessions").glob("_*.sql") if table in SESSION_TABLES else ()
     # What a rollup is built from changes with the code of its session tables.
     inputs = [code_of(TABLES[name]) for name in INPUTS.get(table.name, ())]
-    sources = (_HERE / f"{table.name}.sql", *views, Path(__file__), Path(lenient_json.__file__))
+    sources = (_file(table.name), *views, Path(__file__), Path(lenient_json.__file__))
     return code_fingerprint(*sources, table=table, settings=inputs)
 
 
@@ -84,8 +86,8 @@ def select(reader: Reader, table: Table, days: Sequence[date]) -> pa.Table:
     return reader.rows(query, _range(days) if "$first_day" in query else None).cast(table.schema)
 
 
-def tell_sessions(reader: Reader, days: Sequence[date], linked: Collection[date] = ()) -> None:
-    """Parse each session's payloads once and keep, as `told_sessions` and `told_analyses`, which feed tells what.
+def create_session_views(reader: Reader, days: Sequence[date], linked: Collection[date] = ()) -> None:
+    """Parse each payload once; `_session_sources` and `_latest_analyses` say which feed each field comes from.
 
     Args:
         reader: Holds the three raw tables under their names.
@@ -94,25 +96,25 @@ def tell_sessions(reader: Reader, days: Sequence[date], linked: Collection[date]
     """
     # Versions stay in their files, which DuckDB reads and parses on several threads; a table this small it would not.
     if linked:
-        reader.view("all_versions", _sql("versions"))
-        reader.give("days_built", _days_built(days))
-        reader.view("versions", _sql("versions_of_days"))
+        reader.view("_all_versions", _sql("_versions"))
+        reader.give("_days_built", _days_built(days))
+        reader.view("_versions", _sql("_versions_of_days"))
     else:
-        reader.view("versions", _sql("versions"))
-    reader.keep("histories", _sql("histories"), _range(sorted({*days, *linked})))
-    reader.view("latest_versions", _sql("latest_versions"))
-    reader.view("versions_to_parse", "from latest_versions")
-    reader.keep("tellings", _sql("tellings"))
-    mended = _mended_payloads(reader)
+        reader.view("_versions", _sql("_versions"))
+    reader.keep("_version_history", _sql("_version_history"), _range(sorted({*days, *linked})))
+    reader.view("_latest_versions", _sql("_latest_versions"))
+    reader.view("_versions_to_parse", "from _latest_versions")
+    reader.keep("_parsed_versions", _sql("_parsed_versions"))
+    repaired = _repaired_payloads_of(reader)
     # guard: lone surrogates and NaN
-    if mended.num_rows:
-        reader.give("mended_payloads", mended)
-        reader.view("versions_to_parse", _sql("mended_versions"))
-        reader.keep("mended_tellings", _sql("tellings"))
+    if repaired.num_rows:
+        reader.give("_repaired_payloads", repaired)
+        reader.view("_versions_to_parse", _sql("_repaired_versions"))
+        reader.keep("_parsed_repairs", _sql("_parsed_versions"))
         # Kept, since DuckDB would read whole analyses through a union where one field is asked for.
-        reader.keep("tellings", _WITH_MENDED)
-    reader.keep("told_sessions", _sql("told_sessions"))
-    reader.view("told_analyses", _sql("told_analyses"))
+        reader.keep("_parsed_versions", _WITH_REPAIRS)
+    reader.keep("_session_sources", _sql("_session_sources"))
+    reader.view("_latest_analyses", _sql("_latest_analyses"))
 
 
 def sessions_lacking_a_feed(reader: Reader, feeds: int) -> pa.Table:
@@ -122,8 +124,8 @@ def sessions_lacking_a_feed(reader: Reader, feeds: int) -> pa.Table:
         reader: Holds the three raw tables under their names, over the days to look at.
         feeds: How many of the tables hold anything on any day.
     """
-    reader.view("versions", _sql("versions"))
-    return reader.rows(_sql("sessions_lacking_a_feed"), {"feeds": feeds})
+    reader.view("_versions", _sql("_versions"))
+    return reader.rows(_sql("_sessions_lacking_a_feed"), {"feeds": feeds})
 
 
 def days_sharing_sessions(reader: Reader, looked_for: pa.Table | None = None) -> set[tuple[date, date]]:
@@ -133,12 +135,12 @@ def days_sharing_sessions(reader: Reader, looked_for: pa.Table | None = None) ->
         reader: Holds the three raw tables under their names, with all their days.
         looked_for: The sessions, as `day` and `session_id`; all when left out.
     """
-    reader.view("versions", _sql("versions"))
+    reader.view("_versions", _sql("_versions"))
     if looked_for is None:
-        reader.keep("looked_for", _sql("sessions_on_several_days"))
+        reader.keep("_looked_for", _sql("_sessions_on_several_days"))
     else:
-        reader.give("looked_for", looked_for)
-    pairs = reader.rows(_sql("days_sharing_sessions")).to_pylist()
+        reader.give("_looked_for", looked_for)
+    pairs = reader.rows(_sql("_days_sharing_sessions")).to_pylist()
     return {(pair["day"], pair["other_day"]) for pair in pairs}
 
 
@@ -146,27 +148,29 @@ def _days_built(days: Sequence[date]) -> pa.Table:
     return pa.table({"day": pa.array(days, pa.date32())})
 
 
-def keep_inputs(reader: Reader, inputs: Sequence[Table]) -> None:
+def cache_inputs(reader: Reader, inputs: Sequence[Table]) -> None:
     """Read once, for several rollups and the gate, what they need of their inputs."""
     for table in inputs:
         reader.read_once(table.name, _COLUMNS_ROLLED_UP[table.name])
 
 
-def _mended_payloads(reader: Reader) -> pa.Table:
+def _repaired_payloads_of(reader: Reader) -> pa.Table:
     """Payloads that are no JSON by the standard: a lone surrogate becomes U+FFFD, NaN null; raw keeps them as sent."""
-    doubtful = reader.rows("select feed, session_id, is_json from tellings where not is_json or may_have_constants")
-    if not doubtful.num_rows:
-        return _MENDED.empty_table()
-    reader.give("doubtful", doubtful)
-    rows = reader.rows(
-        "select feed, session_id, is_json, payload from latest_versions inner join doubtful using (feed, session_id)"
+    doubtful = reader.rows(
+        "select feed, session_id, is_json from _parsed_versions where not is_json or may_have_constants"
     )
-    told = [(row, *_mended(row["payload"])) for row in rows.to_pylist()]
-    mended = [row | {"payload": payload} for row, payload, constants in told if constants or not row["is_json"]]
-    return pa.Table.from_pylist(mended, _MENDED)
+    if not doubtful.num_rows:
+        return _REPAIRED.empty_table()
+    reader.give("_doubtful", doubtful)
+    rows = reader.rows(
+        "select feed, session_id, is_json, payload from _latest_versions inner join _doubtful using (feed, session_id)"
+    )
+    told = [(row, *_repaired(row["payload"])) for row in rows.to_pylist()]
+    repaired = [row | {"payload": payload} for row, payload, constants in told if constants or not row["is_json"]]
+    return pa.Table.from_pylist(repaired, _REPAIRED)
 
 
-def _mended(payload: str) -> tuple[str, int]:
+def _repaired(payload: str) -> tuple[str, int]:
     """A payload as JSON that DuckDB reads, and how many constants were in it that JSON does not have."""
     constants: list[str] = []
     try:
@@ -188,15 +192,17 @@ def _finite(text: str) -> float | None:
 # The column of each rollup that adds up to the ACUs of its sessions.
 ACUS_OF_ROLLUP = {"acu_daily": "acus", "acu_daily_by_tag": "acus_split", "acu_daily_by_repository": "acus_split"}
 
-_GATE_OF_SESSIONS = ("session_ids_are_unique", "sessions_are_inside_their_day", "every_raw_session_is_told")
+_CHECKS_OF_SESSIONS = ("session_ids_are_unique", "sessions_are_inside_their_day", "every_raw_session_is_told")
 
 
-def as_rollup(table: Table) -> str:
+def rollup_sql(table: Table) -> str:
     """A SELECT of a rollup by day and organization, as the check `acus_add_up` reads it."""
     return f'select day, org_id, {ACUS_OF_ROLLUP[table.name]} as acus from "{table.name}"'  # noqa: S608 - our own names
 
 
-def pass_gate(reader: Reader, table: Table, rows: pa.Table, hour: int, days: Sequence[date] | None = None) -> None:
+def assert_publishable(
+    reader: Reader, table: Table, rows: pa.Table, hour: int, days: Sequence[date] | None = None
+) -> None:
     """Assert on rows about to be written what the blocking checks assert on stored ones.
 
     Args:
@@ -211,9 +217,9 @@ def pass_gate(reader: Reader, table: Table, rows: pa.Table, hour: int, days: Seq
     """
     reader.give(table.name, rows)
     if table.name in ACUS_OF_ROLLUP:
-        reader.view("rollup", as_rollup(table))
-    for check in ("acus_add_up",) if table.name in ACUS_OF_ROLLUP else _GATE_OF_SESSIONS:
-        query = _sql(f"checks/{check}")
+        reader.view("rollup", rollup_sql(table))
+    for check in ("acus_add_up",) if table.name in ACUS_OF_ROLLUP else _CHECKS_OF_SESSIONS:
+        query = _sql(check)
         params = {"hour": hour, "days": days}
         found = reader.rows(query, {name: value for name, value in params.items() if f"${name}" in query}).to_pylist()
         # guard: the gate: a rollup that does not add up
@@ -222,8 +228,15 @@ def pass_gate(reader: Reader, table: Table, rows: pa.Table, hour: int, days: Seq
 
 
 def _sql(name: str) -> str:
-    return (_HERE / f"{name}.sql").read_text()
+    return _file(name).read_text()
 
 
 def _range(days: Sequence[date]) -> dict[str, date]:
     return {"first_day": days[0], "last_day": days[-1]}
+
+
+@cache
+def _file(name: str) -> Path:
+    """The file of a query, in the room of its subject."""
+    (file,) = _HERE.glob(f"*/{name}.sql")
+    return file

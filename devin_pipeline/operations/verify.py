@@ -304,7 +304,7 @@ class _Verification:
         if session_tables:
 
             def create_views(reader: Reader, some: Sequence[date]) -> None:
-                derived.tell_sessions(reader, some, linked_with(self._links, some))
+                derived.create_session_views(reader, some, linked_with(self._links, some))
 
             self._compare(session_tables, RAW_SESSION_TABLES, days, create_views)
         for table in ROLLUP_TABLES:

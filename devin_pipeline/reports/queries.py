@@ -31,4 +31,5 @@ def select(reader: Reader, table: Table) -> pa.Table:
 
 
 def _query_file(table: Table) -> Path:
-    return Path(__file__).parent / f"{table.name}.sql"
+    (file,) = Path(__file__).parent.glob(f"*/{table.name}.sql")
+    return file

@@ -1,7 +1,7 @@
 """The additive cube: every count over sessions, links and feedback of one day."""
 
 from devin_pipeline.tables import TABLES
-from devin_pipeline_tests.derived.telling import columns, only, rolled_up
+from devin_pipeline_tests.derived.builders import columns, only, rolled_up
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, Row, acus
 
 _DIMENSIONS = ("org_id", "user_id", "service_user_id", "origin", "category", "playbook_id", "state")

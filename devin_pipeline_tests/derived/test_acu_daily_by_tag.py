@@ -2,7 +2,7 @@
 
 import pytest
 
-from devin_pipeline_tests.derived.telling import columns, only, rolled_up
+from devin_pipeline_tests.derived.builders import columns, only, rolled_up
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, Row, acus
 
 pytestmark = pytest.mark.notices("what division leaves over")

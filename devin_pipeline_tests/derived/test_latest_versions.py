@@ -5,15 +5,15 @@ from datetime import date
 
 import pytest
 
-from devin_pipeline_tests.derived.telling import columns, only, telling, version
+from devin_pipeline_tests.derived.builders import columns, only, reader_of, version
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, after
 
 pytestmark = pytest.mark.notices("what a session said before it vanished")
 
 
 def latest(days: Sequence[date] = (DAY,), **feeds: Sequence[Row]) -> list[Row]:
-    with telling(days=days, **feeds) as reader:
-        rows: list[Row] = reader.rows("from latest_versions order by day, session_id, precedence").to_pylist()
+    with reader_of(days=days, **feeds) as reader:
+        rows: list[Row] = reader.rows("from _latest_versions order by day, session_id, precedence").to_pylist()
     return rows
 
 

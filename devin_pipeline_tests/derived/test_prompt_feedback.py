@@ -1,6 +1,6 @@
 """One row per feedback item on a session's prompt, as sent."""
 
-from devin_pipeline_tests.derived.telling import columns, derived, version
+from devin_pipeline_tests.derived.builders import columns, derived, version
 from devin_pipeline_tests.tables.rows import Row
 
 

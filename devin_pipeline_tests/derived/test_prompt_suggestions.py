@@ -1,6 +1,6 @@
 """One row per session whose analysis suggests a better prompt."""
 
-from devin_pipeline_tests.derived.telling import columns, derived, version
+from devin_pipeline_tests.derived.builders import columns, derived, version
 from devin_pipeline_tests.tables.rows import Row
 
 # What is sent, and original prompt, suggested prompt and number of feedback items told of it.

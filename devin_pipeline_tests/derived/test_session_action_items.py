@@ -1,6 +1,6 @@
 """One row per action item of an analysis, as sent."""
 
-from devin_pipeline_tests.derived.telling import columns, derived, version
+from devin_pipeline_tests.derived.builders import columns, derived, version
 
 
 def test_action_items_keep_their_order_and_repetitions() -> None:

@@ -1,6 +1,6 @@
 """One row per issue of an analysis, as sent."""
 
-from devin_pipeline_tests.derived.telling import columns, derived, version
+from devin_pipeline_tests.derived.builders import columns, derived, version
 
 
 def issues(*sent: object) -> list[tuple[object, ...]]:

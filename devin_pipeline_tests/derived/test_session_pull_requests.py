@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from devin_pipeline.lake import Reader
 from devin_pipeline.reports.queries import select
 from devin_pipeline.tables import TABLES
-from devin_pipeline_tests.derived.telling import columns, derived, only, version
+from devin_pipeline_tests.derived.builders import columns, derived, only, version
 from devin_pipeline_tests.tables.rows import NOON, Row, acus, after, rows_of
 
 _SAME = "as sent"

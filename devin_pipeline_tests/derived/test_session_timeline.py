@@ -1,6 +1,6 @@
 """One row per step of an analysis' timeline, as sent."""
 
-from devin_pipeline_tests.derived.telling import columns, derived, version
+from devin_pipeline_tests.derived.builders import columns, derived, version
 
 
 def test_steps_keep_their_order_beyond_nine() -> None:

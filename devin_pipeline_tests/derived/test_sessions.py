@@ -2,7 +2,7 @@
 
 import json
 
-from devin_pipeline_tests.derived.telling import derived, only, version
+from devin_pipeline_tests.derived.builders import derived, only, version
 from devin_pipeline_tests.tables.rows import DAY, NOON, acus
 
 STATES = [

@@ -5,7 +5,7 @@ select
     analysis.suggested_prompt.original_prompt,
     analysis.suggested_prompt.suggested_prompt,
     coalesce(list_count(analysis.suggested_prompt.feedback_items), 0)::integer as feedback_items
-from told_analyses
+from _latest_analyses
 where
     analysis.suggested_prompt.original_prompt is not null
     or analysis.suggested_prompt.suggested_prompt is not null

@@ -2,7 +2,7 @@
 with
 on_several_days as (
     select session_id
-    from versions
+    from _versions
     group by session_id
     having min(day) <> max(day)
 )
@@ -10,5 +10,5 @@ on_several_days as (
 select distinct
     day,
     session_id
-from versions
+from _versions
 where session_id in (select session_id from on_several_days)

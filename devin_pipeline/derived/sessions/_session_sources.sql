@@ -23,7 +23,7 @@ ordered as (
             -- guard: the newest telling before the richest feed | updated_at desc nulls last,
             order by updated_at desc nulls last, precedence asc
         ) as place
-    from tellings
+    from _parsed_versions
 ),
 
 chosen as (

@@ -13,7 +13,7 @@ histories_of_days as (
         min(fetched_at) filter (where is_listed) as first_seen_at,
         max(fetched_at) as last_changed_at,
         count(*) filter (where is_listed) as versions
-    from versions
+    from _versions
     where day between $first_day and $last_day
     group by day, session_id, feed
     having count(*) filter (where is_listed) > 0

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from devin_pipeline_tests.derived.telling import as_sent, derived, only, telling, version
+from devin_pipeline_tests.derived.builders import as_sent, derived, only, reader_of, version
 from devin_pipeline_tests.tables.rows import Row
 
 pytestmark = pytest.mark.notices("a payload Python cannot read", "lone surrogates and NaN")
@@ -25,8 +25,8 @@ FIELDS: Row = {
 def parsed(*payloads: str, v2: Sequence[str] = (), v3: Sequence[str] = ()) -> list[Row]:
     """Payloads of v3 insights, or of another feed, parsed."""
     versions = [[as_sent(payload, f"s{n:02}") for n, payload in enumerate(sent)] for sent in (payloads, v2, v3)]
-    with telling(insights=versions[0], v2=versions[1], v3=versions[2]) as reader:
-        rows: list[Row] = reader.rows("from tellings order by session_id").to_pylist()
+    with reader_of(insights=versions[0], v2=versions[1], v3=versions[2]) as reader:
+        rows: list[Row] = reader.rows("from _parsed_versions order by session_id").to_pylist()
     return rows
 
 

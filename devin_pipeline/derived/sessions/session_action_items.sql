@@ -12,7 +12,7 @@ from (
         session_id,
         unnest(range(len(analysis.action_items)))::integer as ordinal,
         analysis.action_items[ordinal + 1] as item
-    from told_analyses
+    from _latest_analyses
 ) as items
 where item is not null
 order by day, session_id, ordinal

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 
-from devin_pipeline.derived.queries import select, tell_sessions
+from devin_pipeline.derived.queries import create_session_views, select
 from devin_pipeline.lake import Reader
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.tables.rows import DAY, NOON, Row, rows_of
@@ -26,7 +26,7 @@ def as_sent(payload: str, session_id: str = "a") -> Row:
 
 
 @contextmanager
-def telling(
+def reader_of(
     *, v2: Sequence[Row] = (), v3: Sequence[Row] = (), insights: Sequence[Row] = (), days: Sequence[date] = (DAY,)
 ) -> Iterator[Reader]:
     """A reader that has told the sessions of these versions."""
@@ -34,7 +34,7 @@ def telling(
     with Reader() as reader:
         for name, versions in feeds.items():
             reader.give(name, rows_of(TABLES[name], versions))
-        tell_sessions(reader, days)
+        create_session_views(reader, days)
         yield reader
 
 
@@ -47,7 +47,7 @@ def derived(
     days: Sequence[date] = (DAY,),
 ) -> list[Row]:
     """The rows of a session table that these versions lead to."""
-    with telling(v2=v2, v3=v3, insights=insights, days=days) as reader:
+    with reader_of(v2=v2, v3=v3, insights=insights, days=days) as reader:
         rows: list[Row] = select(reader, TABLES[name], days).to_pylist()
     return rows
 

@@ -2,12 +2,12 @@
 with
 sessions_of_days as (
     select session_id
-    from all_versions
-    where day in (select day from days_built)
+    from _all_versions
+    where day in (select day from _days_built)
 )
 
 select *
-from all_versions
+from _all_versions
 where
-    day in (select day from days_built)
+    day in (select day from _days_built)
     or session_id in (select session_id from sessions_of_days)

@@ -43,7 +43,7 @@ parsed as (
                 )
             )
         ) as item
-    from versions_to_parse
+    from _versions_to_parse
 ),
 
 with_analysis as (

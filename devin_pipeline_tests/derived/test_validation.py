@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from devin_pipeline.derived.queries import pass_gate
+from devin_pipeline.derived.queries import assert_publishable
 from devin_pipeline.errors import ValidationFailed
 from devin_pipeline.lake import Reader
 from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES, SESSIONS, Table
@@ -16,7 +16,7 @@ def gate(table: Table, rows: pa.Table, **inputs: pa.Table) -> None:
     with Reader() as reader:
         for name, given in inputs.items():
             reader.give(name, given)
-        pass_gate(reader, table, rows, 8)
+        assert_publishable(reader, table, rows, 8)
 
 
 @pytest.mark.notices("the gate: a rollup that does not add up")

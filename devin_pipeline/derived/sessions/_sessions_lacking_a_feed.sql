@@ -2,6 +2,6 @@
 select
     day,
     session_id
-from versions
+from _versions
 group by day, session_id
 having count(distinct feed) < $feeds

@@ -13,7 +13,7 @@ from (
         session_id,
         unnest(range(len(analysis.issues)))::integer as ordinal,
         analysis.issues[ordinal + 1] as item
-    from told_analyses
+    from _latest_analyses
 ) as items
 where item is not null
 order by day, session_id, ordinal

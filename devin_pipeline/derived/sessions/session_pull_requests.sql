@@ -14,11 +14,11 @@ sent as (
             newest.updated_at as session_updated_at,
             newest.pull_requests,
             unnest(range(len(newest.pull_requests)))::integer as ordinal
-        from told_sessions
-        inner join tellings as newest
+        from _session_sources
+        inner join _parsed_versions as newest
             on
-                told_sessions.session_id = newest.session_id
-                and told_sessions.newest_feed = newest.feed
+                _session_sources.session_id = newest.session_id
+                and _session_sources.newest_feed = newest.feed
     ) as numbered
 ),
 
