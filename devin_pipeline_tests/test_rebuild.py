@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import tarfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
@@ -12,9 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from devin_pipeline.cli import main
-from devin_pipeline.derived import days_of_other_code
+from devin_pipeline.derived import days_of_other_code, queries
 from devin_pipeline.derived import publishing as derived_publishing
-from devin_pipeline.derived.queries import fingerprint
 from devin_pipeline.lake import Lake, compact
 from devin_pipeline.reports.publishing import BuiltByOtherCode, publish_report
 from devin_pipeline.tables import ALL_TABLES, DERIVED_TABLES, RAW_SESSION_TABLES, REPORT_TABLES, TABLES
@@ -176,13 +174,10 @@ def test_rollups_of_sessions_that_other_code_built_are_of_other_code_themselves(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As after an update of one session table, when a rebuild was stopped before the rollups.
-    own = fingerprint.__wrapped__
+    own = queries.code_of.__wrapped__
     with monkeypatch.context() as changed:
-        changed.setattr(
-            "devin_pipeline.derived.queries.fingerprint",
-            lambda table, hour: "new" if table.name == "sessions" else own(table, hour),
-        )
-        changed.setattr(derived_publishing, "fingerprint", sys.modules[own.__module__].fingerprint)
+        changed.setattr(queries, "code_of", lambda table: "new" if table.name == "sessions" else own(table))
+        changed.setattr(derived_publishing, "fingerprint", queries.fingerprint.__wrapped__)
         derived_publishing.publish_session_tables(stage.lake, stage.days, 8)
         assert days_of_other_code(stage.lake, 8) != []
         derived_publishing.publish_rollups(stage.lake, stage.days, 8)
