@@ -165,7 +165,7 @@ def test_what_is_missing_is_told_with_the_command_that_makes_all_well(
     findings = found()
     assert outcomes(findings, "failed") == set()
     assert outcomes(findings, "warning") == set()
-    assert outcomes(findings, "not told") == {("owner", "DEVIN_V2_API_KEY")}
+    assert outcomes(findings, "unknown") == {("owner", "DEVIN_V2_API_KEY")}
     assert outcomes(findings, "skipped") == {("daemon", "")}
     assert "service_user analytics pipeline" in findings["owner", "DEVIN_V3_API_KEY"].found
     assert {findings["window", feed].found.split(":")[0] for feed in FEEDS} == {"[start, end]", "[start, end)"}
@@ -188,8 +188,8 @@ def test_a_line_per_check_says_what_was_found_and_the_next_what_to_do(scripted: 
         told = run("doctor")
     assert told.exit_code == 0, told.output
     shown = told.stdout.splitlines()
-    assert all(re.match(r"(ok|warning|failed|skipped|not told) +\S|          → \S", line) for line in shown[:-1])
-    assert re.fullmatch(r"\d+ ok, 1 warning, \d+ skipped, \d+ not told\.", shown[-1])
+    assert all(re.match(r"(ok|warning|failed|skipped|unknown) +\S|          → \S", line) for line in shown[:-1])
+    assert re.fullmatch(r"\d+ ok, 1 warning, \d+ skipped, \d+ unknown\.", shown[-1])
     assert "service_user \\x1b[2Jreader\\nok  all, of the whole enterprise" in told.stdout
     assert "key DEVIN_V3_API_KEY: cog_…89 has the shape of a key" in told.stdout
     assert "key DEVIN_V2_API_KEY: apk_user_…89 has" in told.stdout
@@ -225,7 +225,7 @@ def test_an_unknown_key_and_an_endpoint_that_is_gone_are_told_apart(
         findings = found()
     assert "does not know the key in DEVIN_V3_API_KEY, or it has expired" in findings["endpoint", FEEDS[1]].found
     assert "is gone" in findings["endpoint", FEEDS[2]].found
-    assert findings["owner", "DEVIN_V3_API_KEY"].outcome == "not told"
+    assert findings["owner", "DEVIN_V3_API_KEY"].outcome == "unknown"
 
 
 def test_swapped_keys_are_told_where_they_belong_and_sent_nowhere(
@@ -320,7 +320,7 @@ def test_an_api_that_does_not_answer_fails_its_endpoints_and_nothing_else(
     findings = found()
     assert outcomes(findings, "failed") == {("endpoint", feed) for feed in FEEDS}
     assert "Check DEVIN_API_URL and the network" in findings["endpoint", FEEDS[0]].todo
-    assert findings["clock", ""].outcome == "not told"
+    assert findings["clock", ""].outcome == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ def test_a_server_that_tells_no_time_leaves_the_clock_not_told(scripted: Callabl
 
     with scripted(without_date):
         findings = found()
-    assert findings["clock", ""].outcome == "not told"
+    assert findings["clock", ""].outcome == "unknown"
     assert outcomes(findings, "failed") == set()
 
 
@@ -503,7 +503,7 @@ def test_an_enterprise_without_sessions_is_well_and_what_cannot_be_seen_is_not_t
         findings = found()
     assert outcomes(findings, "failed") == set()
     for check in ("page repeats", "items", "window", "window of updates"):
-        assert findings[check, FEEDS[1]].outcome == "not told"
+        assert findings[check, FEEDS[1]].outcome == "unknown"
     assert findings["filter", FEEDS[1]].outcome == "ok"
 
 

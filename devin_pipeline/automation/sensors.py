@@ -242,8 +242,8 @@ def days_beside_a_bad_one() -> dg.SensorDefinition:
         bad = {
             date.fromisoformat(day)
             for event in context.get_step_failure_events()
-            if (told := event.step_failure_data.user_failure_data)
-            for day in days_not_read(told.metadata)
+            if (failure := event.step_failure_data.user_failure_data)
+            for day in days_not_read(failure.metadata)
         }
         # A run that the Dagster UI executes again has the tags of the first one, but no command that waits for it.
         is_of_command = run.tags.get(TRIGGER) in (BACKFILL, DEMO) and run.parent_run_id is None

@@ -30,7 +30,7 @@ _COLOURS: "dict[Outcome, str | None]" = {
     "warning": "yellow",
     "failed": "red",
     "skipped": None,
-    "not told": None,
+    "unknown": None,
 }
 
 

@@ -41,7 +41,7 @@ _WRITES_AT_ONCE = 2
 
 
 class Made(NamedTuple):
-    """What was made anew: the days, oldest first, and each table's ACUs of each, by its name.
+    """What was built again: the days, oldest first, and each table's ACUs of each, by its name.
 
     A table without ACUs tells none of any day.
     """
@@ -53,7 +53,7 @@ class Made(NamedTuple):
 def publish_session_tables(
     lake: Lake, days: Sequence[date], hour: int, tables: Sequence[Table] = SESSION_TABLES, *, compares: bool = True
 ) -> Made:
-    """Make session tables anew from what raw holds of `days`, and tell what was made.
+    """Build session tables again from what raw holds of `days`; return what was built.
 
     Args:
         lake: Where.
@@ -86,7 +86,7 @@ def publish_session_tables(
 def publish_rollups(
     lake: Lake, days: Sequence[date], hour: int, tables: Sequence[Table] = ROLLUP_TABLES, *, compares: bool = True
 ) -> Made:
-    """Make rollups anew from what the session tables hold of `days`, and tell what was made.
+    """Build rollups again from what the session tables hold of `days`; return what was built.
 
     Args:
         lake: Where.

@@ -165,8 +165,8 @@ def _repaired_payloads_of(reader: Reader) -> pa.Table:
     rows = reader.rows(
         "select feed, session_id, is_json, payload from _latest_versions inner join _doubtful using (feed, session_id)"
     )
-    told = [(row, *_repaired(row["payload"])) for row in rows.to_pylist()]
-    repaired = [row | {"payload": payload} for row, payload, constants in told if constants or not row["is_json"]]
+    parsed = [(row, *_repaired(row["payload"])) for row in rows.to_pylist()]
+    repaired = [row | {"payload": payload} for row, payload, constants in parsed if constants or not row["is_json"]]
     return pa.Table.from_pylist(repaired, _REPAIRED)
 
 

@@ -104,8 +104,8 @@ class _Endpoints:
         try:
             owner = self._client.owner_of_v3_key(deadline_seconds=_SECONDS_PER_ANSWER)
         except DevinError as error:
-            # A run does not ask this; whether it can read is told by its endpoints.
-            return "not told", f"{error.what}: {error.why}", ""
+            # A run does not ask this; the endpoints that it reads show whether it can.
+            return "unknown", f"{error.what}: {error.why}", ""
         whole = "the whole enterprise" if owner.org_id is None else f"the organization {owner.org_id} only"
         found = f"{owner.principal_type} {owner.service_user_name or ''}".strip()[:_LONGEST_NAME] + f", of {whole}"
         if owner.principal_type != "service_user":
@@ -140,7 +140,7 @@ class _Endpoints:
 
     def _clock(self) -> Said:
         if self._clock_ahead is None:
-            return "not told", "no answer told the time", ""
+            return "unknown", "no response said what time it is", ""
         seconds = round(self._clock_ahead.total_seconds())
         # guard: a clock that is behind | abs(self._clock_ahead) -> self._clock_ahead
         if abs(self._clock_ahead) <= LARGEST_CLOCK_SKEW:
@@ -153,11 +153,11 @@ class _Endpoints:
         again = self._first_page(table, self._last_year)
         self._samples[table] = first.items
         if len(first.items) < 2 and len(again.items) < 2:
-            return "not told", "there are not enough sessions to see it", ""
-        told, told_again = ([item.session_id or item.payload for item in page.items] for page in (first, again))
-        # guard: a page that comes in another order | told != told_again -> set(told) != set(told_again)
-        if told != told_again:
-            how = "in another order" if Counter(told) == Counter(told_again) else "with other sessions"
+            return "unknown", "there are not enough sessions to see it", ""
+        ids, ids_again = ([item.session_id or item.payload for item in page.items] for page in (first, again))
+        # guard: a page that comes in another order | ids != ids_again -> set(ids) != set(ids_again)
+        if ids != ids_again:
+            how = "in another order" if Counter(ids) == Counter(ids_again) else "with other sessions"
             return (
                 "warning",
                 f"the same page came {how} the second time",
@@ -174,7 +174,7 @@ class _Endpoints:
     def _items(self, table: str) -> Said:
         items = self._samples.get(table, [])
         if not items:
-            return "not told", "there is no session to look at", ""
+            return "unknown", "there is no session to look at", ""
         reasons = Counter(item.rejection_reason for item in items if item.rejection_reason)
         if not reasons:
             return "ok", f"all of {len(items)} sessions have a usable id, creation time and ACUs", ""
@@ -207,14 +207,14 @@ class _Endpoints:
 
     def _window(self, table: str, by: Clock) -> Said:
         if (sample := self._session(table, by)) is None:
-            return "not told", "there is no session to ask about", ""
+            return "unknown", "there is no session to ask about", ""
         session_id, at = sample
         after = self._first_page(table, Window(at, at + _SECOND), by, _MOST_AT_ONCE)
         before = self._first_page(table, Window(at - _SECOND, at), by, _MOST_AT_ONCE)
         starts, ends = (any(item.session_id == session_id for item in page.items) for page in (after, before))
         if not starts and (after.more or by == "updated"):
             # Another update may have moved it meanwhile; the sensor's windows overlap by an hour in any case.
-            return "not told", "the session asked about was not found again", ""
+            return "unknown", "the session asked about was not found again", ""
         if not starts:
             found = "its start does not belong to it: sessions created in the first second of a day are not listed"
             return "failed", found, "Do not rely on these figures, and report it to Devin's support"
@@ -242,7 +242,7 @@ class _Endpoints:
         except LakeError:
             return not_of_this_lake()
         if not found or not known:
-            return "not told", "there are no organizations to compare with those of the lake", ""
+            return "unknown", "there are no organizations to compare with those of the lake", ""
         if found & known:
             return "ok", "the keys read organizations that the lake holds", ""
         return (
@@ -269,10 +269,10 @@ class _Endpoints:
         if met:
             return "ok", f"{met} of {len(asked)} sessions of v3 have the same id in v2", ""
         if len(asked) < _SAMPLE // 2:
-            return "not told", "there are not enough sessions to see it", ""
+            return "unknown", "there are not enough sessions to see it", ""
         found = f"none of {len(asked)} sessions of v3 has the same id in v2, so each would count twice"
         return "failed", found, "Turn the feeds of one version off with DEVIN_FEEDS, and report it"
 
 
 def _owner_of_v2_key() -> Said:
-    return "not told", "v2 has no endpoint for it; if it answers, the owner is an Enterprise Admin", ""
+    return "unknown", "v2 has no endpoint for it; if it answers, the owner is an Enterprise Admin", ""

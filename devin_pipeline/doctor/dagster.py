@@ -135,7 +135,7 @@ def _dead_run(instance: dg.DagsterInstance, each: BlockingRun) -> Said:
         found = f"{since}, its process is gone, and it may block the runs after it"
         return "warning", found, f"The Dagster UI fails it within a minute: `{pipeline_command('ui')}`"
     return (
-        "warning" if each.is_long else "not told",
+        "warning" if each.is_long else "unknown",
         f"{since}, and it cannot be known here whether its process is alive",
         f"If it is not, end it: `{command_to_end(instance, each.run.run_id)}`",
     )

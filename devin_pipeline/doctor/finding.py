@@ -11,7 +11,7 @@ from devin_pipeline.devin_api import (
 from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.lake import LakeError
 
-Outcome = Literal["ok", "warning", "failed", "skipped", "not told"]
+Outcome = Literal["ok", "warning", "failed", "skipped", "unknown"]
 Said = tuple[Outcome, str, str]
 """An outcome, what was found, what to do about it."""
 
@@ -24,7 +24,7 @@ class Finding:
         name: The check.
         subject: What was looked at: a variable, a raw table, a sensor; empty when there is only one.
         outcome: `ok`, `warning` (runs work, but …), `failed` (they do not, or lose something), `skipped` (it does not
-            apply), or `not told` (the API does not say).
+            apply), or `unknown` (the API does not say).
         found: What was found.
         todo: What to do about it; empty when nothing is.
     """

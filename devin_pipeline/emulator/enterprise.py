@@ -322,7 +322,7 @@ class Enterprise:
             ]
             chosen = rng.sample(living, min(n, len(living)))
             if len(chosen) < n:
-                # Consumption may be told after the work ended.
+                # Consumption may be posted after the work ended.
                 others = [session for session in candidates if session not in living]
                 chosen += rng.sample(others, min(n - len(chosen), len(others)))
             for session in chosen:

@@ -33,7 +33,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from devin_pipeline.emulator.enterprise import Enterprise
 
 LONGEST_SECONDS = 3.0
-"""No fault holds a request longer than this, whatever it was told; to hang up takes a second more at most."""
+"""No fault holds a request longer than this, whatever it is set to; to hang up takes a second more at most."""
 
 _SECONDS_TO_HANG_UP = 1.0
 
@@ -67,7 +67,7 @@ class Page:
 
     @property
     def is_v2(self) -> bool:
-        """True when pages are told apart by offset."""
+        """True when pages differ by offset."""
         return "skip" in self.fields
 
     @property
@@ -605,7 +605,7 @@ def _more_is_text(page: Page) -> bool:
 
 
 def _more_is_missing(page: Page) -> bool:
-    # On v3 that means the last page: whoever is not told a total cannot know better.
+    # On v3 that means the last page: a client without a total cannot know better.
     if not page.is_v2 and page.has_more and not page.is_counted:
         return False
     del page.fields[page.more]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Task(NamedTuple):
-    """Something people ask Devin to do, in a poor and in a good telling; `{…}` is filled in per session."""
+    """Something people ask Devin to do, in poor and in good words; `{…}` is filled in per session."""
 
     category: str
     subcategory: str

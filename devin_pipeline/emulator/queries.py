@@ -1,4 +1,4 @@
-"""Reading query strings the way the API's framework does: every mistake is collected and told with where it was.
+"""Reading query strings the way the API's framework does: every mistake is collected and reported with where it was.
 
 Which parameters exist and what their bounds mean in each version belongs here. Answering does not.
 """

@@ -454,7 +454,7 @@ class EmulatorServer:
             target=self._server.run, kwargs={"sockets": [listener]}, name="devin-emulator", daemon=True
         )
         self._thread.start()
-        # Not before it runs: a server told to stop while it starts would leave its transports to the garbage collector.
+        # Not before it runs: one that is stopped while it starts would leave its transports to the garbage collector.
         while not self._server.started and self._thread.is_alive():
             self._thread.join(0.005)
 
@@ -465,7 +465,7 @@ class EmulatorServer:
         self._server.should_exit = True
         self._thread.join(0.5)
         if self._thread.is_alive():
-            # Requests cut off here are no errors; the next start sets the level anew.
+            # Requests cut off here are no errors; the next start sets the level again.
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             self._server.force_exit = True
             self._thread.join(5)

@@ -198,12 +198,12 @@ def _v2_analysis(session: Session) -> JsonObject | None:
     if session.analysis is None:
         return None
     known = ("issues", "timeline", "action_items", "suggested_prompt")
-    told = {key: session.analysis[key] for key in known if key in session.analysis}
-    if "timeline" in told:
-        told["timeline"] = _without(told["timeline"], "color", "issue_id")
-    if "issues" in told and not session.v2_issues_have_ids:
-        told["issues"] = _without(told["issues"], "id")
-    return told
+    sent = {key: session.analysis[key] for key in known if key in session.analysis}
+    if "timeline" in sent:
+        sent["timeline"] = _without(sent["timeline"], "color", "issue_id")
+    if "issues" in sent and not session.v2_issues_have_ids:
+        sent["issues"] = _without(sent["issues"], "id")
+    return sent
 
 
 def v2_item(session: Session) -> JsonObject:

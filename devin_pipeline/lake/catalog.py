@@ -1,6 +1,6 @@
 """`devin.duckdb`: the lake's tables as views, for the duckdb CLI and BI tools.
 
-The file holds views only, each over the files of one snapshot, so it is made anew after every run that changed a table.
+The file holds views only, each over the files of one snapshot, so it is rebuilt after every run that changed a table.
 It tells by a digest what it was made of, so that a run that changed none leaves it alone.
 
 A view can name files by absolute paths only. In a copied or moved lake they would be those of another one, so each view
@@ -44,9 +44,9 @@ class Catalog(NamedTuple):
 
 
 def write_catalog(lake: Lake) -> Catalog | None:
-    """Make `devin.duckdb` in the lake anew and swap it in whole; who has the old one open keeps it.
+    """Rebuild `devin.duckdb` and replace it atomically; readers that have it open keep the old one.
 
-    A damaged table gets no view, so that whoever asks for it is told; the others are not held back. A file that has
+    A damaged table gets no view, so that a query for it fails clearly; the others are not held back. A file that has
     just the views it would get is left as it is.
 
     Returns:
@@ -63,7 +63,7 @@ def write_catalog(lake: Lake) -> Catalog | None:
     # guard: a damaged devin.duckdb left as it is
     #   | _told_by(file) == _digest(_definitions(lake, file).values()) -> file.exists()
     if _told_by(file) == _digest(_definitions(lake, file).values()):
-        # Who writes a table after this look makes the file anew itself.
+        # A run that writes a table after this look rebuilds the file itself.
         return Catalog(file, [], False)
     # Done again if a table moves meanwhile: a slow run must not put its older views over those of a faster one.
     with written(CATALOG):
@@ -153,10 +153,10 @@ def _told_by(file: Path) -> str | None:
         return None
     try:
         with Reader.of_stored(str(file)) as reader:
-            (told,) = reader.rows(f"select {_MADE_OF}() as digest").column("digest").to_pylist()
+            (digest,) = reader.rows(f"select {_MADE_OF}() as digest").column("digest").to_pylist()
     except (Damaged, duckdb.Error):
         return None
-    return str(told)
+    return str(digest)
 
 
 def _sequences(file: Path) -> list[str]:

@@ -119,7 +119,7 @@ def not_read(what: str, error: Exception) -> Damaged | None:
     else:
         # Of a storage elsewhere, only Arrow and Delta know what it refuses.
         of_storage = str(error).partition("\n")[0][:200] if isinstance(error, OSError) else None
-        why = _told_by_the_system(error) or of_storage
+        why = _words_of_the_system(error) or of_storage
     if why is None:
         return None
     return (Damaged if why in _MISSING else NotRead)(f"{what} cannot be read", why)
@@ -131,15 +131,15 @@ def written(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, DeltaError, duckdb.Error) as error:
-        # guard: a full disk told as a traceback | _told_by_the_system(error)) is None -> "") == ""
-        if (why := _told_by_the_system(error)) is None:
+        # guard: a full disk shown as a traceback | _words_of_the_system(error)) is None -> "") == ""
+        if (why := _words_of_the_system(error)) is None:
             raise
         raise NotWritten(
             f"{what} was not written", why, "Mend that and run again; what was stored before is still in place"
         ) from None
 
 
-def _told_by_the_system(error: Exception) -> str | None:
+def _words_of_the_system(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno is not None:
         return os.strerror(error.errno)
     if found := _OS_ERROR.search(str(error)):

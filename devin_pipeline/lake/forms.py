@@ -111,9 +111,9 @@ def _scalar_in_json(kind: DuckDBPyType, value: str) -> str:
     if kind.id in _NUMBERS | {"boolean", "null"}:
         return text
     if str(kind) == "JSON" or kind.id == "variant":
-        told = f"to_json({value})::varchar" if kind.id == "variant" else text
-        bare = f"""regexp_replace({told}, {_STRING_IN_JSON}, '""', 'g')"""
-        return f"case when regexp_matches({bare}, {_NOT_JSON}) then to_json({text})::varchar else {told} end"
+        as_json = f"to_json({value})::varchar" if kind.id == "variant" else text
+        bare = f"""regexp_replace({as_json}, {_STRING_IN_JSON}, '""', 'g')"""
+        return f"case when regexp_matches({bare}, {_NOT_JSON}) then to_json({text})::varchar else {as_json} end"
     return f"to_json({text})::varchar"
 
 

@@ -60,7 +60,7 @@ def read_identity(uri: str) -> LakeIdentity | None:
     raise Damaged(
         f"Whose lake it is cannot be read ({file})",
         "the file is damaged",
-        "Put it back from a backup, or remove it if you know whose lake it is: the next run writes it anew",
+        "Put it back from a backup, or remove it if you know whose lake it is: the next run writes it again",
     )
 
 

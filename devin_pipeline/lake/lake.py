@@ -794,7 +794,7 @@ class Lake:
                 # guard: lost versions: noted after a run was killed before it could
                 self._note_version(table, planned_from.version)
                 return Commit(table, None, [], conflicts)
-            # Opened anew, since writing moves a snapshot on, and others may read the one that was planned from.
+            # Opened again, since writing moves a snapshot on, and others may read the one that was planned from.
             snapshot = self.snapshot_to_repair(table) if repairs else self.snapshot(table)
             # guard: another writer between plan and commit
             if snapshot.version != planned_from.version:

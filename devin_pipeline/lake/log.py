@@ -44,7 +44,7 @@ class _Stats(msgspec.Struct, rename="camel"):
 def broken_log(table: Table, location: str, why: str) -> Damaged:
     """The refusal of a table whose log cannot be trusted, with what to do about it."""
     todo = (
-        "Put the folder back from a backup, or its log's entry: what it held may be told by no one else"
+        "Put the folder back from a backup, or its log's entry: what it held may be nowhere else"
         if table.layer == "raw"
         else f"Remove the folder {location} and build it again, as raw has all it was made of: "
         f"`{pipeline_command('backfill --from DAY --to DAY')}`"

@@ -123,10 +123,10 @@ def remember(uri: str, table: str, files: Sequence[StoredFile], inputs: Inputs, 
     Another run may note other days in the same moment and one of the two be lost: those days are made once more.
     """
     stored = _by_day(files)
-    told = {
+    built = {
         str(day): _Made(digest, {_name(f): _digest(f) for f in stored[day]}, code) for day, digest in inputs.items()
     }
-    entries = _read(uri, table) | {day: made for day, made in told.items() if all(made.files.values())}
+    entries = _read(uri, table) | {day: made for day, made in built.items() if all(made.files.values())}
     _write(uri, table, entries)
 
 

@@ -163,7 +163,7 @@ def _readable() -> Iterator[None]:
     except duckdb.Error as error:
         if refusal := not_read("What is stored", error):
             raise refusal from None
-        # Only what speaks of the query itself is told: other words of DuckDB's may hold text of a row.
+        # Only what speaks of the query itself is shown: other words of DuckDB's may hold text of a row.
         is_of_query = isinstance(error, duckdb.ParserException | duckdb.BinderException | duckdb.CatalogException)
         words = f": {error}".partition("\n")[0] if is_of_query else ""
         raise Damaged("What is stored could not be read", f"DuckDB ended with {type(error).__name__}{words}") from None

@@ -128,7 +128,7 @@ def checks_of(
         name: Of the step.
         inputs: The tables they read.
         checks: The checks of each asset they stand beside.
-        read_once: Of some of those, the columns that all checks together need: opening the files anew for each check
+        read_once: Of some of those, the columns that all checks together need: opening the files again for each check
             takes longer than the checks.
         views: Further names that checks read by, each with its SELECT.
         with_linked_days: True when they also read the days that have sessions in common with those of the run.

@@ -120,7 +120,7 @@ def lake_resource(settings: Settings) -> LakeResource:
     return LakeResource(
         uri=settings.DEVIN_LAKE,
         kind="demo" if settings.is_demo else "live",
-        # Without the port, on which a server may listen anew.
+        # Without the port, which may change with each start of a server.
         host=url.hostname or "",
         scope=settings.organization or "enterprise",
         day_starts_at_utc_hour=settings.day_starts_at_utc_hour,

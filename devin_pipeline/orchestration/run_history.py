@@ -32,8 +32,8 @@ def newest_records(instance: dg.DagsterInstance, table: Table, days: Iterable[da
 def made_at(record: dg.EventLogRecord) -> datetime:
     """When a day was made; of a raw table, when reading it began, by the API's clock."""
     metadata = record.asset_materialization.metadata if record.asset_materialization else {}
-    told = metadata.get(f"run/{READ_AT}")
-    seconds = told.value if isinstance(told, dg.TimestampMetadataValue) else record.timestamp
+    read_at = metadata.get(f"run/{READ_AT}")
+    seconds = read_at.value if isinstance(read_at, dg.TimestampMetadataValue) else record.timestamp
     return datetime.fromtimestamp(seconds, UTC)
 
 
@@ -54,12 +54,12 @@ def days_made(days: Sequence[date], lake: Lake, feeds: Sequence[str], hour: int)
                 day
                 for day, record in newest_records(instance, table, made).items()
                 if ((over := starts_at(day, hour, after=1)) > now or made_at(record) >= over)
-                and (told := record.asset_materialization)
-                # guard: days another lake has | and told.metadata["dagster/uri"].value == lake.location(table)
-                and told.metadata["dagster/uri"].value == lake.location(table)
+                and (found := record.asset_materialization)
+                # guard: days another lake has | and found.metadata["dagster/uri"].value == lake.location(table)
+                and found.metadata["dagster/uri"].value == lake.location(table)
                 # guard: days the lake has lost
-                #   | and _are_stored(table, told.metadata["dagster/partition_row_count"].value, rows[day])
-                and _are_stored(table, told.metadata["dagster/partition_row_count"].value, rows[day])
+                #   | and _are_stored(table, found.metadata["dagster/partition_row_count"].value, rows[day])
+                and _are_stored(table, found.metadata["dagster/partition_row_count"].value, rows[day])
             }
     return made
 

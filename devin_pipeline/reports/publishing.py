@@ -1,4 +1,4 @@
-"""Makes a report anew and commits it, again if its inputs move meanwhile. No Dagster.
+"""Builds a report and commits it, again if its inputs change meanwhile. No Dagster.
 
 A report whose inputs are as they were when it was made is left alone, and so is one whose inputs several versions of
 the code built.

@@ -40,7 +40,7 @@ def _raw_sessions(name: str, endpoint: str) -> RawTable:
     return RawTable(
         name=name,
         layer="raw",
-        grain=f"One row per version of a session, as `GET {endpoint}` told it.",
+        grain=f"One row per version of a session, as returned by `GET {endpoint}`.",
         columns=(
             required("day", pa.date32(), "Billing day of `created_at`."),
             required("session_id", pa.string(), "Canonical id: the API's without one leading `devin-`."),

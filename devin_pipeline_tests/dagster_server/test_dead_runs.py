@@ -203,7 +203,7 @@ def test_the_doctor_names_a_run_whose_process_is_gone(home: dg.DagsterInstance) 
     assert [each.outcome for each in findings().values()] == ["ok"]
 
 
-@pytest.mark.parametrize(("hours", "outcome"), [(0.5, "not told"), (2, "warning")])
+@pytest.mark.parametrize(("hours", "outcome"), [(0.5, "unknown"), (2, "warning")])
 def test_the_command_that_the_doctor_names_ends_a_run_of_which_nothing_is_known(
     home: dg.DagsterInstance, hours: float, outcome: str
 ) -> None:

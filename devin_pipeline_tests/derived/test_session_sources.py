@@ -7,7 +7,7 @@ import pytest
 from devin_pipeline_tests.derived.builders import derived, only, version
 from devin_pipeline_tests.tables.rows import NOON, Row, acus, after
 
-pytestmark = pytest.mark.notices("the newest telling before the richest feed", "a detail of a state left since")
+pytestmark = pytest.mark.notices("the newest version before the richest feed", "a detail of a state left since")
 
 
 def session(**feeds: list[Row]) -> Row:

@@ -17,7 +17,7 @@ from devin_pipeline_tests.lake.full_disk import no_file_beyond
 from devin_pipeline_tests.tables.rows import DAY, rows_of
 
 pytestmark = pytest.mark.notices(
-    "a full disk told as a traceback",
+    "a full disk shown as a traceback",
     "tables that may not be written",
     "a volume that is not mounted",
     "half a lake.json left behind",

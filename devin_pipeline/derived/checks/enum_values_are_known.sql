@@ -1,6 +1,6 @@
 -- Status, detail, origin, category and size hold values the API reference lists.
 with
-told as (
+sent as (
     select
         day,
         -- All fields in one reading of the sessions.
@@ -48,17 +48,17 @@ told as (
                 'value': session_size,
                 'is_known': session_size in ('xs', 's', 'm', 'l', 'xl')
             }
-        ]) as told
+        ]) as sent
     from sessions
 )
 
 select
     day,
-    told.field,
+    sent.field,
     -- The API's text: shown only when it reads like a value of an enum.
-    case when regexp_full_match(told.value, '[a-z0-9_]{1,40}') then told.value else '(unprintable)' end as value,
+    case when regexp_full_match(sent.value, '[a-z0-9_]{1,40}') then sent.value else '(unprintable)' end as value,
     count(*) as sessions
-from told
-where not told.is_known
+from sent
+where not sent.is_known
 group by all
 order by all

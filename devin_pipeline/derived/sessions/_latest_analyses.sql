@@ -1,4 +1,4 @@
--- One row per session with an analysis: that of the newest telling which has one.
+-- One row per session with an analysis: that of the latest version which has one.
 select
     _session_sources.day,
     _session_sources.session_id,

@@ -1,9 +1,9 @@
--- One row per session: which feed's telling counts for which field.
+-- One row per session: which feed each field comes from.
 --
--- Tellings are ordered by `updated_at`, newest first, then by feed, never by when they were fetched: the answer must
--- not depend on timing. Where feeds disagree about the day, that of the first counts. `newest_feed` speaks for what
+-- Latest versions are ordered by `updated_at`, newest first, then by feed, never by when they were fetched: the rows
+-- must not depend on timing. Where feeds disagree about the day, that of the first counts. `newest_feed` speaks for what
 -- every feed carries, `newest_v3_feed` for what only v3 carries.
--- Feeds are only named: whoever asks for a field joins its telling, since carrying all fields along costs far more.
+-- Feeds are only named: a query that needs a field joins its version, since carrying all fields along costs far more.
 with
 ordered as (
     select
@@ -20,7 +20,7 @@ ordered as (
         feed <> 'raw_session_insights_v2' as is_v3,
         row_number() over (
             partition by session_id
-            -- guard: the newest telling before the richest feed | updated_at desc nulls last,
+            -- guard: the newest version before the richest feed | updated_at desc nulls last,
             order by updated_at desc nulls last, precedence asc
         ) as place
     from _parsed_versions
@@ -48,7 +48,7 @@ chosen as (
 
 select
     *,
-    -- An older v3 telling may know a detail of a state the session has left since.
+    -- An older v3 version may know a detail of a state the session has left since.
     -- guard: a detail of a state left since | (newest_v3_updated_at is not distinct from newest_updated_at) -> true
     case when (newest_v3_updated_at is not distinct from newest_updated_at) then newest_v3_status_detail end
         as status_detail

@@ -1,4 +1,4 @@
--- One row per session: the newest telling of every feed.
+-- One row per session, merged from the latest version in each feed.
 select
     _session_sources.day,
     _session_sources.session_id,
