@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> None:
     """Prove what is stored: logs, files, raw rows, and every other row by making it again.
 
-    Names what is damaged and the commands that heal it. Changes nothing and asks nothing of the API. Exit code 0 when
-    all is sound, 1 when something is not.
+    Names what is damaged and the commands that repair it. Changes nothing and asks nothing of the API. Exit code 0 when
+    all is intact, 1 when something is not.
     """
     from devin_pipeline.operations.verify import repair_commands
     from devin_pipeline.operations.verify import verify as verify_lake
@@ -52,7 +52,7 @@ def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> No
         pa.schema([("table", pa.string()), ("day", pa.date32()), ("what", pa.string()), ("file", pa.string())]),
     )
     unjudged = _by_table(verdict.not_checked)
-    heal = repair_commands(lake, verdict, demo)
+    commands = repair_commands(lake, verdict, demo)
     if as_json:
         report = {
             "lake": lake.uri,
@@ -62,17 +62,17 @@ def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> No
             "findings": findings.to_pylist(),
             "unjudged": unjudged,
             "written_meanwhile": [table.name for table in verdict.changed_during_check],
-            "heal": heal,
+            "heal": commands,
         }
         click.echo(json_bytes(report))
     else:
-        _print_verdict(verdict, findings, unjudged, heal)
+        _print_verdict(verdict, findings, unjudged, commands)
     if not verdict.is_clean:
         sys.exit(1)
 
 
 def _print_verdict(
-    verdict: "VerificationReport", findings: pa.Table, unjudged: Mapping[str, str], heal: Sequence[str]
+    verdict: "VerificationReport", findings: pa.Table, unjudged: Mapping[str, str], commands: Sequence[str]
 ) -> None:
     if findings.num_rows:
         draw(findings)
@@ -90,7 +90,7 @@ def _print_verdict(
         click.echo(f"All is sound: {looked_at}.")
         return
     click.echo(f"{counted(findings.num_rows, 'finding')} in {looked_at}. What heals them:")
-    for command in heal:
+    for command in commands:
         click.echo(f"  {command}")
 
 

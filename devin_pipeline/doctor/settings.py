@@ -26,9 +26,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield look("feeds", "", partial(_feeds, settings))
     yield look("scope", "", partial(_scope, settings))
     yield look("days", "", partial(_days, settings))
-    yield look(
-        "old runs", "", lambda: ("ok", f"removed by `maintain` {settings.keep_runs_days} days after they ended", "")
-    )
+    yield look("old runs", "", partial(_old_runs, settings))
 
 
 def _old_runs(settings: Settings) -> Said:
