@@ -1,8 +1,8 @@
 -- One row per session: which feed each field comes from.
 --
 -- Latest versions are ordered by `updated_at`, newest first, then by feed, never by when they were fetched: the rows
--- must not depend on timing. Where feeds disagree about the day, that of the first counts. `newest_feed` speaks for what
--- every feed carries, `newest_v3_feed` for what only v3 carries.
+-- must not depend on timing. Where feeds disagree about the day, that of the first counts. `newest_feed` is the source
+-- of what every feed carries, `newest_v3_feed` of what only v3 carries.
 -- Feeds are only named: a query that needs a field joins its version, since carrying all fields along costs far more.
 with
 ordered as (
