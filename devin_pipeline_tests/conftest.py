@@ -1,4 +1,4 @@
-"""The stage that whole-pipeline tests share, and the doses of the tests in `chaos/`."""
+"""What whole-pipeline tests share, and the doses of the tests in `chaos/`."""
 
 import shutil
 import threading
@@ -11,9 +11,9 @@ import pytest
 
 from devin_pipeline.emulator import Enterprise
 from devin_pipeline.lake import Lake, LakeIdentity
-from devin_pipeline_tests.stage import Stage, opened_stage, the_last_days
+from devin_pipeline_tests.harness import PipelineHarness, open_harness, the_last_days
 
-MakeStage = Callable[..., Stage]
+MakeHarness = Callable[..., PipelineHarness]
 Dose = Callable[[int], int]
 Figure = Callable[[str], None]
 
@@ -56,38 +56,38 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def lake_of_no_rows(tmp_path: Path) -> Lake:
-    """A lake that a run has claimed and written nothing to, as a stage in the same folder would claim it."""
+    """A lake that a run has claimed and written nothing to, as a harness in the same folder would claim it."""
     lake = Lake(str(tmp_path / "lake"))
     lake.claim(LakeIdentity("live", "127.0.0.1", "enterprise", 8))
     return lake
 
 
 @pytest.fixture
-def make_stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakeStage]:
-    """Build a stage: `make_stage(keys="both", sessions=…, days=…)`."""
+def make_harness(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakeHarness]:
+    """Build a harness: `make_harness(keys="both", sessions=…, days=…)`."""
     with ExitStack() as opened:
 
-        def make(keys: str = "both", sessions: int = 60, days: int = 4, seed: int = 11) -> Stage:
+        def make(keys: str = "both", sessions: int = 60, days: int = 4, seed: int = 11) -> PipelineHarness:
             enterprise = Enterprise.synthetic(seed=seed, sessions=sessions, days=days)
-            return opened_stage(opened, monkeypatch, tmp_path, enterprise, the_last_days(days), keys)
+            return open_harness(opened, monkeypatch, tmp_path, enterprise, the_last_days(days), keys)
 
         yield make
 
 
 @pytest.fixture
-def copied(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[Stage], Stage]]:
-    """Copy a stage that was made once for several tests: its lake, DAGSTER_HOME, enterprise and oracle."""
+def copied(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[PipelineHarness], PipelineHarness]]:
+    """Copy a harness that was made once for several tests: its lake, DAGSTER_HOME, enterprise and oracle."""
     with ExitStack() as opened:
 
-        def copy_of(stage: Stage) -> Stage:
-            folder = Path(stage.lake.uri).parent
+        def copy_of(harness: PipelineHarness) -> PipelineHarness:
+            folder = Path(harness.lake.uri).parent
             for name in ("lake", "home"):
                 if (folder / name).exists():
                     shutil.copytree(folder / name, tmp_path / name)
             # All of it but its lock, which cannot be copied.
-            enterprise = deepcopy(stage.enterprise, {id(stage.enterprise.lock): threading.RLock()})
-            ours = opened_stage(opened, monkeypatch, tmp_path, enterprise, stage.days)
-            ours.oracle = deepcopy(stage.oracle)
+            enterprise = deepcopy(harness.enterprise, {id(harness.enterprise.lock): threading.RLock()})
+            ours = open_harness(opened, monkeypatch, tmp_path, enterprise, harness.days)
+            ours.oracle = deepcopy(harness.oracle)
             return ours
 
         yield copy_of

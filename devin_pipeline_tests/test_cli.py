@@ -31,9 +31,9 @@ from devin_pipeline.tables import ALL_TABLES, TABLES
 from devin_pipeline_tests.cli.running import COMMAND, Running
 from devin_pipeline_tests.cli.running import run as run_process
 from devin_pipeline_tests.dagster_server.running import eventually, free_port
+from devin_pipeline_tests.harness import Moment, PipelineHarness, differences
 from devin_pipeline_tests.lake.full_disk import no_file_beyond
 from devin_pipeline_tests.lake.test_disk import as_somebody_else
-from devin_pipeline_tests.stage import Moment, Stage, differences
 
 pytestmark = pytest.mark.notices(
     "a proxy of the environment that cannot be used, before any work",
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.notices(
     "what heeds no interrupt",
 )
 
-MakeStage = Callable[..., Stage]
+MakeHarness = Callable[..., PipelineHarness]
 
 URL = 'https://host/"quoted", \x1b[2J [bold]\nnext line'
 
@@ -57,14 +57,14 @@ def lines(result: Result) -> list[str]:
 
 
 @pytest.fixture
-def stage(make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
+def harness(make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> PipelineHarness:
     """A server with four days of sessions; commands run in an empty folder, as on a fresh machine."""
     monkeypatch.chdir(tmp_path)
-    return make_stage("v3", sessions=40)
+    return make_harness("v3", sessions=40)
 
 
-def backfill(stage: Stage, *words: str) -> Result:
-    return run("backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1]), *words)
+def backfill(harness: PipelineHarness, *words: str) -> Result:
+    return run("backfill", "--from", str(harness.days[0]), "--to", str(harness.days[-1]), *words)
 
 
 # What a wrong call or configuration gets
@@ -97,14 +97,14 @@ def backfill(stage: Stage, *words: str) -> Result:
     ],
 )
 def test_a_wrong_setting_gets_three_lines_and_exit_2_before_any_request_and_writes_nothing(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str, value: str, says: str
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str, value: str, says: str
 ) -> None:
     monkeypatch.setenv(setting, value)
-    result = backfill(stage)
+    result = backfill(harness)
     assert result.exit_code == 2
     assert len(lines(result)) == 3
     assert says.lower() in result.stderr.lower()
-    assert stage.server.requests == []
+    assert harness.server.requests == []
     assert list(tmp_path.iterdir()) == []
     if "KEY" in setting and value:
         assert value not in result.output
@@ -120,11 +120,11 @@ def test_a_wrong_setting_gets_three_lines_and_exit_2_before_any_request_and_writ
     ],
 )
 def test_a_proxy_or_certificates_that_cannot_be_used_get_three_lines_and_exit_2_and_nothing_is_written(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str
 ) -> None:
     monkeypatch.setenv("DEVIN_API_URL", "https://127.0.0.1:9")
     monkeypatch.setenv(variable, value)
-    result = backfill(stage)
+    result = backfill(harness)
     assert (result.exit_code, len(lines(result))) == (2, 3)
     assert all(variable in line for line in lines(result)[1:])
     assert value not in result.stderr
@@ -132,44 +132,46 @@ def test_a_proxy_or_certificates_that_cannot_be_used_get_three_lines_and_exit_2_
 
 
 def test_a_lake_that_may_not_be_written_gets_three_lines_and_exit_2_before_any_request(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert backfill(stage, "--dry-run").exit_code == 0
+    assert backfill(harness, "--dry-run").exit_code == 0
     # Not in pytest's own folder, which nobody else may look into.
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o555)
         monkeypatch.setenv("DEVIN_LAKE", f"{folder}/lake")
         with as_somebody_else():
-            result = backfill(stage)
+            result = backfill(harness)
     assert (result.exit_code, len(lines(result))) == (2, 3)
     assert f"You may not write to {folder}" in result.stderr
-    assert stage.server.requests == []
+    assert harness.server.requests == []
 
 
-def test_a_home_of_dagsters_that_does_not_fit_on_the_disk_gets_three_lines_and_can_be_made_later(stage: Stage) -> None:
+def test_a_home_of_dagsters_that_does_not_fit_on_the_disk_gets_three_lines_and_can_be_made_later(
+    harness: PipelineHarness,
+) -> None:
     with no_file_beyond(100):
-        result = backfill(stage)
+        result = backfill(harness)
     assert (result.exit_code, len(lines(result))) == (1, 3)
     assert "File too large" in lines(result)[1]
-    assert stage.server.requests == []
-    assert backfill(stage).exit_code == 0
+    assert harness.server.requests == []
+    assert backfill(harness).exit_code == 0
 
 
 @pytest.mark.notices("records of Dagster's that do not fit on the disk")
 @pytest.mark.parametrize("largest", [10_000, 60_000, 120_000, 200_000])
 def test_records_of_dagsters_that_do_not_fit_on_the_disk_get_three_lines_and_can_be_kept_later(
-    stage: Stage, largest: int
+    harness: PipelineHarness, largest: int
 ) -> None:
     with no_file_beyond(largest):
-        result = backfill(stage)
+        result = backfill(harness)
     what, why, todo = lines(result)[-3:]
     assert (result.exit_code, "Traceback" in result.stderr) == (1, False)
     assert what == f"Dagster cannot keep its records in {os.environ['DAGSTER_HOME']}."
     assert "disk" in why
     assert "Make room" in todo
-    assert backfill(stage).exit_code == 0
-    stage.observe()
-    assert differences(stage) == {}
+    assert backfill(harness).exit_code == 0
+    harness.observe()
+    assert differences(harness) == {}
 
 
 @pytest.mark.parametrize(
@@ -184,11 +186,11 @@ def test_records_of_dagsters_that_do_not_fit_on_the_disk_get_three_lines_and_can
     ],
 )
 def test_a_wrong_range_gets_three_lines_and_exit_2(
-    stage: Stage, tmp_path: Path, first: str, last: str, says: str
+    harness: PipelineHarness, tmp_path: Path, first: str, last: str, says: str
 ) -> None:
     def day(text: str) -> str:
         offset = re.fullmatch(r"[+-]\d+", text)
-        return str(stage.days[0] + timedelta(days=int(text))) if offset else text
+        return str(harness.days[0] + timedelta(days=int(text))) if offset else text
 
     result = run("backfill", "--from", day(first), "--to", day(last))
     assert (result.exit_code, len(lines(result))) == (2, 3)
@@ -208,42 +210,42 @@ def test_a_call_that_cannot_be_run_gets_three_lines_and_exit_2(words: list[str])
 
 @pytest.mark.notices("days the lake has lost", "a run of a command without a code location")
 def test_a_backfill_makes_every_table_and_a_dry_run_and_only_missing_know_it(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    planned = backfill(stage, "--dry-run", "--days-per-run", "3")
+    planned = backfill(harness, "--dry-run", "--days-per-run", "3")
     assert planned.exit_code == 0
-    assert [line.split()[0] for line in planned.stdout.splitlines()] == [str(stage.days[0]), str(stage.days[3])]
+    assert [line.split()[0] for line in planned.stdout.splitlines()] == [str(harness.days[0]), str(harness.days[3])]
     assert "dg launch" in planned.stdout
     assert list(tmp_path.iterdir()) == []
 
-    first = run("backfill", "--from", str(stage.days[0]), "--to", str(stage.days[1]))
+    first = run("backfill", "--from", str(harness.days[0]), "--to", str(harness.days[1]))
     assert first.exit_code == 0, first.output
     assert "Warning" not in first.output
-    stage.server.forget_requests()
-    rest = backfill(stage, "--only-missing")
+    harness.server.forget_requests()
+    rest = backfill(harness, "--only-missing")
     assert rest.exit_code == 0, rest.output
     # The days made already are not asked for again.
-    earliest = min(int(dict(request.query)["created_after"]) for request in stage.server.requests)
-    assert datetime.fromtimestamp(earliest, UTC).date() == stage.days[2]
-    assert {row["day"] for row in stage.rows("sessions")} == set(stage.days)
-    assert "Nothing is missing" in backfill(stage, "--only-missing").stdout
+    earliest = min(int(dict(request.query)["created_after"]) for request in harness.server.requests)
+    assert datetime.fromtimestamp(earliest, UTC).date() == harness.days[2]
+    assert {row["day"] for row in harness.rows("sessions")} == set(harness.days)
+    assert "Nothing is missing" in backfill(harness, "--only-missing").stdout
 
     with dg.DagsterInstance.get() as instance:
         made = instance.get_materialized_partitions(dg.AssetKey("acu_daily"))
         # As the Dagster UI looks for runs of the code location.
         of_location = instance.get_runs(dg.RunsFilter(tags={".dagster/repository": "__repository__@devin_pipeline"}))
         assert len(of_location) == instance.get_runs_count() == 2
-    assert made == {day.isoformat() for day in stage.days}
+    assert made == {day.isoformat() for day in harness.days}
 
     # What Dagster recorded does not count once the lake has lost it.
-    shutil.move(stage.lake.location(TABLES["acu_daily"]), tmp_path / "lost")
-    assert backfill(stage, "--only-missing", "--dry-run").stdout.startswith(
-        f"{stage.days[0]} … {stage.days[-1]}  4 days"
+    shutil.move(harness.lake.location(TABLES["acu_daily"]), tmp_path / "lost")
+    assert backfill(harness, "--only-missing", "--dry-run").stdout.startswith(
+        f"{harness.days[0]} … {harness.days[-1]}  4 days"
     )
-    shutil.move(tmp_path / "lost", stage.lake.location(TABLES["acu_daily"]))
+    shutil.move(tmp_path / "lost", harness.lake.location(TABLES["acu_daily"]))
 
-    monkeypatch.setenv("DEVIN_ORG_ID", stage.enterprise.organizations[0].org_id)
-    refused = backfill(stage)
+    monkeypatch.setenv("DEVIN_ORG_ID", harness.enterprise.organizations[0].org_id)
+    refused = backfill(harness)
     assert (refused.exit_code, len(lines(refused))) == (2, 3)
     assert "scope" in refused.stderr
 
@@ -251,73 +253,76 @@ def test_a_backfill_makes_every_table_and_a_dry_run_and_only_missing_know_it(
     assert listed.exit_code == 0
     for table in ALL_TABLES:
         assert re.search(rf"^ {table.name} .*{re.escape(table.grain[:30])}", listed.stdout, re.MULTILINE)
-    assert re.search(rf" sessions .* {len(stage.rows('sessions'))} +4 +{stage.days[0]} +{stage.days[3]}", listed.stdout)
+    assert re.search(
+        rf" sessions .* {len(harness.rows('sessions'))} +4 +{harness.days[0]} +{harness.days[3]}", listed.stdout
+    )
 
 
-def test_a_warning_begins_with_how_many_were_found_and_names_what_and_where(stage: Stage) -> None:
+def test_a_warning_begins_with_how_many_were_found_and_names_what_and_where(harness: PipelineHarness) -> None:
     session = next(
-        each for each in stage.enterprise.sessions if (each.created_at - timedelta(hours=8)).date() == stage.days[1]
+        each for each in harness.enterprise.sessions if (each.created_at - timedelta(hours=8)).date() == harness.days[1]
     )
     session.extras = {"brand_new": 1}
-    result = backfill(stage)
+    result = backfill(harness)
     assert result.exit_code == 0, result.output
+    first = harness.days[0]
     assert sorted(line for line in result.stderr.splitlines() if "Warning" in line) == [
-        f"  Warning: 1 found: day {stage.days[0]}, field brand_new, sessions of the run 1 (fields_are_known of {feed})"
-        for feed in sorted(stage.feeds)
+        f"  Warning: 1 found: day {first}, field brand_new, sessions of the run 1 (fields_are_known of {feed})"
+        for feed in sorted(harness.feeds)
     ]
 
 
 @pytest.mark.notices("a day that could not be read, taken for an empty one")
-def test_a_day_the_api_cannot_tell_costs_the_others_nothing(stage: Stage) -> None:
-    stage.make()
-    bad = stage.days[2]
-    kept = [row for row in stage.rows("sessions") if row["day"] == bad]
-    stage.enterprise.grow_acus(40)
+def test_a_day_the_api_cannot_tell_costs_the_others_nothing(harness: PipelineHarness) -> None:
+    harness.make()
+    bad = harness.days[2]
+    kept = [row for row in harness.rows("sessions") if row["day"] == bad]
+    harness.enterprise.grow_acus(40)
     # Among so many sessions of another year, the answer for this day is no answer to what was asked.
-    at = next(s.created_at for s in stage.enterprise.sessions if (s.created_at - timedelta(hours=8)).date() == bad)
+    at = next(s.created_at for s in harness.enterprise.sessions if (s.created_at - timedelta(hours=8)).date() == bad)
     for number in range(40):
         stray = f'{{"session_id": "stray{number}", "created_at": 1700000000, "acus_consumed": 1}}'
-        stage.enterprise.insert_verbatim("sessions_v3", at, stray)
-    result = backfill(stage)
+        harness.enterprise.insert_verbatim("sessions_v3", at, stray)
+    result = backfill(harness)
 
     assert result.exit_code == 1
     assert f": devin-pipeline backfill --from {bad} --to {bad} --days-per-run 366" in lines(result)[-1]
     assert not result.stderr.strip().endswith(".")
     assert "--only-missing" not in lines(result)[-1]
-    assert [row for row in stage.rows("sessions") if row["day"] == bad] == kept
-    assert all(row["is_listed"] for row in stage.rows("raw_sessions_v3"))
-    told = {session.session_id.removeprefix("devin-"): session for session in stage.enterprise.sessions}
-    for row in stage.rows("sessions"):
+    assert [row for row in harness.rows("sessions") if row["day"] == bad] == kept
+    assert all(row["is_listed"] for row in harness.rows("raw_sessions_v3"))
+    told = {session.session_id.removeprefix("devin-"): session for session in harness.enterprise.sessions}
+    for row in harness.rows("sessions"):
         if row["day"] != bad and (acus := told[row["session_id"]].acus) is not None:
             assert row["acus"] == Decimal(str(acus))
 
 
 def test_an_address_that_cannot_be_reached_is_named_with_the_reason_and_nothing_is_made(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv("DEVIN_API_URL", url)
-    result = backfill(stage, "--days-per-run", "2")
+    result = backfill(harness, "--days-per-run", "2")
     what, why, todo = lines(result)[-3:]
     assert result.exit_code == 1
     assert what == "4 of 4 days were not made; they keep their last good version."
     assert why.startswith(f"{url} cannot be reached: no connection to the host 127.0.0.1:")
     assert "(Connection refused)" in why
-    assert f"--from {stage.days[0]} --to {stage.days[-1]}" in todo
+    assert f"--from {harness.days[0]} --to {harness.days[-1]}" in todo
     # Not the second of the two runs: it would fail alike.
     assert [line for line in lines(result) if "days]" in line] == [
-        f"[0/4 days] {stage.days[0]} … {stage.days[1]}  failed"
+        f"[0/4 days] {harness.days[0]} … {harness.days[1]}  failed"
     ]
 
 
 def test_an_organization_that_is_not_there_does_not_claim_the_lake(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEVIN_ORG_ID", "org-typo")
-    refused = backfill(stage)
+    refused = backfill(harness)
     assert refused.exit_code == 1
     assert "404" in refused.stderr
-    assert stage.lake.identity is None
+    assert harness.lake.identity is None
 
 
 # How backfill is stopped
@@ -342,9 +347,9 @@ def begun(words: list[str], folder: Path) -> Running:
     return Running(*words, folder=folder, stdout=subprocess.DEVNULL, leads_session=True)
 
 
-def stopped(stage: Stage, tmp_path: Path, number: int, once: Callable[[], object]) -> None:
+def stopped(harness: PipelineHarness, tmp_path: Path, number: int, once: Callable[[], object]) -> None:
     """Send a signal to a backfill `once` something has happened; it must stop in order within ten seconds."""
-    words = ["backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1]), "--days-per-run", "2"]
+    words = ["backfill", "--from", str(harness.days[0]), "--to", str(harness.days[-1]), "--days-per-run", "2"]
     with begun(words, tmp_path) as running:
         once()
         told = stop(running, number)
@@ -362,43 +367,45 @@ def stopped(stage: Stage, tmp_path: Path, number: int, once: Callable[[], object
 )
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_backfill_that_is_told_to_stop_does_so_at_once_publishes_nothing_half_and_can_go_on(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
 ) -> None:
-    moment = Moment(stage, stage.days[:2])
+    moment = Moment(harness, harness.days[:2])
     # So slow that the run is not done before it is stopped.
-    with EmulatorServer(stage.enterprise, latency_seconds=2) as slow:
+    with EmulatorServer(harness.enterprise, latency_seconds=2) as slow:
         monkeypatch.setenv("DEVIN_API_URL", slow.url)
-        stopped(stage, tmp_path, number, lambda: eventually(lambda: slow.requests, 60, "the first request"))
+        stopped(harness, tmp_path, number, lambda: eventually(lambda: slow.requests, 60, "the first request"))
     assert not set(moment.commits()) & {"sessions", "acu_daily"}
     moment.require_whole_versions()
     moment.tell_what_landed()
-    monkeypatch.setenv("DEVIN_API_URL", stage.server.url)
+    monkeypatch.setenv("DEVIN_API_URL", harness.server.url)
     # The same command again, once; what it does is the same after either signal.
     if number == signal.SIGTERM:
-        assert backfill(stage).exit_code == 0
-        stage.observe()
+        assert backfill(harness).exit_code == 0
+        harness.observe()
     else:
-        stage.make()
-    assert differences(stage) == {}
+        harness.make()
+    assert differences(harness) == {}
 
 
 def test_a_backfill_whose_request_hangs_stops_all_the_same(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as never_answers, ExitStack() as connections:
         monkeypatch.setenv("DEVIN_API_URL", f"http://127.0.0.1:{never_answers.getsockname()[1]}")
-        stopped(stage, tmp_path, signal.SIGTERM, lambda: connections.enter_context(never_answers.accept()[0]))
-    assert not Path(stage.lake.uri).exists()
+        stopped(harness, tmp_path, signal.SIGTERM, lambda: connections.enter_context(never_answers.accept()[0]))
+    assert not Path(harness.lake.uri).exists()
 
 
-def test_a_backfill_that_is_told_to_stop_before_it_has_begun_asks_nothing(stage: Stage, tmp_path: Path) -> None:
-    words = ["backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1])]
+def test_a_backfill_that_is_told_to_stop_before_it_has_begun_asks_nothing(
+    harness: PipelineHarness, tmp_path: Path
+) -> None:
+    words = ["backfill", "--from", str(harness.days[0]), "--to", str(harness.days[-1])]
     with begun(words, tmp_path) as running:
         assert running.stderr is not None
         assert b"4 days in one run. As Dagster's own command:" in running.stderr.readline()
         told = stop(running, signal.SIGTERM)
     assert told.splitlines()[-3:] == STOPPED
-    assert stage.server.requests == []
+    assert harness.server.requests == []
 
 
 def test_a_stop_that_what_runs_takes_for_its_own_failure_stops_all_the_same() -> None:
@@ -663,7 +670,7 @@ def test_a_dotenv_that_cannot_be_read_gets_three_lines_and_exit_2(
 
 @pytest.mark.parametrize("words", [["rebuild"], ["forget", "--user", "u"]])
 def test_an_address_that_is_none_gets_three_lines_from_every_command_that_needs_it(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, words: list[str]
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
     monkeypatch.setenv("DEVIN_API_URL", "http://[")
     result = run(*words)
@@ -674,28 +681,28 @@ def test_an_address_that_is_none_gets_three_lines_from_every_command_that_needs_
 @pytest.mark.parametrize("only_missing", [True, False])
 @pytest.mark.parametrize("settings", [b"\xff", b"foo: bar", b"run_coordinator: 5", b"{: [", None])
 def test_a_dagster_yaml_that_cannot_be_used_gets_three_lines(
-    stage: Stage, tmp_path: Path, settings: bytes | None, only_missing: bool
+    harness: PipelineHarness, tmp_path: Path, settings: bytes | None, only_missing: bool
 ) -> None:
     file = tmp_path / "home" / "dagster.yaml"
     file.parent.mkdir()
     file.mkdir() if settings is None else file.write_bytes(settings)
-    result = backfill(stage, *(["--only-missing"] if only_missing else []))
+    result = backfill(harness, *(["--only-missing"] if only_missing else []))
     what, why, todo = lines(result)[-3:]
     assert result.exit_code == 1
     assert what == f"Dagster cannot open {tmp_path / 'home'}."
     assert "its dagster.yaml cannot be read or used" in why.lower()
     assert "Traceback" not in result.stderr
     assert todo.endswith("set DAGSTER_HOME to another folder.")
-    assert stage.server.requests == []
+    assert harness.server.requests == []
 
 
 @pytest.mark.parametrize(("home", "code"), [("~nobody-of-this-name/home", 2), ("/etc/hostname", 1)])
 @pytest.mark.parametrize("only_missing", [True, False])
 def test_a_home_of_dagsters_that_cannot_be_one_gets_three_lines(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, home: str, code: int, only_missing: bool
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch, home: str, code: int, only_missing: bool
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", home)
-    result = backfill(stage, *(["--only-missing"] if only_missing else []))
+    result = backfill(harness, *(["--only-missing"] if only_missing else []))
     assert (result.exit_code, len(lines(result))) == (code, 3)
     assert "DAGSTER_HOME cannot be" in result.stderr
 

@@ -58,7 +58,7 @@ from devin_pipeline_tests.devin_api.scripted import (
     serving,
     sessions,
 )
-from devin_pipeline_tests.stage import Stage
+from devin_pipeline_tests.harness import PipelineHarness
 from devin_pipeline_tests.tables.rows import rows_of
 
 pytestmark = pytest.mark.notices(
@@ -74,7 +74,7 @@ pytestmark = pytest.mark.notices(
 )
 
 RAW_SESSIONS_V3 = TABLES["raw_sessions_v3"]
-MakeStage = Callable[..., Stage]
+MakeHarness = Callable[..., PipelineHarness]
 Found = dict[tuple[str, str], Finding]
 Answering = Callable[[Asked], Reply]
 
@@ -98,11 +98,11 @@ def outcomes(findings: Found, outcome: str) -> set[tuple[str, str]]:
 
 
 @pytest.fixture
-def stage(make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
+def harness(make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> PipelineHarness:
     """An emulator with six days of sessions, both keys; commands run in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DEVIN_TEXT", raising=False)
-    return make_stage("both", sessions=60, days=6)
+    return make_harness("both", sessions=60, days=6)
 
 
 def honest(asked: Asked) -> Reply:
@@ -138,21 +138,21 @@ def scripted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., A
 
 
 def test_what_is_missing_is_told_with_the_command_that_makes_all_well(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     missing = found()["closed days", ""]
     assert (missing.outcome, missing.found.startswith("none of ")) == ("warning", True)
     assert list(tmp_path.iterdir()) == []
 
-    first = str(stage.days[0])
+    first = str(harness.days[0])
     assert run("backfill", "--from", first, "--to", first).exit_code == 0
-    before = sorted(path.relative_to(stage.lake.uri) for path in Path(stage.lake.uri).rglob("*"))
+    before = sorted(path.relative_to(harness.lake.uri) for path in Path(harness.lake.uri).rglob("*"))
     told = run("doctor", "--json")
     assert told.exit_code == 1, told.output
     checks = {(check["name"], check["subject"]): check for check in json.loads(told.stdout)["checks"]}
     assert [key for key, check in checks.items() if check["outcome"] == "failed"] == [("closed days", "")]
     gap = checks["closed days", ""]
-    assert f" are not made: {stage.days[1]} … " in gap["found"]
+    assert f" are not made: {harness.days[1]} … " in gap["found"]
     assert set(gap) == {"name", "subject", "outcome", "found", "todo"}
     with monkeypatch.context() as unset:
         unset.delenv("DEVIN_START_DATE")
@@ -170,7 +170,7 @@ def test_what_is_missing_is_told_with_the_command_that_makes_all_well(
     assert "service_user analytics pipeline" in findings["owner", "DEVIN_V3_API_KEY"].found
     assert {findings["window", feed].found.split(":")[0] for feed in FEEDS} == {"[start, end]", "[start, end)"}
     # It looked, and changed nothing.
-    after = sorted(path.relative_to(stage.lake.uri) for path in Path(stage.lake.uri).rglob("*"))
+    after = sorted(path.relative_to(harness.lake.uri) for path in Path(harness.lake.uri).rglob("*"))
     assert set(before) <= set(after)
     assert not [path for path in after if "written" in path.name]
 
@@ -178,7 +178,7 @@ def test_what_is_missing_is_told_with_the_command_that_makes_all_well(
     monkeypatch.delenv("DEVIN_START_DATE")
     asked_for = found()["closed days", ""]
     assert (asked_for.outcome, f" from {first} to " in asked_for.found) == ("ok", True)
-    monkeypatch.setenv("DEVIN_START_DATE", str(stage.days[0] - timedelta(days=1)))
+    monkeypatch.setenv("DEVIN_START_DATE", str(harness.days[0] - timedelta(days=1)))
     assert found()["closed days", ""].outcome == "warning"
 
 
@@ -204,9 +204,11 @@ def test_the_demo_is_looked_at_only_once_there_is_one(monkeypatch: pytest.Monkey
 # The keys and what they open
 
 
-def test_limited_keys_are_told_which_permission_is_missing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DEVIN_V2_API_KEY", stage.server.limited_v2_key)
-    monkeypatch.setenv("DEVIN_V3_API_KEY", stage.server.limited_v3_key)
+def test_limited_keys_are_told_which_permission_is_missing(
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEVIN_V2_API_KEY", harness.server.limited_v2_key)
+    monkeypatch.setenv("DEVIN_V3_API_KEY", harness.server.limited_v3_key)
     findings = found()
     assert outcomes(findings, "failed") == {("endpoint", feed) for feed in FEEDS}
     for feed in FEEDS[1:]:
@@ -229,19 +231,19 @@ def test_an_unknown_key_and_an_endpoint_that_is_gone_are_told_apart(
 
 
 def test_swapped_keys_are_told_where_they_belong_and_sent_nowhere(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DEVIN_V2_API_KEY", stage.server.v3_key)
-    monkeypatch.setenv("DEVIN_V3_API_KEY", stage.server.v2_key)
+    monkeypatch.setenv("DEVIN_V2_API_KEY", harness.server.v3_key)
+    monkeypatch.setenv("DEVIN_V3_API_KEY", harness.server.v2_key)
     findings = found()
     assert outcomes(findings, "failed") == {("key", "DEVIN_V2_API_KEY"), ("key", "DEVIN_V3_API_KEY")}
     assert "belongs in DEVIN_V3_API_KEY" in findings["key", "DEVIN_V2_API_KEY"].todo
-    assert f"cog_…{stage.server.v3_key[-4:]}" in findings["key", "DEVIN_V2_API_KEY"].found
-    assert stage.server.requests == []
+    assert f"cog_…{harness.server.v3_key[-4:]}" in findings["key", "DEVIN_V2_API_KEY"].found
+    assert harness.server.requests == []
 
 
 def test_without_a_key_the_rest_is_looked_at_and_what_to_set_is_said(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("DEVIN_V2_API_KEY", "DEVIN_V3_API_KEY"):
         monkeypatch.delenv(name)
@@ -251,22 +253,26 @@ def test_without_a_key_the_rest_is_looked_at_and_what_to_set_is_said(
     assert findings["lake is writable", ""].outcome == "ok"
 
 
-def test_a_feed_that_is_left_out_is_asked_once_and_never_fails(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DEVIN_V2_API_KEY", stage.server.limited_v2_key)
+def test_a_feed_that_is_left_out_is_asked_once_and_never_fails(
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEVIN_V2_API_KEY", harness.server.limited_v2_key)
     monkeypatch.setenv("DEVIN_FEEDS", "raw_sessions_v3")
     findings = found()
     assert outcomes(findings, "failed") == set()
     assert findings["endpoint", FEEDS[0]].outcome == findings["endpoint", FEEDS[2]].outcome == "skipped"
     assert "it would fail: the key in DEVIN_V2_API_KEY lacks the permission" in findings["endpoint", FEEDS[0]].found
     assert "it would answer" in findings["endpoint", FEEDS[2]].found
-    assert len([request for request in stage.server.requests if request.path.endswith("/insights")]) == 2
+    assert len([request for request in harness.server.requests if request.path.endswith("/insights")]) == 2
 
 
-def test_one_organization_is_asked_through_its_own_endpoints(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    org_id = stage.enterprise.organizations[0].org_id
+def test_one_organization_is_asked_through_its_own_endpoints(
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    org_id = harness.enterprise.organizations[0].org_id
     monkeypatch.setenv("DEVIN_ORG_ID", org_id)
     assert outcomes(found(), "failed") == set()
-    assert all(org_id in request.path for request in stage.server.requests if request.path != "/v3/self")
+    assert all(org_id in request.path for request in harness.server.requests if request.path != "/v3/self")
 
 
 @pytest.mark.parametrize(
@@ -302,7 +308,7 @@ def test_a_key_of_a_person_or_of_one_organization_gets_a_warning(
     ],
 )
 def test_a_setting_that_cannot_be_used_fails_its_check_and_stops_no_other(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, check: tuple[str, str]
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, check: tuple[str, str]
 ) -> None:
     monkeypatch.setenv(setting, value)
     findings = found()
@@ -314,9 +320,9 @@ def test_a_setting_that_cannot_be_used_fails_its_check_and_stops_no_other(
 
 
 def test_an_api_that_does_not_answer_fails_its_endpoints_and_nothing_else(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage.server.stop()
+    harness.server.stop()
     findings = found()
     assert outcomes(findings, "failed") == {("endpoint", feed) for feed in FEEDS}
     assert "Check DEVIN_API_URL and the network" in findings["endpoint", FEEDS[0]].todo
@@ -327,7 +333,7 @@ def test_an_api_that_does_not_answer_fails_its_endpoints_and_nothing_else(
     ("variable", "value"), [("ALL_PROXY", "foo://hunter2"), ("no_proxy", "host:hunter2"), ("SSL_CERT_FILE", "/hunter2")]
 )
 def test_a_proxy_or_certificates_that_cannot_be_used_fail_a_check_by_the_variables_name(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv("DEVIN_API_URL", "https://127.0.0.1:9")
     monkeypatch.setenv(variable, value)
@@ -341,7 +347,7 @@ def test_a_proxy_or_certificates_that_cannot_be_used_fail_a_check_by_the_variabl
 
 
 def test_proxies_and_certificates_that_can_be_used_pass_their_check(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert found()["proxies and certificates", ""].outcome == "ok"
     monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:9")
@@ -546,7 +552,7 @@ def test_a_lake_on_a_full_disk_fails(scripted: Callable[..., Any], tmp_path: Pat
 )
 def test_prompts_that_others_may_read_get_a_warning(
     scripted: Callable[..., Any],
-    stage: Stage,
+    harness: PipelineHarness,
     monkeypatch: pytest.MonkeyPatch,
     lake_mode: int,
     table_mode: int,
@@ -557,7 +563,7 @@ def test_prompts_that_others_may_read_get_a_warning(
     # pytest's own folders are closed to others.
     with tempfile.TemporaryDirectory() as folder, scripted():
         lake = Path(folder) / "lake"
-        Lake(str(lake)).replace_days(SESSIONS, stage.days[:1], rows_of(SESSIONS, [{"day": stage.days[0]}]))
+        Lake(str(lake)).replace_days(SESSIONS, harness.days[:1], rows_of(SESSIONS, [{"day": harness.days[0]}]))
         for file in (lake / "sessions").rglob("*.parquet"):
             file.chmod(file_mode)
         (lake / "sessions").chmod(table_mode)
@@ -571,10 +577,10 @@ def test_prompts_that_others_may_read_get_a_warning(
     assert ("files of sessions," in finding.found) == (outcome == "warning")
 
 
-def test_what_is_stored_of_prompts_is_said_plainly(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_stored_of_prompts_is_said_plainly(harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     def stored(redacted: str | None) -> None:
-        version = {"day": stage.days[0], "payload": "{}", "redacted": redacted}
-        stage.lake.replace_days(RAW_SESSIONS_V3, [stage.days[0]], rows_of(RAW_SESSIONS_V3, [version]))
+        version = {"day": harness.days[0], "payload": "{}", "redacted": redacted}
+        harness.lake.replace_days(RAW_SESSIONS_V3, [harness.days[0]], rows_of(RAW_SESSIONS_V3, [version]))
 
     stored(None)
     assert "prompts, titles and analyses are stored as sent" in found()["text", ""].found

@@ -14,9 +14,9 @@ from devin_pipeline.cli import main
 from devin_pipeline.lake import Lake
 from devin_pipeline.operations.verify import verify
 from devin_pipeline.tables import TABLES
-from devin_pipeline_tests.stage import Stage, differences
+from devin_pipeline_tests.harness import PipelineHarness, differences
 
-MakeStage = Callable[..., Stage]
+MakeHarness = Callable[..., PipelineHarness]
 
 
 @pytest.mark.notices("a path of the lake that looks like columns")
@@ -32,45 +32,47 @@ MakeStage = Callable[..., Stage]
     ],
 )
 def test_no_column_takes_its_value_from_the_path_of_the_lake(
-    make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str
 ) -> None:
-    stage = make_stage("both", sessions=0, days=2)
+    harness = make_harness("both", sessions=0, days=2)
     monkeypatch.setenv("DEVIN_LAKE", str(tmp_path / folder))
-    stage.lake = Lake(str(tmp_path / folder))
+    harness.lake = Lake(str(tmp_path / folder))
     for organization, acus in (("org-a", "3"), ("org-b", "5")):
-        at = starts_at(stage.days[0], 8)
-        stage.enterprise.add_session(created_at=at, org_id=organization, acus=Decimal(acus), updated_at=at)
+        at = starts_at(harness.days[0], 8)
+        harness.enterprise.add_session(created_at=at, org_id=organization, acus=Decimal(acus), updated_at=at)
     # Once through Dagster is enough.
-    (stage.refresh if folder == "acus=1" else stage.make)()
-    assert differences(stage) == {}
+    (harness.refresh if folder == "acus=1" else harness.make)()
+    assert differences(harness) == {}
     expected = [("org-a", Decimal(3)), ("org-b", Decimal(5))]
-    assert sorted((row["org_id"], row["acus"]) for row in stage.rows("sessions")) == expected
-    assert sorted((row["org_id"], row["acus"]) for row in stage.rows("acu_daily")) == expected
-    assert {row["day"] for name in ("sessions", "acu_daily", "raw_sessions_v3") for row in stage.rows(name)} == {
-        stage.days[0]
+    assert sorted((row["org_id"], row["acus"]) for row in harness.rows("sessions")) == expected
+    assert sorted((row["org_id"], row["acus"]) for row in harness.rows("acu_daily")) == expected
+    assert {row["day"] for name in ("sessions", "acu_daily", "raw_sessions_v3") for row in harness.rows(name)} == {
+        harness.days[0]
     }
     # Every door for readers, and every command that reads.
-    assert verify(stage.lake, 8).findings == []
+    assert verify(harness.lake, 8).findings == []
     question = "select day, org_id, acus from acu_daily order by org_id"
-    answer = [(stage.days[0], *row) for row in expected]
-    assert [tuple(row.values()) for row in stage.lake.answer(question).to_pylist()] == answer
+    answer = [(harness.days[0], *row) for row in expected]
+    assert [tuple(row.values()) for row in harness.lake.answer(question).to_pylist()] == answer
     with duckdb.connect() as bi:
-        bi.execute(f"attach '{stage.lake.uri}/devin.duckdb' as devin (read_only)")
+        bi.execute(f"attach '{harness.lake.uri}/devin.duckdb' as devin (read_only)")
         assert bi.sql(question.replace("from ", "from devin.")).fetchall() == answer
     asked = CliRunner().invoke(main, ["query", "--format", "csv", question])
-    assert asked.stdout.splitlines()[1:] == [f"{stage.days[0]},org-a,3.000000", f"{stage.days[0]},org-b,5.000000"]
-    delta = DeltaTable(stage.lake.location(TABLES["acu_daily"])).to_pyarrow_table().to_pylist()
+    assert asked.stdout.splitlines()[1:] == [f"{harness.days[0]},org-a,3.000000", f"{harness.days[0]},org-b,5.000000"]
+    delta = DeltaTable(harness.lake.location(TABLES["acu_daily"])).to_pyarrow_table().to_pylist()
     assert sorted((row["day"], row["org_id"], row["acus"]) for row in delta) == answer
-    before = stage.everything()
+    before = harness.everything()
     maintained = CliRunner().invoke(main, ["maintain"])
     assert maintained.exit_code == 0, maintained.output
     assert CliRunner().invoke(main, ["rebuild"]).exit_code == 0
-    assert stage.everything() == before
+    assert harness.everything() == before
 
 
 @pytest.mark.parametrize("folder", ["plain", "org_id=finance/lake"])
-def test_a_lake_that_is_named_by_a_file_uri_has_its_days(make_stage: MakeStage, tmp_path: Path, folder: str) -> None:
-    stage = make_stage("v2", sessions=10, days=2)
-    stage.lake = Lake(f"file://{tmp_path / folder}")
-    stage.make()
-    assert differences(stage) == {}
+def test_a_lake_that_is_named_by_a_file_uri_has_its_days(
+    make_harness: MakeHarness, tmp_path: Path, folder: str
+) -> None:
+    harness = make_harness("v2", sessions=10, days=2)
+    harness.lake = Lake(f"file://{tmp_path / folder}")
+    harness.make()
+    assert differences(harness) == {}

@@ -24,101 +24,103 @@ from devin_pipeline.orchestration.run_metadata import BACKFILL, TRIGGER
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES, SESSION_TABLES, TABLES
 from devin_pipeline_tests.devin_api.scripted import Reply, page_v3, serving
+from devin_pipeline_tests.harness import Moment, PipelineHarness, Row, differences, warnings
 from devin_pipeline_tests.lake.full_disk import no_file_beyond
-from devin_pipeline_tests.stage import Moment, Row, Stage, differences, warnings
 
-MakeStage = Callable[..., Stage]
+MakeHarness = Callable[..., PipelineHarness]
 
 
 @pytest.mark.parametrize("keys", ["v2", "v3", "both"])
 def test_every_table_equals_the_independent_computation_whatever_the_server_does(
-    make_stage: MakeStage, keys: str
+    make_harness: MakeHarness, keys: str
 ) -> None:
-    stage = make_stage(keys, sessions=120, days=4 if keys == "both" else 3)
+    harness = make_harness(keys, sessions=120, days=4 if keys == "both" else 3)
     # Once through Dagster is enough for what each of these does.
-    run = stage.refresh if keys == "both" else stage.make
+    run = harness.refresh if keys == "both" else harness.make
     run()
-    assert differences(stage) == {}
-    told = [row["session_id"] for row in stage.rows("sessions")]
+    assert differences(harness) == {}
+    told = [row["session_id"] for row in harness.rows("sessions")]
     assert len(told) == len(set(told)) > 50
 
     # The same again appends no version and changes no row.
-    versions, rows = stage.versions(), stage.everything()
+    versions, rows = harness.versions(), harness.everything()
     run()
-    assert stage.versions() == versions
-    assert stage.everything() == rows
+    assert harness.versions() == versions
+    assert harness.everything() == rows
 
     # What changed is told, and raw keeps what was told before.
-    stage.enterprise.grow_acus(12)
-    stage.enterprise.merge_pull_requests(5)
-    stage.enterprise.add_analyses(6)
+    harness.enterprise.grow_acus(12)
+    harness.enterprise.merge_pull_requests(5)
+    harness.enterprise.add_analyses(6)
     run()
-    assert differences(stage) == {}
+    assert differences(harness) == {}
     for table in RAW_SESSION_TABLES:
-        after = stage.rows(table.name)
+        after = harness.rows(table.name)
         assert all(row in after for row in rows[table.name])
-        assert (len(after) > len(rows[table.name])) == (table.name in stage.feeds)
+        assert (len(after) > len(rows[table.name])) == (table.name in harness.feeds)
 
     # What is deleted stays, and its ACUs keep counting.
-    spent = sum(row["acus"] or 0 for row in stage.rows("acu_daily"))
-    listed = [row for row in stage.rows("sessions") if row["is_listed"]]
+    spent = sum(row["acus"] or 0 for row in harness.rows("acu_daily"))
+    listed = [row for row in harness.rows("sessions") if row["is_listed"]]
     session = listed[0]["session_id"]
     organization = next(row["org_id"] for row in listed if row["session_id"] != session)
-    stage.enterprise.delete_session(session)
-    stage.enterprise.delete_organization(organization)
-    warned = warnings(stage.refresh())
-    assert differences(stage) == {}
+    harness.enterprise.delete_session(session)
+    harness.enterprise.delete_organization(organization)
+    warned = warnings(harness.refresh())
+    assert differences(harness) == {}
     assert "sessions_stay_listed" in warned
-    is_listed = {row["session_id"]: row["is_listed"] for row in stage.rows("sessions")}
+    is_listed = {row["session_id"]: row["is_listed"] for row in harness.rows("sessions")}
     assert is_listed.pop(session) is False
     # v3 is always asked for deleted organizations too; v2 cannot be.
-    of_organization = [row["session_id"] for row in stage.rows("sessions") if row["org_id"] == organization]
+    of_organization = [row["session_id"] for row in harness.rows("sessions") if row["org_id"] == organization]
     assert {is_listed[told] for told in of_organization if told in is_listed} == {keys != "v2"}
     assert ("organizations_stay_listed" in warned) == (keys == "v2")
-    assert sum(row["acus"] or 0 for row in stage.rows("acu_daily")) == spent
+    assert sum(row["acus"] or 0 for row in harness.rows("acu_daily")) == spent
 
 
 @pytest.mark.notices("sessions a read misses")
-def test_a_day_that_lost_its_sessions_keeps_them_as_unlisted_until_they_come_back(make_stage: MakeStage) -> None:
-    stage = make_stage("v3")
-    stage.make()
-    day = stage.days[1]
-    lost = [session for session in stage.enterprise.sessions if (session.created_at - timedelta(hours=8)).date() == day]
+def test_a_day_that_lost_its_sessions_keeps_them_as_unlisted_until_they_come_back(make_harness: MakeHarness) -> None:
+    harness = make_harness("v3")
+    harness.make()
+    day = harness.days[1]
+    lost = [
+        session for session in harness.enterprise.sessions if (session.created_at - timedelta(hours=8)).date() == day
+    ]
     for session in lost:
-        stage.enterprise.delete_session(session.session_id)
-    assert "sessions_stay_listed" in warnings(stage.refresh())
-    listed = [row["is_listed"] for row in stage.rows("sessions") if row["day"] == day]
+        harness.enterprise.delete_session(session.session_id)
+    assert "sessions_stay_listed" in warnings(harness.refresh())
+    listed = [row["is_listed"] for row in harness.rows("sessions") if row["day"] == day]
     assert listed == [False] * len(lost) != []
 
     fields = {name: getattr(lost[0], name) for name in ("session_id", "org_id", "title", "updated_at")}
-    stage.enterprise.add_session(created_at=lost[0].created_at, **fields)
+    harness.enterprise.add_session(created_at=lost[0].created_at, **fields)
     # What is told once is not told for ever.
-    assert "sessions_stay_listed" not in warnings(stage.refresh())
-    assert differences(stage) == {}
-    listed = [row["is_listed"] for row in stage.rows("sessions") if row["day"] == day]
+    assert "sessions_stay_listed" not in warnings(harness.refresh())
+    assert differences(harness) == {}
+    listed = [row["is_listed"] for row in harness.rows("sessions") if row["day"] == day]
     assert sorted(listed) == [False] * (len(lost) - 1) + [True]
 
 
-def test_a_range_run_asks_for_every_day_and_records_each(make_stage: MakeStage) -> None:
-    stage = make_stage("v3", sessions=300, days=30)
-    stage.refresh()
-    stored = {row["day"] for row in stage.rows("raw_sessions_v3")}
-    assert stored == {(session.created_at - timedelta(hours=8)).date() for session in stage.enterprise.sessions}
+def test_a_range_run_asks_for_every_day_and_records_each(make_harness: MakeHarness) -> None:
+    harness = make_harness("v3", sessions=300, days=30)
+    harness.refresh()
+    stored = {row["day"] for row in harness.rows("raw_sessions_v3")}
+    assert stored == {(session.created_at - timedelta(hours=8)).date() for session in harness.enterprise.sessions}
 
     recorded = {}
-    for event in stage.instance.fetch_materializations(dg.AssetKey("raw_sessions_v3"), limit=100).records:
+    for event in harness.instance.fetch_materializations(dg.AssetKey("raw_sessions_v3"), limit=100).records:
         told = event.asset_materialization
         assert told is not None
         recorded[told.partition] = told.metadata["dagster/partition_row_count"].value
     assert len(set(recorded.values())) > 5
-    rows = [row["day"].isoformat() for row in stage.rows("raw_sessions_v3")]
-    assert recorded == {day.isoformat(): rows.count(day.isoformat()) for day in stage.days}
+    rows = [row["day"].isoformat() for row in harness.rows("raw_sessions_v3")]
+    assert recorded == {day.isoformat(): rows.count(day.isoformat()) for day in harness.days}
 
 
 @pytest.mark.notices("ACUs as text")
-def test_items_that_cannot_be_placed_are_kept_aside_and_warned_of(make_stage: MakeStage) -> None:
-    stage = make_stage("v3", sessions=20)
-    at = stage.enterprise.sessions[3].created_at
+def test_items_that_cannot_be_placed_are_kept_aside_and_warned_of(make_harness: MakeHarness) -> None:
+    harness = make_harness("v3", sessions=20)
+    at = harness.enterprise.sessions[3].created_at
     second = int(at.timestamp())
     common = f'"created_at": {second}, "updated_at": {second}, "org_id": "o", "status": "new", "tags": []'
     for item in (
@@ -130,69 +132,69 @@ def test_items_that_cannot_be_placed_are_kept_aside_and_warned_of(make_stage: Ma
         f'{{"session_id": "surrogate", "acus_consumed": 2.5, "title": "\\ud800", {common}}}',
         f'{{"session_id": "text", "acus_consumed": "2.5", {common}}}',
     ):
-        stage.enterprise.insert_verbatim("sessions_v3", at, item)
-    result = stage.run()
-    stage.observe()
+        harness.enterprise.insert_verbatim("sessions_v3", at, item)
+    result = harness.run()
+    harness.observe()
 
     assert result.success
-    assert differences(stage) == {}
-    assert len(stage.rows("raw_quarantine")) == 5
-    kept = next(row for row in stage.rows("sessions") if row["session_id"] == "surrogate")
+    assert differences(harness) == {}
+    assert len(harness.rows("raw_quarantine")) == 5
+    kept = next(row for row in harness.rows("sessions") if row["session_id"] == "surrogate")
     assert kept["title"] == "\N{REPLACEMENT CHARACTER}"
     assert {"nothing_is_quarantined", "acus_are_numbers"} <= warnings(result)
 
-    stage.make()
-    assert len(stage.rows("raw_quarantine")) == 5
+    harness.make()
+    assert len(harness.rows("raw_quarantine")) == 5
 
 
-def test_a_day_of_sessions_that_do_not_fit_into_one_page_is_stored(make_stage: MakeStage) -> None:
-    stage = make_stage("v2", sessions=0, days=2)
+def test_a_day_of_sessions_that_do_not_fit_into_one_page_is_stored(make_harness: MakeHarness) -> None:
+    harness = make_harness("v2", sessions=0, days=2)
     prompts = {f"s{number}": str(number) * (10 * 2**20) for number in range(7)}
     for number, (session_id, prompt) in enumerate(prompts.items()):
-        at = starts_at(stage.days[0], 8) + timedelta(hours=number)
-        stage.enterprise.add_session(created_at=at, session_id=session_id, initial_user_message=prompt)
-    stage.run_quickly()
-    assert {row["session_id"]: row["initial_user_message"] for row in stage.rows("sessions")} == prompts
-    assert stage.rows("raw_quarantine") == []
+        at = starts_at(harness.days[0], 8) + timedelta(hours=number)
+        harness.enterprise.add_session(created_at=at, session_id=session_id, initial_user_message=prompt)
+    harness.run_quickly()
+    assert {row["session_id"]: row["initial_user_message"] for row in harness.rows("sessions")} == prompts
+    assert harness.rows("raw_quarantine") == []
 
 
 @pytest.mark.parametrize("keys", ["v2", "v3"])
 def test_an_item_that_cannot_be_read_costs_no_other_and_while_it_is_unread_its_day_gets_no_tombstone(
-    make_stage: MakeStage, keys: str
+    make_harness: MakeHarness, keys: str
 ) -> None:
-    stage = make_stage(keys, sessions=200, days=2)
-    stage.make()
-    listed = [[each for each in stage.rows(feed) if each["day"] == stage.days[0]] for feed in stage.feeds]
+    harness = make_harness(keys, sessions=200, days=2)
+    harness.make()
+    listed = [[each for each in harness.rows(feed) if each["day"] == harness.days[0]] for feed in harness.feeds]
     bad, gone = (row["session_id"] for row in listed[0][10:12])
-    elsewhere = next(row["session_id"] for row in stage.rows("sessions") if row["day"] == stage.days[1])
-    stage.enterprise.delete_session(gone)
-    stage.enterprise.delete_session(elsewhere)
-    stage.enterprise.session(bad).acus = Decimal("77")
-    stage.enterprise.add_session(created_at=starts_at(stage.days[0], 8) + timedelta(hours=3), session_id="new")
+    elsewhere = next(row["session_id"] for row in harness.rows("sessions") if row["day"] == harness.days[1])
+    harness.enterprise.delete_session(gone)
+    harness.enterprise.delete_session(elsewhere)
+    harness.enterprise.session(bad).acus = Decimal("77")
+    harness.enterprise.add_session(created_at=starts_at(harness.days[0], 8) + timedelta(hours=3), session_id="new")
 
-    stage.server.script(FaultScript.of({0: WhereListed(frozenset({bad, f"devin-{bad}"}), Status(500))}))
+    harness.server.script(FaultScript.of({0: WhereListed(frozenset({bad, f"devin-{bad}"}), Status(500))}))
     for _ in range(2):
-        stage.run_quickly()
-        is_listed = {row["session_id"]: row["is_listed"] for row in stage.rows("sessions")}
+        harness.run_quickly()
+        is_listed = {row["session_id"]: row["is_listed"] for row in harness.rows("sessions")}
         assert (is_listed[bad], is_listed[gone], is_listed[elsewhere], is_listed["new"]) == (True, True, False, True)
-        quarantine = stage.rows("raw_quarantine")
+        quarantine = harness.rows("raw_quarantine")
         assert [(row["feed"], row["day"], row["payload"]) for row in quarantine] == [
-            (feed, stage.days[0], "") for feed in sorted(stage.feeds)
+            (feed, harness.days[0], "") for feed in sorted(harness.feeds)
         ]
         assert all("position" in row["reason"] and "answered 500" in row["reason"] for row in quarantine)
-    assert verify(stage.lake, 8).is_clean
+    assert verify(harness.lake, 8).is_clean
 
-    stage.server.script(None)
-    stage.make()
-    sessions = {row["session_id"]: row for row in stage.rows("sessions")}
+    harness.server.script(None)
+    harness.make()
+    sessions = {row["session_id"]: row for row in harness.rows("sessions")}
     assert (sessions[bad]["acus"], sessions[bad]["is_listed"], sessions[gone]["is_listed"]) == (77, True, False)
-    assert stage.rows("raw_quarantine") == quarantine
+    assert harness.rows("raw_quarantine") == quarantine
 
 
 @pytest.mark.notices("fields the API reference does not list", "text in the name of a field")
-def test_fields_the_reference_does_not_list_are_counted(make_stage: MakeStage) -> None:
-    stage = make_stage("v3", sessions=0, days=3)
-    monday, tuesday, wednesday = (starts_at(day, 8) for day in stage.days)
+def test_fields_the_reference_does_not_list_are_counted(make_harness: MakeHarness) -> None:
+    harness = make_harness("v3", sessions=0, days=3)
+    monday, tuesday, wednesday = (starts_at(day, 8) for day in harness.days)
     for name, at, more in (
         ("known", monday, ""),
         ("b", wednesday, ', "shiny": 1, "title": {"nested": 1}'),
@@ -200,15 +202,15 @@ def test_fields_the_reference_does_not_list_are_counted(make_stage: MakeStage) -
         ("d", tuesday, ', "<script>": 1, "a b": NaN'),
     ):
         item = f'{{"session_id": "{name}", "created_at": {int(at.timestamp())}, "acus_consumed": 1{more}}}'
-        stage.enterprise.insert_verbatim("sessions_v3", at, item)
-    result = stage.run()
+        harness.enterprise.insert_verbatim("sessions_v3", at, item)
+    result = harness.run()
     assert result.success
     (evaluation,) = (
         evaluation
         for evaluation in result.get_asset_check_evaluations()
         if evaluation.check_name == "fields_are_known" and evaluation.metadata["findings"].value
     )
-    first_day = str(stage.days[0])
+    first_day = str(harness.days[0])
     assert evaluation.description == (
         f"2 found: day {first_day}, field (unprintable), sessions of the run 2; "
         f"day {first_day}, field shiny, sessions of the run 2"
@@ -218,25 +220,25 @@ def test_fields_the_reference_does_not_list_are_counted(make_stage: MakeStage) -
         {"day": first_day, "field": "shiny", "sessions_of_the_run": 2},
     ]
 
-    assert "fields_are_known" not in warnings(stage.run(stage.days[:1]))
+    assert "fields_are_known" not in warnings(harness.run(harness.days[:1]))
 
 
-def test_each_run_tells_the_acus_of_each_day_made_or_left_alone(make_stage: MakeStage) -> None:
-    stage = make_stage("v2", sessions=40, days=3)
+def test_each_run_tells_the_acus_of_each_day_made_or_left_alone(make_harness: MakeHarness) -> None:
+    harness = make_harness("v2", sessions=40, days=3)
     for changed in (20, 1, 0):
-        stage.enterprise.grow_acus(changed)
-        result = stage.refresh()
+        harness.enterprise.grow_acus(changed)
+        result = harness.refresh()
         told = {
             (event.asset_key.to_user_string(), event.partition): event.materialization.metadata.get("acus")
             for event in result.get_asset_materialization_events()
             if event.asset_key
         }
         for table in (*SESSION_TABLES, *ROLLUP_TABLES):
-            for day in stage.days:
+            for day in harness.days:
                 figure = told[table.name, day.isoformat()]
                 spent = [
                     row[table.acus_column] or 0
-                    for row in stage.rows(table.name)
+                    for row in harness.rows(table.name)
                     if row["day"] == day
                     if table.acus_column
                 ]
@@ -244,24 +246,24 @@ def test_each_run_tells_the_acus_of_each_day_made_or_left_alone(make_stage: Make
                 assert (figure.value if figure else None) == wanted
 
 
-def test_a_report_that_cannot_be_made_holds_up_no_other(make_stage: MakeStage) -> None:
-    stage = make_stage("v2", sessions=40, days=2)
-    stage.refresh()
-    stage.enterprise.grow_acus(20)
-    log = Path(stage.lake.uri) / "pull_requests" / "_delta_log"
+def test_a_report_that_cannot_be_made_holds_up_no_other(make_harness: MakeHarness) -> None:
+    harness = make_harness("v2", sessions=40, days=2)
+    harness.refresh()
+    harness.enterprise.grow_acus(20)
+    log = Path(harness.lake.uri) / "pull_requests" / "_delta_log"
     for file in log.glob("*.json"):
         file.write_text("{")
-    assert not stage.run().success
-    spent = sum(row["acus"] or 0 for row in stage.rows("acu_daily"))
+    assert not harness.run().success
+    spent = sum(row["acus"] or 0 for row in harness.rows("acu_daily"))
     for name in ("acu_weekly", "acu_monthly"):
-        assert sum(row["acus"] or 0 for row in stage.rows(name)) == spent
+        assert sum(row["acus"] or 0 for row in harness.rows(name)) == spent
 
 
 @pytest.mark.notices("a check that is asked for alone")
-def test_one_check_may_run_alone_where_what_others_read_is_damaged(make_stage: MakeStage) -> None:
-    stage = make_stage("v2", sessions=40, days=1)
-    stage.refresh()
-    for file in stage.lake.snapshot(TABLES["raw_session_insights_v2"]).stored_files():
+def test_one_check_may_run_alone_where_what_others_read_is_damaged(make_harness: MakeHarness) -> None:
+    harness = make_harness("v2", sessions=40, days=1)
+    harness.refresh()
+    for file in harness.lake.snapshot(TABLES["raw_session_insights_v2"]).stored_files():
         content = bytearray(Path(file.path).read_bytes())
         # Where its pages lie; the footer stays.
         content[4:2000] = bytes(1996)
@@ -269,18 +271,18 @@ def test_one_check_may_run_alone_where_what_others_read_is_damaged(make_stage: M
     key = dg.AssetCheckKey(dg.AssetKey("raw_session_insights_v2"), "clocks_agree")
     job = dg.define_asset_job("alone", dg.AssetSelection.checks(key))
     made = dg.Definitions.merge(pipeline(Settings()), dg.Definitions(jobs=[job])).resolve_job_def("alone")
-    result = made.execute_in_process(instance=stage.instance)
+    result = made.execute_in_process(instance=harness.instance)
     (evaluation,) = result.get_asset_check_evaluations()
     assert (evaluation.check_name, evaluation.passed) == ("clocks_agree", True)
 
 
-def test_one_rollup_or_report_may_be_made_and_checked_alone(make_stage: MakeStage) -> None:
-    stage = make_stage("v3", sessions=20, days=2)
-    stage.refresh()
+def test_one_rollup_or_report_may_be_made_and_checked_alone(make_harness: MakeHarness) -> None:
+    harness = make_harness("v3", sessions=20, days=2)
+    harness.refresh()
     job = pipeline(Settings()).resolve_job_def("refresh")
     for name, checks in (("acu_daily_by_tag", ["acu_daily_by_tag"]), ("acu_weekly", [])):
         result = job.execute_in_process(
-            instance=stage.instance, partition_key=stage.days[0].isoformat(), asset_selection=[dg.AssetKey(name)]
+            instance=harness.instance, partition_key=harness.days[0].isoformat(), asset_selection=[dg.AssetKey(name)]
         )
         made = [event.asset_key for event in result.get_asset_materialization_events()]
         checked = [evaluation.asset_key.to_user_string() for evaluation in result.get_asset_check_evaluations()]
@@ -288,122 +290,124 @@ def test_one_rollup_or_report_may_be_made_and_checked_alone(make_stage: MakeStag
 
 
 def test_a_refused_key_fails_the_run_names_the_permission_and_changes_nothing(
-    make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = make_stage("v3")
-    stage.make()
-    rows = stage.everything()
-    monkeypatch.setenv("DEVIN_V3_API_KEY", stage.server.limited_v3_key)
-    result = stage.run()
+    harness = make_harness("v3")
+    harness.make()
+    rows = harness.everything()
+    monkeypatch.setenv("DEVIN_V3_API_KEY", harness.server.limited_v3_key)
+    result = harness.run()
     assert not result.success
     told = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
     assert told[0] is not None
     assert "ViewAccountSessions" in (told[0].description or "")
-    assert not any(stage.server.limited_v3_key in repr(event) for event in result.all_events)
-    assert stage.everything() == rows
+    assert not any(harness.server.limited_v3_key in repr(event) for event in result.all_events)
+    assert harness.everything() == rows
 
 
 def test_a_run_on_a_full_disk_fails_saying_so_publishes_nothing_half_and_the_next_one_heals(
-    make_stage: MakeStage,
+    make_harness: MakeHarness,
 ) -> None:
-    stage = make_stage("both")
+    harness = make_harness("both")
     for size in (0, 14_000):
-        moment = Moment(stage)
+        moment = Moment(harness)
         with no_file_beyond(size):
-            result = stage.run()
+            result = harness.run()
         assert not result.success
         reasons = [e.step_failure_data.error for e in result.all_events if e.is_step_failure]
         assert any("was not written: " in str(reason) and "File too large" in str(reason) for reason in reasons)
         moment.require_whole_versions()
         moment.tell_what_landed()
-        stage.enterprise.grow_acus(9)
-    stage.refresh()
-    assert differences(stage) == {}
+        harness.enterprise.grow_acus(9)
+    harness.refresh()
+    assert differences(harness) == {}
 
 
 def test_a_lake_on_a_volume_that_is_not_mounted_fails_the_run_before_the_api_is_asked(
-    make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    stage = make_stage("both")
+    harness = make_harness("both")
     (tmp_path / "link").symlink_to(tmp_path / "volume")
     monkeypatch.setenv("DEVIN_LAKE", str(tmp_path / "link" / "lake"))
-    result = stage.run()
+    result = harness.run()
     assert not result.success
     reasons = [e.step_failure_data.error for e in result.all_events if e.is_step_failure]
     assert all("is a volume not mounted" in str(reason) for reason in reasons)
-    assert stage.server.requests == []
+    assert harness.server.requests == []
 
 
-def test_an_item_that_lost_its_creation_time_stays_listed_and_stops_nothing(make_stage: MakeStage) -> None:
-    stage = make_stage("v3", sessions=20)
-    stage.make()
-    session = stage.enterprise.sessions[2]
-    stage.enterprise.delete_session(session.session_id)
+def test_an_item_that_lost_its_creation_time_stays_listed_and_stops_nothing(make_harness: MakeHarness) -> None:
+    harness = make_harness("v3", sessions=20)
+    harness.make()
+    session = harness.enterprise.sessions[2]
+    harness.enterprise.delete_session(session.session_id)
     for feed in ("sessions_v3", "session_insights_v3"):
         lost = f'{{"session_id": "{session.session_id}", "acus_consumed": 1, "created_at": null}}'
-        stage.enterprise.insert_verbatim(feed, session.created_at, lost)
-    stage.refresh()
-    assert differences(stage) == {}
-    told = next(row for row in stage.rows("sessions") if row["session_id"] == session.session_id.removeprefix("devin-"))
+        harness.enterprise.insert_verbatim(feed, session.created_at, lost)
+    harness.refresh()
+    assert differences(harness) == {}
+    told = next(
+        row for row in harness.rows("sessions") if row["session_id"] == session.session_id.removeprefix("devin-")
+    )
     assert told["is_listed"] is True
 
 
 @pytest.mark.notices("a bad day beside good ones")
-def test_after_a_run_with_a_bad_day_the_days_beside_it_are_requested(make_stage: MakeStage) -> None:
-    stage = make_stage("v3")
-    bad = stage.days[1]
-    result = run_with_bad_day(stage, bad)
-    requested = after_failure(stage, result, result.dagster_run)
+def test_after_a_run_with_a_bad_day_the_days_beside_it_are_requested(make_harness: MakeHarness) -> None:
+    harness = make_harness("v3")
+    bad = harness.days[1]
+    result = run_with_bad_day(harness, bad)
+    requested = after_failure(harness, result, result.dagster_run)
     assert isinstance(requested, dg.SensorResult)
     assert [range_of(request) for request in requested.run_requests or []] == [
-        (stage.days[0], stage.days[0]),
-        (stage.days[2], stage.days[3]),
+        (harness.days[0], harness.days[0]),
+        (harness.days[2], harness.days[3]),
     ]
     for request in requested.run_requests or []:
         first, last = range_of(request)
         # Dagster's daemon adds the name of the sensor.
-        beside = stage.run(days_between(first, last), {"dagster/sensor_name": "days_beside_a_bad_one"})
+        beside = harness.run(days_between(first, last), {"dagster/sensor_name": "days_beside_a_bad_one"})
         assert beside.success
         assert "newest_closed_day_is_read" in warnings(beside) or last > bad
-    assert {row["day"] for row in stage.rows("sessions")} == {stage.days[0], *stage.days[2:]}
+    assert {row["day"] for row in harness.rows("sessions")} == {harness.days[0], *harness.days[2:]}
 
 
-def test_a_run_that_a_person_starts_over_other_days_does_not_ask_for_the_newest(make_stage: MakeStage) -> None:
-    stage = make_stage("v3", sessions=40, days=4)
-    assert "newest_closed_day_is_read" not in warnings(stage.run(stage.days[:2]))
-    by_itself = stage.run(stage.days[:2], {"dagster/sensor_name": "late_updates"})
+def test_a_run_that_a_person_starts_over_other_days_does_not_ask_for_the_newest(make_harness: MakeHarness) -> None:
+    harness = make_harness("v3", sessions=40, days=4)
+    assert "newest_closed_day_is_read" not in warnings(harness.run(harness.days[:2]))
+    by_itself = harness.run(harness.days[:2], {"dagster/sensor_name": "late_updates"})
     assert "newest_closed_day_is_read" in warnings(by_itself)
 
 
 def test_days_next_to_a_bad_one_are_left_to_the_command_unless_the_dagster_ui_executes_its_run_again(
-    make_stage: MakeStage,
+    make_harness: MakeHarness,
 ) -> None:
-    stage = make_stage("v3")
-    result = run_with_bad_day(stage, stage.days[1])
+    harness = make_harness("v3")
+    result = run_with_bad_day(harness, harness.days[1])
     of_command = result.dagster_run.with_tags({**result.dagster_run.tags, TRIGGER: BACKFILL})
-    assert isinstance(after_failure(stage, result, of_command), dg.SkipReason)
+    assert isinstance(after_failure(harness, result, of_command), dg.SkipReason)
     again = copy(of_command, root_run_id=of_command.run_id, parent_run_id=of_command.run_id)
-    assert isinstance(after_failure(stage, result, again), dg.SensorResult)
+    assert isinstance(after_failure(harness, result, again), dg.SensorResult)
 
 
-def run_with_bad_day(stage: Stage, bad: date) -> dg.ExecuteInProcessResult:
+def run_with_bad_day(harness: PipelineHarness, bad: date) -> dg.ExecuteInProcessResult:
     """A run over all days, in which the API returns other sessions than those asked for of one."""
-    at = next(s.created_at for s in stage.enterprise.sessions if (s.created_at - timedelta(hours=8)).date() == bad)
+    at = next(s.created_at for s in harness.enterprise.sessions if (s.created_at - timedelta(hours=8)).date() == bad)
     for number in range(60):
         other = f'{{"session_id": "other{number}", "created_at": 1700000000, "acus_consumed": 1}}'
-        stage.enterprise.insert_verbatim("sessions_v3", at, other)
-    result = stage.run()
+        harness.enterprise.insert_verbatim("sessions_v3", at, other)
+    result = harness.run()
     assert not result.success
     return result
 
 
-def after_failure(stage: Stage, result: dg.ExecuteInProcessResult, run: dg.DagsterRun) -> object:
+def after_failure(harness: PipelineHarness, result: dg.ExecuteInProcessResult, run: dg.DagsterRun) -> object:
     """What the sensor `days_beside_a_bad_one` requests after a run that failed."""
     (failure,) = [event for event in result.all_events if event.is_run_failure]
     context = dg.build_run_status_sensor_context(
         sensor_name="days_beside_a_bad_one",
         dagster_event=failure,
-        dagster_instance=stage.instance,
+        dagster_instance=harness.instance,
         dagster_run=run,
     )
     return days_beside_a_bad_one()(context.for_run_failure())
@@ -413,63 +417,63 @@ def range_of(request: dg.RunRequest) -> tuple[date, date]:
     return date.fromisoformat(request.tags[FIRST_TAG]), date.fromisoformat(request.tags[LAST_TAG])
 
 
-def test_days_without_a_session_are_read_and_recorded_as_empty(make_stage: MakeStage) -> None:
-    stage = make_stage("both", sessions=0, days=3)
-    stage.refresh()
+def test_days_without_a_session_are_read_and_recorded_as_empty(make_harness: MakeHarness) -> None:
+    harness = make_harness("both", sessions=0, days=3)
+    harness.refresh()
     for table in (*RAW_SESSION_TABLES, TABLES["sessions"], TABLES["acu_daily"]):
-        records = stage.instance.fetch_materializations(dg.AssetKey(table.name), limit=100).records
+        records = harness.instance.fetch_materializations(dg.AssetKey(table.name), limit=100).records
         rows = [
             told.metadata["dagster/partition_row_count"].value for r in records if (told := r.asset_materialization)
         ]
         assert rows == [0] * 3
-        answer = stage.lake.answer(f"select * from {table.name}")
+        answer = harness.lake.answer(f"select * from {table.name}")
         assert (answer.num_rows, answer.column_names) == (0, table.column_names)
-    assert stage.rows("acu_monthly") == []
+    assert harness.rows("acu_monthly") == []
 
 
 @pytest.mark.notices("a day over by our clock only", "clocks apart")
 def test_a_day_is_over_by_the_apis_clock_and_clocks_apart_are_warned_of(
-    make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = make_stage("v3", sessions=0)
+    harness = make_harness("v3", sessions=0)
     monkeypatch.setenv("DEVIN_FEEDS", "raw_sessions_v3")
     found = []
     for ahead in (timedelta(days=2), timedelta(0)):
         with serving(lambda asked: page_v3([]), clock=datetime.now(UTC) - ahead) as served:
             monkeypatch.setenv("DEVIN_API_URL", served.url)
-            found.append(warnings(stage.run()) & {"clocks_agree", "newest_closed_day_is_read"})
+            found.append(warnings(harness.run()) & {"clocks_agree", "newest_closed_day_is_read"})
     assert found == [{"clocks_agree", "newest_closed_day_is_read"}, set()]
 
 
 @pytest.mark.notices("sessions outside the days asked for")
 def test_a_few_sessions_of_other_days_are_left_out_and_warned_of(
-    make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = make_stage("v3", sessions=0, days=1)
+    harness = make_harness("v3", sessions=0, days=1)
     monkeypatch.setenv("DEVIN_FEEDS", "raw_sessions_v3")
-    at = int(starts_at(stage.days[0], 8).timestamp())
+    at = int(starts_at(harness.days[0], 8).timestamp())
     told = [{"session_id": f"s{n}", "created_at": at - (n == 0) * 99, "acus_consumed": 1} for n in range(12)]
     with serving(lambda asked: page_v3(told)) as served:
         monkeypatch.setenv("DEVIN_API_URL", served.url)
-        result = stage.run()
+        result = harness.run()
     assert result.success
     assert "filters_are_kept_to" in warnings(result)
-    assert {row["session_id"] for row in stage.rows("sessions")} == {f"s{n}" for n in range(1, 12)}
+    assert {row["session_id"] for row in harness.rows("sessions")} == {f"s{n}" for n in range(1, 12)}
 
 
 def test_no_second_layer_asks_again_what_the_client_has_asked_six_times(
-    make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = make_stage("v3", sessions=0)
+    harness = make_harness("v3", sessions=0)
     monkeypatch.setenv("DEVIN_FEEDS", "raw_sessions_v3")
     monkeypatch.setattr(retry, "BACKOFF_BASE_SECONDS", 0)
     with serving(lambda asked: Reply(status=503)) as served:
         monkeypatch.setenv("DEVIN_API_URL", served.url)
-        result = stage.run(stage.days[:1])
+        result = harness.run(harness.days[:1])
     assert not result.success
     # Three more, each for one item, show that it is not for what the page holds.
     assert [asked.one("first") for asked in served.asked] == ["200"] * 6 + ["1"] * 3
-    assert stage.lake.identity is None
+    assert harness.lake.identity is None
 
 
 @pytest.mark.notices("a day that has not begun")
@@ -479,16 +483,16 @@ def test_no_second_layer_asks_again_what_the_client_has_asked_six_times(
     ["tomorrow", "1999-12-31", "2025-12-5", "20251205", "../../x", "2026-01-01 ", "2026-01-01'", "2026-02-30", "", "x"],
 )
 def test_a_day_there_is_not_is_refused_before_any_request_and_writes_nothing(
-    make_stage: MakeStage, key: str, as_range: bool
+    make_harness: MakeHarness, key: str, as_range: bool
 ) -> None:
-    stage = make_stage("v3", sessions=0)
-    day = (stage.days[-1] + timedelta(days=1)).isoformat() if key == "tomorrow" else key
+    harness = make_harness("v3", sessions=0)
+    day = (harness.days[-1] + timedelta(days=1)).isoformat() if key == "tomorrow" else key
     asked: Row = {"tags": {FIRST_TAG: day, LAST_TAG: day}} if as_range else {"partition_key": day}
     with suppress(dg.DagsterError, ValueError):
         job = pipeline(Settings()).resolve_job_def("refresh")
-        assert not job.execute_in_process(instance=stage.instance, raise_on_error=False, **asked).success
-    assert stage.server.requests == []
-    assert not Path(stage.lake.uri).exists()
+        assert not job.execute_in_process(instance=harness.instance, raise_on_error=False, **asked).success
+    assert harness.server.requests == []
+    assert not Path(harness.lake.uri).exists()
 
 
 ODD = {
@@ -505,11 +509,11 @@ ODD = {
 
 @pytest.mark.notices("prompts in a log")
 def test_texts_of_any_kind_and_size_are_stored_as_sent_and_told_in_no_event_or_log(
-    make_stage: MakeStage, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    make_harness: MakeHarness, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    stage = make_stage("v2", sessions=0, days=1)
-    at = starts_at(stage.days[0], 8)
+    harness = make_harness("v2", sessions=0, days=1)
+    at = starts_at(harness.days[0], 8)
     texts = ODD | {"ten megabytes": "canary" * 1_700_000}
     deep = "[" * 900 + "]" * 900
     tags = [f"t{n}" for n in range(10_000)]
@@ -522,20 +526,20 @@ def test_texts_of_any_kind_and_size_are_stored_as_sent_and_told_in_no_event_or_l
             "org_id": "../../x",
             "status": "new",
         }
-        stage.enterprise.insert_verbatim("session_insights_v2", at, json.dumps(item))
+        harness.enterprise.insert_verbatim("session_insights_v2", at, json.dumps(item))
     for name, extra in {"deep": f'"session_analysis": {deep}', "tagged": f'"tags": {json.dumps(tags)}'}.items():
         common = f'"session_id": "{name}", "created_at": "{at.isoformat()}", "acus_consumed": 1.000001'
-        stage.enterprise.insert_verbatim("session_insights_v2", at, f"{{{common}, {extra}}}")
-    result = stage.run()
+        harness.enterprise.insert_verbatim("session_insights_v2", at, f"{{{common}, {extra}}}")
+    result = harness.run()
 
     assert result.success
-    told = {row["session_id"]: row for row in stage.rows("sessions")}
+    told = {row["session_id"]: row for row in harness.rows("sessions")}
     assert {name: told[name.replace(" ", "_")]["initial_user_message"] for name in texts} == texts
     assert told["tagged"]["tags"] == tags
     assert told["deep"]["has_analysis"] is False
-    split = [row["acus_split"] for row in stage.rows("acu_daily_by_tag") if row["tag"] != "(untagged)"]
+    split = [row["acus_split"] for row in harness.rows("acu_daily_by_tag") if row["tag"] != "(untagged)"]
     assert sorted(split) == [Decimal("0.000100")] * 9_999 + [Decimal("0.000101")]
-    events = [repr(entry) for entry in stage.instance.all_logs(result.run_id)]
+    events = [repr(entry) for entry in harness.instance.all_logs(result.run_id)]
     shown = capfd.readouterr()
     for said in (*events, caplog.text, shown.out, shown.err):
         assert "canarycanary" not in said
@@ -544,17 +548,17 @@ def test_texts_of_any_kind_and_size_are_stored_as_sent_and_told_in_no_event_or_l
     # No text is part of a path, and no value passes through Dagster's pickles.
     assert {path.name for path in tmp_path.iterdir()} <= {"lake", "home"}
     others = {"lake.json", "devin.duckdb", "made_of", "last_reads", "last_versions", "organizations.json"}
-    assert {path.name for path in Path(stage.lake.uri).iterdir()} <= {*TABLES, *others}
+    assert {path.name for path in Path(harness.lake.uri).iterdir()} <= {*TABLES, *others}
     assert not any(event.event_type_value == "HANDLED_OUTPUT" for event in result.all_events)
 
 
-def test_one_organization_is_read_alone(make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = make_stage("both", sessions=120)
-    organization = next(o.org_id for o in stage.enterprise.organizations if not o.is_deleted)
+def test_one_organization_is_read_alone(make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness = make_harness("both", sessions=120)
+    organization = next(o.org_id for o in harness.enterprise.organizations if not o.is_deleted)
     monkeypatch.setenv("DEVIN_ORG_ID", organization)
-    assert stage.run().success
-    assert {row["org_id"] for row in stage.rows("sessions")} == {organization}
-    assert {request.path for request in stage.server.requests} == {
+    assert harness.run().success
+    assert {row["org_id"] for row in harness.rows("sessions")} == {organization}
+    assert {request.path for request in harness.server.requests} == {
         f"/v2/enterprise/organizations/{organization}/sessions/insights",
         f"/v3/organizations/{organization}/sessions",
         f"/v3/organizations/{organization}/sessions/insights",

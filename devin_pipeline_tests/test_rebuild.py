@@ -16,10 +16,10 @@ from devin_pipeline.derived import publishing as derived_publishing
 from devin_pipeline.lake import Lake, compact
 from devin_pipeline.reports.publishing import BuiltByOtherCode, publish_report
 from devin_pipeline.tables import ALL_TABLES, DERIVED_TABLES, RAW_SESSION_TABLES, REPORT_TABLES, TABLES
+from devin_pipeline_tests.harness import PipelineHarness, contents, warnings
 from devin_pipeline_tests.oracle import Oracle
-from devin_pipeline_tests.stage import Stage, contents, warnings
 
-MakeStage = Callable[..., Stage]
+MakeHarness = Callable[..., PipelineHarness]
 
 # Three days of the emulator's, read by the code of before fingerprints were kept. Of its pull requests many are linked
 # by different tabs, some on other hosts.
@@ -127,98 +127,102 @@ def test_a_rebuild_leaves_out_damaged_raw_days_and_names_what_repairs_them(old_l
     assert days_of_other_code(old_lake, 8) == [DAYS[1]]
 
 
-def build(stage: Stage, days: Sequence[date], monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+def build(harness: PipelineHarness, days: Sequence[date], monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Build the derived tables of some days as another version of the code would."""
     with monkeypatch.context() as changed:
         changed.setattr(derived_publishing, "fingerprint", lambda table, hour: f"{code} {table.name}")
-        derived_publishing.publish_session_tables(stage.lake, days, 8)
-        derived_publishing.publish_rollups(stage.lake, days, 8)
+        derived_publishing.publish_session_tables(harness.lake, days, 8)
+        derived_publishing.publish_rollups(harness.lake, days, 8)
 
 
-def older_days(stage: Stage, monkeypatch: pytest.MonkeyPatch, code: str) -> list[date]:
+def older_days(harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch, code: str) -> list[date]:
     with monkeypatch.context() as changed:
         changed.setattr(derived_publishing, "fingerprint", lambda table, hour: f"{code} {table.name}")
-        return days_of_other_code(stage.lake, 8)
+        return days_of_other_code(harness.lake, 8)
 
 
 @pytest.fixture
-def stage(make_stage: MakeStage) -> Stage:
-    stage = make_stage("v2", sessions=80, days=4)
-    stage.make()
-    return stage
+def harness(make_harness: MakeHarness) -> PipelineHarness:
+    harness = make_harness("v2", sessions=80, days=4)
+    harness.make()
+    return harness
 
 
 @pytest.mark.notices(
     "a table of one version that another one writes to", "a day whose files are not those that this code built"
 )
 def test_days_of_two_versions_of_the_code_are_told_apart_in_both_directions(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    days = sorted({file.day for file in stage.lake.snapshot(TABLES["sessions"]).stored_files() if file.day})
-    assert days_of_other_code(stage.lake, 8) == []
-    build(stage, days[1:3], monkeypatch, "new")
-    assert older_days(stage, monkeypatch, "new") == [days[0], *days[3:]]
+    days = sorted({file.day for file in harness.lake.snapshot(TABLES["sessions"]).stored_files() if file.day})
+    assert days_of_other_code(harness.lake, 8) == []
+    build(harness, days[1:3], monkeypatch, "new")
+    assert older_days(harness, monkeypatch, "new") == [days[0], *days[3:]]
     # After a return to the version before, what the newer one built is not its own.
-    assert days_of_other_code(stage.lake, 8) == days[1:3]
+    assert days_of_other_code(harness.lake, 8) == days[1:3]
     # Nor is what somebody else wrote since.
-    stage.lake.replace_days(TABLES["sessions"], days[1:2], TABLES["sessions"].schema.empty_table())
-    sessions = stage.lake.snapshot(TABLES["sessions"]).rows(days[2:3])
-    stage.lake.replace_days(TABLES["sessions"], days[2:3], sessions.slice(1))
-    assert days[2] in older_days(stage, monkeypatch, "new")
-    build(stage, days, monkeypatch, "new")
-    assert older_days(stage, monkeypatch, "new") == []
-    assert days_of_other_code(stage.lake, 8) == days
+    harness.lake.replace_days(TABLES["sessions"], days[1:2], TABLES["sessions"].schema.empty_table())
+    sessions = harness.lake.snapshot(TABLES["sessions"]).rows(days[2:3])
+    harness.lake.replace_days(TABLES["sessions"], days[2:3], sessions.slice(1))
+    assert days[2] in older_days(harness, monkeypatch, "new")
+    build(harness, days, monkeypatch, "new")
+    assert older_days(harness, monkeypatch, "new") == []
+    assert days_of_other_code(harness.lake, 8) == days
 
 
 def test_rollups_of_sessions_that_other_code_built_are_of_other_code_themselves(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As after an update of one session table, when a rebuild was stopped before the rollups.
     own = queries.code_of.__wrapped__
     with monkeypatch.context() as changed:
         changed.setattr(queries, "code_of", lambda table: "new" if table.name == "sessions" else own(table))
         changed.setattr(derived_publishing, "fingerprint", queries.fingerprint.__wrapped__)
-        derived_publishing.publish_session_tables(stage.lake, stage.days, 8)
-        assert days_of_other_code(stage.lake, 8) != []
-        derived_publishing.publish_rollups(stage.lake, stage.days, 8)
-        assert days_of_other_code(stage.lake, 8) == []
+        derived_publishing.publish_session_tables(harness.lake, harness.days, 8)
+        assert days_of_other_code(harness.lake, 8) != []
+        derived_publishing.publish_rollups(harness.lake, harness.days, 8)
+        assert days_of_other_code(harness.lake, 8) == []
 
 
-def test_notes_that_are_lost_name_no_day_of_a_lake_that_one_version_built(stage: Stage) -> None:
-    for file in (Path(stage.lake.uri) / "made_of").iterdir():
+def test_notes_that_are_lost_name_no_day_of_a_lake_that_one_version_built(harness: PipelineHarness) -> None:
+    for file in (Path(harness.lake.uri) / "made_of").iterdir():
         file.unlink()
-    assert days_of_other_code(stage.lake, 8) == []
+    assert days_of_other_code(harness.lake, 8) == []
     for table in DERIVED_TABLES:
-        compact(stage.lake, table, lambda *_: {})
-    assert days_of_other_code(stage.lake, 8) == []
+        compact(harness.lake, table, lambda *_: {})
+    assert days_of_other_code(harness.lake, 8) == []
 
 
-def test_a_report_over_days_of_two_versions_is_not_written(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    build(stage, stage.days[:1], monkeypatch, "old")
-    before = stage.versions()
+def test_a_report_over_days_of_two_versions_is_not_written(
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(harness, harness.days[:1], monkeypatch, "old")
+    before = harness.versions()
     for table in REPORT_TABLES:
         with pytest.raises(BuiltByOtherCode, match="devin-pipeline rebuild"):
             publish_report(
-                stage.lake, table, lambda lake, tables: derived_publishing.days_of_other_code(lake, 8, tables)
+                harness.lake, table, lambda lake, tables: derived_publishing.days_of_other_code(lake, 8, tables)
             )
-    assert stage.versions() == before
+    assert harness.versions() == before
 
 
 def test_a_run_says_that_reports_wait_and_the_next_whole_one_writes_them(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build(stage, stage.days, monkeypatch, "old")
-    result = stage.run(stage.days[-1:])
+    build(harness, harness.days, monkeypatch, "old")
+    result = harness.run(harness.days[-1:])
     assert not result.success
     failed = {event.step_key for event in result.all_events if event.is_step_failure}
     assert failed == {"acu_weekly", "acu_monthly", "pull_requests"}
     assert "days_are_of_this_code" in warnings(result)
-    assert stage.run().success
+    assert harness.run().success
 
 
-def test_a_backfill_says_that_its_days_are_made_and_reports_wait(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    build(stage, stage.days, monkeypatch, "old")
-    last = str(stage.days[-1])
+def test_a_backfill_says_that_its_days_are_made_and_reports_wait(
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(harness, harness.days, monkeypatch, "old")
+    last = str(harness.days[-1])
     result = run("backfill", "--from", last, "--to", last)
     assert result.exit_code == 1
     assert "The days were made, but reports were not written." in result.stderr

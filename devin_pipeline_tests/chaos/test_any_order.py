@@ -30,8 +30,8 @@ from devin_pipeline.raw.landing import land
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, RAW, TABLES
 from devin_pipeline_tests.conftest import Dose, Figure
+from devin_pipeline_tests.harness import PipelineHarness, differences, set_environment, the_last_days
 from devin_pipeline_tests.runs import counted_twice, publish
-from devin_pipeline_tests.stage import Stage, differences, set_environment, the_last_days
 
 DAYS = the_last_days(3)
 RANGES = st.sampled_from([DAYS[:1], DAYS[1:2], DAYS[2:], DAYS[:2], DAYS[1:], DAYS])
@@ -78,7 +78,7 @@ class AnyOrder(RuleBasedStateMachine):
         server = self.opened.enter_context(EmulatorServer(enterprise))
         set_environment(patch, server, folder, keys, DAYS[0])
         instance = self.opened.enter_context(dg.DagsterInstance.ephemeral())
-        self.stage = Stage(server, enterprise, Lake(str(folder / "lake")), instance, DAYS, Settings().feeds)
+        self.harness = PipelineHarness(server, enterprise, Lake(str(folder / "lake")), instance, DAYS, Settings().feeds)
         self.random = random.Random(seed)
         self.client = DevinClient(
             base_url=server.url,
@@ -94,7 +94,7 @@ class AnyOrder(RuleBasedStateMachine):
     # One rule for all: with a rule for each, most orders would hardly ever let the pipeline run.
     @rule(what=st.sampled_from(["create", "update", "analyse", "delete_a_session", "delete_an_organization"]))
     def edit(self, what: str) -> None:
-        enterprise, chosen = self.stage.enterprise, self.random
+        enterprise, chosen = self.harness.enterprise, self.random
         match what:
             case "create":
                 at = starts_at(chosen.choice(DAYS[:-1]), 8) + timedelta(seconds=chosen.randrange(86_400))
@@ -141,22 +141,22 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def vacuum(self) -> None:
         for table in ALL_TABLES:
-            self.stage.lake.purge(table)
+            self.harness.lake.purge(table)
 
     @rule()
     def maintain(self) -> None:
-        maintain(self.stage.lake, 8)
+        maintain(self.harness.lake, 8)
 
     @rule(seed=SEEDS, rate=st.sampled_from([0.1, 0.3, 0.6]))
     def arm_faults(self, seed: int, rate: float) -> None:
         """From now on some answers are wrong; days that cannot be read stay as they are."""
         script = FaultScript.seeded(seed, rate=rate)
-        self.stage.server.script(script)
+        self.harness.server.script(script)
         type(self).scripts.append(script)
 
     @rule(how=st.sampled_from(["flip", "truncate", "delete"]))
     def damage_a_data_file(self, how: str) -> None:
-        lake = self.stage.lake
+        lake = self.harness.lake
         files = [(table, file) for table in ALL_TABLES for file in lake.snapshot(table).stored_files()]
         if not files:
             return
@@ -184,11 +184,11 @@ class AnyOrder(RuleBasedStateMachine):
 
     def read(self, days: Sequence[date]) -> None:
         """Do what a run does, and tell the oracle what was read as soon as it is stored."""
-        stage, lake = self.stage, self.stage.lake
+        harness, lake = self.harness, self.harness.lake
         windows = {Window(starts_at(day, 8), starts_at(day, 8, after=1)): day for day in days}
-        for feed in stage.feeds:
+        for feed in harness.feeds:
             read_at = datetime.now(UTC)
-            items = stage.enterprise.items(FEED_BY_TABLE[feed].name)
+            items = harness.enterprise.items(FEED_BY_TABLE[feed].name)
             failed = False
             for listing in self.client.read(FEED_BY_TABLE[feed], list(windows)):
                 whole = [windows[window] for window in listing.windows if window not in listing.failures]
@@ -207,20 +207,20 @@ class AnyOrder(RuleBasedStateMachine):
         publish(lake, days)
 
     def told(self, feed: str, days: Sequence[date], items: Sequence[str], read_at: datetime) -> None:
-        self.stage.oracle.observe(feed, days, items, read_at)
+        self.harness.oracle.observe(feed, days, items, read_at)
 
     # What must hold
 
     @invariant()
     def no_session_is_counted_twice_and_every_reader_sees_one_whole_version(self) -> None:
         type(self).steps += 1
-        assert counted_twice(self.stage.lake) == []
+        assert counted_twice(self.harness.lake) == []
 
     def teardown(self) -> None:
         try:
-            self.stage.server.script(None)
-            self.stage.refresh()
-            assert differences(self.stage) == {}
+            self.harness.server.script(None)
+            self.harness.refresh()
+            assert differences(self.harness) == {}
         finally:
             self.opened.close()
 

@@ -19,11 +19,11 @@ from devin_pipeline.operations.erase import forget
 from devin_pipeline.operations.verify import verify
 from devin_pipeline.tables import ALL_TABLES
 from devin_pipeline_tests.conftest import Dose, Figure
+from devin_pipeline_tests.harness import PipelineHarness
 from devin_pipeline_tests.operations.test_erase import make_older, places_that_tell
 from devin_pipeline_tests.runs import Run
-from devin_pipeline_tests.stage import Stage
 
-MakeStage = Callable[..., Stage]
+MakeHarness = Callable[..., PipelineHarness]
 Then = Literal["goes on", "is killed", "is killed a commit later"]
 
 _forks = multiprocessing.get_context("forkserver")
@@ -88,18 +88,18 @@ def forget_all(lake: Lake, user: str) -> None:
 
 
 @pytest.fixture
-def stage(make_stage: MakeStage) -> Stage:
-    stage = make_stage("both", sessions=24, days=2)
-    for session in stage.enterprise.sessions:
+def harness(make_harness: MakeHarness) -> PipelineHarness:
+    harness = make_harness("both", sessions=24, days=2)
+    for session in harness.enterprise.sessions:
         session.title = session.initial_user_message = f"canary{session.user_id}x"
-    return stage
+    return harness
 
 
 def test_whoever_is_forgotten_at_any_step_of_a_run_is_nowhere_once_it_ends_or_is_killed(
-    stage: Stage, tmp_path: Path, dose: Dose, figure: Figure
+    harness: PipelineHarness, tmp_path: Path, dose: Dose, figure: Figure
 ) -> None:
-    run = Run(stage.server.url, stage.server.v2_key, stage.server.v3_key, "", stage.feeds, stage.days)
-    user = next(session.user_id for session in stage.enterprise.sessions if session.user_id)
+    run = Run(harness.server.url, harness.server.v2_key, harness.server.v3_key, "", harness.feeds, harness.days)
+    user = next(session.user_id for session in harness.enterprise.sessions if session.user_id)
     counted = Held(run.into(tmp_path / "counted"), [])
     steps = -counted.next_stop()
     counted.join()
@@ -109,13 +109,13 @@ def test_whoever_is_forgotten_at_any_step_of_a_run_is_nowhere_once_it_ends_or_is
     chosen = random.Random(19).sample(every, max(3, dose(len(every))))
     for step, then in chosen:
         folder = tmp_path / f"lake {step} {then}"
-        stage.lake = Lake(str(folder))
+        harness.lake = Lake(str(folder))
         held = Held(run.into(folder), [step, step + 2] if then == "is killed a commit later" else [step])
         assert held.next_stop() == step
-        forget_all(stage.lake, user)
+        forget_all(harness.lake, user)
         if then != "is killed a commit later":
             # It still runs, and has its last commit before it, or is behind it.
-            assert places_that_tell(stage, user, f"canary{user}x") == []
+            assert places_that_tell(harness, user, f"canary{user}x") == []
         if then == "goes on":
             held.go_on()
             assert held.next_stop() < 0
@@ -127,19 +127,19 @@ def test_whoever_is_forgotten_at_any_step_of_a_run_is_nowhere_once_it_ends_or_is
             held.next_stop()
             held.kill()
             # What it left is found by the next run, over whatever days, and deleted after an hour.
-            for file in (file for table in ALL_TABLES for file in stage.lake.unnamed_files(table)):
+            for file in (file for table in ALL_TABLES for file in harness.lake.unnamed_files(table)):
                 make_older(Path(file.path))
-            run_over_a_day(run, folder, stage)
-        assert places_that_tell(stage, user, f"canary{user}x") == [], (step, then)
-        assert {f.what for f in verify(stage.lake, 8).findings if f.is_of_persons} == set()
+            run_over_a_day(run, folder, harness)
+        assert places_that_tell(harness, user, f"canary{user}x") == [], (step, then)
+        assert {f.what for f in verify(harness.lake, 8).findings if f.is_of_persons} == set()
         run.into(folder)()
-        assert places_that_tell(stage, user, f"canary{user}x") == [], (step, then)
-        assert verify(stage.lake, 8).is_clean
+        assert places_that_tell(harness, user, f"canary{user}x") == [], (step, then)
+        assert verify(harness.lake, 8).is_clean
     figure(
         f"{len(chosen)} of {len(every)} times somebody was forgotten in the middle of a run, which went on or was "
         "killed: no file held a byte of them in the end"
     )
 
 
-def run_over_a_day(run: Run, folder: Path, stage: Stage) -> None:
-    Run(run.url, run.v2_key, run.v3_key, str(folder), run.feeds, stage.days[-1:])()
+def run_over_a_day(run: Run, folder: Path, harness: PipelineHarness) -> None:
+    Run(run.url, run.v2_key, run.v3_key, str(folder), run.feeds, harness.days[-1:])()

@@ -26,13 +26,13 @@ from devin_pipeline.lake import Lake, NotWritten
 from devin_pipeline.operations.erase import forget
 from devin_pipeline_tests.chaos.test_kills import change
 from devin_pipeline_tests.conftest import Dose, Figure
+from devin_pipeline_tests.harness import Moment, PipelineHarness, differences
 from devin_pipeline_tests.lake.full_disk import no_file_beyond
 from devin_pipeline_tests.operations.test_erase import places_that_tell, spend
 from devin_pipeline_tests.oracle import Oracle
 from devin_pipeline_tests.runs import Run
-from devin_pipeline_tests.stage import Moment, Stage, differences
 
-MakeStage = Callable[..., Stage]
+MakeHarness = Callable[..., PipelineHarness]
 
 
 @dataclass
@@ -141,34 +141,36 @@ class _Opened:
 
 
 @pytest.fixture
-def stage(make_stage: MakeStage) -> Stage:
-    return make_stage("both", sessions=24, days=3)
+def harness(make_harness: MakeHarness) -> PipelineHarness:
+    return make_harness("both", sessions=24, days=3)
 
 
-def run_of(stage: Stage, folder: Path) -> Run:
-    stage.lake, stage.oracle = Lake(str(folder)), Oracle()
-    return Run(stage.server.url, stage.server.v2_key, stage.server.v3_key, str(folder), stage.feeds, stage.days)
+def run_of(harness: PipelineHarness, folder: Path) -> Run:
+    harness.lake, harness.oracle = Lake(str(folder)), Oracle()
+    return Run(
+        harness.server.url, harness.server.v2_key, harness.server.v3_key, str(folder), harness.feeds, harness.days
+    )
 
 
-def require_recovery(stage: Stage, moment: Moment, run: Run) -> None:
+def require_recovery(harness: PipelineHarness, moment: Moment, run: Run) -> None:
     moment.require_whole_versions()
     moment.tell_what_landed()
     run()
-    stage.observe()
-    assert differences(stage) == {}
+    harness.observe()
+    assert differences(harness) == {}
     left = [file.name for file in Path(run.lake).iterdir() if file.is_file()]
     assert sorted(left) == ["devin.duckdb", "lake.json"]
 
 
 def test_whichever_write_fails_readers_see_whole_versions_and_the_next_run_completes_them(
-    stage: Stage, tmp_path: Path, dose: Dose, figure: Figure
+    harness: PipelineHarness, tmp_path: Path, dose: Dose, figure: Figure
 ) -> None:
     chosen = random.Random(13)
     of_a_first_run, of_a_later_run = Disk(), Disk()
-    run = run_of(stage, tmp_path / "counted")
+    run = run_of(harness, tmp_path / "counted")
     with of_a_first_run.attached():
         run()
-    change(stage.enterprise, chosen, stage)
+    change(harness.enterprise, chosen, harness)
     with of_a_later_run.attached():
         run()
     assert {"create", "commit", "replace"} <= set(of_a_first_run.writes)
@@ -180,12 +182,12 @@ def test_whichever_write_fails_readers_see_whole_versions_and_the_next_run_compl
     ]
     failed = 0
     for is_first, before, n in chosen.sample(every, dose(len(every))):
-        run = run_of(stage, tmp_path / f"lake {is_first} {before} {n}")
+        run = run_of(harness, tmp_path / f"lake {is_first} {before} {n}")
         if not is_first:
             run()
-            stage.observe()
-            change(stage.enterprise, chosen, stage)
-        moment = Moment(stage)
+            harness.observe()
+            change(harness.enterprise, chosen, harness)
+        moment = Moment(harness)
         disk = Disk(n, before)
         with disk.attached():
             try:
@@ -195,7 +197,7 @@ def test_whichever_write_fails_readers_see_whole_versions_and_the_next_run_compl
             else:
                 # A change may need fewer writes than the one that was counted.
                 assert len(disk.writes) < n
-        require_recovery(stage, moment, run)
+        require_recovery(harness, moment, run)
     figure(
         f"{failed} of the {len(every)} single writes of a first and of a later run failed, before or after they took "
         "effect: readers saw whole versions, and the next run left every table as expected"
@@ -203,18 +205,18 @@ def test_whichever_write_fails_readers_see_whole_versions_and_the_next_run_compl
 
 
 def test_whichever_write_of_forget_fails_the_spend_stays_and_the_same_command_again_forgets(
-    stage: Stage, tmp_path: Path, dose: Dose, figure: Figure
+    harness: PipelineHarness, tmp_path: Path, dose: Dose, figure: Figure
 ) -> None:
-    base = run_of(stage, tmp_path / "base")
+    base = run_of(harness, tmp_path / "base")
     base()
-    change(stage.enterprise, random.Random(15), stage)
+    change(harness.enterprise, random.Random(15), harness)
     base()
-    user = next(session.user_id for session in stage.enterprise.sessions if session.user_id)
-    spent = spend(stage)
+    user = next(session.user_id for session in harness.enterprise.sessions if session.user_id)
+    spent = spend(harness)
 
     def forget_in(folder: Path) -> None:
-        stage.lake = Lake(str(folder))
-        forget(stage.lake, 8, [("user", user)])
+        harness.lake = Lake(str(folder))
+        forget(harness.lake, 8, [("user", user)])
 
     disk = Disk()
     shutil.copytree(base.lake, tmp_path / "counted")
@@ -228,10 +230,10 @@ def test_whichever_write_of_forget_fails_the_spend_stays_and_the_same_command_ag
         shutil.copytree(base.lake, folder)
         with Disk(n, before).attached(), pytest.raises((NotWritten, OSError)):
             forget_in(folder)
-        assert spend(stage) == spent
+        assert spend(harness) == spent
         forget_in(folder)
-        assert spend(stage) == spent
-        assert places_that_tell(stage, user) == []
+        assert spend(harness) == spent
+        assert places_that_tell(harness, user) == []
     figure(
         f"{len(chosen)} of the {len(every)} single writes of `forget` failed: the same again forgot, and spend stayed"
     )
@@ -251,22 +253,22 @@ def _run_on_a_full_disk(run: Run, largest: int) -> None:
 
 
 def test_whichever_file_the_kernel_cuts_short_readers_see_whole_versions_and_the_next_run_completes_them(
-    stage: Stage, tmp_path: Path, dose: Dose, figure: Figure
+    harness: PipelineHarness, tmp_path: Path, dose: Dose, figure: Figure
 ) -> None:
-    run = run_of(stage, tmp_path / "measured")
+    run = run_of(harness, tmp_path / "measured")
     run()
     sizes = sorted({file.stat().st_size for file in Path(run.lake).rglob("*") if file.is_file()})
     # Just below each file's size, so that each is once the first that does not fit; and half of the smallest.
     limits = [sizes[0] // 2, *(size - 1 for size in sizes)]
     chosen = random.Random(14).sample(limits, dose(len(limits)))
     for limit in sorted(chosen):
-        run = run_of(stage, tmp_path / f"lake{limit}")
-        moment = Moment(stage)
+        run = run_of(harness, tmp_path / f"lake{limit}")
+        moment = Moment(harness)
         process = _forks.Process(target=_run_on_a_full_disk, args=(run, limit))
         process.start()
         process.join()
         assert process.exitcode == _DISK_WAS_FULL
-        require_recovery(stage, moment, run)
+        require_recovery(harness, moment, run)
     figure(
         f"{len(chosen)} of {len(limits)} sizes at which the kernel cut a file short: each run failed and said so, "
         "and the next run completed it"

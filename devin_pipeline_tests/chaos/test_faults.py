@@ -25,9 +25,9 @@ from devin_pipeline.emulator.faults import EVENTS, LIES, REFUSALS, TRANSIENT, Ev
 from devin_pipeline.lake import Lake
 from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, TABLES
 from devin_pipeline_tests.conftest import Dose, Figure
+from devin_pipeline_tests.harness import PipelineHarness, Row, comparable, differences, the_last_days
 from devin_pipeline_tests.oracle import an_object, canonical_id, content_hash, instant, read_json, text
 from devin_pipeline_tests.runs import counted_twice, publish, read_feed
-from devin_pipeline_tests.stage import Row, Stage, comparable, differences, the_last_days
 
 DAYS = the_last_days(4)
 FEEDS = [table.name for table in RAW_SESSION_TABLES]
@@ -67,11 +67,11 @@ class World:
         self.rates = (TENTH, *HIGHER) if at_a_tenth else HIGHER
         server = EmulatorServer(enterprise, largest_page=self.random.choice((40, 60) if at_a_tenth else (12, 20)))
         feeds = self.random.choice((FEEDS[:1], FEEDS[1:], FEEDS, FEEDS))
-        self.stage = Stage(server, enterprise, Lake(str(folder / "lake")), instance, DAYS, list(feeds))
+        self.harness = PipelineHarness(server, enterprise, Lake(str(folder / "lake")), instance, DAYS, list(feeds))
 
     @contextmanager
     def client(self) -> Iterator[DevinClient]:
-        server = self.stage.server
+        server = self.harness.server
         with DevinClient(
             base_url=server.url,
             v2_key=server.v2_key,
@@ -84,44 +84,44 @@ class World:
     def truth(self, feed: str) -> Truth:
         """Every session the feed tells now, with its day and its content."""
         told: Truth = {}
-        for payload in self.stage.enterprise.items(FEED_BY_TABLE[feed].name):
+        for payload in self.harness.enterprise.items(FEED_BY_TABLE[feed].name):
             item = an_object(read_json(payload))
             session_id, created_at = text(item["session_id"]), instant(item["created_at"])
             assert session_id is not None
             assert created_at is not None
-            told[canonical_id(session_id)] = (self.stage.oracle.day_of(created_at), content_hash(item))
+            told[canonical_id(session_id)] = (self.harness.oracle.day_of(created_at), content_hash(item))
         return told
 
     def run(self, client: DevinClient, how: str, script: FaultScript | None, days: Sequence[date] = DAYS) -> bool:
         """A run under a script; whatever it published is checked at once."""
-        stage = self.stage
-        before = {feed: self.truth(feed) for feed in stage.feeds}
-        versions = stage.versions()
-        raw = {feed: stage.rows(feed) for feed in stage.feeds}
+        harness = self.harness
+        before = {feed: self.truth(feed) for feed in harness.feeds}
+        versions = harness.versions()
+        raw = {feed: harness.rows(feed) for feed in harness.feeds}
         stored: dict[str, list[date]] = {}
 
         def check(feed: str, whole: list[date], listing: SessionBatch, read_at: datetime) -> None:
             stored[feed] = whole
             self.check_listing(before[feed], self.truth(feed), whole, listing)
-            stage.oracle.observe(feed, whole, [item.payload.decode() for item in listing.items], read_at)
+            harness.oracle.observe(feed, whole, [item.payload.decode() for item in listing.items], read_at)
 
-        stage.server.script(script)
+        harness.server.script(script)
         try:
-            for feed in stage.feeds:
-                read_feed(client, stage.lake, feed, days, partial(check, feed))
-            publish(stage.lake, days)
+            for feed in harness.feeds:
+                read_feed(client, harness.lake, feed, days, partial(check, feed))
+            publish(harness.lake, days)
             is_published = True
         except DevinError:
             is_published = False
         finally:
-            stage.server.script(None)
+            harness.server.script(None)
         if script is not None:
             self.counts.faults += script.sent
             self.counts.events += script.happened
             (self.counts.published if is_published else self.counts.refused)[how] += 1
         if is_published:
-            assert counted_twice(stage.lake) == []
-            assert total(stage.rows("acu_daily")) == total(stage.oracle.table("sessions"))
+            assert counted_twice(harness.lake) == []
+            assert total(harness.rows("acu_daily")) == total(harness.oracle.table("sessions"))
         else:
             self.check_refusal(versions, raw, stored)
         return is_published
@@ -141,34 +141,34 @@ class World:
         self, versions: dict[str, int | None], raw: dict[str, list[Row]], stored: dict[str, list[date]]
     ) -> None:
         """What could not be read is as it was before, and so is everything that would follow from it."""
-        now = self.stage.versions()
+        now = self.harness.versions()
         for table in ALL_TABLES:
             if table.layer != "raw":
                 assert now[table.name] == versions[table.name]
         for feed, rows in raw.items():
-            kept = [row for row in self.stage.rows(feed) if row["day"] not in stored.get(feed, [])]
+            kept = [row for row in self.harness.rows(feed) if row["day"] not in stored.get(feed, [])]
             assert kept == [row for row in rows if row["day"] not in stored.get(feed, [])]
 
     def compare_with_a_clean_run(self, client: DevinClient) -> None:
         """After a quiet refresh every table is the oracle's, and what is listed is what a clean lake holds."""
         assert self.run(client, "quiet", None)
-        assert differences(self.stage) == {}
-        for feed in self.stage.feeds:
-            listed = {row["session_id"] for row in self.stage.rows(feed) if row["is_listed"]}
+        assert differences(self.harness) == {}
+        for feed in self.harness.feeds:
+            listed = {row["session_id"] for row in self.harness.rows(feed) if row["is_listed"]}
             assert self.truth(feed).keys() <= listed
-        clean = Stage(
-            self.stage.server,
-            self.stage.enterprise,
+        clean = PipelineHarness(
+            self.harness.server,
+            self.harness.enterprise,
             Lake(str(self.folder / "clean")),
-            self.stage.instance,
+            self.harness.instance,
             DAYS,
-            self.stage.feeds,
+            self.harness.feeds,
         )
         for feed in clean.feeds:
             read_feed(client, clean.lake, feed, DAYS)
         publish(clean.lake, DAYS)
         clean_rows = {row["session_id"]: row for row in clean.rows("sessions")}
-        rows = [row for row in self.stage.rows("sessions") if row["session_id"] in clean_rows]
+        rows = [row for row in self.harness.rows("sessions") if row["session_id"] in clean_rows]
         assert {row["session_id"]: row["acus"] for row in rows} == {n: row["acus"] for n, row in clean_rows.items()}
         # A feed that no longer lists a session (v2, of a deleted organization) still says what it last knew.
         alike = [row for row in rows if row["feeds"] == clean_rows[row["session_id"]]["feeds"]]
@@ -205,7 +205,7 @@ def test_no_session_is_lost_or_doubled_and_no_acu_is_off_whatever_the_api_does(
         for seed in range(1, 1 + max(1, wanted // 20)):
             with TemporaryDirectory() as folder:
                 world = World(seed, counts, Path(folder), instance)
-                with world.stage.server, world.client() as client:
+                with world.harness.server, world.client() as client:
                     assert world.run(client, "quiet", None)
                     for how, script in scripts(world.random, world.rates):
                         world.run(client, how, script)

@@ -16,21 +16,21 @@ from devin_pipeline.operations.repair import repair
 from devin_pipeline.operations.verify import verify
 from devin_pipeline.tables import ALL_TABLES
 from devin_pipeline_tests.conftest import Dose, Figure
-from devin_pipeline_tests.stage import Stage, make_again
+from devin_pipeline_tests.harness import PipelineHarness, make_again
 
-MakeStage = Callable[..., Stage]
+MakeHarness = Callable[..., PipelineHarness]
 
 
 @pytest.fixture
-def stage(make_stage: MakeStage) -> Stage:
-    stage = make_stage("both", sessions=60, days=3)
-    stage.make()
+def harness(make_harness: MakeHarness) -> PipelineHarness:
+    harness = make_harness("both", sessions=60, days=3)
+    harness.make()
     # Newer versions, a tombstone, and older files of the same days.
-    stage.enterprise.grow_acus(30)
-    stage.enterprise.add_analyses(10)
-    stage.enterprise.delete_session(stage.enterprise.sessions[0].session_id)
-    stage.make()
-    return stage
+    harness.enterprise.grow_acus(30)
+    harness.enterprise.add_analyses(10)
+    harness.enterprise.delete_session(harness.enterprise.sessions[0].session_id)
+    harness.make()
+    return harness
 
 
 def told(file: Path) -> object:
@@ -70,12 +70,12 @@ def is_less(before: object, after: object) -> bool:
 
 
 def test_every_flipped_bit_that_changes_a_value_or_breaks_a_file_is_named_and_heals(
-    stage: Stage, dose: Dose, figure: Figure, tmp_path: Path
+    harness: PipelineHarness, dose: Dose, figure: Figure, tmp_path: Path
 ) -> None:
     chance = random.Random(7)
     whole = tmp_path / "whole"
-    shutil.copytree(stage.lake.uri, whole)
-    files = [(table, file) for table in ALL_TABLES for file in stage.lake.snapshot(table).stored_files()]
+    shutil.copytree(harness.lake.uri, whole)
+    files = [(table, file) for table in ALL_TABLES for file in harness.lake.snapshot(table).stored_files()]
     count: Counter[tuple[bool, bool]] = Counter()
     missed: list[tuple[str, int, int]] = []
     wanted = dose(200)
@@ -83,27 +83,27 @@ def test_every_flipped_bit_that_changes_a_value_or_breaks_a_file_is_named_and_he
         table, file = chance.choice(files)
         path = Path(file.path)
         content = bytearray(path.read_bytes())
-        before, rows = told(path), stage.rows(table.name)
+        before, rows = told(path), harness.rows(table.name)
         place, bit = chance.randrange(len(content)), chance.randrange(8)
         content[place] ^= 1 << bit
         path.write_bytes(content)
         after = told(path)
         harms = after != before and not is_less(before, after)
-        verdict = verify(stage.lake, 8, first=file.day, last=file.day, tables=[table])
+        verdict = verify(harness.lake, 8, first=file.day, last=file.day, tables=[table])
         named = any((finding.table, finding.day) == (table, file.day) for finding in verdict.findings)
         count[harms, named] += 1
         if harms and not named:
             missed.append((file.path, place, bit))
         days = [file.day] if file.day else []
         if table.layer == "raw":
-            repair(stage.lake, days, 8, keeps_text=True)
+            repair(harness.lake, days, 8, keeps_text=True)
         else:
-            make_again(stage.lake, table, days)
-        assert verify(stage.lake, 8, first=file.day, last=file.day, tables=[table]).is_clean
+            make_again(harness.lake, table, days)
+        assert verify(harness.lake, 8, first=file.day, last=file.day, tables=[table]).is_clean
         if table.layer != "raw":
-            assert stage.rows(table.name) == rows
-        shutil.rmtree(stage.lake.uri)
-        shutil.copytree(whole, stage.lake.uri)
+            assert harness.rows(table.name) == rows
+        shutil.rmtree(harness.lake.uri)
+        shutil.copytree(whole, harness.lake.uri)
     assert missed == []
     assert count[True, True] == wanted
     figure(

@@ -23,11 +23,11 @@ from devin_pipeline.emulator import Enterprise
 from devin_pipeline.lake import Lake
 from devin_pipeline_tests.cli.running import Running, run
 from devin_pipeline_tests.conftest import Dose, Figure
+from devin_pipeline_tests.harness import Moment, PipelineHarness, differences
 from devin_pipeline_tests.oracle import Oracle
 from devin_pipeline_tests.runs import Run
-from devin_pipeline_tests.stage import Moment, Stage, differences
 
-MakeStage = Callable[..., Stage]
+MakeHarness = Callable[..., PipelineHarness]
 
 # Kills on one lake before the next begins with an empty one: first writes and later ones differ.
 _KILLS_OF_A_LAKE = 5
@@ -63,30 +63,30 @@ def killed(run: Run, after: float) -> tuple[bool, float]:
         return not ended, lasted
 
 
-def change(enterprise: Enterprise, chosen: random.Random, stage: Stage) -> None:
+def change(enterprise: Enterprise, chosen: random.Random, harness: PipelineHarness) -> None:
     """Let a day's work happen; now and then something vanishes."""
     enterprise.grow_acus(chosen.randint(1, 6))
     enterprise.merge_pull_requests(2)
     enterprise.add_analyses(2)
     if chosen.random() < 0.5:
         second = timedelta(seconds=chosen.randint(0, 86_399))
-        enterprise.add_session(created_at=starts_at(chosen.choice(stage.days[:-1]), 8) + second)
+        enterprise.add_session(created_at=starts_at(chosen.choice(harness.days[:-1]), 8) + second)
     if chosen.random() < 0.3 and enterprise.sessions:
         enterprise.delete_session(chosen.choice(enterprise.sessions).session_id)
 
 
 @pytest.fixture
-def stage(make_stage: MakeStage) -> Stage:
+def harness(make_harness: MakeHarness) -> PipelineHarness:
     """Three days, both keys, and an item that belongs in the quarantine."""
-    stage = make_stage("both", sessions=24, days=3)
+    harness = make_harness("both", sessions=24, days=3)
     owed = '{"session_id": "owed", "created_at": %d, "acus_consumed": -1}'
-    at = stage.enterprise.sessions[0].created_at
-    stage.enterprise.insert_verbatim("sessions_v3", at, owed % at.timestamp())
-    return stage
+    at = harness.enterprise.sessions[0].created_at
+    harness.enterprise.insert_verbatim("sessions_v3", at, owed % at.timestamp())
+    return harness
 
 
 def test_a_run_killed_at_any_moment_leaves_whole_versions_that_the_next_run_completes(
-    stage: Stage, tmp_path: Path, dose: Dose, figure: Figure
+    harness: PipelineHarness, tmp_path: Path, dose: Dose, figure: Figure
 ) -> None:
     chosen = random.Random(11)
     kills = dose(200)
@@ -96,11 +96,18 @@ def test_a_run_killed_at_any_moment_leaves_whole_versions_that_the_next_run_comp
         if done % _KILLS_OF_A_LAKE == 0:
             # Numbered by attempts: a kill that came too late leaves the lake filled.
             folder = tmp_path / f"lake{len(commits)}"
-            stage.lake, stage.oracle = Lake(str(folder)), Oracle()
-            run = Run(stage.server.url, stage.server.v2_key, stage.server.v3_key, str(folder), stage.feeds, stage.days)
+            harness.lake, harness.oracle = Lake(str(folder)), Oracle()
+            run = Run(
+                harness.server.url,
+                harness.server.v2_key,
+                harness.server.v3_key,
+                str(folder),
+                harness.feeds,
+                harness.days,
+            )
             # Where there is nothing yet, a run takes longer; either is measured undisturbed.
             length = killed(run.into(tmp_path / f"clean{len(commits)}"), float("inf"))[1]
-        moment = Moment(stage)
+        moment = Moment(harness)
 
         was_running, lasted = killed(run, chosen.uniform(0, length))
 
@@ -114,11 +121,11 @@ def test_a_run_killed_at_any_moment_leaves_whole_versions_that_the_next_run_comp
             length = lasted
             assert too_late < 20 + kills
         if chosen.random() < 0.5:
-            change(stage.enterprise, chosen, stage)
+            change(harness.enterprise, chosen, harness)
         run()
-        stage.observe()
-        assert differences(stage) == {}
-        change(stage.enterprise, chosen, stage)
+        harness.observe()
+        assert differences(harness) == {}
+        change(harness.enterprise, chosen, harness)
     between = sum(0 < number < max(commits) for number in commits)
     figure(
         f"{done} SIGKILLs of a run at random ({between} between its first and last commit, after {len(set(commits))} "
@@ -127,18 +134,18 @@ def test_a_run_killed_at_any_moment_leaves_whole_versions_that_the_next_run_comp
 
 
 def test_a_killed_backfill_blocks_nobody_and_the_next_one_completes_it(
-    stage: Stage, tmp_path: Path, dose: Dose, figure: Figure
+    harness: PipelineHarness, tmp_path: Path, dose: Dose, figure: Figure
 ) -> None:
     chosen = random.Random(12)
     kills = dose(10)
     begun = 0
     for number in range(kills):
-        moment = Moment(stage)
-        stage.server.forget_requests()
-        words = ["backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1])]
+        moment = Moment(harness)
+        harness.server.forget_requests()
+        words = ["backfill", "--from", str(harness.days[0]), "--to", str(harness.days[-1])]
         nowhere = subprocess.DEVNULL
         with Running(*words, folder=tmp_path, stdout=nowhere, stderr=nowhere) as backfill:
-            while not stage.server.requests:
+            while not harness.server.requests:
                 assert backfill.poll() is None
                 time.sleep(0.02)
             # From its first question to its end takes a second or two.
@@ -153,7 +160,7 @@ def test_a_killed_backfill_blocks_nobody_and_the_next_one_completes_it(
 
         again = run(*words, folder=tmp_path)
         assert again.returncode == 0, again.stderr
-        stage.observe()
-        assert differences(stage) == {}
-        change(stage.enterprise, chosen, stage)
+        harness.observe()
+        assert differences(harness) == {}
+        change(harness.enterprise, chosen, harness)
     figure(f"{begun} SIGKILLs of `devin-pipeline backfill`: the next backfill left every table as expected")

@@ -44,7 +44,7 @@ from devin_pipeline_tests.chaos.sinks import (
 )
 from devin_pipeline_tests.cli.running import run
 from devin_pipeline_tests.conftest import Dose, Figure
-from devin_pipeline_tests.stage import set_environment, the_last_days
+from devin_pipeline_tests.harness import set_environment, the_last_days
 
 DAYS = the_last_days(2)
 WINDOWS = [Window(starts_at(day, 8), starts_at(day, 8, after=1)) for day in DAYS]

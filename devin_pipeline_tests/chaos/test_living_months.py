@@ -27,8 +27,8 @@ from devin_pipeline.operations.verify import verify
 from devin_pipeline.orchestration.partitions import FIRST_TAG, LAST_TAG
 from devin_pipeline.orchestration.resources import devin_api_resource
 from devin_pipeline.settings import Settings
+from devin_pipeline_tests.harness import PipelineHarness, differences, set_environment
 from devin_pipeline_tests.runs import counted_twice
-from devin_pipeline_tests.stage import Stage, differences, set_environment
 
 FIRST = date(2026, 3, 2)
 DAYS = 60
@@ -43,14 +43,14 @@ class Life:
     """The enterprise, the pipeline that follows it, and the clock both live by.
 
     Attributes:
-        stage: The emulator, the lake, Dagster's records and the oracle.
+        harness: The emulator, the lake, Dagster's records and the oracle.
         clock: The clock of this process.
         cursor: Of the sensor.
         run_keys: Of runs that the sensor requested.
         deleted: Sessions that may return.
     """
 
-    stage: Stage
+    harness: PipelineHarness
     clock: time_machine.Traveller
     rng: random.Random = dataclasses.field(default_factory=lambda: random.Random(15))
     cursor: str | None = None
@@ -65,7 +65,7 @@ class Life:
         """Let the enterprise work until so many hours after the start of a day."""
         now = starts_at(day, 8) + timedelta(hours=hours)
         self.go_to(now)
-        enterprise, rng = self.stage.enterprise, self.rng
+        enterprise, rng = self.harness.enterprise, self.rng
         for _ in range(SESSIONS_A_DAY // len(HOURS)):
             enterprise.add_session(created_at=now - timedelta(seconds=rng.randrange(4 * 3600)), updated_at=now)
         if hours == HOURS[-1]:
@@ -95,7 +95,7 @@ class Life:
     def look(self) -> None:
         """A tick of the sensor, and the runs it requests."""
         context = dg.build_sensor_context(
-            instance=self.stage.instance, cursor=self.cursor, resources={"devin_api": devin_api_resource(Settings())}
+            instance=self.harness.instance, cursor=self.cursor, resources={"devin_api": devin_api_resource(Settings())}
         )
         with context:
             seen = late_updates(Settings())(context)
@@ -110,7 +110,7 @@ class Life:
         """The tick of the schedule after a day's end, and its run."""
         at = starts_at(day, 8, after=1) + timedelta(minutes=30)
         self.go_to(at)
-        with dg.build_schedule_context(instance=self.stage.instance, scheduled_execution_time=at) as context:
+        with dg.build_schedule_context(instance=self.harness.instance, scheduled_execution_time=at) as context:
             request = daily_refresh(Settings())(context)
         assert isinstance(request, dg.RunRequest)
         self.run({**request.tags, "dagster/schedule_name": "daily_refresh"})
@@ -118,11 +118,11 @@ class Life:
     def run(self, tags: Mapping[str, str]) -> None:
         """One run over the days of these tags, which the oracle sees too."""
         days = days_between(date.fromisoformat(tags[FIRST_TAG]), date.fromisoformat(tags[LAST_TAG]))
-        result = self.stage.run(days, tags)
+        result = self.harness.run(days, tags)
         assert result.success, [event.message for event in result.all_events if event.is_failure]
         self.runs += 1
-        for feed in self.stage.feeds:
-            self.stage.oracle.observe(feed, days, self.stage.listed(feed), datetime.now(UTC))
+        for feed in self.harness.feeds:
+            self.harness.oracle.observe(feed, days, self.harness.listed(feed), datetime.now(UTC))
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Life]:
             prepare_dagster_home()
             with dagster_instance() as instance:
                 lake = Lake(str(tmp_path / "lake"))
-                yield Life(Stage(server, enterprise, lake, instance, [FIRST], Settings().feeds), clock)
+                yield Life(PipelineHarness(server, enterprise, lake, instance, [FIRST], Settings().feeds), clock)
 
 
 def disagree(life: Life, day: date) -> None:
@@ -143,9 +143,9 @@ def disagree(life: Life, day: date) -> None:
     told = {"session_id": "edge", "org_id": "org-edge", "acus_consumed": 3, "title": "At the edge", "status": "exit"}
     v2 = json.dumps(told | {"created_at": (edge - timedelta(milliseconds=300)).isoformat(), "updated_at": None})
     v3 = json.dumps(told | {"created_at": int(edge.timestamp()), "updated_at": int(edge.timestamp())})
-    life.stage.enterprise.insert_verbatim("session_insights_v2", edge - timedelta(milliseconds=300), v2)
-    life.stage.enterprise.insert_verbatim("sessions_v3", edge, v3)
-    life.stage.enterprise.insert_verbatim("session_insights_v3", edge, v3)
+    life.harness.enterprise.insert_verbatim("session_insights_v2", edge - timedelta(milliseconds=300), v2)
+    life.harness.enterprise.insert_verbatim("sessions_v3", edge, v3)
+    life.harness.enterprise.insert_verbatim("session_insights_v3", edge, v3)
 
 
 def bytes_below(folder: Path) -> int:
@@ -154,7 +154,7 @@ def bytes_below(folder: Path) -> int:
 
 @pytest.mark.slow
 def test_every_week_of_sixty_days_every_table_equals_the_oracle(life: Life, tmp_path: Path, figure: Figure) -> None:
-    stage = life.stage
+    harness = life.harness
     for number in range(DAYS):
         day = FIRST + timedelta(days=number)
         for hours in HOURS:
@@ -162,18 +162,18 @@ def test_every_week_of_sixty_days_every_table_equals_the_oracle(life: Life, tmp_
             life.look()
         if number == 10:
             disagree(life, day)
-        organizations = [one for one in stage.enterprise.organizations if not one.is_deleted]
+        organizations = [one for one in harness.enterprise.organizations if not one.is_deleted]
         if number in (20, 45):
-            stage.enterprise.delete_organization(organizations[0].org_id)
+            harness.enterprise.delete_organization(organizations[0].org_id)
         if number == 30:
-            stage.enterprise.rename_organization(organizations[-1].org_id, "Another name")
+            harness.enterprise.rename_organization(organizations[-1].org_id, "Another name")
         life.tick(day)
         if number % 7 == 6 or number == DAYS - 1:
-            assert differences(stage) == {}, f"after {number + 1} days"
-            assert counted_twice(stage.lake) == []
-    assert verify(stage.lake, 8).is_clean
-    moved = [row for row in stage.rows("raw_sessions_v3") if row["moved_to"] is not None]
-    sessions = len(stage.rows("sessions"))
+            assert differences(harness) == {}, f"after {number + 1} days"
+            assert counted_twice(harness.lake) == []
+    assert verify(harness.lake, 8).is_clean
+    moved = [row for row in harness.rows("raw_sessions_v3") if row["moved_to"] is not None]
+    sessions = len(harness.rows("sessions"))
     assert len(moved) > 20
     assert sessions > DAYS * 10
     figure(

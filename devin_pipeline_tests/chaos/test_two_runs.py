@@ -14,11 +14,11 @@ import pytest
 from devin_pipeline.lake import Lake
 from devin_pipeline_tests.chaos.test_kills import change
 from devin_pipeline_tests.conftest import Dose, Figure
+from devin_pipeline_tests.harness import Moment, PipelineHarness, differences
 from devin_pipeline_tests.oracle import Oracle
 from devin_pipeline_tests.runs import Run
-from devin_pipeline_tests.stage import Moment, Stage, differences
 
-MakeStage = Callable[..., Stage]
+MakeHarness = Callable[..., PipelineHarness]
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["devin_pipeline_tests.runs"])
@@ -30,32 +30,34 @@ def _run_together(run: Run, both_are_ready: Barrier) -> None:
 
 
 @pytest.fixture
-def stage(make_stage: MakeStage) -> Stage:
-    return make_stage("both", sessions=24, days=3)
+def harness(make_harness: MakeHarness) -> PipelineHarness:
+    return make_harness("both", sessions=24, days=3)
 
 
-def run_into(stage: Stage, folder: Path) -> Run:
-    stage.lake, stage.oracle = Lake(str(folder)), Oracle()
-    return Run(stage.server.url, stage.server.v2_key, stage.server.v3_key, str(folder), stage.feeds, stage.days)
+def run_into(harness: PipelineHarness, folder: Path) -> Run:
+    harness.lake, harness.oracle = Lake(str(folder)), Oracle()
+    return Run(
+        harness.server.url, harness.server.v2_key, harness.server.v3_key, str(folder), harness.feeds, harness.days
+    )
 
 
-def require_the_newest_telling(stage: Stage, moment: Moment) -> None:
-    assert differences(stage) == {}
+def require_the_newest_telling(harness: PipelineHarness, moment: Moment) -> None:
+    assert differences(harness) == {}
     # `devin.duckdb` too.
     moment.before = moment.after
     moment.require_whole_versions()
 
 
 def test_of_two_runs_at_once_neither_loses_nor_doubles_anything(
-    stage: Stage, tmp_path: Path, dose: Dose, figure: Figure
+    harness: PipelineHarness, tmp_path: Path, dose: Dose, figure: Figure
 ) -> None:
     chosen = random.Random(17)
     pairs = dose(50)
     for number in range(pairs):
         # A lake that is empty, and one that is not: first writers race for the creation of each table.
         if number % 2 == 0:
-            run = run_into(stage, tmp_path / f"lake{number}")
-        moment = Moment(stage)
+            run = run_into(harness, tmp_path / f"lake{number}")
+        moment = Moment(harness)
         both_are_ready = _forks.Barrier(2)
         runs = [_forks.Process(target=_run_together, args=(run, both_are_ready)) for _ in range(2)]
         for process in runs:
@@ -63,39 +65,39 @@ def test_of_two_runs_at_once_neither_loses_nor_doubles_anything(
         for process in runs:
             process.join()
         assert [process.exitcode for process in runs] == [0, 0]
-        stage.observe()
-        require_the_newest_telling(stage, moment)
-        change(stage.enterprise, chosen, stage)
+        harness.observe()
+        require_the_newest_telling(harness, moment)
+        change(harness.enterprise, chosen, harness)
     figure(f"{pairs} times two runs at once over the same days: every table as expected")
 
 
 def test_an_older_run_that_ends_after_a_newer_one_overwrites_nothing_newer(
-    stage: Stage, tmp_path: Path, dose: Dose, figure: Figure
+    harness: PipelineHarness, tmp_path: Path, dose: Dose, figure: Figure
 ) -> None:
     chosen = random.Random(18)
     pairs = dose(50)
-    run = run_into(stage, tmp_path / "lake")
+    run = run_into(harness, tmp_path / "lake")
     run()
-    stage.observe()
+    harness.observe()
     held, length = 0, 0.1
     while held < pairs:
-        change(stage.enterprise, chosen, stage)
-        moment = Moment(stage)
+        change(harness.enterprise, chosen, harness)
+        moment = Moment(harness)
         older = _forks.Process(target=run)
         older.start()
         time.sleep(chosen.uniform(0, length))
         os.kill(older.pid or 0, signal.SIGSTOP)
         moment.tell_what_landed()
-        change(stage.enterprise, chosen, stage)
-        newest = Moment(stage)
+        change(harness.enterprise, chosen, harness)
+        newest = Moment(harness)
         begun = time.monotonic()
         run()
         length = time.monotonic() - begun
-        stage.observe()
+        harness.observe()
         if older.exitcode is None:
             held += 1
             os.kill(older.pid or 0, signal.SIGCONT)
         older.join()
         assert older.exitcode == 0
-        require_the_newest_telling(stage, newest)
+        require_the_newest_telling(harness, newest)
     figure(f"{held} runs held up while a newer one ran, then let go: every table tells what the newer one read")

@@ -11,18 +11,20 @@ from rich.progress import Progress
 
 from devin_pipeline.cli.days_shown import DaysShown
 from devin_pipeline.progress import followed
-from devin_pipeline_tests.stage import Stage
+from devin_pipeline_tests.harness import PipelineHarness
 
 pytestmark = pytest.mark.notices("a full bar after a failure")
 
 DAYS = [date(2026, 7, 28) + timedelta(days=n) for n in range(119)]
 
 
-def test_a_run_reports_days_as_they_are_stored_and_each_step_to_its_end(make_stage: Callable[..., Stage]) -> None:
-    stage = make_stage("v3", sessions=4000, days=8)
+def test_a_run_reports_days_as_they_are_stored_and_each_step_to_its_end(
+    make_harness: Callable[..., PipelineHarness],
+) -> None:
+    harness = make_harness("v3", sessions=4000, days=8)
     seen = defaultdict(list)
     with followed(lambda step, share: seen[step].append(share)):
-        assert stage.run().success
+        assert harness.run().success
     reading = seen["reading raw_sessions_v3"]
     assert len(reading) > 1
     assert 0 < reading[0] < 1

@@ -18,9 +18,9 @@ import pytest
 from devin_pipeline.cli import main
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline_tests.dagster_server.running import free_port
+from devin_pipeline_tests.harness import the_last_days
 from devin_pipeline_tests.lake.test_disk import NOBODY
 from devin_pipeline_tests.runs import Run
-from devin_pipeline_tests.stage import the_last_days
 
 pytestmark = pytest.mark.slow
 

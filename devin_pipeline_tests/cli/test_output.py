@@ -17,7 +17,7 @@ from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.cli.running import Running, environment, run
 from devin_pipeline_tests.dagster_server.running import free_port
-from devin_pipeline_tests.stage import Stage
+from devin_pipeline_tests.harness import PipelineHarness
 from devin_pipeline_tests.tables.rows import DAY, NOON, rows_of
 
 pytestmark = pytest.mark.notices(
@@ -82,12 +82,12 @@ def test_csv_and_json_are_utf8_and_a_table_escapes_what_cannot_be_shown(lake: La
 
 @pytest.mark.parametrize("settings", [{"PYTHONIOENCODING": "cp1252"}, ENVIRONMENTS["C"]], ids=["cp1252", "ascii"])
 def test_every_command_says_what_it_has_to_say_in_any_encoding(
-    make_stage: Callable[..., Stage], tmp_path: Path, settings: dict[str, str]
+    make_harness: Callable[..., PipelineHarness], tmp_path: Path, settings: dict[str, str]
 ) -> None:
-    stage = make_stage("v3", sessions=20, days=2)
-    stage.make()
+    harness = make_harness("v3", sessions=20, days=2)
+    harness.make()
     env = environment(**settings)
-    days = ("--from", str(stage.days[0]), "--to", str(stage.days[1]))
+    days = ("--from", str(harness.days[0]), "--to", str(harness.days[1]))
     calls: list[tuple[int, tuple[str, ...]]] = [
         (0, ("backfill", *days, "--dry-run")),
         (0, ("verify", "--json")),
@@ -186,11 +186,11 @@ def test_a_misspelt_name_gets_the_whole_hint(lake: Lake, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_a_terminal_of_any_encoding_shows_how_far_a_backfill_is(
-    make_stage: Callable[..., Stage], tmp_path: Path, encoding: str
+    make_harness: Callable[..., PipelineHarness], tmp_path: Path, encoding: str
 ) -> None:
-    stage = make_stage("v3", sessions=20, days=2)
+    harness = make_harness("v3", sessions=20, days=2)
     env = environment(PYTHONIOENCODING=encoding, TERM="xterm")
-    words = ["backfill", "--from", str(stage.days[0]), "--to", str(stage.days[1])]
+    words = ["backfill", "--from", str(harness.days[0]), "--to", str(harness.days[1])]
     code, seen = on_a_terminal(words, tmp_path, env)
     assert (code, b"Traceback" in seen) == (0, False), seen
     # While the run goes on, and when it is over.
@@ -201,11 +201,11 @@ def test_a_terminal_of_any_encoding_shows_how_far_a_backfill_is(
 
 
 def test_the_bar_of_a_backfill_that_fails_stands_at_the_days_that_are_made(
-    make_stage: Callable[..., Stage], tmp_path: Path
+    make_harness: Callable[..., PipelineHarness], tmp_path: Path
 ) -> None:
-    stage = make_stage("v3", sessions=20, days=2)
+    harness = make_harness("v3", sessions=20, days=2)
     env = environment(TERM="xterm", DEVIN_API_URL=f"http://127.0.0.1:{free_port()}")
-    words = ["backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1])]
+    words = ["backfill", "--from", str(harness.days[0]), "--to", str(harness.days[-1])]
     code, seen = on_a_terminal(words, tmp_path, env)
     assert (code, b"Traceback" in seen) == (1, False), seen
     assert b"0/2" in seen

@@ -16,7 +16,7 @@ from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.cli.running import COMMAND, Running, environment
 from devin_pipeline_tests.cli.test_limits import ENDLESS, STUBBORN
 from devin_pipeline_tests.dagster_server.running import eventually
-from devin_pipeline_tests.stage import Stage
+from devin_pipeline_tests.harness import PipelineHarness
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to see who handles signals"),
@@ -147,10 +147,10 @@ def silent_server() -> Iterator[str]:
     ids=" ".join,
 )
 def test_a_command_that_waits_or_works_long_ends_within_ten_seconds(
-    make_stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, silent_server: str,
+    make_harness: Callable[..., PipelineHarness], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, silent_server: str,
     words: list[str], number: int,
 ) -> None:  # fmt: skip
-    make_stage("v3", sessions=4, days=2)
+    make_harness("v3", sessions=4, days=2)
     monkeypatch.setenv("DEVIN_API_URL", silent_server)
     with begun(words, tmp_path, environment()) as running:
         assert running.poll() is None
@@ -163,12 +163,12 @@ def test_a_command_that_waits_or_works_long_ends_within_ten_seconds(
 @both_signals
 @pytest.mark.parametrize("words", [["tables"], ["verify"], ["maintain"], ["query", "from sessions"]], ids=" ".join)
 def test_a_command_whose_lake_does_not_answer_ends_within_ten_seconds(
-    make_stage: Callable[..., Stage], tmp_path: Path, words: list[str], number: int
+    make_harness: Callable[..., PipelineHarness], tmp_path: Path, words: list[str], number: int
 ) -> None:
-    stage = make_stage("v3", sessions=4, days=2)
-    stage.make()
+    harness = make_harness("v3", sessions=4, days=2)
+    harness.make()
     # Opening a pipe for reading waits until somebody writes to it, as reading from a disk that hangs does.
-    os.mkfifo(Path(stage.lake.location(TABLES["sessions"])) / "_delta_log/_last_checkpoint")
+    os.mkfifo(Path(harness.lake.location(TABLES["sessions"])) / "_delta_log/_last_checkpoint")
     with begun(words, tmp_path, environment()) as running:
         assert running.poll() is None
         seconds, error = seconds_to_end(running, number, 10)

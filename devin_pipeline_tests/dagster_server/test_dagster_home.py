@@ -20,9 +20,9 @@ from devin_pipeline.cli.environment import initialize_instance
 from devin_pipeline.doctor import examine
 from devin_pipeline.settings import Settings
 from devin_pipeline_tests.cli.running import Running, run
-from devin_pipeline_tests.stage import Stage, differences
+from devin_pipeline_tests.harness import PipelineHarness, differences
 
-MakeStage = Callable[..., Stage]
+MakeHarness = Callable[..., PipelineHarness]
 DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 
 
@@ -40,10 +40,10 @@ def home_of_environment() -> Path:
 
 @pytest.mark.parametrize("turn", range(2))
 def test_backfills_that_open_a_new_home_and_a_new_lake_at_once_all_succeed_now_and_later(
-    make_stage: MakeStage, tmp_path: Path, turn: int
+    make_harness: MakeHarness, tmp_path: Path, turn: int
 ) -> None:
-    stage = make_stage("v3", sessions=60, days=4, seed=turn)
-    days = stage.days[:3]
+    harness = make_harness("v3", sessions=60, days=4, seed=turn)
+    days = harness.days[:3]
     words = [["backfill", "--from", str(day), "--to", str(day)] for day in days]
     with ExitStack() as all_of_them:
         running = [all_of_them.enter_context(Running(*command, folder=tmp_path)) for command in words]
@@ -52,20 +52,20 @@ def test_backfills_that_open_a_new_home_and_a_new_lake_at_once_all_succeed_now_a
     assert all(len(found) == 1 for found in revisions(home_of_environment()).values())
     later = run(*words[0], folder=tmp_path)
     assert later.returncode == 0, later.stderr
-    stage.refresh()
-    assert differences(stage) == {}
+    harness.refresh()
+    assert differences(harness) == {}
 
 
 @pytest.mark.newest_dagster
 @pytest.mark.parametrize("databases", [DATABASES[:1], DATABASES[1:2], DATABASES])
 def test_a_home_with_two_revisions_is_recognised_and_opens_again_with_all_it_holds(
-    make_stage: MakeStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, databases: tuple[str, ...]
+    make_harness: MakeHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, databases: tuple[str, ...]
 ) -> None:
     from dagster._core.storage.sqlite import LAST_KNOWN_STAMPED_SQLITE_ALEMBIC_REVISION
 
     monkeypatch.chdir(tmp_path)
-    stage = make_stage("v3", sessions=20, days=2)
-    words = ["backfill", "--from", str(stage.days[0]), "--to", str(stage.days[0])]
+    harness = make_harness("v3", sessions=20, days=2)
+    words = ["backfill", "--from", str(harness.days[0]), "--to", str(harness.days[0])]
     assert CliRunner().invoke(main, words).exit_code == 0
     home = home_of_environment()
     for name in databases:

@@ -19,7 +19,7 @@ from devin_pipeline.dagster_server.dagster_home import dagster_instance
 from devin_pipeline.dagster_server.dead_runs import blocking_runs, dead_runs_failed, process_of
 from devin_pipeline.doctor import Finding, examine
 from devin_pipeline.settings import Settings
-from devin_pipeline_tests.conftest import MakeStage
+from devin_pipeline_tests.conftest import MakeHarness
 from devin_pipeline_tests.dagster_server.running import eventually
 from devin_pipeline_tests.dagster_server.test_dead_runs_in_ui import left_started
 
@@ -221,18 +221,18 @@ def test_the_command_that_the_doctor_names_ends_a_run_of_which_nothing_is_known(
     assert [each.outcome for each in findings().values()] == ["ok"]
 
 
-def test_a_check_names_the_runs_that_may_block_others_and_not_its_own(make_stage: MakeStage) -> None:
+def test_a_check_names_the_runs_that_may_block_others_and_not_its_own(make_harness: MakeHarness) -> None:
     def found() -> Any:
-        evaluations = stage.refresh().get_asset_check_evaluations()
+        evaluations = harness.refresh().get_asset_check_evaluations()
         (check,) = [each for each in evaluations if each.check_name == "running_runs_are_alive"]
         assert check.passed == (check.metadata["findings"].value == 0)
         return check.metadata["first"].value
 
-    stage = make_stage("v3", sessions=20, days=2)
+    harness = make_harness("v3", sessions=20, days=2)
     assert found() == []
-    left_started(stage.instance, 0.5)
+    left_started(harness.instance, 0.5)
     assert found() == []
-    dead = left_started(stage.instance, 2)
+    dead = left_started(harness.instance, 2)
     (named,) = found()
     assert named["run"] == dead
     assert f'terminateRun(runId: "{dead}"' in named["end_it"]

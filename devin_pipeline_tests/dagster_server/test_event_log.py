@@ -15,7 +15,7 @@ import pytest
 from devin_pipeline.dagster_server.event_log import TESTED_VERSIONS
 from devin_pipeline.dagster_server.event_log_storage import SqliteEventLog
 from devin_pipeline.orchestration.partitions import range_tags
-from devin_pipeline_tests.conftest import MakeStage
+from devin_pipeline_tests.conftest import MakeHarness
 from devin_pipeline_tests.dagster_server.running import PROJECT, dagster_home
 
 
@@ -50,18 +50,18 @@ print(json.dumps({"kind": kind, "before": before, "days": days, "run": done.run_
 @pytest.mark.newest_dagster
 @pytest.mark.notices("an event log that was not tested under this Dagster")
 def test_with_another_dagster_its_own_class_reads_what_ours_stored_and_ours_reads_what_that_stores(
-    make_stage: MakeStage, tmp_path: Path
+    make_harness: MakeHarness, tmp_path: Path
 ) -> None:
-    stage = make_stage("v3", sessions=40, days=3)
+    harness = make_harness("v3", sessions=40, days=3)
     home = dagster_home(tmp_path)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         if dg.__version__ in TESTED_VERSIONS:
             assert type(instance.event_log_storage) is SqliteEventLog
-        first = replace(stage, instance=instance).run()
+        first = replace(harness, instance=instance).run()
         assert first.success
         stored = events(instance, first.run_id)
     done = subprocess.run(
-        [sys.executable, "-c", UNDER_ANOTHER_DAGSTER, json.dumps(range_tags(stage.days[0], stage.days[-1]))],
+        [sys.executable, "-c", UNDER_ANOTHER_DAGSTER, json.dumps(range_tags(harness.days[0], harness.days[-1]))],
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
@@ -70,7 +70,7 @@ def test_with_another_dagster_its_own_class_reads_what_ours_stored_and_ours_read
     found = json.loads(done.stdout)
     assert found["kind"] == "PlainEventLog"
     assert found["before"] == stored
-    assert found["days"] == [day.isoformat() for day in stage.days]
+    assert found["days"] == [day.isoformat() for day in harness.days]
     # A line for each process.
     assert [line.endswith("is not tested with Dagster 1.13.999") for line in done.stderr.splitlines()] == [True]
     with dg.DagsterInstance.from_config(str(home)) as instance:

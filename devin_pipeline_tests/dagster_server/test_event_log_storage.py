@@ -39,8 +39,8 @@ from devin_pipeline.orchestration.partitions import FIRST_TAG, LAST_TAG, billing
 from devin_pipeline.raw import assets as raw_assets
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import REPORT_TABLES, ROLLUP_TABLES, SESSION_TABLES
-from devin_pipeline_tests.conftest import MakeStage
-from devin_pipeline_tests.stage import Stage, the_last_days, warnings
+from devin_pipeline_tests.conftest import MakeHarness
+from devin_pipeline_tests.harness import PipelineHarness, the_last_days, warnings
 
 PROJECT = Path(__file__).parents[2]
 
@@ -69,8 +69,8 @@ def opened(tmp_path: Path) -> Open:
     return open_home
 
 
-def refresh(stage: Stage, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
-    return replace(stage, instance=instance).run()
+def refresh(harness: PipelineHarness, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    return replace(harness, instance=instance).run()
 
 
 def stored(home: Path) -> dict[str, Counter[tuple[Any, ...]]]:
@@ -104,23 +104,23 @@ def stored(home: Path) -> dict[str, Counter[tuple[Any, ...]]]:
 
 @pytest.mark.newest_dagster
 def test_a_run_leaves_what_dagsters_own_storage_would_have_stored(
-    make_stage: MakeStage, opened: Open, tmp_path: Path
+    make_harness: MakeHarness, opened: Open, tmp_path: Path
 ) -> None:
-    stage = make_stage()
+    harness = make_harness()
     with opened("ours") as instance:
-        assert refresh(stage, instance).success
+        assert refresh(harness, instance).success
     with opened("stock", stock=True) as instance:
-        assert refresh(stage, instance).success
+        assert refresh(harness, instance).success
     ours, stocks = stored(tmp_path / "ours"), stored(tmp_path / "stock")
     assert all(ours.values())
     assert ours == stocks
 
 
-def test_dagsters_own_storage_reads_each_day_while_ours_is_open(make_stage: MakeStage, opened: Open) -> None:
-    stage = make_stage()
-    keys = [day.isoformat() for day in stage.days]
+def test_dagsters_own_storage_reads_each_day_while_ours_is_open(make_harness: MakeHarness, opened: Open) -> None:
+    harness = make_harness()
+    keys = [day.isoformat() for day in harness.days]
     with opened() as instance, opened(stock=True) as reader:
-        result = refresh(stage, instance)
+        result = refresh(harness, instance)
         assert result.success
         for table in (*Settings().feeds, *(table.name for table in (*SESSION_TABLES, *ROLLUP_TABLES))):
             key = dg.AssetKey(table)
@@ -155,14 +155,14 @@ def test_dagsters_own_storage_reads_each_day_while_ours_is_open(make_stage: Make
 
 
 def test_of_two_runs_the_check_that_ran_last_is_the_newest_whichever_run_was_planned_first(
-    make_stage: MakeStage, opened: Open
+    make_harness: MakeHarness, opened: Open
 ) -> None:
-    stage = make_stage()
+    harness = make_harness()
     job = pipeline(Settings()).resolve_job_def("refresh")
     check = dg.AssetCheckKey(dg.AssetKey("sessions"), "session_ids_are_unique")
     with opened() as instance:
-        queued = instance.create_run_for_job(job_def=job, tags=range_tags(stage.days[0], stage.days[-1]))
-        assert refresh(stage, instance).success
+        queued = instance.create_run_for_job(job_def=job, tags=range_tags(harness.days[0], harness.days[-1]))
+        assert refresh(harness, instance).success
         assert execute_run(InMemoryJob(job), queued, instance).success
         newest = instance.event_log_storage.get_latest_asset_check_execution_by_key([check])[check]
         assert newest.run_id == queued.run_id
@@ -171,13 +171,13 @@ def test_of_two_runs_the_check_that_ran_last_is_the_newest_whichever_run_was_pla
 
 @pytest.mark.notices("days that a run planned and did not materialize")
 def test_a_step_that_fails_loses_nothing_and_its_days_show_as_failed(
-    make_stage: MakeStage, opened: Open, monkeypatch: pytest.MonkeyPatch
+    make_harness: MakeHarness, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = make_stage()
-    keys = [day.isoformat() for day in stage.days]
+    harness = make_harness()
+    keys = [day.isoformat() for day in harness.days]
     monkeypatch.setenv("DEVIN_V3_API_KEY", "cog_" + "x" * 40)
     with opened() as instance:
-        assert not refresh(stage, instance).success
+        assert not refresh(harness, instance).success
         with opened() as reader:
             assert reader.get_materialized_partitions(dg.AssetKey("raw_session_insights_v2")) == set(keys)
             assert status(reader, "raw_session_insights_v2", keys) == {"MATERIALIZED"}
@@ -213,34 +213,34 @@ def bytes_of(home: Path) -> int:
 
 @pytest.mark.notices("nothing stored of an unchanged day")
 def test_a_run_over_35_unchanged_days_adds_less_than_a_tenth_of_6_7_megabytes(
-    make_stage: MakeStage, opened: Open, tmp_path: Path
+    make_harness: MakeHarness, opened: Open, tmp_path: Path
 ) -> None:
-    stage = make_stage("both", sessions=700, days=35)
+    harness = make_harness("both", sessions=700, days=35)
     sizes = []
     for _ in range(4):
         with opened() as instance:
-            assert refresh(stage, instance).success
+            assert refresh(harness, instance).success
         sizes.append(bytes_of(tmp_path / "home"))
     added = [later - earlier for earlier, later in pairwise(sizes)]
     assert max(added) < 670_000, added
     with opened(stock=True) as reader:
-        keys = {day.isoformat() for day in stage.days}
+        keys = {day.isoformat() for day in harness.days}
         assert set(recorded(reader).values()) == {1}
         for name, _ in recorded(reader):
             assert reader.get_materialized_partitions(dg.AssetKey(name)) == keys
 
 
 def test_of_a_later_run_only_days_that_changed_are_recorded_and_all_show_as_materialized(
-    make_stage: MakeStage, opened: Open
+    make_harness: MakeHarness, opened: Open
 ) -> None:
-    stage = make_stage("both", sessions=80, days=6)
-    keys = [day.isoformat() for day in stage.days]
+    harness = make_harness("both", sessions=80, days=6)
+    keys = [day.isoformat() for day in harness.days]
     with opened() as instance:
-        assert refresh(stage, instance).success
+        assert refresh(harness, instance).success
         before = recorded(instance)
-        (session_id,) = stage.enterprise.grow_acus(1)
-        changed = day_of(stage.enterprise.session(session_id).created_at, 8).isoformat()
-        assert refresh(stage, instance).success
+        (session_id,) = harness.enterprise.grow_acus(1)
+        changed = day_of(harness.enterprise.session(session_id).created_at, 8).isoformat()
+        assert refresh(harness, instance).success
         news = recorded(instance) - before
         assert {key for _, key in news} == {changed}
         # A session's children are as they were, whatever it cost.
@@ -248,19 +248,19 @@ def test_of_a_later_run_only_days_that_changed_are_recorded_and_all_show_as_mate
         assert set(news.values()) == {1}
         for name, _ in before:
             assert status(instance, name, keys) == {"MATERIALIZED"}
-        assert refresh(stage, instance).success
+        assert refresh(harness, instance).success
         assert recorded(instance) == before + news
 
 
 def test_a_backfill_of_the_dagster_ui_gets_the_materializations_it_waits_for(
-    make_stage: MakeStage, opened: Open
+    make_harness: MakeHarness, opened: Open
 ) -> None:
-    stage = make_stage("v3", sessions=40, days=3)
+    harness = make_harness("v3", sessions=40, days=3)
     with opened() as instance:
-        stage.instance = instance
-        assert stage.run().success
+        harness.instance = instance
+        assert harness.run().success
         before = recorded(instance)
-        assert stage.run(tags={"dagster/backfill": "one"}).success
+        assert harness.run(tags={"dagster/backfill": "one"}).success
         assert recorded(instance).keys() == before.keys()
         assert set((recorded(instance) - before).values()) == {1}
 
@@ -288,61 +288,61 @@ def test_each_materialization_of_an_asset_has_a_millisecond_of_its_own_for_the_d
 
 
 def test_a_finding_of_a_read_is_recorded_and_so_is_that_the_next_read_has_none(
-    make_stage: MakeStage, opened: Open
+    make_harness: MakeHarness, opened: Open
 ) -> None:
-    stage = make_stage("v3", sessions=80, days=4)
+    harness = make_harness("v3", sessions=80, days=4)
     with opened() as instance:
-        assert refresh(stage, instance).success
-        stage.enterprise.delete_session(stage.enterprise.sessions[0].session_id)
-        assert "sessions_stay_listed" in warnings(refresh(stage, instance))
-        assert "sessions_stay_listed" not in warnings(refresh(stage, instance))
+        assert refresh(harness, instance).success
+        harness.enterprise.delete_session(harness.enterprise.sessions[0].session_id)
+        assert "sessions_stay_listed" in warnings(refresh(harness, instance))
+        assert "sessions_stay_listed" not in warnings(refresh(harness, instance))
         before = recorded(instance)
-        refresh(stage, instance)
+        refresh(harness, instance)
         assert recorded(instance) == before
 
 
 @pytest.mark.notices("a day that is over by now")
 def test_a_day_is_recorded_once_more_when_it_is_over(
-    make_stage: MakeStage, opened: Open, monkeypatch: pytest.MonkeyPatch
+    make_harness: MakeHarness, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Tomorrow(datetime):
         @classmethod
         def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # the plain one is what is stored
             return datetime.now(tz) + timedelta(days=1)
 
-    stage = make_stage("both", sessions=60, days=3)
+    harness = make_harness("both", sessions=60, days=3)
     with opened() as instance:
-        assert refresh(stage, instance).success
+        assert refresh(harness, instance).success
         before = recorded(instance)
         for module in (run_metadata, raw_assets):
             monkeypatch.setattr(module, "datetime", Tomorrow)
-        assert refresh(stage, instance).success
+        assert refresh(harness, instance).success
         news = recorded(instance) - before
-        assert news == Counter({(name, stage.days[-1].isoformat()): 1 for name, _ in before})
-        assert refresh(stage, instance).success
+        assert news == Counter({(name, harness.days[-1].isoformat()): 1 for name, _ in before})
+        assert refresh(harness, instance).success
         assert recorded(instance) == before + news
 
 
 @pytest.mark.notices("unchanged days of a failed run", "plans that a run has carried out")
 def test_days_of_a_failed_run_show_as_materialized_after_one_that_found_them_unchanged(
-    make_stage: MakeStage, opened: Open, monkeypatch: pytest.MonkeyPatch
+    make_harness: MakeHarness, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = make_stage("both", sessions=60, days=3)
-    keys = [day.isoformat() for day in stage.days]
+    harness = make_harness("both", sessions=60, days=3)
+    keys = [day.isoformat() for day in harness.days]
     with opened() as instance:
-        assert refresh(stage, instance).success
+        assert refresh(harness, instance).success
         with monkeypatch.context() as changed:
             changed.setenv("DEVIN_V3_API_KEY", "cog_" + "x" * 40)
-            assert not refresh(stage, instance).success
+            assert not refresh(harness, instance).success
         assert status(instance, "raw_session_insights_v2", keys) == {"MATERIALIZED"}
         failed = [name for name in sorted({name for name, _ in recorded(instance)}) if "v2" not in name]
         for name in failed:
             assert status(instance, name, keys) == {"FAILED"}
-        assert refresh(stage, instance).success
+        assert refresh(harness, instance).success
         for name in failed:
             assert status(instance, name, keys) == {"MATERIALIZED"}
         before = recorded(instance)
-        assert refresh(stage, instance).success
+        assert refresh(harness, instance).success
         assert recorded(instance) == before
 
 
@@ -369,14 +369,14 @@ def test_of_what_a_run_planned_the_partitions_it_did_not_materialize_show_as_fai
 
 
 def test_partitions_that_a_run_has_planned_show_as_in_progress_until_it_has_materialized_them(
-    make_stage: MakeStage, opened: Open
+    make_harness: MakeHarness, opened: Open
 ) -> None:
-    stage = make_stage("v3", sessions=40, days=3)
-    keys = [day.isoformat() for day in stage.days]
+    harness = make_harness("v3", sessions=40, days=3)
+    keys = [day.isoformat() for day in harness.days]
     job = pipeline(Settings()).resolve_job_def("refresh")
     with opened() as instance:
-        assert refresh(stage, instance).success
-        tags = range_tags(stage.days[1], stage.days[2])
+        assert refresh(harness, instance).success
+        tags = range_tags(harness.days[1], harness.days[2])
         queued = instance.create_run_for_job(job_def=job, tags=tags, status=dg.DagsterRunStatus.NOT_STARTED)
         assert status(instance, "acu_daily", keys[1:]) == {"IN_PROGRESS"}
         assert status(instance, "acu_daily", keys[:1]) == {"MATERIALIZED"}

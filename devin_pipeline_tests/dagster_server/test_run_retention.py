@@ -26,35 +26,35 @@ from devin_pipeline.orchestration.partitions import billing_days, range_tags
 from devin_pipeline.orchestration.run_history import newest_records
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, Table
-from devin_pipeline_tests.stage import Stage, warnings
+from devin_pipeline_tests.harness import PipelineHarness, warnings
 
 PROJECT = Path(__file__).parents[2]
-MakeStage = Callable[..., Stage]
+MakeHarness = Callable[..., PipelineHarness]
 BY_DAY = [table for table in ALL_TABLES if table.by_day and table != RAW_QUARANTINE]
 
 
 @pytest.fixture
-def stage(make_stage: MakeStage) -> Stage:
+def harness(make_harness: MakeHarness) -> PipelineHarness:
     """Both keys, few days, and the instance of DAGSTER_HOME."""
-    return make_stage("both", sessions=40, days=4)
+    return make_harness("both", sessions=40, days=4)
 
 
 @pytest.fixture
-def instance(stage: Stage) -> Iterator[dg.DagsterInstance]:
+def instance(harness: PipelineHarness) -> Iterator[dg.DagsterInstance]:
     home = Path(os.environ["DAGSTER_HOME"])
     home.mkdir()
     shutil.copyfile(PROJECT / "dagster.yaml", home / "dagster.yaml")
     with dg.DagsterInstance.get() as instance:
-        stage.instance = instance
+        harness.instance = instance
         yield instance
 
 
 @pytest.fixture(params=["sqlite", "one database for all runs"])
-def any_instance(request: pytest.FixtureRequest, stage: Stage) -> dg.DagsterInstance:
+def any_instance(request: pytest.FixtureRequest, harness: PipelineHarness) -> dg.DagsterInstance:
     """The instance of DAGSTER_HOME, or one that keeps all events in one database, as in Postgres."""
     if request.param == "sqlite":
-        stage.instance = request.getfixturevalue("instance")
-    return stage.instance
+        harness.instance = request.getfixturevalue("instance")
+    return harness.instance
 
 
 @dg.job
@@ -79,47 +79,49 @@ def remove(instance: dg.DagsterInstance, seconds: float = 60) -> tuple[int, int]
     return removed.runs, removed.remaining
 
 
-def newest(stage: Stage) -> dict[str, dict[str, object]]:
+def newest(harness: PipelineHarness) -> dict[str, dict[str, object]]:
     """What the newest record of each day and of each report says, and what each check found last."""
     found: dict[str, dict[str, object]] = {}
     for table in ALL_TABLES:
         if table.by_day and table != RAW_QUARANTINE:
-            for day, record in newest_records(stage.instance, table, stage.days).items():
+            for day, record in newest_records(harness.instance, table, harness.days).items():
                 made = record.asset_materialization
                 assert made
                 found[f"{table.name} {day}"] = {**made.metadata, **(made.tags or {}), "at": record.timestamp}
-        elif event := stage.instance.get_latest_materialization_event(dg.AssetKey(table.name)):
+        elif event := harness.instance.get_latest_materialization_event(dg.AssetKey(table.name)):
             found[table.name] = {"at": event.timestamp}
-    events = stage.instance.event_log_storage
+    events = harness.instance.event_log_storage
     keys = [key for checks in pipeline(Settings()).asset_checks or [] for key in checks.check_keys]
     for key, execution in events.get_latest_asset_check_execution_by_key(keys).items():
         found[str(key)] = {"status": execution.status, "at": execution.create_timestamp}
     return found
 
 
-def statuses(stage: Stage, table: Table) -> set[str]:
-    keys = [day.isoformat() for day in stage.days]
-    with partition_loading_context(dynamic_partitions_store=stage.instance):
-        told = stage.instance.get_status_by_partition(dg.AssetKey(table.name), keys, billing_days(Settings()))
+def statuses(harness: PipelineHarness, table: Table) -> set[str]:
+    keys = [day.isoformat() for day in harness.days]
+    with partition_loading_context(dynamic_partitions_store=harness.instance):
+        told = harness.instance.get_status_by_partition(dg.AssetKey(table.name), keys, billing_days(Settings()))
     return {each.name if each else "MISSING" for each in (told or {}).values()}
 
 
 @pytest.mark.notices("the newest materialization of each day of an old run")
-def test_old_runs_go_and_what_is_read_of_them_later_stays(stage: Stage, any_instance: dg.DagsterInstance) -> None:
-    assert stage.run().success
-    stage.enterprise.grow_acus(1)
+def test_old_runs_go_and_what_is_read_of_them_later_stays(
+    harness: PipelineHarness, any_instance: dg.DagsterInstance
+) -> None:
+    assert harness.run().success
+    harness.enterprise.grow_acus(1)
     for _ in range(2):
-        assert stage.run().success
-    before = newest(stage)
+        assert harness.run().success
+    before = newest(harness)
     assert len(before) > 4 * len(BY_DAY)
     runs = age(any_instance)
     assert remove(any_instance) == (2, 0)
 
     assert [run.run_id for run in any_instance.get_runs()] == runs[:1]
-    assert newest(stage) == before
+    assert newest(harness) == before
     for table in BY_DAY:
-        assert any_instance.get_materialized_partitions(dg.AssetKey(table.name)) == set(map(str, stage.days))
-        assert statuses(stage, table) == {"MATERIALIZED"}
+        assert any_instance.get_materialized_partitions(dg.AssetKey(table.name)) == set(map(str, harness.days))
+        assert statuses(harness, table) == {"MATERIALIZED"}
     events = any_instance.event_log_storage
     assert isinstance(events, SqlEventLogStorage)
     with events.index_connection() as index:
@@ -129,24 +131,24 @@ def test_old_runs_go_and_what_is_read_of_them_later_stays(stage: Stage, any_inst
         tags = "select count(*) from asset_event_tags where event_id not in (select id from event_logs)"
         assert index.execute(sa.text(tags)).scalar_one() == 0
     assert remove(any_instance) == (0, 0)
-    result = stage.run()
+    result = harness.run()
     assert result.success
     assert "items_read_are_placed_or_quarantined" not in warnings(result)
 
 
 @pytest.mark.notices("the file of a run that is gone")
 def test_after_the_command_nothing_is_missing_and_files_of_the_runs_are_gone(
-    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    harness: PipelineHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = ["backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1])]
+    words = ["backfill", "--from", str(harness.days[0]), "--to", str(harness.days[-1])]
     for _ in range(3):
         assert CliRunner().invoke(main, words).exit_code == 0
     home = Path(os.environ["DAGSTER_HOME"])
     with dg.DagsterInstance.get() as instance:
-        stage.instance = instance
+        harness.instance = instance
         last, *old = age(instance)
-        before = newest(stage)
+        before = newest(harness)
     result = CliRunner().invoke(main, ["maintain"])
     assert result.exit_code == 0, result.output
     assert "2 runs that ended more than 180 days ago" in result.stdout
@@ -157,15 +159,15 @@ def test_after_the_command_nothing_is_missing_and_files_of_the_runs_are_gone(
     missing = CliRunner().invoke(main, [*words, "--only-missing"])
     assert (missing.exit_code, missing.stdout) == (0, "Nothing is missing.\n")
     with dg.DagsterInstance.get() as instance:
-        stage.instance = instance
-        assert newest(stage) == before
+        harness.instance = instance
+        assert newest(harness) == before
     again = CliRunner().invoke(main, words)
     assert again.exit_code == 0, again.output
 
 
 @pytest.mark.notices("the run that the schedule follows", "old runs that have not ended")
 def test_runs_that_have_not_ended_or_are_younger_stay_and_so_does_the_one_the_schedule_follows(
-    stage: Stage, any_instance: dg.DagsterInstance
+    harness: PipelineHarness, any_instance: dg.DagsterInstance
 ) -> None:
     job = pipeline(Settings()).resolve_job_def("refresh")
     empty_job = dg.Definitions(jobs=[empty]).resolve_job_def("empty")
@@ -179,7 +181,7 @@ def test_runs_that_have_not_ended_or_are_younger_stay_and_so_does_the_one_the_sc
     scheduled = any_instance.create_run_for_job(
         job_def=job,
         status=dg.DagsterRunStatus.SUCCESS,
-        tags=range_tags(stage.days[0], stage.days[2]) | {"dagster/schedule_name": DAILY_REFRESH},
+        tags=range_tags(harness.days[0], harness.days[2]) | {"dagster/schedule_name": DAILY_REFRESH},
     ).run_id
     # Dagster takes a queued run from a code server only.
     stay = {run(status) for status in set(dg.DagsterRunStatus) - {*ends, dg.DagsterRunStatus.QUEUED}}
@@ -191,7 +193,7 @@ def test_runs_that_have_not_ended_or_are_younger_stay_and_so_does_the_one_the_sc
 
     assert remove(any_instance) == (len(gone), 0)
     assert {each.run_id for each in any_instance.get_runs()} == {*stay, scheduled, young, newest_run}
-    assert _last_day_read(any_instance) == stage.days[2]
+    assert _last_day_read(any_instance) == harness.days[2]
 
 
 def test_more_runs_than_there_is_time_for_are_left_for_the_next_time_and_the_oldest_go_first(
@@ -212,14 +214,14 @@ def test_more_runs_than_there_is_time_for_are_left_for_the_next_time_and_the_old
 
 @pytest.mark.notices("the newest result of each check of an old run")
 def test_the_newest_result_of_a_check_stays_however_old_its_run_is(
-    stage: Stage, any_instance: dg.DagsterInstance
+    harness: PipelineHarness, any_instance: dg.DagsterInstance
 ) -> None:
-    assert stage.run().success
-    before = newest(stage)
+    assert harness.run().success
+    before = newest(harness)
     any_instance.create_run_for_job(dg.Definitions(jobs=[empty]).resolve_job_def("empty"))
     age(any_instance)
     assert remove(any_instance) == (1, 0)
-    assert newest(stage) == before
+    assert newest(harness) == before
     results = sum("status" in found for found in before.values())
     assert results > 40
     events = any_instance.event_log_storage
@@ -230,17 +232,17 @@ def test_the_newest_result_of_a_check_stays_however_old_its_run_is(
 
 @pytest.mark.notices("days shown as failed because of a run that is gone")
 def test_days_that_an_old_run_failed_for_show_as_they_were_before_it(
-    stage: Stage, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    harness: PipelineHarness, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert stage.run().success
+    assert harness.run().success
     with monkeypatch.context() as changed:
         changed.setenv("DEVIN_V3_API_KEY", "cog_" + "x" * 40)
-        assert not stage.run().success
-    assert {name for table in BY_DAY for name in statuses(stage, table)} == {"FAILED", "MATERIALIZED"}
+        assert not harness.run().success
+    assert {name for table in BY_DAY for name in statuses(harness, table)} == {"FAILED", "MATERIALIZED"}
     instance.create_run_for_job(dg.Definitions(jobs=[empty]).resolve_job_def("empty"))
     age(instance)
     assert remove(instance) == (2, 0)
-    assert {name for table in BY_DAY for name in statuses(stage, table)} == {"MATERIALIZED"}
+    assert {name for table in BY_DAY for name in statuses(harness, table)} == {"MATERIALIZED"}
 
 
 @pytest.mark.parametrize("is_written", [False, True])
@@ -265,9 +267,9 @@ def test_an_index_that_is_mostly_empty_shrinks_unless_another_process_writes(
         assert stored.execute("pragma integrity_check").fetchall() == [("ok",)]
 
 
-def test_the_job_removes_old_runs(stage: Stage, instance: dg.DagsterInstance) -> None:
-    assert stage.run().success
-    assert stage.run().success
+def test_the_job_removes_old_runs(harness: PipelineHarness, instance: dg.DagsterInstance) -> None:
+    assert harness.run().success
+    assert harness.run().success
     age(instance)
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     assert (

@@ -28,14 +28,14 @@ from devin_pipeline.operations.verify import verify
 from devin_pipeline.orchestration.partitions import range_tags
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, RAW, RAW_SESSION_TABLES, SESSION_TABLES, SESSIONS, TABLES
-from devin_pipeline_tests.stage import Stage, differences, opened_stage, the_last_days
+from devin_pipeline_tests.harness import PipelineHarness, differences, open_harness, the_last_days
 
 pytestmark = pytest.mark.notices("pieces of text in the log")
 
 
-def places_that_tell(stage: Stage, *words: str) -> list[str]:
+def places_that_tell(harness: PipelineHarness, *words: str) -> list[str]:
     """Files of the lake and of DAGSTER_HOME in whose bytes, or in whose values, a word stands."""
-    folders = (Path(stage.lake.uri), Path(os.environ["DAGSTER_HOME"]))
+    folders = (Path(harness.lake.uri), Path(os.environ["DAGSTER_HOME"]))
     found = []
     for file in sorted(path for folder in folders for path in folder.rglob("*") if path.is_file()):
         # SQLite and logs are as they are; of Parquet, named by a version or not, the values count.
@@ -50,9 +50,9 @@ def places_that_tell(stage: Stage, *words: str) -> list[str]:
     return found
 
 
-def spend(stage: Stage) -> list[tuple[object, ...]]:
+def spend(harness: PipelineHarness) -> list[tuple[object, ...]]:
     """ACUs of every table that has them, by what does not tell who."""
-    with stage.lake.connect() as reader:
+    with harness.lake.connect() as reader:
         return [
             tuple(row.values())
             for query in (
@@ -77,88 +77,88 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(main, words)
 
 
-def one_with_a_child_and_an_analysis(stage: Stage) -> Session:
-    return next(s for s in stage.enterprise.sessions if s.child_session_ids and s.user_id and s.acus)
+def one_with_a_child_and_an_analysis(harness: PipelineHarness) -> Session:
+    return next(s for s in harness.enterprise.sessions if s.child_session_ids and s.user_id and s.acus)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+def made(tmp_path_factory: pytest.TempPathFactory) -> PipelineHarness:
     """A lake of two days, made once."""
     enterprise = Enterprise.synthetic(seed=11, sessions=60, days=2)
     with ExitStack() as opened, pytest.MonkeyPatch.context() as patch:
-        stage = opened_stage(opened, patch, tmp_path_factory.mktemp("made"), enterprise, the_last_days(2))
+        harness = open_harness(opened, patch, tmp_path_factory.mktemp("made"), enterprise, the_last_days(2))
         for number, session in enumerate(enterprise.sessions):
             session.title = f"canarytitle{number}x"
             session.initial_user_message = f"canaryprompt{number}x"
-        stage.make()
+        harness.make()
         # A second version of each, so that there are older ones, and older files, to be rid of.
         for number, session in enumerate(enterprise.sessions):
             session.title = f"canarysecond{number}x"
             session.acus = (session.acus or Decimal(0)) + 1
-        stage.make()
-        return stage
+        harness.make()
+        return harness
 
 
 @pytest.fixture
-def stage(made: Stage, copied: Callable[[Stage], Stage]) -> Stage:
+def harness(made: PipelineHarness, copied: Callable[[PipelineHarness], PipelineHarness]) -> PipelineHarness:
     return copied(made)
 
 
 @pytest.mark.notices("files that were checked against older entries of the erasure list only")
-def test_a_forgotten_session_and_then_a_forgotten_user_are_nowhere_and_their_spend_is(stage: Stage) -> None:
-    session = one_with_a_child_and_an_analysis(stage)
-    number = stage.enterprise.sessions.index(session)
+def test_a_forgotten_session_and_then_a_forgotten_user_are_nowhere_and_their_spend_is(harness: PipelineHarness) -> None:
+    session = one_with_a_child_and_an_analysis(harness)
+    number = harness.enterprise.sessions.index(session)
     words = (session.session_id, *(f"canary{what}{number}x" for what in ("title", "prompt", "second")))
-    before = spend(stage)
-    assert {place.split(": ")[1] for place in places_that_tell(stage, *words)} == set(words)
+    before = spend(harness)
+    assert {place.split(": ")[1] for place in places_that_tell(harness, *words)} == set(words)
 
     assert "from 1 stored session," in forget("--session", f"devin-{session.session_id}")
-    assert places_that_tell(stage, *words) == []
-    assert spend(stage) == before
-    with duckdb.connect(f"{stage.lake.uri}/devin.duckdb", read_only=True) as catalog:
+    assert places_that_tell(harness, *words) == []
+    assert spend(harness) == before
+    with duckdb.connect(f"{harness.lake.uri}/devin.duckdb", read_only=True) as catalog:
         assert catalog.sql("select count(*) from sessions").fetchall() == [(60,)]
 
-    user = next(s.user_id for s in stage.enterprise.sessions if s.user_id and s is not session)
-    theirs = [n for n, s in enumerate(stage.enterprise.sessions) if s.user_id == user]
+    user = next(s.user_id for s in harness.enterprise.sessions if s.user_id and s is not session)
+    theirs = [n for n, s in enumerate(harness.enterprise.sessions) if s.user_id == user]
     of_user = [user, *(f"canary{what}{n}x" for n in theirs for what in ("title", "prompt", "second"))]
-    assert places_that_tell(stage, user) != []
+    assert places_that_tell(harness, user) != []
     forget("--user", user)
-    assert places_that_tell(stage, *of_user) == []
-    assert spend(stage) == before
-    assert verify(stage.lake, 8).is_clean
+    assert places_that_tell(harness, *of_user) == []
+    assert spend(harness) == before
+    assert verify(harness.lake, 8).is_clean
 
     # It stays in force: what changes is told, and what is forgotten is not.
     for n in (*theirs, number):
-        stage.enterprise.sessions[n].acus = Decimal(1)
-    stage.enterprise.add_analyses(5)
-    stage.make()
-    assert places_that_tell(stage, *words, *of_user) == []
-    pseudonyms = {row["user_id"] for row in stage.rows("sessions") if row["user_id"]}
+        harness.enterprise.sessions[n].acus = Decimal(1)
+    harness.enterprise.add_analyses(5)
+    harness.make()
+    assert places_that_tell(harness, *words, *of_user) == []
+    pseudonyms = {row["user_id"] for row in harness.rows("sessions") if row["user_id"]}
     assert sum(name.startswith("forgotten-") for name in pseudonyms) == 2
-    assert sum(row["acus"] or 0 for row in stage.rows("acu_daily")) == sum(
-        s.acus or 0 for s in stage.enterprise.sessions
+    assert sum(row["acus"] or 0 for row in harness.rows("acu_daily")) == sum(
+        s.acus or 0 for s in harness.enterprise.sessions
     )
 
 
 def test_without_text_every_figure_is_as_with_it_and_no_file_holds_any(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figures = {name: len(stage.rows(name)) for name in (table.name for table in ALL_TABLES)}
-    before = spend(stage)
-    lengths = [len(row["title"] or "") for row in stage.rows("sessions")]
+    figures = {name: len(harness.rows(name)) for name in (table.name for table in ALL_TABLES)}
+    before = spend(harness)
+    lengths = [len(row["title"] or "") for row in harness.rows("sessions")]
     monkeypatch.setenv("DEVIN_TEXT", "none")
     assert "from 60 stored sessions" in forget("--text")
-    assert places_that_tell(stage, "canary") == []
-    assert spend(stage) == before
-    assert verify(stage.lake, 8).is_clean
-    assert {name: len(stage.rows(name)) for name in figures} == figures
-    assert [len(row["title"] or "") for row in stage.rows("sessions")] == lengths
+    assert places_that_tell(harness, "canary") == []
+    assert spend(harness) == before
+    assert verify(harness.lake, 8).is_clean
+    assert {name: len(harness.rows(name)) for name in figures} == figures
+    assert [len(row["title"] or "") for row in harness.rows("sessions")] == lengths
 
     # With `full` the newest text comes back, and no version with it.
     monkeypatch.setenv("DEVIN_TEXT", "full")
-    stage.make()
-    assert {name: len(stage.rows(name)) for name in figures} == figures
-    assert differences(stage).keys() <= {"raw_session_insights_v2", "raw_sessions_v3", "raw_session_insights_v3"}
+    harness.make()
+    assert {name: len(harness.rows(name)) for name in figures} == figures
+    assert differences(harness).keys() <= {"raw_session_insights_v2", "raw_sessions_v3", "raw_session_insights_v3"}
 
 
 @pytest.mark.parametrize(
@@ -189,37 +189,37 @@ def test_a_call_that_cannot_be_meant_is_refused(
 class Erased:
     """A lake of three days with a user who was erased, and what it was before that."""
 
-    def __init__(self, stage: Stage, folder: Path) -> None:
-        self.stage = stage
-        for number, session in enumerate(stage.enterprise.sessions):
+    def __init__(self, harness: PipelineHarness, folder: Path) -> None:
+        self.harness = harness
+        for number, session in enumerate(harness.enterprise.sessions):
             session.title = session.initial_user_message = f"canary{number}x"
         # An item in the quarantine is of a user, too.
-        self.user = next(s.user_id for s in stage.enterprise.sessions if s.user_id and s.acus)
-        at = stage.enterprise.sessions[0].created_at
+        self.user = next(s.user_id for s in harness.enterprise.sessions if s.user_id and s.acus)
+        at = harness.enterprise.sessions[0].created_at
         owed = '{"session_id": "owed", "created_at": %d, "acus_consumed": -1, "user_id": "%s", "title": "canaryowed"}'
-        stage.enterprise.insert_verbatim("sessions_v3", at, owed % (at.timestamp(), self.user))
-        assert run("backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1])).exit_code == 0
+        harness.enterprise.insert_verbatim("sessions_v3", at, owed % (at.timestamp(), self.user))
+        assert run("backfill", "--from", str(harness.days[0]), "--to", str(harness.days[-1])).exit_code == 0
         self.backup = folder / "backup"
-        shutil.copytree(stage.lake.uri, self.backup)
-        theirs = [n for n, s in enumerate(stage.enterprise.sessions) if s.user_id == self.user]
+        shutil.copytree(harness.lake.uri, self.backup)
+        theirs = [n for n, s in enumerate(harness.enterprise.sessions) if s.user_id == self.user]
         self.words = [self.user, "canaryowed", *(f"canary{n}x" for n in theirs)]
-        self.days = sorted({row["day"] for row in stage.rows("sessions") if row["user_id"] == self.user})
-        self.spend = spend(stage)
-        assert len({place.split(": ")[1] for place in places_that_tell(stage, *self.words)}) == len(self.words)
+        self.days = sorted({row["day"] for row in harness.rows("sessions") if row["user_id"] == self.user})
+        self.spend = spend(harness)
+        assert len({place.split(": ")[1] for place in places_that_tell(harness, *self.words)}) == len(self.words)
         forget("--user", self.user)
         self.require_nowhere()
 
     def require_nowhere(self) -> None:
-        assert places_that_tell(self.stage, *self.words) == []
-        assert spend(self.stage) == self.spend
-        assert verify(self.stage.lake, 8).is_clean
+        assert places_that_tell(self.harness, *self.words) == []
+        assert spend(self.harness) == self.spend
+        assert verify(self.harness.lake, 8).is_clean
         assert erasure_list().outcome == "ok"
 
     def put_back(self, *tables: str) -> None:
         """Put tables back as they were before the user was erased."""
         for table in tables:
-            shutil.rmtree(f"{self.stage.lake.uri}/{table}")
-            shutil.copytree(self.backup / table, f"{self.stage.lake.uri}/{table}")
+            shutil.rmtree(f"{self.harness.lake.uri}/{table}")
+            shutil.copytree(self.backup / table, f"{self.harness.lake.uri}/{table}")
 
 
 @pytest.fixture(scope="module")
@@ -228,16 +228,19 @@ def erased_once(tmp_path_factory: pytest.TempPathFactory) -> Erased:
     with ExitStack() as opened, pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         enterprise = Enterprise.synthetic(seed=11, sessions=40, days=3)
-        return Erased(opened_stage(opened, patch, folder, enterprise, the_last_days(3)), folder)
+        return Erased(open_harness(opened, patch, folder, enterprise, the_last_days(3)), folder)
 
 
 @pytest.fixture
 def erased(
-    erased_once: Erased, copied: Callable[[Stage], Stage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    erased_once: Erased,
+    copied: Callable[[PipelineHarness], PipelineHarness],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Erased:
     monkeypatch.chdir(tmp_path)
     ours = copy(erased_once)
-    ours.stage = copied(erased_once.stage)
+    ours.harness = copied(erased_once.harness)
     return ours
 
 
@@ -248,22 +251,22 @@ def erasure_list() -> doctor.Finding:
 
 def backfill_of_another_day(erased: Erased) -> None:
     # Of a day on which the user has nothing, if there is one: all days are erased.
-    day = next((str(day) for day in erased.stage.days if day not in erased.days), str(erased.stage.days[-1]))
+    day = next((str(day) for day in erased.harness.days if day not in erased.days), str(erased.harness.days[-1]))
     run("backfill", "--from", day, "--to", day)
 
 
 def rebuild_of_one_day(erased: Erased) -> None:
-    day = str(erased.stage.days[0])
+    day = str(erased.harness.days[0])
     run("rebuild", "--from", day, "--to", day)
 
 
 def run_of_derived_tables(erased: Erased) -> None:
     """As the Dagster UI runs some assets."""
     keys = [dg.AssetKey(table.name) for table in SESSION_TABLES]
-    day = erased.stage.days[1]
+    day = erased.harness.days[1]
     job = pipeline(Settings()).resolve_implicit_global_asset_job_def()
     tags = range_tags(day, day)
-    job.execute_in_process(instance=erased.stage.instance, asset_selection=keys, tags=tags, raise_on_error=False)
+    job.execute_in_process(instance=erased.harness.instance, asset_selection=keys, tags=tags, raise_on_error=False)
 
 
 def repair(erased: Erased) -> None:
@@ -272,7 +275,7 @@ def repair(erased: Erased) -> None:
 
 
 def repair_damaged(erased: Erased, days: Sequence[date]) -> None:
-    for file in erased.stage.lake.as_stored(TABLES["raw_sessions_v3"]).stored_files(days):
+    for file in erased.harness.lake.as_stored(TABLES["raw_sessions_v3"]).stored_files(days):
         content = bytearray(Path(file.path).read_bytes())
         place = pq.read_metadata(file.path).row_group(0).column(0).data_page_offset
         content[place : place + 8] = (byte ^ 255 for byte in content[place : place + 8])
@@ -283,7 +286,7 @@ def repair_damaged(erased: Erased, days: Sequence[date]) -> None:
 
 def repair_all(erased: Erased) -> None:
     """Runs refuse tables that lack versions until this."""
-    repaired = run("backfill", "--from", str(erased.stage.days[0]), "--to", str(erased.stage.days[-1]), "--repair")
+    repaired = run("backfill", "--from", str(erased.harness.days[0]), "--to", str(erased.harness.days[-1]), "--repair")
     assert repaired.exit_code == 0, repaired.output
 
 
@@ -301,22 +304,22 @@ def test_rows_that_a_backup_brings_back_are_named_and_every_run_erases_them(
 ) -> None:
     raw = [table.name for table in RAW_SESSION_TABLES]
     erased.put_back(*raw, "raw_quarantine")
-    assert places_that_tell(erased.stage, *erased.words) != []
+    assert places_that_tell(erased.harness, *erased.words) != []
 
     result = run("verify")
     assert result.exit_code == 1
-    named = {(f.table.name, f.day) for f in verify(erased.stage.lake, 8).findings if f.is_of_persons}
+    named = {(f.table.name, f.day) for f in verify(erased.harness.lake, 8).findings if f.is_of_persons}
     assert named >= {(table, day) for table in raw[1:] for day in erased.days}
     assert "raw_quarantine" in {name for name, _ in named}
     assert "What heals them:\n  devin-pipeline maintain\n" in result.output
-    assert any(finding.lost_versions for finding in verify(erased.stage.lake, 8).findings)
+    assert any(finding.lost_versions for finding in verify(erased.harness.lake, 8).findings)
     finding = erasure_list()
     assert (finding.outcome, finding.todo) == ("failed", "devin-pipeline maintain")
     assert str(erased.days[0]) in finding.found
     assert erased.user not in result.output + finding.found
 
     command(erased)
-    assert places_that_tell(erased.stage, *erased.words) == []
+    assert places_that_tell(erased.harness, *erased.words) == []
     repair_all(erased)
     erased.require_nowhere()
 
@@ -332,10 +335,10 @@ def test_derived_tables_and_reports_that_a_backup_brings_back_are_built_again(
 ) -> None:
     there = [table for table in tables if (erased.backup / table).exists()]
     erased.put_back(*there)
-    assert not verify(erased.stage.lake, 8).is_clean
+    assert not verify(erased.harness.lake, 8).is_clean
     assert erasure_list().outcome == "failed"
     backfill_of_another_day(erased)
-    assert places_that_tell(erased.stage, *erased.words) == []
+    assert places_that_tell(erased.harness, *erased.words) == []
     if len(tables) == len(ALL_TABLES):
         # Raw ones too, which lack versions.
         repair_all(erased)
@@ -344,11 +347,11 @@ def test_derived_tables_and_reports_that_a_backup_brings_back_are_built_again(
 
 def test_files_that_a_backup_brings_back_next_to_a_newer_log_are_named_and_deleted(erased: Erased) -> None:
     table = RAW["raw_sessions_v3"]
-    shutil.copytree(erased.backup / table.name, f"{erased.stage.lake.uri}/{table.name}", dirs_exist_ok=True)
-    assert places_that_tell(erased.stage, *erased.words) != []
-    (first, *_) = verify(erased.stage.lake, 8).findings
+    shutil.copytree(erased.backup / table.name, f"{erased.harness.lake.uri}/{table.name}", dirs_exist_ok=True)
+    assert places_that_tell(erased.harness, *erased.words) != []
+    (first, *_) = verify(erased.harness.lake, 8).findings
     assert (first.table, first.is_of_persons) == (table, True)
-    assert first.path in old_files_with_persons(erased.stage.lake, table)
+    assert first.path in old_files_with_persons(erased.harness.lake, table)
     assert "devin-pipeline maintain" in run("verify").output
     maintain(erased)
     erased.require_nowhere()
@@ -359,7 +362,7 @@ def test_an_unchanged_day_costs_no_look_at_files_that_were_checked(
 ) -> None:
     """Neither of raw files nor of derived ones; a new file is looked at once."""
     looked_at: list[tuple[str, int]] = []
-    erased.stage.run()
+    erased.harness.run()
 
     def redacting(lake: Lake, table: object, redaction: object, days: object, *more: object, **how: object) -> object:
         looked_at.append((getattr(table, "name", ""), len(set(days))))  # type: ignore[call-overload]
@@ -368,59 +371,59 @@ def test_an_unchanged_day_costs_no_look_at_files_that_were_checked(
     from devin_pipeline.raw.erasure import redact
 
     monkeypatch.setattr("devin_pipeline.operations.erase.redact", redacting)
-    versions = erased.stage.versions()
-    assert erased.stage.run().success
+    versions = erased.harness.versions()
+    assert erased.harness.run().success
     assert looked_at == []
-    assert erased.stage.versions() == versions
-    lake = erased.stage.lake
+    assert erased.harness.versions() == versions
+    lake = erased.harness.lake
     assert not any(lake.unchecked(lake.snapshot(table), lake.erasure_list()) for table in ALL_TABLES)
-    session = erased.stage.enterprise.sessions[0]
+    session = erased.harness.enterprise.sessions[0]
     session.acus = (session.acus or Decimal(0)) + 1
-    assert erased.stage.run().success
+    assert erased.harness.run().success
     assert sorted(looked_at) == sorted((table.name, 1) for table in RAW_SESSION_TABLES)
 
 
 @pytest.mark.notices("an erasure while a step is under way")
-def test_what_a_step_writes_of_what_it_read_before_an_erasure_is_erased_when_it_ends(stage: Stage) -> None:
-    user = next(s.user_id for s in stage.enterprise.sessions if s.user_id)
-    read_before = stage.lake.snapshot(SESSIONS).rows()
-    with erasing(stage.lake, 8):
+def test_what_a_step_writes_of_what_it_read_before_an_erasure_is_erased_when_it_ends(harness: PipelineHarness) -> None:
+    user = next(s.user_id for s in harness.enterprise.sessions if s.user_id)
+    read_before = harness.lake.snapshot(SESSIONS).rows()
+    with erasing(harness.lake, 8):
         forget("--user", user)
-        stage.lake.replace_days(SESSIONS, stage.days, read_before)
-        assert places_that_tell(stage, user) != []
-    assert places_that_tell(stage, user) == []
-    assert verify(stage.lake, 8).is_clean
+        harness.lake.replace_days(SESSIONS, harness.days, read_before)
+        assert places_that_tell(harness, user) != []
+    assert places_that_tell(harness, user) == []
+    assert verify(harness.lake, 8).is_clean
 
 
 @pytest.mark.notices("persons in the damaged file that a repair replaces")
 def test_a_damaged_file_of_a_restored_table_goes_with_its_repair(erased: Erased) -> None:
     erased.put_back("raw_sessions_v3")
     # No other day of it is left for a run to find.
-    repair_damaged(erased, erased.stage.days)
+    repair_damaged(erased, erased.harness.days)
     damaged = {file.name for file in Path(erased.backup, "raw_sessions_v3").rglob("day=*/*.parquet")}
-    stored = {file.name for file in Path(erased.stage.lake.uri, "raw_sessions_v3").rglob("day=*/*.parquet")}
+    stored = {file.name for file in Path(erased.harness.lake.uri, "raw_sessions_v3").rglob("day=*/*.parquet")}
     assert not damaged & stored
 
 
 def test_a_damaged_day_of_a_restored_table_keeps_no_run_from_erasing_the_others(erased: Erased) -> None:
     table = TABLES["raw_sessions_v3"]
     erased.put_back(table.name)
-    (file,) = (file for file in erased.stage.lake.as_stored(table).stored_files() if file.day == erased.days[0])
+    (file,) = (file for file in erased.harness.lake.as_stored(table).stored_files() if file.day == erased.days[0])
     Path(file.path).write_bytes(b"")
-    day = next(day for day in erased.stage.days if day != file.day)
+    day = next(day for day in erased.harness.days if day != file.day)
     assert run("backfill", "--from", str(day), "--to", str(day)).exit_code == 1
-    assert places_that_tell(erased.stage, *erased.words) == []
-    assert not any(finding.is_of_persons for finding in verify(erased.stage.lake, 8).findings)
+    assert places_that_tell(erased.harness, *erased.words) == []
+    assert not any(finding.is_of_persons for finding in verify(erased.harness.lake, 8).findings)
 
 
 # What no version names
 
 
-def as_a_killed_run_leaves_it(stage: Stage, user: str, name: str = "part-00000-killed.parquet") -> Path:
+def as_a_killed_run_leaves_it(harness: PipelineHarness, user: str, name: str = "part-00000-killed.parquet") -> Path:
     """A file of the day of a user's session that was written and never committed."""
     table = TABLES["raw_sessions_v3"]
-    day = next(row["day"] for row in stage.rows("sessions") if row["user_id"] == user)
-    (file,) = (file for file in stage.lake.snapshot(table).stored_files() if file.day == day)
+    day = next(row["day"] for row in harness.rows("sessions") if row["user_id"] == user)
+    (file,) = (file for file in harness.lake.snapshot(table).stored_files() if file.day == day)
     return Path(shutil.copy(file.path, Path(file.path).parent / name))
 
 
@@ -431,55 +434,57 @@ def make_older(file: Path, seconds: float = 2 * 3600) -> None:
 # Delta writes a file under a name with a # first, which its own vacuum passes over.
 @pytest.mark.notices("files of a killed run that forget leaves")
 @pytest.mark.parametrize("name", ["part-00000-killed.parquet", "part-00000-killed.parquet#1"])
-def test_forget_never_says_gone_while_a_file_of_a_killed_run_remains(stage: Stage, name: str) -> None:
-    user = next(s.user_id for s in stage.enterprise.sessions if s.user_id)
-    left = as_a_killed_run_leaves_it(stage, user, name)
+def test_forget_never_says_gone_while_a_file_of_a_killed_run_remains(harness: PipelineHarness, name: str) -> None:
+    user = next(s.user_id for s in harness.enterprise.sessions if s.user_id)
+    left = as_a_killed_run_leaves_it(harness, user, name)
     result = run("forget", "--user", user)
     assert result.exit_code == 1
     assert "may remain in 1 files" in result.output
     assert name in result.output
     assert "Run the same command again after 2" in result.output
-    assert {place.split(": ")[0] for place in places_that_tell(stage, user)} == {name}
+    assert {place.split(": ")[0] for place in places_that_tell(harness, user)} == {name}
 
     make_older(left)
     assert "from" in forget("--user", user)
-    assert places_that_tell(stage, user) == []
+    assert places_that_tell(harness, user) == []
 
 
 @pytest.mark.parametrize("command", ["run", "maintain"])
-def test_what_a_killed_run_left_is_deleted_by_later_runs_too(stage: Stage, command: str) -> None:
-    user = next(s.user_id for s in stage.enterprise.sessions if s.user_id)
-    left = as_a_killed_run_leaves_it(stage, user)
+def test_what_a_killed_run_left_is_deleted_by_later_runs_too(harness: PipelineHarness, command: str) -> None:
+    user = next(s.user_id for s in harness.enterprise.sessions if s.user_id)
+    left = as_a_killed_run_leaves_it(harness, user)
     assert run("forget", "--user", user).exit_code == 1
     make_older(left)
     assert erasure_list().outcome == "warning"
     if command == "run":
-        assert stage.run(stage.days[:1]).success
+        assert harness.run(harness.days[:1]).success
     else:
         assert run("maintain").exit_code == 0
-    assert places_that_tell(stage, user) == []
+    assert places_that_tell(harness, user) == []
     assert erasure_list().outcome == "ok"
 
 
-def test_several_users_and_sessions_are_forgotten_in_one_call(stage: Stage) -> None:
-    session = one_with_a_child_and_an_analysis(stage)
-    users = sorted({s.user_id for s in stage.enterprise.sessions if s.user_id and s is not session})[:3]
-    before = spend(stage)
+def test_several_users_and_sessions_are_forgotten_in_one_call(harness: PipelineHarness) -> None:
+    session = one_with_a_child_and_an_analysis(harness)
+    users = sorted({s.user_id for s in harness.enterprise.sessions if s.user_id and s is not session})[:3]
+    before = spend(harness)
     words = [f"--user={user}" for user in users]
-    theirs = sum(s.user_id in users or s is session for s in stage.enterprise.sessions)
+    theirs = sum(s.user_id in users or s is session for s in harness.enterprise.sessions)
     assert f"from {theirs} stored sessions" in forget(*words, "--session", session.session_id)
-    number = stage.enterprise.sessions.index(session)
-    assert places_that_tell(stage, *users, session.session_id, f"canarytitle{number}x") == []
-    assert spend(stage) == before
-    assert verify(stage.lake, 8).is_clean
+    number = harness.enterprise.sessions.index(session)
+    assert places_that_tell(harness, *users, session.session_id, f"canarytitle{number}x") == []
+    assert spend(harness) == before
+    assert verify(harness.lake, 8).is_clean
     # Days whose tables have other rows than Dagster knows would be taken for unread.
-    result = run("backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1]), "--dry-run", "--only-missing")
+    result = run(
+        "backfill", "--from", str(harness.days[0]), "--to", str(harness.days[-1]), "--dry-run", "--only-missing"
+    )
     assert result.exit_code == 0
 
 
-def test_a_damaged_day_is_named_instead_of_called_erased(stage: Stage) -> None:
-    user = next(s.user_id for s in stage.enterprise.sessions if s.user_id)
-    (file, *_) = stage.lake.snapshot(TABLES["raw_sessions_v3"]).stored_files()
+def test_a_damaged_day_is_named_instead_of_called_erased(harness: PipelineHarness) -> None:
+    user = next(s.user_id for s in harness.enterprise.sessions if s.user_id)
+    (file, *_) = harness.lake.snapshot(TABLES["raw_sessions_v3"]).stored_files()
     Path(file.path).write_bytes(b"")
     result = run("forget", "--user", user)
     assert result.exit_code == 1

@@ -26,10 +26,10 @@ from devin_pipeline.raw.landing import land
 from devin_pipeline.raw.row_hash import with_row_hash
 from devin_pipeline.tables import RAW_QUARANTINE, TABLES, Table
 from devin_pipeline.tables.raw import RAW_SESSIONS_V3
-from devin_pipeline_tests.stage import Stage
+from devin_pipeline_tests.harness import PipelineHarness
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, acus, after
 
-MakeStage = Callable[..., Stage]
+MakeHarness = Callable[..., PipelineHarness]
 
 RAW = RAW_SESSIONS_V3
 SECOND = int(NOON.timestamp())
@@ -52,46 +52,48 @@ def lose_newest_entries(lake: Lake, count: int = 1, table: Table = RAW) -> None:
 
 
 @pytest.fixture
-def stage(make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
+def harness(make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> PipelineHarness:
     """Two days of one session of 6 ACUs, and one of 45 that a later run has read."""
     monkeypatch.chdir(tmp_path)
-    stage = make_stage("v3", sessions=0, days=2)
-    created = starts_at(stage.days[0], 8) + timedelta(hours=1)
-    stage.enterprise.add_session(created_at=created, acus=acus("6"), session_id="stays")
-    assert backfill(stage).exit_code == 0
-    stage.enterprise.add_session(created_at=created, acus=acus("45"), session_id="vanishes")
-    assert backfill(stage).exit_code == 0
-    assert spent(stage) == acus("51")
-    return stage
+    harness = make_harness("v3", sessions=0, days=2)
+    created = starts_at(harness.days[0], 8) + timedelta(hours=1)
+    harness.enterprise.add_session(created_at=created, acus=acus("6"), session_id="stays")
+    assert backfill(harness).exit_code == 0
+    harness.enterprise.add_session(created_at=created, acus=acus("45"), session_id="vanishes")
+    assert backfill(harness).exit_code == 0
+    assert spent(harness) == acus("51")
+    return harness
 
 
-def backfill(stage: Stage, *words: str) -> Result:
-    return run("backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1]), *words)
+def backfill(harness: PipelineHarness, *words: str) -> Result:
+    return run("backfill", "--from", str(harness.days[0]), "--to", str(harness.days[-1]), *words)
 
 
-def spent(stage: Stage) -> object:
-    return sum(row["acus"] for row in stage.rows("acu_daily"))
+def spent(harness: PipelineHarness) -> object:
+    return sum(row["acus"] for row in harness.rows("acu_daily"))
 
 
 @pytest.mark.notices("lost versions: a raw table that is older than it was")
 @pytest.mark.parametrize("tables", [["raw_sessions_v3"], ["raw_sessions_v3", "raw_session_insights_v3"]], ids=len)
-def test_a_lost_log_entry_of_a_session_that_was_deleted_since_costs_no_acu(stage: Stage, tables: list[str]) -> None:
-    versions = stage.versions()
+def test_a_lost_log_entry_of_a_session_that_was_deleted_since_costs_no_acu(
+    harness: PipelineHarness, tables: list[str]
+) -> None:
+    versions = harness.versions()
     for name in tables:
-        lose_newest_entries(stage.lake, table=TABLES[name])
-    stage.enterprise.delete_session("vanishes")
-    files = {name: sorted(Path(stage.lake.uri, name).rglob("*")) for name in tables}
+        lose_newest_entries(harness.lake, table=TABLES[name])
+    harness.enterprise.delete_session("vanishes")
+    files = {name: sorted(Path(harness.lake.uri, name).rglob("*")) for name in tables}
 
-    refused = backfill(stage)
+    refused = backfill(harness)
     assert refused.exit_code == 1
     assert any(f"The table {name} is older than what was last written to it" in refused.stderr for name in tables)
     lost = versions["raw_sessions_v3"]
     assert lost is not None
     assert f"ends at version {lost - 1}, but version {lost} was written" in refused.stderr
-    command = f"backfill --from {stage.days[0]} --to {stage.days[0]} --repair"
+    command = f"backfill --from {harness.days[0]} --to {harness.days[0]} --repair"
     assert command in refused.stderr
-    assert {name: sorted(Path(stage.lake.uri, name).rglob("*")) for name in tables} == files
-    assert spent(stage) == acus("51")
+    assert {name: sorted(Path(harness.lake.uri, name).rglob("*")) for name in tables} == files
+    assert spent(harness) == acus("51")
 
     verified = run("verify", "--json")
     assert verified.exit_code == 1
@@ -106,12 +108,15 @@ def test_a_lost_log_entry_of_a_session_that_was_deleted_since_costs_no_acu(stage
 
     repaired = run(*command.split())
     assert repaired.exit_code == 0, repaired.output
-    assert f"raw_sessions_v3 {stage.days[0]}: 1 rows kept, 1 brought back from older files, 0 lost" in repaired.stderr
-    assert spent(stage) == acus("51")
-    assert {row["session_id"]: row["is_listed"] for row in stage.rows("sessions")} == {"stays": True, "vanishes": False}
+    assert f"raw_sessions_v3 {harness.days[0]}: 1 rows kept, 1 brought back from older files, 0 lost" in repaired.stderr
+    assert spent(harness) == acus("51")
+    assert {row["session_id"]: row["is_listed"] for row in harness.rows("sessions")} == {
+        "stays": True,
+        "vanishes": False,
+    }
     assert run("verify").exit_code == 0
-    assert backfill(stage).exit_code == 0
-    assert spent(stage) == acus("51")
+    assert backfill(harness).exit_code == 0
+    assert spent(harness) == acus("51")
 
 
 def findings_of(told: dict[str, list[dict[str, str]]]) -> list[str]:
@@ -124,27 +129,27 @@ def findings_of(told: dict[str, list[dict[str, str]]]) -> list[str]:
     ids=lambda words: words[0],
 )
 def test_every_command_that_needs_a_raw_table_refuses_one_that_is_older_than_it_was(
-    stage: Stage, words: list[str]
+    harness: PipelineHarness, words: list[str]
 ) -> None:
-    lose_newest_entries(stage.lake)
-    files = sorted(Path(stage.lake.location(RAW)).rglob("*"))
+    lose_newest_entries(harness.lake)
+    files = sorted(Path(harness.lake.location(RAW)).rglob("*"))
     refused = run(*words)
     assert refused.exit_code == 1
     assert "The table raw_sessions_v3 is older than what was last written to it" in refused.stderr
     if words[0] == "forget":
         # What is stored is erased all the same, and what is lost stays where `--repair` finds it.
-        assert backfill(stage, "--repair").exit_code == 0
+        assert backfill(harness, "--repair").exit_code == 0
     else:
-        assert sorted(Path(stage.lake.location(RAW)).rglob("*")) == files
-    assert spent(stage) == acus("51")
+        assert sorted(Path(harness.lake.location(RAW)).rglob("*")) == files
+    assert spent(harness) == acus("51")
 
 
-def test_a_refused_run_asks_the_api_for_nothing(stage: Stage) -> None:
-    for name in stage.feeds:
-        lose_newest_entries(stage.lake, table=TABLES[name])
-    stage.server.forget_requests()
-    assert backfill(stage).exit_code == 1
-    assert stage.server.requests == []
+def test_a_refused_run_asks_the_api_for_nothing(harness: PipelineHarness) -> None:
+    for name in harness.feeds:
+        lose_newest_entries(harness.lake, table=TABLES[name])
+    harness.server.forget_requests()
+    assert backfill(harness).exit_code == 1
+    assert harness.server.requests == []
 
 
 # Of one table

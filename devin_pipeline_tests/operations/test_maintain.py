@@ -18,51 +18,51 @@ from devin_pipeline.operations.maintain import maintain
 from devin_pipeline.operations.verify import verify
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, TABLES, Table
-from devin_pipeline_tests.stage import Stage, differences
+from devin_pipeline_tests.harness import PipelineHarness, differences
 
 pytestmark = pytest.mark.notices(
     "a raw row that breaks its seal joined with others", "views over files that maintain deletes"
 )
 
-MakeStage = Callable[..., Stage]
+MakeHarness = Callable[..., PipelineHarness]
 RAW = TABLES["raw_sessions_v3"]
 
 
 @pytest.fixture
-def stage(make_stage: MakeStage) -> Stage:
-    stage = make_stage("v3", sessions=40, days=3)
-    stage.make()
-    return stage
+def harness(make_harness: MakeHarness) -> PipelineHarness:
+    harness = make_harness("v3", sessions=40, days=3)
+    harness.make()
+    return harness
 
 
-def split(stage: Stage, table: Table, odd: pa.Table | None = None) -> None:
+def split(harness: PipelineHarness, table: Table, odd: pa.Table | None = None) -> None:
     """Write a table's first day, or an unpartitioned table, as two files, the later rows first."""
-    lake = stage.lake
+    lake = harness.lake
     rows = lake.snapshot(table).rows()
     if table.by_day:
-        rows = rows.filter(pc.equal(rows.column("day"), pa.scalar(stage.days[0])))
+        rows = rows.filter(pc.equal(rows.column("day"), pa.scalar(harness.days[0])))
         later = rows.slice(1) if odd is None else odd
-        lake.rewrite(table, lambda _: Rewrite([stage.days[0]], later))
+        lake.rewrite(table, lambda _: Rewrite([harness.days[0]], later))
     else:
         lake.replace_all(table, rows.slice(1))
     write_deltalake(lake.location(table), rows.slice(0, 1), mode="append")
 
 
-def maintain_job(stage: Stage) -> dg.ExecuteInProcessResult:
+def maintain_job(harness: PipelineHarness) -> dg.ExecuteInProcessResult:
     job = pipeline(Settings()).resolve_job_def("maintain")
     return job.execute_in_process(
-        instance=stage.instance,
+        instance=harness.instance,
         raise_on_error=False,
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
     )
 
 
-def test_a_lake_in_many_files_gets_few_again_and_everything_is_sound_and_as_it_was(stage: Stage) -> None:
-    rows = stage.everything()
+def test_a_lake_in_many_files_gets_few_again_and_everything_is_sound_and_as_it_was(harness: PipelineHarness) -> None:
+    rows = harness.everything()
     for table in (RAW, TABLES["sessions"], TABLES["acu_daily"], TABLES["acu_weekly"]):
-        split(stage, table)
-    assert stage.everything() == rows
-    done = maintain(stage.lake, 8)
+        split(harness, table)
+    assert harness.everything() == rows
+    done = maintain(harness.lake, 8)
 
     assert not done.left
     fewer = {each.table.name: each.files_before - each.files for each in done.tables}
@@ -72,34 +72,36 @@ def test_a_lake_in_many_files_gets_few_again_and_everything_is_sound_and_as_it_w
         "acu_daily": 1,
         "acu_weekly": 1,
     }
-    assert stage.everything() == rows
-    assert verify(stage.lake, 8).is_clean
+    assert harness.everything() == rows
+    assert verify(harness.lake, 8).is_clean
     # The views name the new files, so that none breaks when the old ones go.
-    with duckdb.connect(f"{stage.lake.uri}/devin.duckdb", read_only=True) as catalog:
+    with duckdb.connect(f"{harness.lake.uri}/devin.duckdb", read_only=True) as catalog:
         views = " ".join(sql for (sql,) in catalog.sql("select sql from duckdb_views() where not internal").fetchall())
-    assert all(file.replace("'", "''") in views for table in ALL_TABLES for file in stage.lake.snapshot(table).files())
+    assert all(
+        file.replace("'", "''") in views for table in ALL_TABLES for file in harness.lake.snapshot(table).files()
+    )
 
-    versions = stage.versions()
-    assert all(each.files == each.files_before for each in maintain(stage.lake, 8).tables)
-    assert stage.versions() == versions
-    stage.refresh()
-    assert stage.versions() == versions
-    assert differences(stage) == {}
+    versions = harness.versions()
+    assert all(each.files == each.files_before for each in maintain(harness.lake, 8).tables)
+    assert harness.versions() == versions
+    harness.refresh()
+    assert harness.versions() == versions
+    assert differences(harness) == {}
 
 
-def test_a_raw_day_whose_row_breaks_its_seal_is_told_and_left(stage: Stage) -> None:
-    rows = stage.lake.snapshot(RAW).rows()
-    rows = rows.filter(pc.equal(rows.column("day"), pa.scalar(stage.days[0]))).slice(1)
+def test_a_raw_day_whose_row_breaks_its_seal_is_told_and_left(harness: PipelineHarness) -> None:
+    rows = harness.lake.snapshot(RAW).rows()
+    rows = rows.filter(pc.equal(rows.column("day"), pa.scalar(harness.days[0]))).slice(1)
     acus = rows.column_names.index("acus")
     odd = rows.set_column(acus, rows.schema.field(acus), pa.array([None] * rows.num_rows, rows.schema.field(acus).type))
-    split(stage, RAW, odd)
-    files = stage.lake.snapshot(RAW).files()
-    (left,) = maintain(stage.lake, 8).left
-    assert left.startswith(f"raw_sessions_v3 {stage.days[0]} stays in several files")
+    split(harness, RAW, odd)
+    files = harness.lake.snapshot(RAW).files()
+    (left,) = maintain(harness.lake, 8).left
+    assert left.startswith(f"raw_sessions_v3 {harness.days[0]} stays in several files")
     assert "its values do not give its row_hash" in left
-    assert stage.lake.snapshot(RAW).files() == files
+    assert harness.lake.snapshot(RAW).files() == files
 
-    result = maintain_job(stage)
+    result = maintain_job(harness)
     assert not result.success
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     assert "row_hash" in str(failure.step_failure_data.error)
@@ -108,27 +110,27 @@ def test_a_raw_day_whose_row_breaks_its_seal_is_told_and_left(stage: Stage) -> N
     assert "row_hash" in result_of_command.stderr
 
 
-def test_a_table_whose_log_is_broken_is_told_and_the_others_are_joined(stage: Stage) -> None:
-    split(stage, TABLES["sessions"])
-    (Path(stage.lake.location(RAW)) / "_delta_log" / f"{0:020}.json").write_text("{")
-    told = maintain(stage.lake, 8).left
+def test_a_table_whose_log_is_broken_is_told_and_the_others_are_joined(harness: PipelineHarness) -> None:
+    split(harness, TABLES["sessions"])
+    (Path(harness.lake.location(RAW)) / "_delta_log" / f"{0:020}.json").write_text("{")
+    told = maintain(harness.lake, 8).left
     assert any("log of raw_sessions_v3 cannot be read" in each for each in told)
-    days = [file.day for file in stage.lake.snapshot(TABLES["sessions"]).stored_files()]
+    days = [file.day for file in harness.lake.snapshot(TABLES["sessions"]).stored_files()]
     assert len(days) == len(set(days))
 
 
-def test_the_job_does_it_and_a_refresh_does_not(stage: Stage) -> None:
-    split(stage, RAW)
-    assert stage.run(stage.days[1:]).success
-    assert len(stage.lake.snapshot(RAW).files(stage.days[:1])) == 2
-    result = maintain_job(stage)
+def test_the_job_does_it_and_a_refresh_does_not(harness: PipelineHarness) -> None:
+    split(harness, RAW)
+    assert harness.run(harness.days[1:]).success
+    assert len(harness.lake.snapshot(RAW).files(harness.days[:1])) == 2
+    result = maintain_job(harness)
     assert result.success
-    assert len(stage.lake.snapshot(RAW).files(stage.days[:1])) == 1
+    assert len(harness.lake.snapshot(RAW).files(harness.days[:1])) == 1
     assert not any(event.event_type_value == "HANDLED_OUTPUT" for event in result.all_events)
 
 
-def test_the_command_says_what_it_did(stage: Stage) -> None:
-    split(stage, RAW)
+def test_the_command_says_what_it_did(harness: PipelineHarness) -> None:
+    split(harness, RAW)
     result = CliRunner().invoke(main, ["maintain"])
     assert result.exit_code == 0, result.output
     (line,) = [line.split() for line in result.stdout.splitlines() if "raw_sessions_v3" in line]

@@ -37,7 +37,7 @@ from devin_pipeline.tables import (
     Table,
 )
 from devin_pipeline.tables.raw import RAW_SESSIONS_V3
-from devin_pipeline_tests.stage import Row, Stage, make_again, opened_stage, set_environment, the_last_days
+from devin_pipeline_tests.harness import PipelineHarness, Row, make_again, open_harness, set_environment, the_last_days
 from devin_pipeline_tests.tables.rows import DAY, NOON, acus, after, row
 
 RAW = RAW_SESSIONS_V3
@@ -50,7 +50,7 @@ pytestmark = pytest.mark.xdist_group("made")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHarness]:
     """A lake of three days, read twice, so that raw has new versions, a tombstone and older files; made once."""
     folder = tmp_path_factory.mktemp("made")
     days = the_last_days(3)
@@ -59,16 +59,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         enterprise = Enterprise.synthetic(seed=11, sessions=60, days=len(days))
         for session in enterprise.sessions:
             session.title = session.initial_user_message = SECRET
-        stage = opened_stage(opened, patch, folder, enterprise, days)
-        stage.make()
+        harness = open_harness(opened, patch, folder, enterprise, days)
+        harness.make()
         enterprise.grow_acus(30)
         enterprise.delete_session(enterprise.sessions[0].session_id)
-        stage.make()
-        yield stage
+        harness.make()
+        yield harness
 
 
 @pytest.fixture
-def stage(made: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+def harness(made: PipelineHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PipelineHarness:
     """A copy of the lake for one test, and the environment pointing at it."""
     shutil.copytree(made.lake.uri, tmp_path / "lake")
     set_environment(monkeypatch, made.server, tmp_path, "both", made.days[0])
@@ -80,16 +80,16 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(main, words)
 
 
-def looked_at(stage: Stage, **more: Any) -> VerificationReport:
-    return verify(stage.lake, 8, **more)
+def looked_at(harness: PipelineHarness, **more: Any) -> VerificationReport:
+    return verify(harness.lake, 8, **more)
 
 
 def named(verdict: VerificationReport) -> set[tuple[str, date | None]]:
     return {(finding.table.name, finding.day) for finding in verdict.findings}
 
 
-def file_of(stage: Stage, table: Table, day: date | None) -> Path:
-    (file,) = (file for file in stage.lake.snapshot(table).stored_files() if file.day == day)
+def file_of(harness: PipelineHarness, table: Table, day: date | None) -> Path:
+    (file,) = (file for file in harness.lake.snapshot(table).stored_files() if file.day == day)
     return Path(file.path)
 
 
@@ -151,87 +151,87 @@ DAMAGES = [delete, truncate, empty, take_all_columns, garble, swap, lie_in_the_f
 
 
 def test_damaged_files_of_derived_tables_and_reports_are_healed_by_the_plain_backfill_that_is_printed(
-    stage: Stage,
+    harness: PipelineHarness,
 ) -> None:
-    before = stage.everything()
-    day = stage.days[1]
+    before = harness.everything()
+    day = harness.days[1]
     stored = {
-        table.name for table in TABLES.values() for f in stage.lake.snapshot(table).stored_files() if f.day == day
+        table.name for table in TABLES.values() for f in harness.lake.snapshot(table).stored_files() if f.day == day
     }
     tables = [table for table in (*SESSION_TABLES, *ROLLUP_TABLES) if table.name in stored]
     assert len(tables) > 7
     for number, table in enumerate(tables):
         other = SESSIONS if table != SESSIONS else ROLLUP
-        DAMAGES[number % len(DAMAGES)](file_of(stage, table, day), file_of(stage, other, stage.days[0]))
+        DAMAGES[number % len(DAMAGES)](file_of(harness, table, day), file_of(harness, other, harness.days[0]))
     for table in REPORT_TABLES:
-        truncate(file_of(stage, table, None), Path())
+        truncate(file_of(harness, table, None), Path())
 
     result = run("verify")
     assert result.exit_code == 1
-    assert named(looked_at(stage)) == {(t.name, day) for t in tables} | {(t.name, None) for t in REPORT_TABLES}
+    assert named(looked_at(harness)) == {(t.name, day) for t in tables} | {(t.name, None) for t in REPORT_TABLES}
     assert result.output.endswith(f"  devin-pipeline backfill --from {day} --to {day}\n")
     assert SECRET not in result.output
     heal(result)
     assert run("verify").exit_code == 0
-    assert stage.everything() == before
+    assert harness.everything() == before
 
 
 @pytest.mark.notices("damage: a footer that lies", "damage: a file no reader takes, when made again")
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("table", [SESSIONS, PULL_REQUESTS], ids=lambda table: table.name)
 def test_making_a_table_again_replaces_a_damaged_file(
-    stage: Stage, table: Table, damage: Callable[[Path, Path], None]
+    harness: PipelineHarness, table: Table, damage: Callable[[Path, Path], None]
 ) -> None:
-    before = stage.rows(table.name)
-    day = stage.days[1] if table.by_day else None
-    damage(file_of(stage, table, day), file_of(stage, TABLES["session_timeline"], stage.days[0]))
-    assert named(looked_at(stage, tables=[table])) == {(table.name, day)}
-    make_again(stage.lake, table, stage.days)
-    assert looked_at(stage, tables=[table]).is_clean
-    assert stage.rows(table.name) == before
+    before = harness.rows(table.name)
+    day = harness.days[1] if table.by_day else None
+    damage(file_of(harness, table, day), file_of(harness, TABLES["session_timeline"], harness.days[0]))
+    assert named(looked_at(harness, tables=[table])) == {(table.name, day)}
+    make_again(harness.lake, table, harness.days)
+    assert looked_at(harness, tables=[table]).is_clean
+    assert harness.rows(table.name) == before
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("table", [RAW, RAW_QUARANTINE], ids=lambda table: table.name)
 def test_a_damaged_raw_file_is_named_by_table_and_day(
-    stage: Stage, table: Table, damage: Callable[[Path, Path], None]
+    harness: PipelineHarness, table: Table, damage: Callable[[Path, Path], None]
 ) -> None:
-    day = stage.days[0]
+    day = harness.days[0]
     if table == RAW_QUARANTINE:
-        items = [row(RAW_QUARANTINE, {"day": d, "feed": RAW.name, "payload": "{}"}) for d in (day, stage.days[1])]
+        items = [row(RAW_QUARANTINE, {"day": d, "feed": RAW.name, "payload": "{}"}) for d in (day, harness.days[1])]
         items = [item | {"content_hash": HASH_OF_NOTHING} for item in items]
         rows = with_row_hash(RAW_QUARANTINE, pa.Table.from_pylist(items, RAW_QUARANTINE.schema))
-        stage.lake.replace_days(RAW_QUARANTINE, stage.days[:2], rows)
-    assert looked_at(stage, tables=[table]).is_clean
-    damage(file_of(stage, table, day), file_of(stage, table, stage.days[1]))
-    verdict = looked_at(stage, tables=[table])
+        harness.lake.replace_days(RAW_QUARANTINE, harness.days[:2], rows)
+    assert looked_at(harness, tables=[table]).is_clean
+    damage(file_of(harness, table, day), file_of(harness, table, harness.days[1]))
+    verdict = looked_at(harness, tables=[table])
     assert named(verdict) == {(table.name, day)}
-    assert {finding.path for finding in verdict.findings} == {str(file_of(stage, table, day))}
+    assert {finding.path for finding in verdict.findings} == {str(file_of(harness, table, day))}
 
 
 @pytest.mark.notices("damage: a file of another size")
-def test_a_file_with_the_same_rows_that_is_not_the_one_written_is_named(stage: Stage) -> None:
-    file = file_of(stage, RAW, stage.days[0])
+def test_a_file_with_the_same_rows_that_is_not_the_one_written_is_named(harness: PipelineHarness) -> None:
+    file = file_of(harness, RAW, harness.days[0])
     pq.write_table(pq.ParquetFile(file).read(), file)
-    (finding,) = looked_at(stage, tables=[RAW]).findings
+    (finding,) = looked_at(harness, tables=[RAW]).findings
     assert "bytes, where the log says" in finding.what
 
 
 @pytest.mark.notices("damage: another number of rows")
-def test_a_log_that_tells_another_number_of_rows_is_named(stage: Stage) -> None:
-    rows = stage.lake.snapshot(REPORT).stored_files()[0].rows
-    entry = last_entry(stage, REPORT)
+def test_a_log_that_tells_another_number_of_rows_is_named(harness: PipelineHarness) -> None:
+    rows = harness.lake.snapshot(REPORT).stored_files()[0].rows
+    entry = last_entry(harness, REPORT)
     entry.write_text(entry.read_text().replace(f'\\"numRecords\\":{rows}', f'\\"numRecords\\":{rows + 1}'))
-    (finding,) = looked_at(stage, tables=[REPORT]).findings
+    (finding,) = looked_at(harness, tables=[REPORT]).findings
     assert finding.what == f"it has {rows} rows, where the log says {rows + 1}"
 
 
 @pytest.mark.notices("damage: a renamed column")
-def test_a_column_whose_name_changed_is_named_though_every_value_is_there(stage: Stage) -> None:
+def test_a_column_whose_name_changed_is_named_though_every_value_is_there(harness: PipelineHarness) -> None:
     # To a reader it would be a file from before the column.
-    file = file_of(stage, RAW, stage.days[0])
+    file = file_of(harness, RAW, harness.days[0])
     pq.write_table(pq.ParquetFile(file).read().rename_columns({"row_hash": "rov_hash"}), file)
-    stored = next(f for f in stage.lake.snapshot(RAW).stored_files() if f.day == stage.days[0])
+    stored = next(f for f in harness.lake.snapshot(RAW).stored_files() if f.day == harness.days[0])
     with pytest.raises(Damaged, match="its columns are not the table's: rov_hash"):
         read_verified(RAW, stored._replace(size=file.stat().st_size))
 
@@ -242,50 +242,54 @@ HASH_OF_NOTHING = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaf
 # Damage to rows of sound files
 
 
-def write_again(stage: Stage, table: Table, day: date, change: Callable[[Row], Row]) -> None:
+def write_again(harness: PipelineHarness, table: Table, day: date, change: Callable[[Row], Row]) -> None:
     """A day written anew with its first row changed, past everything that would refuse it."""
-    first, *others = stage.lake.snapshot(table).rows([day]).to_pylist()
+    first, *others = harness.lake.snapshot(table).rows([day]).to_pylist()
     rows = pa.Table.from_pylist([change(first), *others], table.schema)
-    write_deltalake(stage.lake.location(table), rows, mode="overwrite", predicate=f"day = '{day}'", schema_mode="merge")
+    write_deltalake(
+        harness.lake.location(table), rows, mode="overwrite", predicate=f"day = '{day}'", schema_mode="merge"
+    )
 
 
 @pytest.mark.notices("damage: a derived row unlike its inputs")
 @pytest.mark.parametrize("table", [SESSIONS, ROLLUP], ids=lambda table: table.name)
-def test_a_derived_row_that_is_not_what_its_inputs_give_is_named_and_heals(stage: Stage, table: Table) -> None:
-    before = stage.everything()
-    write_again(stage, table, stage.days[0], lambda row: row | {"acus": Decimal(1_000)})
-    verdict = looked_at(stage)
-    assert named(verdict) == {(table.name, stage.days[0])}
+def test_a_derived_row_that_is_not_what_its_inputs_give_is_named_and_heals(
+    harness: PipelineHarness, table: Table
+) -> None:
+    before = harness.everything()
+    write_again(harness, table, harness.days[0], lambda row: row | {"acus": Decimal(1_000)})
+    verdict = looked_at(harness)
+    assert named(verdict) == {(table.name, harness.days[0])}
     assert "its rows are not what" in verdict.findings[0].what
-    make_again(stage.lake, table, stage.days[:1])
-    assert looked_at(stage).is_clean
-    assert stage.everything() == before
+    make_again(harness.lake, table, harness.days[:1])
+    assert looked_at(harness).is_clean
+    assert harness.everything() == before
 
 
 @pytest.mark.notices("damage: a report unlike its inputs")
-def test_a_report_that_is_not_what_its_inputs_give_is_named(stage: Stage) -> None:
-    rows = stage.lake.snapshot(REPORT).rows()
-    stage.lake.replace_all(REPORT, rows.slice(1))
-    assert named(looked_at(stage)) == {("acu_weekly", None)}
-    assert named(looked_at(stage, tables=[REPORT])) == {("acu_weekly", None)}
+def test_a_report_that_is_not_what_its_inputs_give_is_named(harness: PipelineHarness) -> None:
+    rows = harness.lake.snapshot(REPORT).rows()
+    harness.lake.replace_all(REPORT, rows.slice(1))
+    assert named(looked_at(harness)) == {("acu_weekly", None)}
+    assert named(looked_at(harness, tables=[REPORT])) == {("acu_weekly", None)}
 
 
 @pytest.mark.notices("damage: what follows from it is not blamed")
-def test_a_raw_row_that_changed_is_named_and_what_follows_from_it_is_not_blamed(stage: Stage) -> None:
-    write_again(stage, RAW, stage.days[0], lambda row: row | {"payload": "{}"})
-    verdict = looked_at(stage)
-    assert named(verdict) == {("raw_sessions_v3", stage.days[0])}
+def test_a_raw_row_that_changed_is_named_and_what_follows_from_it_is_not_blamed(harness: PipelineHarness) -> None:
+    write_again(harness, RAW, harness.days[0], lambda row: row | {"payload": "{}"})
+    verdict = looked_at(harness)
+    assert named(verdict) == {("raw_sessions_v3", harness.days[0])}
     assert "1 of " in verdict.findings[0].what
-    assert {day for _, day in verdict.not_checked} == {stage.days[0]}
+    assert {day for _, day in verdict.not_checked} == {harness.days[0]}
     assert {table.name for table, _ in verdict.not_checked} >= {"sessions", "prompt_feedback"}
     assert "Not judged, because what they are made of is damaged: sessions, " in run("verify").output
 
 
 @pytest.mark.notices("damage: a raw row twice")
-def test_a_raw_row_that_stands_twice_is_named(stage: Stage) -> None:
-    rows = stage.lake.snapshot(RAW).rows([stage.days[0]])
-    stage.lake.replace_days(RAW, stage.days[:1], pa.concat_tables([rows, rows.slice(0, 1)]))
-    (finding,) = looked_at(stage, tables=[RAW]).findings
+def test_a_raw_row_that_stands_twice_is_named(harness: PipelineHarness) -> None:
+    rows = harness.lake.snapshot(RAW).rows([harness.days[0]])
+    harness.lake.replace_days(RAW, harness.days[:1], pa.concat_tables([rows, rows.slice(0, 1)]))
+    (finding,) = looked_at(harness, tables=[RAW]).findings
     assert finding.what.endswith("rows: a row with the key of another")
 
 
@@ -352,46 +356,54 @@ def test_a_sealed_row_that_contradicts_its_payload_is_faulty(told: Row, fault: s
 # Damaged raw days: an ordinary run leaves them alone, --repair saves what can be saved
 
 
-def backfill(stage: Stage, *words: str) -> Result:
-    return run("backfill", "--from", str(stage.days[0]), "--to", str(stage.days[-1]), *words)
+def backfill(harness: PipelineHarness, *words: str) -> Result:
+    return run("backfill", "--from", str(harness.days[0]), "--to", str(harness.days[-1]), *words)
 
 
-def test_an_ordinary_run_leaves_an_unreadable_raw_day_alone_and_makes_the_days_beside_it(stage: Stage) -> None:
+def test_an_ordinary_run_leaves_an_unreadable_raw_day_alone_and_makes_the_days_beside_it(
+    harness: PipelineHarness,
+) -> None:
     # The last day, so that those beside it are neighbours.
-    day = stage.days[-1]
-    file = file_of(stage, RAW, day)
+    day = harness.days[-1]
+    file = file_of(harness, RAW, day)
     truncate(file, file)
     broken = file.read_bytes()
-    stage.enterprise.grow_acus(60)
-    result = backfill(stage)
+    harness.enterprise.grow_acus(60)
+    result = backfill(harness)
     assert result.exit_code == 1
     assert "1 of 3 days were not made" in result.stderr, result.stderr
     assert "devin-pipeline verify" in result.stderr
     assert SECRET not in result.output
-    assert file_of(stage, RAW, day) == file
+    assert file_of(harness, RAW, day) == file
     assert file.read_bytes() == broken
-    assert named(looked_at(stage)) == {(RAW.name, day)}
+    assert named(looked_at(harness)) == {(RAW.name, day)}
 
 
 @pytest.mark.notices("damage: rows that are not sound, repaired", "damage: rows of older files, repaired")
-def test_repair_keeps_sound_rows_and_brings_back_the_damaged_one_from_an_older_file(stage: Stage) -> None:
-    before = stage.everything()
-    write_again(stage, RAW, stage.days[0], lambda row: row | {"payload": "{}"})
+def test_repair_keeps_sound_rows_and_brings_back_the_damaged_one_from_an_older_file(harness: PipelineHarness) -> None:
+    before = harness.everything()
+    write_again(harness, RAW, harness.days[0], lambda row: row | {"payload": "{}"})
     result = run("verify")
     assert "--repair" in result.output
-    rows = stage.lake.snapshot(RAW).rows([stage.days[0]]).num_rows
-    (saved,) = repair(stage.lake, stage.days, 8, keeps_text=True)
-    assert (saved.table, saved.day, saved.kept, saved.brought_back, saved.lost) == (RAW, stage.days[0], rows - 1, 1, 0)
-    assert looked_at(stage).is_clean
-    assert stage.everything() == before
+    rows = harness.lake.snapshot(RAW).rows([harness.days[0]]).num_rows
+    (saved,) = repair(harness.lake, harness.days, 8, keeps_text=True)
+    assert (saved.table, saved.day, saved.kept, saved.brought_back, saved.lost) == (
+        RAW,
+        harness.days[0],
+        rows - 1,
+        1,
+        0,
+    )
+    assert looked_at(harness).is_clean
+    assert harness.everything() == before
 
 
-def test_repair_of_a_raw_day_keeps_what_only_older_files_tell_and_says_what_is_lost(stage: Stage) -> None:
-    deleted = next(row for row in stage.rows("sessions") if not row["is_listed"])
+def test_repair_of_a_raw_day_keeps_what_only_older_files_tell_and_says_what_is_lost(harness: PipelineHarness) -> None:
+    deleted = next(row for row in harness.rows("sessions") if not row["is_listed"])
     day = deleted["day"]
-    spent = sum(s.acus or 0 for s in stage.enterprise.sessions if day_of(s.created_at, 8) == day) + deleted["acus"]
-    stored = stage.lake.snapshot(RAW).rows([day]).num_rows
-    delete(file_of(stage, RAW, day), Path())
+    spent = sum(s.acus or 0 for s in harness.enterprise.sessions if day_of(s.created_at, 8) == day) + deleted["acus"]
+    stored = harness.lake.snapshot(RAW).rows([day]).num_rows
+    delete(file_of(harness, RAW, day), Path())
     result = run("verify")
     assert f"backfill --from {day} --to {day} --repair" in result.output
     done = run("backfill", "--from", str(day), "--to", str(day), "--repair")
@@ -401,31 +413,31 @@ def test_repair_of_a_raw_day_keeps_what_only_older_files_tell_and_says_what_is_l
     assert int(told[1]) > 0 < int(told[2])
     assert int(told[1]) + int(told[2]) == stored
     assert run("verify").exit_code == 0
-    assert deleted["session_id"] in {row["session_id"] for row in stage.rows("sessions")}
-    assert sum(row["acus"] or 0 for row in stage.rows("acu_daily") if row["day"] == day) == spent
+    assert deleted["session_id"] in {row["session_id"] for row in harness.rows("sessions")}
+    assert sum(row["acus"] or 0 for row in harness.rows("acu_daily") if row["day"] == day) == spent
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_a_repaired_day_is_sound_and_its_rows_are_those_that_were(
-    stage: Stage, damage: Callable[[Path, Path], None]
+    harness: PipelineHarness, damage: Callable[[Path, Path], None]
 ) -> None:
-    day = stage.days[0]
-    before = stage.lake.snapshot(RAW).rows([day]).to_pylist()
-    damage(file_of(stage, RAW, day), file_of(stage, RAW, stage.days[1]))
-    (saved,) = repair(stage.lake, stage.days, 8, keeps_text=True)
-    rows = stage.lake.snapshot(RAW).rows([day]).to_pylist()
+    day = harness.days[0]
+    before = harness.lake.snapshot(RAW).rows([day]).to_pylist()
+    damage(file_of(harness, RAW, day), file_of(harness, RAW, harness.days[1]))
+    (saved,) = repair(harness.lake, harness.days, 8, keeps_text=True)
+    rows = harness.lake.snapshot(RAW).rows([day]).to_pylist()
     assert all(row in before for row in rows)
     assert saved.kept == (len(before) if damage == lie_in_the_footer else 0)
     assert (saved.kept + saved.brought_back, saved.lost) == (len(rows), len(before) - len(rows))
-    assert looked_at(stage, tables=[RAW]).is_clean
-    assert repair(stage.lake, stage.days, 8, keeps_text=True) == []
+    assert looked_at(harness, tables=[RAW]).is_clean
+    assert repair(harness.lake, harness.days, 8, keeps_text=True) == []
 
 
 @pytest.mark.notices("damage: text that is to be gone, repaired")
-def test_text_that_is_to_be_gone_is_not_brought_back(stage: Stage) -> None:
-    write_again(stage, RAW, stage.days[0], lambda row: row | {"payload": "{}"})
-    repair(stage.lake, stage.days, 8, keeps_text=False)
-    payloads = stage.lake.snapshot(RAW).rows([stage.days[0]]).column("payload").to_pylist()
+def test_text_that_is_to_be_gone_is_not_brought_back(harness: PipelineHarness) -> None:
+    write_again(harness, RAW, harness.days[0], lambda row: row | {"payload": "{}"})
+    repair(harness.lake, harness.days, 8, keeps_text=False)
+    payloads = harness.lake.snapshot(RAW).rows([harness.days[0]]).column("payload").to_pylist()
     assert len(payloads) > 10
     assert not any(SECRET in payload for payload in payloads if payload)
 
@@ -433,96 +445,100 @@ def test_text_that_is_to_be_gone_is_not_brought_back(stage: Stage) -> None:
 # Damaged logs
 
 
-def last_entry(stage: Stage, table: Table) -> Path:
-    return max(Path(stage.lake.location(table), "_delta_log").glob("*.json"))
+def last_entry(harness: PipelineHarness, table: Table) -> Path:
+    return max(Path(harness.lake.location(table), "_delta_log").glob("*.json"))
 
 
-def garble_entry(stage: Stage, table: Table) -> None:
-    last_entry(stage, table).write_text('{"add":{"path":')
+def garble_entry(harness: PipelineHarness, table: Table) -> None:
+    last_entry(harness, table).write_text('{"add":{"path":')
 
 
-def empty_entry(stage: Stage, table: Table) -> None:
-    last_entry(stage, table).write_text("")
+def empty_entry(harness: PipelineHarness, table: Table) -> None:
+    last_entry(harness, table).write_text("")
 
 
-def lose_entry(stage: Stage, table: Table) -> None:
-    min(Path(stage.lake.location(table), "_delta_log").glob("*.json")).unlink()
+def lose_entry(harness: PipelineHarness, table: Table) -> None:
+    min(Path(harness.lake.location(table), "_delta_log").glob("*.json")).unlink()
 
 
-def lose_log(stage: Stage, table: Table) -> None:
-    shutil.rmtree(Path(stage.lake.location(table), "_delta_log"))
+def lose_log(harness: PipelineHarness, table: Table) -> None:
+    shutil.rmtree(Path(harness.lake.location(table), "_delta_log"))
 
 
 @pytest.mark.notices("damage: an emptied log entry")
 @pytest.mark.parametrize("damage", [garble_entry, empty_entry, lose_entry, lose_log])
-def test_a_broken_log_is_named_with_what_heals_it(stage: Stage, damage: Callable[[Stage, Table], None]) -> None:
-    before = stage.rows("sessions")
-    damage(stage, SESSIONS)
+def test_a_broken_log_is_named_with_what_heals_it(
+    harness: PipelineHarness, damage: Callable[[PipelineHarness, Table], None]
+) -> None:
+    before = harness.rows("sessions")
+    damage(harness, SESSIONS)
     result = run("verify")
     assert result.exit_code == 1
-    assert named(looked_at(stage, tables=[SESSIONS])) == {("sessions", None)}
-    assert f"  rm -r {stage.lake.location(SESSIONS)}\n" in result.output
-    assert f"  devin-pipeline backfill --from {stage.days[0]} --to {stage.days[-1]}\n" in result.output
-    shutil.rmtree(stage.lake.location(SESSIONS))
-    make_again(stage.lake, SESSIONS, stage.days)
-    assert looked_at(stage).is_clean
-    assert stage.rows("sessions") == before
+    assert named(looked_at(harness, tables=[SESSIONS])) == {("sessions", None)}
+    assert f"  rm -r {harness.lake.location(SESSIONS)}\n" in result.output
+    assert f"  devin-pipeline backfill --from {harness.days[0]} --to {harness.days[-1]}\n" in result.output
+    shutil.rmtree(harness.lake.location(SESSIONS))
+    make_again(harness.lake, SESSIONS, harness.days)
+    assert looked_at(harness).is_clean
+    assert harness.rows("sessions") == before
 
 
 @pytest.mark.notices("damage: files without their log")
 @pytest.mark.parametrize("damage", [garble_entry, lose_entry, lose_log])
-def test_a_table_whose_log_is_broken_cannot_be_opened(stage: Stage, damage: Callable[[Stage, Table], None]) -> None:
-    damage(stage, RAW)
+def test_a_table_whose_log_is_broken_cannot_be_opened(
+    harness: PipelineHarness, damage: Callable[[PipelineHarness, Table], None]
+) -> None:
+    damage(harness, RAW)
     with pytest.raises(Damaged, match="backup"):
-        stage.lake.snapshot(RAW)
-    assert named(looked_at(stage)) == {(RAW.name, None)}
+        harness.lake.snapshot(RAW)
+    assert named(looked_at(harness)) == {(RAW.name, None)}
 
 
-def test_a_run_writes_nothing_to_a_raw_table_whose_log_is_broken(stage: Stage) -> None:
-    lose_log(stage, RAW)
-    files = sorted(Path(stage.lake.location(RAW)).rglob("*"))
-    assert backfill(stage).exit_code == 1
-    assert sorted(Path(stage.lake.location(RAW)).rglob("*")) == files
+def test_a_run_writes_nothing_to_a_raw_table_whose_log_is_broken(harness: PipelineHarness) -> None:
+    lose_log(harness, RAW)
+    files = sorted(Path(harness.lake.location(RAW)).rglob("*"))
+    assert backfill(harness).exit_code == 1
+    assert sorted(Path(harness.lake.location(RAW)).rglob("*")) == files
     result = run("verify")
     assert result.exit_code == 1
-    assert f"  put {stage.lake.location(RAW)} back from a backup" in result.output
+    assert f"  put {harness.lake.location(RAW)} back from a backup" in result.output
 
 
 # Lakes that are sound
 
 
 def test_a_lake_is_sound_before_and_after_a_backfill_that_keeps_no_text(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = run("verify")
     assert result.exit_code == 0
     assert result.output.startswith("All is sound: ")
     monkeypatch.setenv("DEVIN_TEXT", "none")
-    stage.enterprise.grow_acus(5)
-    done = backfill(stage, "--repair")
+    harness.enterprise.grow_acus(5)
+    done = backfill(harness, "--repair")
     assert done.exit_code == 0
     assert "No raw day is damaged" in done.stderr
     assert run("verify").exit_code == 0
 
 
-def test_a_lake_from_before_row_hash_is_sound_and_is_sealed_where_it_is_written_again(stage: Stage) -> None:
+def test_a_lake_from_before_row_hash_is_sound_and_is_sealed_where_it_is_written_again(harness: PipelineHarness) -> None:
     for table in RAW_SESSION_TABLES:
-        rows = stage.lake.snapshot(table).rows().drop_columns(["row_hash", "redacted"])
-        shutil.rmtree(stage.lake.location(table))
-        write_deltalake(stage.lake.location(table), rows, partition_by=["day"])
-    shutil.rmtree(Path(stage.lake.uri, "last_versions"))
-    assert looked_at(stage).is_clean
-    garble(file_of(stage, RAW, stage.days[0]), Path())
-    assert named(looked_at(stage)) == {(RAW.name, stage.days[0])}
-    garble(file_of(stage, RAW, stage.days[0]), Path())
-    grown = {session_id.removeprefix("devin-") for session_id in stage.enterprise.grow_acus(60)}
-    assert repair(stage.lake, stage.days, 8, keeps_text=True) == []
-    stage.make()
-    assert looked_at(stage).is_clean
-    rows = stage.rows(RAW.name)
+        rows = harness.lake.snapshot(table).rows().drop_columns(["row_hash", "redacted"])
+        shutil.rmtree(harness.lake.location(table))
+        write_deltalake(harness.lake.location(table), rows, partition_by=["day"])
+    shutil.rmtree(Path(harness.lake.uri, "last_versions"))
+    assert looked_at(harness).is_clean
+    garble(file_of(harness, RAW, harness.days[0]), Path())
+    assert named(looked_at(harness)) == {(RAW.name, harness.days[0])}
+    garble(file_of(harness, RAW, harness.days[0]), Path())
+    grown = {session_id.removeprefix("devin-") for session_id in harness.enterprise.grow_acus(60)}
+    assert repair(harness.lake, harness.days, 8, keeps_text=True) == []
+    harness.make()
+    assert looked_at(harness).is_clean
+    rows = harness.rows(RAW.name)
     # All but, perhaps, the day that has just begun: what few sessions it has may have no ACUs yet.
     written = {row["day"] for row in rows if row["session_id"] in grown}
-    assert written >= set(stage.days[:-1])
+    assert written >= set(harness.days[:-1])
     assert all(row["row_hash"] for row in rows if row["day"] in written)
 
 
@@ -534,17 +550,17 @@ def test_an_empty_lake_is_sound(tmp_path: Path) -> None:
 # The command
 
 
-def test_verify_tells_json_and_looks_at_the_days_asked_for(stage: Stage) -> None:
-    delete(file_of(stage, SESSIONS, stage.days[0]), Path())
-    delete(file_of(stage, SESSIONS, stage.days[2]), Path())
-    told = json.loads(run("verify", "--json", "--to", str(stage.days[1])).stdout)
-    file = file_of(stage, SESSIONS, stage.days[0]).relative_to(stage.lake.uri)
+def test_verify_tells_json_and_looks_at_the_days_asked_for(harness: PipelineHarness) -> None:
+    delete(file_of(harness, SESSIONS, harness.days[0]), Path())
+    delete(file_of(harness, SESSIONS, harness.days[2]), Path())
+    told = json.loads(run("verify", "--json", "--to", str(harness.days[1])).stdout)
+    file = file_of(harness, SESSIONS, harness.days[0]).relative_to(harness.lake.uri)
     assert told["findings"] == [
-        {"table": "sessions", "day": str(stage.days[0]), "what": "it is missing", "file": str(file)}
+        {"table": "sessions", "day": str(harness.days[0]), "what": "it is missing", "file": str(file)}
     ]
-    assert told["heal"] == [f"devin-pipeline backfill --from {stage.days[0]} --to {stage.days[0]}"]
+    assert told["heal"] == [f"devin-pipeline backfill --from {harness.days[0]} --to {harness.days[0]}"]
     assert told["unjudged"].keys() >= {"acu_daily"}
-    assert run("verify", "--from", str(stage.days[1]), "--to", str(stage.days[1])).exit_code == 0
+    assert run("verify", "--from", str(harness.days[1]), "--to", str(harness.days[1])).exit_code == 0
     both = run("verify").output
     assert both.count("devin-pipeline backfill") == 2
 
@@ -557,23 +573,23 @@ def test_verify_tells_json_and_looks_at_the_days_asked_for(stage: Stage) -> None
         (["backfill", "--from", "2026-01-01", "--to", "2026-01-02", "--repair", "--dry-run"], "--repair"),
     ],
 )
-def test_a_wrong_call_gets_three_lines_and_exit_2(stage: Stage, words: Sequence[str], says: str) -> None:
+def test_a_wrong_call_gets_three_lines_and_exit_2(harness: PipelineHarness, words: Sequence[str], says: str) -> None:
     result = run(*words)
     assert (result.exit_code, len(result.stderr.strip().splitlines())) == (2, 3)
     assert says in result.stderr
 
 
-def test_what_another_run_writes_meanwhile_is_told(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    emptied = stage.lake.snapshot(SESSIONS).rows([stage.days[0]]).slice(0, 0)
+def test_what_another_run_writes_meanwhile_is_told(harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied = harness.lake.snapshot(SESSIONS).rows([harness.days[0]]).slice(0, 0)
     read = Reader.rows
 
     def write_first(reader: Reader, query: str, params: Params | None = None) -> pa.Table:
         monkeypatch.setattr(Reader, "rows", read)
-        stage.lake.replace_days(SESSIONS, stage.days[:1], emptied)
+        harness.lake.replace_days(SESSIONS, harness.days[:1], emptied)
         return reader.rows(query, params)
 
     monkeypatch.setattr(Reader, "rows", write_first)
-    verdict = looked_at(stage)
+    verdict = looked_at(harness)
     assert verdict.is_clean
     assert verdict.changed_during_check == [SESSIONS]
-    assert named(looked_at(stage)) == {("sessions", stage.days[0])}
+    assert named(looked_at(harness)) == {("sessions", harness.days[0])}

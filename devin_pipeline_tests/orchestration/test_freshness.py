@@ -17,24 +17,24 @@ from devin_pipeline.orchestration.resources import devin_api_resource
 from devin_pipeline.settings import Settings
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline_tests.dagster_server.running import span
-from devin_pipeline_tests.stage import Stage, differences, warnings
+from devin_pipeline_tests.harness import PipelineHarness, differences, warnings
 
-MakeStage = Callable[..., Stage]
+MakeHarness = Callable[..., PipelineHarness]
 
 
-def look(stage: Stage, cursor: str | None = None) -> dg.SensorResult:
+def look(harness: PipelineHarness, cursor: str | None = None) -> dg.SensorResult:
     """A tick of the sensor."""
     with dg.build_sensor_context(
-        instance=stage.instance, cursor=cursor, resources={"devin_api": devin_api_resource(Settings())}
+        instance=harness.instance, cursor=cursor, resources={"devin_api": devin_api_resource(Settings())}
     ) as context:
         result = late_updates(Settings())(context)
     assert isinstance(result, dg.SensorResult)
     return result
 
 
-def let_hours_pass(stage: Stage, hours: int) -> None:
+def let_hours_pass(harness: PipelineHarness, hours: int) -> None:
     """Make what the lake knows of its reads older."""
-    for file in (Path(stage.lake.uri) / "last_reads").glob("*.json"):
+    for file in (Path(harness.lake.uri) / "last_reads").glob("*.json"):
         reads = msgspec.json.decode(file.read_bytes())
         for read in reads:
             read["at"] = (datetime.fromisoformat(read["at"]) - timedelta(hours=hours)).isoformat()
@@ -43,52 +43,54 @@ def let_hours_pass(stage: Stage, hours: int) -> None:
 
 @pytest.mark.notices("updates before the sensor's first look")
 @pytest.mark.parametrize("keys", ["v2", "v3"])
-def test_an_update_between_the_backfill_and_the_sensors_first_look_is_read(make_stage: MakeStage, keys: str) -> None:
-    stage = make_stage(keys, sessions=0, days=42)
-    old = stage.days[1]
-    session = stage.enterprise.add_session(
+def test_an_update_between_the_backfill_and_the_sensors_first_look_is_read(
+    make_harness: MakeHarness, keys: str
+) -> None:
+    harness = make_harness(keys, sessions=0, days=42)
+    old = harness.days[1]
+    session = harness.enterprise.add_session(
         created_at=starts_at(old, 8) + timedelta(hours=1), updated_at=starts_at(old, 8), acus=Decimal(3)
     )
-    stage.refresh()
-    let_hours_pass(stage, 3)
+    harness.refresh()
+    let_hours_pass(harness, 3)
     session.acus, session.updated_at = Decimal(9), datetime.now(UTC)
 
-    tick = look(stage)
+    tick = look(harness)
     (request,) = tick.run_requests or ()
     assert span(request.tags) == (old, old)
-    assert stage.run(days_between(*span(request.tags))).success
-    assert [row["acus"] for row in stage.rows("sessions")] == [Decimal(9)]
-    assert [row["acus"] for row in stage.rows("acu_monthly")] == [Decimal(9)]
+    assert harness.run(days_between(*span(request.tags))).success
+    assert [row["acus"] for row in harness.rows("sessions")] == [Decimal(9)]
+    assert [row["acus"] for row in harness.rows("acu_monthly")] == [Decimal(9)]
     # It was read since: another look, without the cursor, asks for nothing.
-    let_hours_pass(stage, -3)
-    assert not look(stage).run_requests
+    let_hours_pass(harness, -3)
+    assert not look(harness).run_requests
 
 
 @pytest.mark.notices("days of unknown age")
-def test_days_of_unknown_age_are_named_with_the_backfill_that_closes_the_gap(make_stage: MakeStage) -> None:
-    stage = make_stage("v3", sessions=84, days=42)
-    assert "late_updates_are_read" not in warnings(stage.refresh())
-    shutil.rmtree(Path(stage.lake.uri) / "last_reads")
+def test_days_of_unknown_age_are_named_with_the_backfill_that_closes_the_gap(make_harness: MakeHarness) -> None:
+    harness = make_harness("v3", sessions=84, days=42)
+    assert "late_updates_are_read" not in warnings(harness.refresh())
+    shutil.rmtree(Path(harness.lake.uri) / "last_reads")
     first = day_of(datetime.now(UTC), 8) - timedelta(days=34)
-    older = sorted({row["day"] for row in stage.rows("raw_sessions_v3") if row["day"] < first})
+    older = sorted({row["day"] for row in harness.rows("raw_sessions_v3") if row["day"] < first})
     assert older
     # A run over other days names them too.
-    assert "late_updates_are_read" in warnings(stage.run(stage.days[-2:]))
+    assert "late_updates_are_read" in warnings(harness.run(harness.days[-2:]))
     (found,) = [finding for finding in examine(Settings()) if finding.name == "late updates"]
     assert found.outcome == "warning"
     assert found.todo == pipeline_command(f"backfill --from {older[0]} --to {older[-1]}")
-    assert "late_updates_are_read" not in warnings(stage.run(days_between(older[0], older[-1])))
-    assert differences(stage) == {}
+    assert "late_updates_are_read" not in warnings(harness.run(days_between(older[0], older[-1])))
+    assert differences(harness) == {}
 
 
-def test_a_read_that_changes_nothing_writes_its_small_file_and_to_no_table(make_stage: MakeStage) -> None:
-    stage = make_stage("v3", sessions=20, days=3)
-    stage.refresh()
-    before, versions = stage.lake.last_reads(), stage.versions()
-    stage.refresh()
-    assert stage.versions() == versions
-    after = stage.lake.last_reads()
-    for feed in stage.feeds:
-        assert after.of(feed).keys() == before.of(feed).keys() == set(stage.days)
+def test_a_read_that_changes_nothing_writes_its_small_file_and_to_no_table(make_harness: MakeHarness) -> None:
+    harness = make_harness("v3", sessions=20, days=3)
+    harness.refresh()
+    before, versions = harness.lake.last_reads(), harness.versions()
+    harness.refresh()
+    assert harness.versions() == versions
+    after = harness.lake.last_reads()
+    for feed in harness.feeds:
+        assert after.of(feed).keys() == before.of(feed).keys() == set(harness.days)
         assert all(after.of(feed)[day] > at for day, at in before.of(feed).items())
-    assert sum(file.stat().st_size for file in (Path(stage.lake.uri) / "last_reads").iterdir()) < 2_000
+    assert sum(file.stat().st_size for file in (Path(harness.lake.uri) / "last_reads").iterdir()) < 2_000

@@ -1,4 +1,4 @@
-"""The stage of a whole-pipeline test: an emulator over real sockets, a lake on disk, a Dagster instance."""
+"""What a whole-pipeline test runs on: an emulator over real sockets, a lake on disk, a Dagster instance."""
 
 import copy
 import json
@@ -35,7 +35,7 @@ _OF_CLOCKS = {"fetched_at", "first_seen_at", "last_changed_at", "content_hash", 
 
 
 @dataclass
-class Stage:
+class PipelineHarness:
     """Everything a whole-pipeline test needs; the environment points at it while the test runs."""
 
     server: EmulatorServer
@@ -127,9 +127,9 @@ def _plain(value: object, column: str) -> object:
     return value
 
 
-def differences(stage: Stage) -> dict[str, tuple[list[str], list[str]]]:
+def differences(harness: PipelineHarness) -> dict[str, tuple[list[str], list[str]]]:
     """Per table: rows only the oracle has, rows only the lake has. Empty when all is equal to the last digit."""
-    wanted, got = contents(stage.oracle.table, stage.oracle), contents(stage.rows, stage.oracle)
+    wanted, got = contents(harness.oracle.table, harness.oracle), contents(harness.rows, harness.oracle)
     return {
         name: ([r for r in wanted[name] if r not in got[name]][:3], [r for r in got[name] if r not in wanted[name]][:3])
         for name in wanted
@@ -151,19 +151,19 @@ def contents(rows: Callable[[str], Sequence[Row]], oracle: Oracle) -> dict[str, 
 class Moment:
     """What the tables hold before a run over some days (all, when not told), and what they will hold after it."""
 
-    def __init__(self, stage: Stage, days: Sequence[date] | None = None) -> None:
-        self.stage = stage
-        self.days = stage.days if days is None else days
+    def __init__(self, harness: PipelineHarness, days: Sequence[date] | None = None) -> None:
+        self.harness = harness
+        self.days = harness.days if days is None else days
         self.files = self._files()
-        self.oracle = copy.deepcopy(stage.oracle)
-        for feed in stage.feeds:
-            self.oracle.observe(feed, self.days, stage.listed(feed), datetime.now(UTC))
-        self.before = contents(stage.rows, self.oracle)
+        self.oracle = copy.deepcopy(harness.oracle)
+        for feed in harness.feeds:
+            self.oracle.observe(feed, self.days, harness.listed(feed), datetime.now(UTC))
+        self.before = contents(harness.rows, self.oracle)
         self.after = contents(self.oracle.table, self.oracle)
 
     def require_whole_versions(self) -> None:
         """Every reader sees of every table the version before the run or the whole one after it."""
-        lake = self.stage.lake
+        lake = self.harness.lake
         with lake.connect() as reader:
             self._require_whole(lambda name: reader.rows(f'from "{name}"'))
         self._require_whole(lambda name: lake.answer(f'from "{name}"'))
@@ -179,7 +179,7 @@ class Moment:
         assert torn == []
 
     def _files(self) -> dict[str, list[str]]:
-        return {table.name: self.stage.lake.snapshot(table).files() for table in ALL_TABLES}
+        return {table.name: self.harness.lake.snapshot(table).files() for table in ALL_TABLES}
 
     def commits(self) -> list[str]:
         """The tables that have been written since; one that was created only is as it was."""
@@ -187,8 +187,8 @@ class Moment:
 
     def tell_what_landed(self) -> None:
         """Tell the oracle which feeds the run had landed before it ended."""
-        for feed in set(self.stage.feeds) & set(self.commits()):
-            self.stage.oracle.observe(feed, self.days, self.stage.listed(feed), datetime.now(UTC))
+        for feed in set(self.harness.feeds) & set(self.commits()):
+            self.harness.oracle.observe(feed, self.days, self.harness.listed(feed), datetime.now(UTC))
 
 
 def make_again(lake: Lake, table: Table, days: Sequence[date]) -> None:
@@ -201,20 +201,20 @@ def make_again(lake: Lake, table: Table, days: Sequence[date]) -> None:
         publish_session_tables(lake, days, 8, [table])
 
 
-def opened_stage(
+def open_harness(
     opened: ExitStack,
     monkeypatch: pytest.MonkeyPatch,
     folder: Path,
     enterprise: Enterprise,
     days: list[date],
     keys: str = "both",
-) -> Stage:
-    """A stage over the lake in a folder, until what it is opened with is closed."""
+) -> PipelineHarness:
+    """A harness over the lake in a folder, until what it is opened with is closed."""
     server = opened.enter_context(EmulatorServer(enterprise))
     set_environment(monkeypatch, server, folder, keys, days[0])
     instance = opened.enter_context(dg.DagsterInstance.ephemeral())
     keep_connection(instance)
-    return Stage(server, enterprise, Lake(str(folder / "lake")), instance, days, Settings().feeds)
+    return PipelineHarness(server, enterprise, Lake(str(folder / "lake")), instance, days, Settings().feeds)
 
 
 def keep_connection(instance: dg.DagsterInstance) -> None:
