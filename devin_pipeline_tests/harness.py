@@ -164,9 +164,9 @@ class Moment:
     def require_whole_versions(self) -> None:
         """Every reader sees of every table the version before the run or the whole one after it."""
         lake = self.harness.lake
-        with lake.connect() as reader:
-            self._require_whole(lambda name: reader.rows(f'from "{name}"'))
-        self._require_whole(lambda name: lake.answer(f'from "{name}"'))
+        with lake.connect() as connection:
+            self._require_whole(lambda name: connection.rows(f'from "{name}"'))
+        self._require_whole(lambda name: lake.query(f'from "{name}"'))
         if (file := Path(lake.uri) / "devin.duckdb").exists():
             with duckdb.connect() as bi:
                 bi.execute("set TimeZone = 'UTC'")

@@ -100,17 +100,17 @@ def publish(lake: Lake, days: Sequence[date]) -> None:
 def counted_twice(lake: Lake) -> list[str]:
     """Keys that stand twice in a table, sessions that stand in two days, tables not read as the version they have."""
     found: list[str] = []
-    with lake.connect() as reader:
+    with lake.connect() as connection:
         for table in ALL_TABLES:
             stored = sum(file.rows for file in lake.snapshot(table).stored_files())
-            if reader.rows(f'from "{table.name}"').num_rows != stored:
+            if connection.rows(f'from "{table.name}"').num_rows != stored:
                 found.append(f"{table.name}: not the {stored} rows of its newest version")
             key = ", ".join(f'"{name}"' for name in table.key)
-            rows = reader.rows(f'select {key} from "{table.name}" group by all having count(*) > 1')
+            rows = connection.rows(f'select {key} from "{table.name}" group by all having count(*) > 1')
             found += [f"{table.name}: {row}" for row in rows.to_pylist()]
         twice = "select session_id from ({}) group by all having count(distinct day) > 1"
         held = 'select day, session_id from "{}" group by all having arg_max_null(moved_to, fetched_at) is null'
         holders = {table.name: held.format(table.name) for table in RAW_SESSION_TABLES} | {"sessions": "from sessions"}
         for name, rows_of_days in holders.items():
-            found += [f"{name}: {row} on two days" for row in reader.rows(twice.format(rows_of_days)).to_pylist()]
+            found += [f"{name}: {row} on two days" for row in connection.rows(twice.format(rows_of_days)).to_pylist()]
     return found

@@ -53,7 +53,7 @@ def test_no_column_takes_its_value_from_the_path_of_the_lake(
     assert verify(harness.lake, 8).findings == []
     question = "select day, org_id, acus from acu_daily order by org_id"
     answer = [(harness.days[0], *row) for row in expected]
-    assert [tuple(row.values()) for row in harness.lake.answer(question).to_pylist()] == answer
+    assert [tuple(row.values()) for row in harness.lake.query(question).to_pylist()] == answer
     with duckdb.connect() as bi:
         bi.execute(f"attach '{harness.lake.uri}/devin.duckdb' as devin (read_only)")
         assert bi.sql(question.replace("from ", "from devin.")).fetchall() == answer

@@ -426,7 +426,7 @@ def test_days_without_a_session_are_read_and_recorded_as_empty(make_harness: Mak
             told.metadata["dagster/partition_row_count"].value for r in records if (told := r.asset_materialization)
         ]
         assert rows == [0] * 3
-        answer = harness.lake.answer(f"select * from {table.name}")
+        answer = harness.lake.query(f"select * from {table.name}")
         assert (answer.num_rows, answer.column_names) == (0, table.column_names)
     assert harness.rows("acu_monthly") == []
 

@@ -170,7 +170,7 @@ def _days_held(lake: Lake, feeds: Sequence[str], items: Sequence[Item]) -> dict[
     stored_as = {erased.pseudonym("session", session_id) or session_id: session_id for session_id in session_ids}
     held: dict[str, set[date]] = {}
     for feed in feeds:
-        for stored, days in days_held(lake.newest(TABLES[feed]), stored_as).items():
+        for stored, days in days_held(lake.cached_snapshot(TABLES[feed]), stored_as).items():
             held.setdefault(stored_as[stored], set()).update(days)
     return held
 

@@ -71,8 +71,8 @@ Next:
 
 
 def _demo_summary(lake: Lake) -> pa.Table:
-    with lake.connect([TABLES["acu_daily"]]) as reader:
-        return reader.rows(
+    with lake.connect([TABLES["acu_daily"]]) as connection:
+        return connection.rows(
             """
             select
                 org_id as organization,

@@ -19,7 +19,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from devin_pipeline.cli.errors import Failed
-from devin_pipeline.lake import Answer, Reader
+from devin_pipeline.lake import Answer, Connection
 
 _JSON = msgspec.json.Encoder(decimal_format="number")
 # A table is laid out as a whole before its first line is written, a millisecond or more per row.
@@ -35,15 +35,15 @@ _WORDS = re.compile(r"[ ,]")
 Row = Sequence[str | None]
 
 
-def show(reader: Reader, query: str, shape: str) -> None:
+def show(connection: Connection, query: str, shape: str) -> None:
     """Write the rows of a person's query to stdout as `table`, `csv` or `json`, the last two in UTF-8.
 
     They are written as they are read: of many rows only some are in memory at a time.
     """
     if shape == "json":
-        _write(_json_array(reader.answer_as_json(query)))
+        _write(_json_array(connection.query_as_json(query)))
         return
-    answer = reader.answer_as_text(query)
+    answer = connection.query_as_text(query)
     if shape == "csv":
         _write(_csv_lines(answer))
         return

@@ -27,8 +27,8 @@ def query(sql: str | None, file: str | None, shape: str, timeout: str | None, de
         renew_moved_catalog(lake)
         print_demo_notice(demo)
         try:
-            with lake.reader_for(select, limits) as reader:
-                show(reader, select, shape)
+            with lake.connection_for(select, limits) as connection:
+                show(connection, select, shape)
         except QueryFailed as error:
             if demo:
                 error.todo = f"List what there is: `{pipeline_command('tables --demo')}`"

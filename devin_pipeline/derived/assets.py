@@ -8,10 +8,10 @@ import dagster as dg
 from devin_pipeline.derived.publishing import Made, publish_rollups, publish_session_tables
 from devin_pipeline.derived.queries import INPUTS
 from devin_pipeline.lake import Lake
-from devin_pipeline.orchestration.asset_specs import facts
+from devin_pipeline.orchestration.asset_specs import asset_spec_kwargs
 from devin_pipeline.orchestration.partitions import RANGES, days_of
 from devin_pipeline.orchestration.resources import Erased, LakeResource
-from devin_pipeline.orchestration.run_metadata import acus_of_days, report_days, report_other_days
+from devin_pipeline.orchestration.run_metadata import acus_of_days, record_partition_metadata, report_other_days
 from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES, SESSION_TABLES, Table
 
 
@@ -25,7 +25,9 @@ def _session_tables(billing_days: dg.PartitionsDefinition[str], erased: Erased) 
     @dg.multi_asset(
         name="session_tables",
         specs=[
-            dg.AssetSpec(**facts(table), deps=[raw.name for raw in RAW_SESSION_TABLES], partitions_def=billing_days)
+            dg.AssetSpec(
+                **asset_spec_kwargs(table), deps=[raw.name for raw in RAW_SESSION_TABLES], partitions_def=billing_days
+            )
             for table in SESSION_TABLES
         ],
         can_subset=True,
@@ -47,7 +49,7 @@ def _rollups(billing_days: dg.PartitionsDefinition[str], erased: Erased) -> dg.A
     @dg.multi_asset(
         name="rollups",
         specs=[
-            dg.AssetSpec(**facts(table), deps=INPUTS[table.name], partitions_def=billing_days)
+            dg.AssetSpec(**asset_spec_kwargs(table), deps=INPUTS[table.name], partitions_def=billing_days)
             for table in ROLLUP_TABLES
         ],
         can_subset=True,
@@ -76,7 +78,7 @@ def _told(
     hour: int,
 ) -> Iterator[dg.MaterializeResult[None]]:
     for table in tables:
-        report_days(context, lake, table, acus_of_days(lake, table, days, made.acus[table.name]), hour)
+        record_partition_metadata(context, lake, table, acus_of_days(lake, table, days, made.acus[table.name]), hour)
         others = [day for day in made.days if day not in days]
         report_other_days(context, lake, table, acus_of_days(lake, table, others, made.acus[table.name]))
         yield dg.MaterializeResult(asset_key=table.name)

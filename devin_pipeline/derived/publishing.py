@@ -24,7 +24,7 @@ from devin_pipeline.derived.queries import (
     select,
     sessions_lacking_a_feed,
 )
-from devin_pipeline.lake import Damaged, Inputs, Lake, Links, Reader, in_portions, linked_with
+from devin_pipeline.lake import Connection, Damaged, Inputs, Lake, Links, in_portions, linked_with
 from devin_pipeline.tables import (
     DERIVED_TABLES,
     RAW_SESSION_TABLES,
@@ -68,13 +68,13 @@ def publish_session_tables(
     _note_days_sharing_sessions(lake, tables, days, hour)
     links = lake.links()
 
-    def make(reader: Reader, some: Sequence[date], linked: Sequence[date]) -> Iterator[tuple[Table, pa.Table]]:
-        create_session_views(reader, some, linked)
+    def make(connection: Connection, some: Sequence[date], linked: Sequence[date]) -> Iterator[tuple[Table, pa.Table]]:
+        create_session_views(connection, some, linked)
         # The gate of the sessions comes before the others are written.
         for table in sorted(tables, key=lambda table: table != SESSIONS):
-            rows = select(reader, table, some)
+            rows = select(connection, table, some)
             if table == SESSIONS:
-                assert_publishable(reader, table, rows, hour, some)
+                assert_publishable(connection, table, rows, hour, some)
             yield table, _of_days(rows, some) if linked else rows
 
     def publish(some: Sequence[date]) -> Made:
@@ -100,11 +100,11 @@ def publish_rollups(
     """
     inputs = inputs_of(tables)
 
-    def make(reader: Reader, some: Sequence[date], _: Sequence[date]) -> Iterator[tuple[Table, pa.Table]]:
-        cache_inputs(reader, inputs)
-        made = {table: select(reader, table, some) for table in tables}
+    def make(connection: Connection, some: Sequence[date], _: Sequence[date]) -> Iterator[tuple[Table, pa.Table]]:
+        cache_inputs(connection, inputs)
+        made = {table: select(connection, table, some) for table in tables}
         for table, rows in made.items():
-            assert_publishable(reader, table, rows, hour)
+            assert_publishable(connection, table, rows, hour)
         yield from made.items()
 
     def publish(some: Sequence[date]) -> Made:
@@ -131,14 +131,14 @@ def _with_linked(publish: Callable[[Sequence[date]], Made], days: Sequence[date]
 
 def _note_days_sharing_sessions(lake: Lake, tables: Sequence[Table], days: Sequence[date], hour: int) -> None:
     """Note the days that have sessions in common with those that are to be built, because feeds disagree."""
-    stored = [table for table in RAW_SESSION_TABLES if lake.newest(table).stored_files()]
+    stored = [table for table in RAW_SESSION_TABLES if lake.cached_snapshot(table).stored_files()]
     if len(stored) < 2:
         return
     to_build = _to_build(lake, tables, lake.inputs(RAW_SESSION_TABLES, days, lake.links()), hour)
     if not to_build:
         return
-    with lake.connect(RAW_SESSION_TABLES, days=to_build) as reader:
-        looked_for = sessions_lacking_a_feed(reader, len(stored))
+    with lake.connect(RAW_SESSION_TABLES, days=to_build) as connection:
+        looked_for = sessions_lacking_a_feed(connection, len(stored))
     if looked_for.num_rows:
         # guard: feeds that disagree about the day
         lake.note_links(_pairs(lake, looked_for))
@@ -155,13 +155,13 @@ def note_all_days_sharing_sessions(lake: Lake) -> None:
 
 def _pairs(lake: Lake, looked_for: pa.Table | None = None) -> set[tuple[date, date]]:
     try:
-        with lake.connect(RAW_SESSION_TABLES) as reader:
-            return days_sharing_sessions(reader, looked_for)
+        with lake.connect(RAW_SESSION_TABLES) as connection:
+            return days_sharing_sessions(connection, looked_for)
     except Damaged:
-        stored = {file.day for table in RAW_SESSION_TABLES for file in lake.newest(table).stored_files()}
+        stored = {file.day for table in RAW_SESSION_TABLES for file in lake.cached_snapshot(table).stored_files()}
         readable = lake.readable_days(RAW_SESSION_TABLES, sorted(day for day in stored if day is not None))
-        with lake.connect(RAW_SESSION_TABLES, days=readable) as reader:
-            return days_sharing_sessions(reader, looked_for)
+        with lake.connect(RAW_SESSION_TABLES, days=readable) as connection:
+            return days_sharing_sessions(connection, looked_for)
 
 
 def inputs_of(rollups: Sequence[Table]) -> list[Table]:
@@ -189,29 +189,31 @@ def _publish(
     inputs: Sequence[Table],
     days: Sequence[date],
     hour: int,
-    make: Callable[[Reader, Sequence[date], Sequence[date]], Iterator[tuple[Table, pa.Table]]],
+    make: Callable[[Connection, Sequence[date], Sequence[date]], Iterator[tuple[Table, pa.Table]]],
     links: Links = MappingProxyType({}),
     *,
     compares: bool = True,
 ) -> Made:
     def make_all() -> Made:
-        made_of = lake.inputs(inputs, days, links)
+        fingerprints = lake.inputs(inputs, days, links)
         code = {table: fingerprint(table, hour) for table in tables}
-        made = Made(_to_build(lake, tables, made_of, hour), {table.name: {} for table in tables})
+        made = Made(_to_build(lake, tables, fingerprints, hour), {table.name: {} for table in tables})
 
         def write(table: Table, some: Sequence[date], rows: pa.Table) -> None:
             made.acus[table.name].update(_acus_of(table, some, rows))
             if rows.num_rows:
                 lake.begin_to_build(table, code[table])
             lake.replace_days(table, some, rows, compares=compares)
-            lake.remember_made(table, {day: made_of[day] for day in some}, code[table])
+            lake.record_provenance(table, {day: fingerprints[day] for day in some}, code[table])
 
         # A table is written while the next is made.
         with ThreadPoolExecutor(_WRITES_AT_ONCE, thread_name_prefix="write") as threads:
 
             def build(some: Sequence[date], linked: Sequence[date]) -> None:
-                with lake.connect(inputs, days=[*some, *linked]) as reader:
-                    writes = [threads.submit(write, table, some, rows) for table, rows in make(reader, some, linked)]
+                with lake.connect(inputs, days=[*some, *linked]) as connection:
+                    writes = [
+                        threads.submit(write, table, some, rows) for table, rows in make(connection, some, linked)
+                    ]
                 for written in writes:
                     written.result()
 
@@ -232,12 +234,12 @@ def _publish(
             lake.end_of_build(table, code[table])
         return made
 
-    return lake.while_inputs_move(inputs, [*days, *linked_with(links, days)], make_all)
+    return lake.retry_until_inputs_stable(inputs, [*days, *linked_with(links, days)], make_all)
 
 
 def _to_build(lake: Lake, tables: Sequence[Table], inputs: Inputs, hour: int) -> list[date]:
     """The days that some of the tables do not hold as this code builds them of these inputs, oldest first."""
-    days = {day for table in tables for day in lake.not_made(table, inputs, fingerprint(table, hour))}
+    days = {day for table in tables for day in lake.to_rebuild(table, inputs, fingerprint(table, hour))}
     return sorted(day for day in days if day is not None)
 
 
@@ -259,7 +261,7 @@ def _sizes(lake: Lake, inputs: Sequence[Table], days: Iterable[date]) -> dict[da
     """The bytes that the inputs have of each day, as stored."""
     sizes = dict.fromkeys(days, 0)
     for table in inputs:
-        for file in lake.newest(table).stored_files():
+        for file in lake.cached_snapshot(table).stored_files():
             if file.day is not None and file.day in sizes:
                 sizes[file.day] += file.size
     return sizes

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from devin_pipeline.devin_api import lenient_json
 from devin_pipeline.errors import ValidationFailed
-from devin_pipeline.lake import Reader, code_fingerprint
+from devin_pipeline.lake import Connection, code_fingerprint
 from devin_pipeline.tables import SESSION_TABLES, TABLES, Table
 
 INPUTS = {
@@ -74,73 +74,73 @@ def code_of(table: Table) -> str:
     return code_fingerprint(*sources, table=table, settings=inputs)
 
 
-def select(reader: Reader, table: Table, days: Sequence[date]) -> pa.Table:
+def select(connection: Connection, table: Table, days: Sequence[date]) -> pa.Table:
     """The rows of a derived table for a range of days, in its schema and key order.
 
     Args:
-        reader: Holds the inputs of `<table>.sql` under their table names.
+        connection: Holds the inputs of `<table>.sql` under their table names.
         table: The derived table.
         days: Neighbouring days, oldest first.
     """
     query = _sql(table.name)
-    return reader.rows(query, _range(days) if "$first_day" in query else None).cast(table.schema)
+    return connection.rows(query, _range(days) if "$first_day" in query else None).cast(table.schema)
 
 
-def create_session_views(reader: Reader, days: Sequence[date], linked: Collection[date] = ()) -> None:
+def create_session_views(connection: Connection, days: Sequence[date], linked: Collection[date] = ()) -> None:
     """Parse each payload once; `_session_sources` and `_latest_analyses` say which feed each field comes from.
 
     Args:
-        reader: Holds the three raw tables under their names.
+        connection: Holds the three raw tables under their names.
         days: Days, oldest first.
-        linked: Other days that the reader holds; what they have of the sessions of `days` counts too, and only that.
+        linked: Other days that it holds; what they have of the sessions of `days` counts too, and only that.
     """
     # Versions stay in their files, which DuckDB reads and parses on several threads; a table this small it would not.
     if linked:
-        reader.view("_all_versions", _sql("_versions"))
-        reader.give("_days_built", _days_built(days))
-        reader.view("_versions", _sql("_versions_of_days"))
+        connection.create_view("_all_versions", _sql("_versions"))
+        connection.register("_days_built", _days_built(days))
+        connection.create_view("_versions", _sql("_versions_of_days"))
     else:
-        reader.view("_versions", _sql("_versions"))
-    reader.keep("_version_history", _sql("_version_history"), _range(sorted({*days, *linked})))
-    reader.view("_latest_versions", _sql("_latest_versions"))
-    reader.view("_versions_to_parse", "from _latest_versions")
-    reader.keep("_parsed_versions", _sql("_parsed_versions"))
-    repaired = _repaired_payloads_of(reader)
+        connection.create_view("_versions", _sql("_versions"))
+    connection.create_table("_version_history", _sql("_version_history"), _range(sorted({*days, *linked})))
+    connection.create_view("_latest_versions", _sql("_latest_versions"))
+    connection.create_view("_versions_to_parse", "from _latest_versions")
+    connection.create_table("_parsed_versions", _sql("_parsed_versions"))
+    repaired = _repaired_payloads_of(connection)
     # guard: lone surrogates and NaN
     if repaired.num_rows:
-        reader.give("_repaired_payloads", repaired)
-        reader.view("_versions_to_parse", _sql("_repaired_versions"))
-        reader.keep("_parsed_repairs", _sql("_parsed_versions"))
+        connection.register("_repaired_payloads", repaired)
+        connection.create_view("_versions_to_parse", _sql("_repaired_versions"))
+        connection.create_table("_parsed_repairs", _sql("_parsed_versions"))
         # Kept, since DuckDB would read whole analyses through a union where one field is asked for.
-        reader.keep("_parsed_versions", _WITH_REPAIRS)
-    reader.keep("_session_sources", _sql("_session_sources"))
-    reader.view("_latest_analyses", _sql("_latest_analyses"))
+        connection.create_table("_parsed_versions", _WITH_REPAIRS)
+    connection.create_table("_session_sources", _sql("_session_sources"))
+    connection.create_view("_latest_analyses", _sql("_latest_analyses"))
 
 
-def sessions_lacking_a_feed(reader: Reader, feeds: int) -> pa.Table:
+def sessions_lacking_a_feed(connection: Connection, feeds: int) -> pa.Table:
     """The sessions that not every feed holds on a day, as `day` and `session_id`: another day may hold them too.
 
     Args:
-        reader: Holds the three raw tables under their names, over the days to look at.
+        connection: Holds the three raw tables under their names, over the days to look at.
         feeds: How many of the tables hold anything on any day.
     """
-    reader.view("_versions", _sql("_versions"))
-    return reader.rows(_sql("_sessions_lacking_a_feed"), {"feeds": feeds})
+    connection.create_view("_versions", _sql("_versions"))
+    return connection.rows(_sql("_sessions_lacking_a_feed"), {"feeds": feeds})
 
 
-def days_sharing_sessions(reader: Reader, looked_for: pa.Table | None = None) -> set[tuple[date, date]]:
+def days_sharing_sessions(connection: Connection, looked_for: pa.Table | None = None) -> set[tuple[date, date]]:
     """Pairs of a day and another one that have a session in common.
 
     Args:
-        reader: Holds the three raw tables under their names, with all their days.
+        connection: Holds the three raw tables under their names, with all their days.
         looked_for: The sessions, as `day` and `session_id`; all when left out.
     """
-    reader.view("_versions", _sql("_versions"))
+    connection.create_view("_versions", _sql("_versions"))
     if looked_for is None:
-        reader.keep("_looked_for", _sql("_sessions_on_several_days"))
+        connection.create_table("_looked_for", _sql("_sessions_on_several_days"))
     else:
-        reader.give("_looked_for", looked_for)
-    pairs = reader.rows(_sql("_days_sharing_sessions")).to_pylist()
+        connection.register("_looked_for", looked_for)
+    pairs = connection.rows(_sql("_days_sharing_sessions")).to_pylist()
     return {(pair["day"], pair["other_day"]) for pair in pairs}
 
 
@@ -148,21 +148,21 @@ def _days_built(days: Sequence[date]) -> pa.Table:
     return pa.table({"day": pa.array(days, pa.date32())})
 
 
-def cache_inputs(reader: Reader, inputs: Sequence[Table]) -> None:
+def cache_inputs(connection: Connection, inputs: Sequence[Table]) -> None:
     """Read once, for several rollups and the gate, what they need of their inputs."""
     for table in inputs:
-        reader.read_once(table.name, _COLUMNS_ROLLED_UP[table.name])
+        connection.cache_columns(table.name, _COLUMNS_ROLLED_UP[table.name])
 
 
-def _repaired_payloads_of(reader: Reader) -> pa.Table:
+def _repaired_payloads_of(connection: Connection) -> pa.Table:
     """Payloads that are no JSON by the standard: a lone surrogate becomes U+FFFD, NaN null; raw keeps them as sent."""
-    doubtful = reader.rows(
+    doubtful = connection.rows(
         "select feed, session_id, is_json from _parsed_versions where not is_json or may_have_constants"
     )
     if not doubtful.num_rows:
         return _REPAIRED.empty_table()
-    reader.give("_doubtful", doubtful)
-    rows = reader.rows(
+    connection.register("_doubtful", doubtful)
+    rows = connection.rows(
         "select feed, session_id, is_json, payload from _latest_versions inner join _doubtful using (feed, session_id)"
     )
     parsed = [(row, *_repaired(row["payload"])) for row in rows.to_pylist()]
@@ -201,12 +201,12 @@ def rollup_sql(table: Table) -> str:
 
 
 def assert_publishable(
-    reader: Reader, table: Table, rows: pa.Table, hour: int, days: Sequence[date] | None = None
+    connection: Connection, table: Table, rows: pa.Table, hour: int, days: Sequence[date] | None = None
 ) -> None:
     """Assert on rows about to be written what the blocking checks assert on stored ones.
 
     Args:
-        reader: Holds what the rows were made of.
+        connection: Holds what the rows were made of.
         table: `sessions` or a rollup.
         rows: All its rows of some days.
         hour: Hour of the UTC day at which a billing day starts.
@@ -215,13 +215,15 @@ def assert_publishable(
     Raises:
         ValidationFailed: A check of `checks/` finds something.
     """
-    reader.give(table.name, rows)
+    connection.register(table.name, rows)
     if table.name in ACUS_OF_ROLLUP:
-        reader.view("rollup", rollup_sql(table))
+        connection.create_view("rollup", rollup_sql(table))
     for check in ("acus_add_up",) if table.name in ACUS_OF_ROLLUP else _CHECKS_OF_SESSIONS:
         query = _sql(check)
         params = {"hour": hour, "days": days}
-        found = reader.rows(query, {name: value for name, value in params.items() if f"${name}" in query}).to_pylist()
+        found = connection.rows(
+            query, {name: value for name, value in params.items() if f"${name}" in query}
+        ).to_pylist()
         # guard: the gate: a rollup that does not add up
         if found:
             raise ValidationFailed(f"{table.name} was not written", f"the check {check} finds {found[:3]}")

@@ -66,11 +66,11 @@ def _text(settings: Settings, can_read: bool) -> Said:
         return "ok", "DEVIN_TEXT=full: prompts, titles and analyses are stored as sent, whatever secrets they hold", ""
     if not can_read:
         return "ok", "DEVIN_TEXT=none: no free text is stored", ""
-    with open_lake(settings).connect(RAW_TABLES) as reader:
+    with open_lake(settings).connect(RAW_TABLES) as connection:
         # Our own names; one SELECT over all of them.
         # guard: a raw table whose text doctor passes over | RAW_TABLES -> RAW_TABLES[:4]
         queries = [_WITH_TEXT.format(table=table.name, payload=table.payload) for table in RAW_TABLES]
-        with_text = reader.rows(" union all ".join(queries)).num_rows
+        with_text = connection.rows(" union all ".join(queries)).num_rows
     if with_text:
         found = f"DEVIN_TEXT=none, but {with_text} versions stored before still have their text"
         return "warning", found, f"Remove it: `{pipeline_command('forget --text')}`"

@@ -13,6 +13,8 @@ from devin_pipeline.lake.compaction import (
     in_portions,
     vacuum,
 )
+from devin_pipeline.lake.connection import Answer, Connection, QueryLimits, may_name_tables
+from devin_pipeline.lake.delta_log import emptied_entries, files_ever, files_in_folder, partition_of_path
 from devin_pipeline.lake.erasure import Unfinished
 from devin_pipeline.lake.erasure_list import ErasureList, Kind, Person
 from devin_pipeline.lake.errors import (
@@ -33,13 +35,12 @@ from devin_pipeline.lake.identity import LakeIdentity
 from devin_pipeline.lake.lake import Commit, Lake, Rewrite, Snapshot
 from devin_pipeline.lake.last_reads import LastReads
 from devin_pipeline.lake.linked_days import Links, linked_with, links_of
-from devin_pipeline.lake.log import emptied_entries, files_ever, files_in_folder, partition_of_path
-from devin_pipeline.lake.made_of import Inputs, code_fingerprint
-from devin_pipeline.lake.reader import Answer, QueryLimits, Reader, may_name_tables
+from devin_pipeline.lake.provenance import Inputs, code_fingerprint
 
 __all__ = [
     "Answer",
     "Commit",
+    "Connection",
     "Damage",
     "Damaged",
     "ErasureList",
@@ -57,7 +58,6 @@ __all__ = [
     "Person",
     "QueryFailed",
     "QueryLimits",
-    "Reader",
     "Rewrite",
     "Skipped",
     "Snapshot",

@@ -19,9 +19,9 @@ from uuid import uuid4
 
 import duckdb
 
+from devin_pipeline.lake.connection import Connection, quoted, typed_nulls
 from devin_pipeline.lake.errors import Damaged, NotWritten, TooManyConflicts, written
 from devin_pipeline.lake.lake import Lake, Snapshot
-from devin_pipeline.lake.reader import Reader, quoted, typed_nulls
 from devin_pipeline.tables import ALL_TABLES, Table
 
 CATALOG = "devin.duckdb"
@@ -32,7 +32,7 @@ _LEFT_BY_A_KILLED_PROCESS_SECONDS = 3600
 _TRIES = 100
 
 # A macro, because DuckDB has no comments on databases and a table or view would be seen among the lake's.
-_MADE_OF = "made_of"
+_FINGERPRINT = "catalog_fingerprint"
 
 
 class Catalog(NamedTuple):
@@ -68,8 +68,9 @@ def write_catalog(lake: Lake) -> Catalog | None:
     # Done again if a table moves meanwhile: a slow run must not put its older views over those of a faster one.
     with written(CATALOG):
         # guard: older views over newer ones
-        #   | lake.while_inputs_move(ALL_TABLES, None, lambda: _swap_in(lake, file), _TRIES) -> _swap_in(lake, file)
-        return lake.while_inputs_move(ALL_TABLES, None, lambda: _swap_in(lake, file), _TRIES)
+        #   | lake.retry_until_inputs_stable(ALL_TABLES, None, lambda: _swap_in(lake, file), _TRIES)
+        #   -> _swap_in(lake, file)
+        return lake.retry_until_inputs_stable(ALL_TABLES, None, lambda: _swap_in(lake, file), _TRIES)
 
 
 def renew_moved_catalog(lake: Lake) -> None:
@@ -119,7 +120,7 @@ def _definitions(lake: Lake, file: Path) -> Mapping[Table, list[str]]:
     """The statements that make and describe the view of each table's newest version."""
     guard = _guard(file)
     notice = "DEMO DATA of the emulator. " if lake.identity is not None and lake.identity.kind == "demo" else ""
-    return {table: _definition(table, _guarded(lake.newest(table), guard), notice) for table in ALL_TABLES}
+    return {table: _definition(table, _guarded(lake.cached_snapshot(table), guard), notice) for table in ALL_TABLES}
 
 
 def _guarded(snapshot: Snapshot, guard: str) -> str:
@@ -152,8 +153,8 @@ def _told_by(file: Path) -> str | None:
     if file.is_symlink() or not file.is_file():
         return None
     try:
-        with Reader.of_stored(str(file)) as reader:
-            (digest,) = reader.rows(f"select {_MADE_OF}() as digest").column("digest").to_pylist()
+        with Connection.open_database(str(file)) as connection:
+            (digest,) = connection.rows(f"select {_FINGERPRINT}() as digest").column("digest").to_pylist()
     except (Damaged, duckdb.Error):
         return None
     return str(digest)
@@ -162,8 +163,8 @@ def _told_by(file: Path) -> str | None:
 def _sequences(file: Path) -> list[str]:
     if file.is_symlink() or not file.is_file():
         return []
-    with suppress(Damaged, duckdb.Error), Reader.of_stored(str(file)) as reader:
-        rows = reader.rows("select sequence_name from duckdb_sequences()")
+    with suppress(Damaged, duckdb.Error), Connection.open_database(str(file)) as connection:
+        rows = connection.rows("select sequence_name from duckdb_sequences()")
         return [str(name) for name in rows.column("sequence_name").to_pylist()]
     return []
 
@@ -179,20 +180,22 @@ def _swap_in(lake: Lake, file: Path) -> Catalog:
     left_out: list[Table] = []
     new = file.with_name(f".{CATALOG}.{uuid4().hex}")
     try:
-        with Reader.into_new(str(new)) as reader:
+        with Connection.new_database(str(new)) as connection:
             for table, definition in definitions.items():
                 try:
-                    reader.define(definition)
+                    connection.execute_all(definition)
                 except duckdb.Error:
                     # Tried apart from the file: there, a disk that is full looks the same.
                     if _is_readable(table, definition[0].removeprefix(_create(table))):
                         raise
                     left_out.append(table)
             # Without those left out it never equals the digest that is looked for, so that they get a view once healed.
-            made_of = _digest(definitions[table] for table in ALL_TABLES if table not in left_out)
-            reader.define([f"create macro {_MADE_OF}() as {quoted(made_of)}", f"create sequence {_place(file)}"])
+            fingerprint = _digest(definitions[table] for table in ALL_TABLES if table not in left_out)
+            connection.execute_all(
+                [f"create macro {_FINGERPRINT}() as {quoted(fingerprint)}", f"create sequence {_place(file)}"]
+            )
             # guard: an empty devin.duckdb on a full disk
-            reader.store()
+            connection.checkpoint()
         # guard: devin.duckdb written in place | new.replace(file) -> file.write_bytes(new.read_bytes())
         new.replace(file)
     finally:
@@ -204,8 +207,8 @@ def _swap_in(lake: Lake, file: Path) -> Catalog:
 
 def _is_readable(table: Table, query: str) -> bool:
     try:
-        with Reader() as reader:
-            reader.view(table.name, query)
+        with Connection() as connection:
+            connection.create_view(table.name, query)
     except Damaged:
         return False
     return True

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from devin_pipeline.lake.connection import Connection, parquet_scan_sql
 from devin_pipeline.lake.errors import Damaged, NotRead, not_read, readable
-from devin_pipeline.lake.reader import Reader, rows_of_files
 from devin_pipeline.tables import Partition, Table
 
 
@@ -62,8 +62,8 @@ def rows_by_duckdb(table: Table, file: StoredFile) -> pa.Table:
     Raises:
         Damaged: DuckDB cannot read it, or reads a null where none may be.
     """
-    with Reader() as reader, _explained(file, "DuckDB"):
-        return reader.rows(rows_of_files(table, [file])).cast(table.schema)
+    with Connection() as connection, _explained(file, "DuckDB"):
+        return connection.rows(parquet_scan_sql(table, [file])).cast(table.schema)
 
 
 def rows_by_arrow(table: Table, file: StoredFile) -> pa.Table:

@@ -20,7 +20,18 @@ from deltalake import ColumnProperties, DeltaTable, WriterProperties, write_delt
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from pyarrow import fs
 
-from devin_pipeline.lake import erasure, made_of
+from devin_pipeline.lake import erasure, provenance
+from devin_pipeline.lake.connection import Connection, QueryLimits, parquet_scan_sql, quoted, tables_in
+from devin_pipeline.lake.delta_log import (
+    add_entry_of_checkpoint,
+    broken_log,
+    clear_lost_checkpoint,
+    lacks_entry,
+    names_lost_checkpoint,
+    partition_of_path,
+    remove_empty_entry,
+    versions_lost,
+)
 from devin_pipeline.lake.erasure import Unchecked, Unfinished
 from devin_pipeline.lake.erasure_list import ErasureList, Person, add_to_erasure_list, read_erasure_list
 from devin_pipeline.lake.errors import Damaged, NotRead, TooManyConflicts, UnusableLocation, not_read, readable, written
@@ -35,19 +46,8 @@ from devin_pipeline.lake.last_reads import (
 )
 from devin_pipeline.lake.last_versions import note_last_version, read_last_version
 from devin_pipeline.lake.linked_days import Links, note_links, read_links
-from devin_pipeline.lake.log import (
-    add_entry_of_checkpoint,
-    broken_log,
-    clear_lost_checkpoint,
-    lacks_entry,
-    names_lost_checkpoint,
-    partition_of_path,
-    remove_empty_entry,
-    versions_lost,
-)
-from devin_pipeline.lake.made_of import Inputs
 from devin_pipeline.lake.organizations import note_organizations, read_organizations
-from devin_pipeline.lake.reader import QueryLimits, Reader, quoted, rows_of_files, tables_in
+from devin_pipeline.lake.provenance import Inputs
 from devin_pipeline.tables import ALL_TABLES, Partition, Table
 
 Result = TypeVar("Result")
@@ -139,7 +139,7 @@ class Snapshot:
 
     def query(self, partitions: Iterable[Partition] | None = None) -> str:
         """A SELECT of this version's rows, all of them or those of some partitions."""
-        return rows_of_files(
+        return parquet_scan_sql(
             self.table, self.stored_files(partitions), some_lack_columns=not self._was_made_with_all_columns()
         )
 
@@ -160,8 +160,8 @@ class Snapshot:
         Raises:
             Damaged: They cannot be read, or hold a null where none may be.
         """
-        with Reader() as reader:
-            rows = reader.rows(f"{self.query(partitions)} order by {_key(self.table)}")
+        with Connection() as connection:
+            rows = connection.rows(f"{self.query(partitions)} order by {_key(self.table)}")
         try:
             return rows.cast(self.table.schema)
         except ValueError as error:
@@ -176,12 +176,12 @@ class Snapshot:
         """
         readable = []
         for day in sorted(days):
-            with Reader() as reader, suppress(Damaged):
-                reader.keep("looked_at", f"select {columns} from ({self.query([day])})")  # noqa: S608 - our own names
+            with Connection() as connection, suppress(Damaged):
+                connection.create_table("looked_at", f"select {columns} from ({self.query([day])})")  # noqa: S608 - our own names
                 readable.append(day)
         return readable
 
-    def days_other_than(self, rows: pa.Table, days: Sequence[date]) -> set[date]:
+    def changed_days(self, rows: pa.Table, days: Sequence[date]) -> set[date]:
         """Of some days those that hold anything but `rows`, or hold them in a file that is not sound.
 
         Args:
@@ -193,16 +193,16 @@ class Snapshot:
             # Nothing is stored of the others: there is nothing to compare.
             new = set(pc.unique(rows.column("day")).to_pylist()) - held
             compared = sorted(day for day in held if day)
-            return new | (self.days_other_than(_of_days(rows, compared), compared) if compared else set())
+            return new | (self.changed_days(_of_days(rows, compared), compared) if compared else set())
         try:
-            with Reader() as reader:
-                reader.give("new", rows)
-                reader.view("stored", self.query(days))
-                others = set(reader.rows(_CHANGED_DAYS).column("day").to_pylist())
+            with Connection() as connection:
+                connection.register("new", rows)
+                connection.create_view("stored", self.query(days))
+                others = set(connection.rows(_CHANGED_DAYS).column("day").to_pylist())
         except Damaged:
             if len(days) == 1:
                 return set(days)
-            return set().union(*(self.days_other_than(_of_days(rows, [day]), [day]) for day in days))
+            return set().union(*(self.changed_days(_of_days(rows, [day]), [day]) for day in days))
         files = [file for file in self.stored_files() if file.day in days and file.day not in others]
         # guard: damage: a file no reader takes, when made again
         #   | {f.day for f in files if f.day and not self._holds(_of_days(rows, [f.day]), f.day)} -> set()
@@ -562,7 +562,7 @@ class Lake:
             note_last_version(self.uri, table.name, version)
         _noted[location] = version
 
-    def newest(self, table: Table) -> Snapshot:
+    def cached_snapshot(self, table: Table) -> Snapshot:
         """The newest version of a table, as `snapshot` gives it, but not opened again while it stays the newest.
 
         Opening costs as much as reading some days does. Damage to older entries of the log goes unnoticed here.
@@ -578,46 +578,46 @@ class Lake:
         _keep_open(snapshot)
         return snapshot
 
-    def connect(self, tables: Iterable[Table] = ALL_TABLES, *, days: Sequence[date] | None = None) -> Reader:
-        """A reader with one view per table, each over one snapshot; with `days`, over those days only."""
-        reader = Reader(remembers_footers=True)
+    def connect(self, tables: Iterable[Table] = ALL_TABLES, *, days: Sequence[date] | None = None) -> Connection:
+        """A connection with one view per table, each over one snapshot; with `days`, over those days only."""
+        connection = Connection(remembers_footers=True)
         for table in tables:
-            reader.view(table.name, self.newest(table).query(days))
-        return reader
+            connection.create_view(table.name, self.cached_snapshot(table).query(days))
+        return connection
 
-    def answer(self, query: str) -> pa.Table:
+    def query(self, query: str) -> pa.Table:
         """The rows of one SELECT over the tables; it reads their newest versions, no other file, and changes nothing.
 
         Raises:
             NotReadOnly: It is none, several, or one that writes or changes settings.
             QueryFailed: DuckDB could not run it.
         """
-        with self.reader_for(query) as reader:
-            return reader.answer(query)
+        with self.connection_for(query) as connection:
+            return connection.query(query)
 
     @contextmanager
-    def reader_for(self, query: str, limits: QueryLimits | None = None) -> Iterator[Reader]:
-        """A reader for one SELECT of a person's: of the tables it names and no other file, within limits.
+    def connection_for(self, query: str, limits: QueryLimits | None = None) -> Iterator[Connection]:
+        """A connection for one SELECT of a person's: of the tables it names and no other file, within limits.
 
         Raises:
             NotReadOnly: It is none, several, or one that writes or changes settings.
             QueryFailed: It does not parse.
         """
         snapshots = [self.snapshot(table) for table in tables_in(query)]
-        with Reader.locked_to((file for snapshot in snapshots for file in snapshot.files()), limits) as reader:
+        with Connection.sandboxed((file for snapshot in snapshots for file in snapshot.files()), limits) as connection:
             for snapshot in snapshots:
-                reader.view(snapshot.table.name, snapshot.query())
-            yield reader
+                connection.create_view(snapshot.table.name, snapshot.query())
+            yield connection
 
     def readable_days(self, tables: Iterable[Table], days: Sequence[date]) -> list[date]:
         """Of some days those that DuckDB can read in all of these tables: a damaged day need not hold back others."""
         readable = set(days)
-        for snapshot in map(self.newest, tables):
+        for snapshot in map(self.cached_snapshot, tables):
             stored = readable & set(snapshot.rows_per_day())
             readable -= stored - set(snapshot.readable_days("*", stored))
         return sorted(readable)
 
-    def while_inputs_move(
+    def retry_until_inputs_stable(
         self, inputs: Sequence[Table], days: Sequence[date] | None, work: Callable[[], Result], tries: int = _TRIES
     ) -> Result:
         """Do `work`, and again if another run has written its inputs meanwhile.
@@ -634,10 +634,11 @@ class Lake:
             TooManyConflicts: The inputs changed each time.
         """
         for _ in range(tries):
-            read = [self.newest(table).files(days) for table in inputs]
+            read = [self.cached_snapshot(table).files(days) for table in inputs]
             result = work()
-            # guard: inputs that move meanwhile | read == [self.newest(table).files(days) for table in inputs] -> True
-            if read == [self.newest(table).files(days) for table in inputs]:
+            # guard: inputs that move meanwhile
+            #   | read == [self.cached_snapshot(table).files(days) for table in inputs] -> True
+            if read == [self.cached_snapshot(table).files(days) for table in inputs]:
                 return result
         raise TooManyConflicts(
             "What follows from " + ", ".join(table.name for table in inputs) + " was not made",
@@ -653,23 +654,23 @@ class Lake:
             days: The days.
             links: The other days that each is made of too.
         """
-        return made_of.digest_of([self.newest(table).stored_files() for table in tables], days, links or {})
+        return provenance.digest_of([self.cached_snapshot(table).stored_files() for table in tables], days, links or {})
 
-    def not_made(self, table: Table, inputs: Inputs, code: str) -> list[date | None]:
+    def to_rebuild(self, table: Table, inputs: Inputs, code: str) -> list[date | None]:
         """The days of `inputs` that do not soundly hold what this code made of just these inputs."""
-        return made_of.not_made(self.uri, table.name, self.newest(table).stored_files(), inputs, code)
+        return provenance.to_rebuild(self.uri, table.name, self.cached_snapshot(table).stored_files(), inputs, code)
 
-    def unproven(self, snapshot: Snapshot, inputs: Inputs) -> list[date | None]:
+    def without_provenance(self, snapshot: Snapshot, inputs: Inputs) -> list[date | None]:
         """The stored days of `inputs` of which no note says that just these inputs gave their files."""
-        return made_of.unproven(self.uri, snapshot.table.name, snapshot.stored_files(), inputs)
+        return provenance.without_provenance(self.uri, snapshot.table.name, snapshot.stored_files(), inputs)
 
-    def remember_made(self, table: Table, inputs: Inputs, code: str) -> None:
+    def record_provenance(self, table: Table, inputs: Inputs, code: str) -> None:
         """Note, after a commit, what the days of `inputs` were made of, so that they are not made again.
 
         Raises:
             NotWritten: The disk is full, read-only or broken.
         """
-        made_of.remember(self.uri, table.name, self.newest(table).stored_files(), inputs, code)
+        provenance.record(self.uri, table.name, self.cached_snapshot(table).stored_files(), inputs, code)
 
     def invalidate(self, days: Sequence[date]) -> None:
         """Have derived tables of some days, and all reports, built again and compared by the next run over them.
@@ -678,16 +679,16 @@ class Lake:
             NotWritten: The disk is full, read-only or broken.
         """
         for table in ALL_TABLES:
-            made_of.invalidate(self.uri, table.name, days if table.by_day else None)
+            provenance.invalidate(self.uri, table.name, days if table.by_day else None)
 
     def days_of_other_code(self, table: Table, code: str) -> list[date]:
         """The stored days of a table that are not known to be built by this code, oldest first."""
-        return self._of_other_code(self.newest(table), code)
+        return self._of_other_code(self.cached_snapshot(table), code)
 
     def _of_other_code(self, snapshot: Snapshot, code: str) -> list[date]:
         if snapshot.built_by == code:
             return []
-        return made_of.of_other_code(self.uri, snapshot.table.name, snapshot.stored_files(), code)
+        return provenance.of_other_code(self.uri, snapshot.table.name, snapshot.stored_files(), code)
 
     def note_read(self, table: Table, days: Sequence[date], at: datetime) -> None:
         """Note that days of a raw table were read whole, and when that began, by the API's clock.
@@ -743,8 +744,8 @@ class Lake:
         Raises:
             NotWritten: The disk is full, read-only or broken.
         """
-        built_by = self.newest(table).built_by
-        if self.newest(table).version is None:
+        built_by = self.cached_snapshot(table).built_by
+        if self.cached_snapshot(table).version is None:
             with written(table.name):
                 _keep_open(Snapshot(table, self.location(table), self._create(table, {_BUILT_BY: code})))
         # guard: a table of one version that another one writes to
@@ -757,7 +758,7 @@ class Lake:
         Raises:
             NotWritten: The disk is full, read-only or broken.
         """
-        snapshot = self.newest(table)
+        snapshot = self.cached_snapshot(table)
         if snapshot.version is not None and snapshot.built_by != code and not self._of_other_code(snapshot, code):
             self._set_built_by(table, code)
 
@@ -788,7 +789,7 @@ class Lake:
             NotWritten: The disk is full, read-only or broken.
         """
         for conflicts in range(_TRIES):
-            planned_from = self.snapshot_to_repair(table) if repairs else self.newest(table)
+            planned_from = self.snapshot_to_repair(table) if repairs else self.cached_snapshot(table)
             change = plan(planned_from)
             if change is None or not change.partitions:
                 # guard: lost versions: noted after a run was killed before it could
@@ -836,7 +837,7 @@ class Lake:
 
         def changed_days(snapshot: Snapshot) -> Rewrite | None:
             held = {file.day for file in snapshot.stored_files(days)} | set(pc.unique(rows.column("day")).to_pylist())
-            changed = sorted(snapshot.days_other_than(rows, days)) if compares else [day for day in days if day in held]
+            changed = sorted(snapshot.changed_days(rows, days)) if compares else [day for day in days if day in held]
             return Rewrite(changed, _in_order(table, _of_days(rows, changed))) if changed else None
 
         return self.rewrite(table, changed_days)
@@ -845,7 +846,7 @@ class Lake:
         """Make `rows` all there is of an unpartitioned table; nothing is written when it soundly holds just these."""
         rows = rows.cast(table.schema)
         for conflicts in range(_TRIES):
-            compared = self.newest(table)
+            compared = self.cached_snapshot(table)
             if compared.holds(rows, in_key_order=True):
                 return Commit(table, None, [], conflicts)
             snapshot = self.snapshot(table)

@@ -19,12 +19,12 @@ from devin_pipeline.derived import days_of_other_code
 from devin_pipeline.derived.publishing import inputs_of, publish_rollups, publish_session_tables
 from devin_pipeline.errors import ValidationFailed
 from devin_pipeline.lake import (
+    Connection,
     Damaged,
     ErasureList,
     Kind,
     Lake,
     Person,
-    Reader,
     Snapshot,
     TooManyConflicts,
     Unfinished,
@@ -107,11 +107,11 @@ def forget(
         record(others)
         _finish(lake, erased, waits=True)
     pseudonyms = [forgotten.pseudonym(*person) for person in persons]
-    with lake.connect([SESSIONS]) as reader:
+    with lake.connect([SESSIONS]) as connection:
         columns = ("session_id", *_USER_COLUMNS)
         named = " or ".join(f"list_contains($pseudonyms, {column})" for column in columns)
         query = f"select count(*) as sessions, count(distinct day) as days from sessions where {named}"  # noqa: S608 - our own names
-        (found,) = reader.rows(query, {"pseudonyms": pseudonyms}).to_pylist()
+        (found,) = connection.rows(query, {"pseudonyms": pseudonyms}).to_pylist()
     return ErasureResult(found["sessions"], found["days"], erased)
 
 
@@ -121,15 +121,15 @@ def forget_text(lake: Lake, hour: int) -> ErasureResult:
     erased = ErasureProgress()
     # guard: a raw table whose text is passed over | RAW_TABLES -> RAW_TABLES[:4]
     for table in RAW_TABLES:
-        done = redact(lake, table, Redaction(False, lake.erasure_list()), _all_partitions(lake.newest(table)))
+        done = redact(lake, table, Redaction(False, lake.erasure_list()), _all_partitions(lake.cached_snapshot(table)))
         erased.days |= _days_among(done.changed)
         erased.damaged |= {(table, partition): error for partition, error in done.damaged.items()}
     _rebuild(lake, hour, _all_partitions, erased)
     _finish(lake, erased, waits=True)
-    with lake.connect(RAW_SESSION_TABLES) as reader:
+    with lake.connect(RAW_SESSION_TABLES) as connection:
         ids = " union ".join(f'select day, session_id from "{table.name}"' for table in RAW_SESSION_TABLES)  # noqa: S608 - our own names
         query = f"select count(distinct session_id) as sessions, count(distinct day) as days from ({ids})"  # noqa: S608 - as above
-        (found,) = reader.rows(query).to_pylist()
+        (found,) = connection.rows(query).to_pylist()
     return ErasureResult(found["sessions"], found["days"], erased)
 
 
@@ -235,7 +235,7 @@ def _erase_raw(
     lost: VersionsLost | None = None
     for _ in range(_TRIES):
         try:
-            snapshot = lake.newest(table)
+            snapshot = lake.cached_snapshot(table)
         except VersionsLost as error:
             # What is stored of persons is erased all the same; then runs refuse the table until it is repaired.
             lost, snapshot = error, lake.as_stored(table)
@@ -278,9 +278,9 @@ def _rebuild(
         publish_rollups(lake, some, hour, compares=False)
 
     for tables, publish in ((SESSION_TABLES, publish_session_tables_of), (ROLLUP_TABLES, publish_rollups_of)):
-        unproven = set().union(*(_unproven(lake, table, days, erased) for table in tables))
+        without_provenance = set().union(*(_unproven(lake, table, days, erased) for table in tables))
         damaged = {partition for _, partition in erased.damaged}
-        if wanted := sorted(_days_among(unproven - damaged)):
+        if wanted := sorted(_days_among(without_provenance - damaged)):
             begin()
             _publish(publish, tables[0], wanted, erased)
     for table in REPORT_TABLES:
@@ -312,12 +312,12 @@ def _publish(
 
 def _unproven(lake: Lake, table: Table, partitions: _Partitions, erased: ErasureProgress) -> set[Partition]:
     with _damage_noted(erased, table):
-        snapshot = lake.newest(table)
+        snapshot = lake.cached_snapshot(table)
         wanted = set(partitions(snapshot))
         if wanted:
             of_days = sorted(_days_among(wanted)) if table.by_day else None
             links = lake.links() if table in SESSION_TABLES else None
-            return set(lake.unproven(snapshot, lake.inputs(_inputs(table), of_days, links)))
+            return set(lake.without_provenance(snapshot, lake.inputs(_inputs(table), of_days, links)))
     return set()
 
 
@@ -335,7 +335,7 @@ def _note_checked(lake: Lake, forgotten: ErasureList, erased: ErasureProgress) -
     """Note the files of derived tables and reports that follow from checked ones."""
     for table in (*SESSION_TABLES, *ROLLUP_TABLES, *REPORT_TABLES):
         with _damage_noted(erased, table):
-            snapshot = lake.newest(table)
+            snapshot = lake.cached_snapshot(table)
             unchecked = set(_unchecked(lake, forgotten)(snapshot))
             bad = _unproven(lake, table, _unchecked(lake, forgotten), erased)
             bad |= {partition for _, partition in erased.damaged} & unchecked
@@ -412,10 +412,10 @@ def _rows_with_persons(
             f"select {day}, {f'unnest({c.name})' if pa.types.is_list(c.type) else c.name} as id from stored"  # noqa: S608 - our own names
             for c in columns
         )
-        with suppress(Damaged), Reader() as reader:
-            reader.view("stored", snapshot.query(partitions))
+        with suppress(Damaged), Connection() as connection:
+            connection.create_view("stored", snapshot.query(partitions))
             query = f"select day, id, count(*) as rows from ({ids}) where id is not null group by all"  # noqa: S608 - our own names
-            for row in reader.rows(query).to_pylist():
+            for row in connection.rows(query).to_pylist():
                 if forgotten.pseudonym(kind, row["id"]):
                     found[row["day"]] += row["rows"]
     return found
@@ -423,5 +423,7 @@ def _rows_with_persons(
 
 def _rows_of_rollups(lake: Lake) -> dict[tuple[str, date], int]:
     return {
-        (table.name, day): rows for table in ROLLUP_TABLES for day, rows in lake.newest(table).rows_per_day().items()
+        (table.name, day): rows
+        for table in ROLLUP_TABLES
+        for day, rows in lake.cached_snapshot(table).rows_per_day().items()
     }

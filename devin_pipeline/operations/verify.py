@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 from devin_pipeline.billing_calendar import contiguous, newest_closed_day
 from devin_pipeline.derived import queries as derived
 from devin_pipeline.lake import (
+    Connection,
     Damaged,
     Lake,
     Links,
     NotRead,
-    Reader,
     Snapshot,
     VersionsLost,
     emptied_entries,
@@ -236,10 +236,10 @@ class _Verification:
     def _days_sharing_sessions(self) -> Links:
         """The days that have sessions in common, by what raw holds; as far as noted, if that cannot be read."""
         try:
-            with Reader() as reader:
+            with Connection() as connection:
                 for table in RAW_SESSION_TABLES:
-                    reader.view(table.name, self._snapshots[table.name].query())
-                pairs = derived.days_sharing_sessions(reader)
+                    connection.create_view(table.name, self._snapshots[table.name].query())
+                pairs = derived.days_sharing_sessions(connection)
         except (KeyError, *_DAMAGED_INPUTS):
             return self._lake.links()
         return links_of(pairs)
@@ -303,8 +303,8 @@ class _Verification:
         session_tables = [table for table in SESSION_TABLES if table in self._tables]
         if session_tables:
 
-            def create_views(reader: Reader, some: Sequence[date]) -> None:
-                derived.create_session_views(reader, some, linked_with(self._links, some))
+            def create_views(connection: Connection, some: Sequence[date]) -> None:
+                derived.create_session_views(connection, some, linked_with(self._links, some))
 
             self._compare(session_tables, RAW_SESSION_TABLES, days, create_views)
         for table in ROLLUP_TABLES:
@@ -316,15 +316,15 @@ class _Verification:
         tables: Sequence[Table],
         inputs: Sequence[Table],
         days: Sequence[date],
-        prepare: Callable[[Reader, Sequence[date]], None] = lambda *_: None,
+        prepare: Callable[[Connection, Sequence[date]], None] = lambda *_: None,
     ) -> None:
         bad = {
             day
             for table in inputs
             for day in days
             # guard: damage: what follows from it is not blamed
-            #   | any(self._is_damaged(table, each) for each in self._made_of(table, [day])) -> False
-            if any(self._is_damaged(table, each) for each in self._made_of(table, [day]))
+            #   | any(self._is_damaged(table, each) for each in self._built_from(table, [day])) -> False
+            if any(self._is_damaged(table, each) for each in self._built_from(table, [day]))
         }
         self._leave(tables, sorted(bad))
         for some in contiguous(day for day in days if day not in bad):
@@ -341,15 +341,15 @@ class _Verification:
         tables: Sequence[Table],
         inputs: Sequence[Table],
         days: Sequence[date],
-        prepare: Callable[[Reader, Sequence[date]], None],
+        prepare: Callable[[Connection, Sequence[date]], None],
     ) -> Mapping[Table, pa.Table]:
-        with Reader() as reader:
+        with Connection() as connection:
             for table in inputs:
-                reader.view(table.name, self._snapshots[table.name].query(self._made_of(table, days)))
-            prepare(reader, days)
-            return {table: derived.select(reader, table, days) for table in tables}
+                connection.create_view(table.name, self._snapshots[table.name].query(self._built_from(table, days)))
+            prepare(connection, days)
+            return {table: derived.select(connection, table, days) for table in tables}
 
-    def _made_of(self, table: Table, days: Sequence[date]) -> list[date]:
+    def _built_from(self, table: Table, days: Sequence[date]) -> list[date]:
         """The days of an input that rows of some days follow from."""
         return [*days, *(linked_with(self._links, days) if table in RAW_SESSION_TABLES else [])]
 
@@ -360,10 +360,10 @@ class _Verification:
             return
         of_intact = rows.filter(pc.is_in(rows.column("day"), pa.array(intact, pa.date32())))
         # guard: damage: a derived row unlike its inputs
-        #   | sorted(self._snapshots[table.name].days_other_than(of_intact, intact)) -> ()
-        for day in sorted(self._snapshots[table.name].days_other_than(of_intact, intact)):
-            made_of = "raw" if table in SESSION_TABLES else "the session tables"
-            self._find(table, day, f"its rows are not what {made_of} of that day give")
+        #   | sorted(self._snapshots[table.name].changed_days(of_intact, intact)) -> ()
+        for day in sorted(self._snapshots[table.name].changed_days(of_intact, intact)):
+            inputs = "raw" if table in SESSION_TABLES else "the session tables"
+            self._find(table, day, f"its rows are not what {inputs} of that day give")
 
     def _compare_report(self, table: Table) -> None:
         """Compare a report with what the derived tables give."""
@@ -373,10 +373,10 @@ class _Verification:
             self._leave([table], [None])
             return
         try:
-            with Reader() as reader:
+            with Connection() as connection:
                 for each in inputs:
-                    reader.view(each.name, self._snapshots[each.name].query())
-                made = reports.select(reader, table)
+                    connection.create_view(each.name, self._snapshots[each.name].query())
+                made = reports.select(connection, table)
         except _DAMAGED_INPUTS:
             self._leave([table], [None])
             return

@@ -12,9 +12,9 @@ from pathlib import Path
 import dagster as dg
 import pyarrow as pa
 
-from devin_pipeline.lake import Lake, Reader, linked_with
+from devin_pipeline.lake import Connection, Lake, linked_with
 from devin_pipeline.orchestration.resources import LakeResource
-from devin_pipeline.orchestration.run_history import newest_records
+from devin_pipeline.orchestration.run_history import latest_materializations
 from devin_pipeline.tables import TABLES
 
 _SHOWN = 20
@@ -32,7 +32,7 @@ class Checked:
         lake: The lake.
         hour: Hour of the UTC day at which a billing day starts.
         days: The days of the run; None when the checks were started without any, and then cover all.
-        reader: The tables the checks read, over those days.
+        connection: The tables the checks read, over those days.
         instance: Dagster's records.
         run_id: The run of the checks.
     """
@@ -41,7 +41,7 @@ class Checked:
     lake: Lake
     hour: int
     days: list[date] | None
-    reader: Reader
+    connection: Connection
     instance: dg.DagsterInstance
     run_id: str
 
@@ -49,7 +49,7 @@ class Checked:
     def records(self) -> dict[date, dg.EventLogRecord]:
         """What Dagster recorded of the newest making of each of those days, oldest day first."""
         made = self.days or map(date.fromisoformat, self.instance.get_materialized_partitions(dg.AssetKey(self.asset)))
-        return dict(sorted(newest_records(self.instance, TABLES[self.asset], made).items()))
+        return dict(sorted(latest_materializations(self.instance, TABLES[self.asset], made).items()))
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,16 @@ def sql_check(
         }
         used = {name: value for name, value in known.items() if f"${name}" in query}
         for name, select in (views or {}).items():
-            checked.reader.view(name, select)
+            checked.connection.create_view(name, select)
         if all_days_of:
-            checked.reader.view(f"all_{all_days_of}", checked.lake.newest(TABLES[all_days_of]).query())
+            checked.connection.create_view(
+                f"all_{all_days_of}", checked.lake.cached_snapshot(TABLES[all_days_of]).query()
+            )
         if rows_per_day_of:
-            checked.reader.give("rows_per_day", counted(checked.lake.newest(TABLES[rows_per_day_of]).rows_per_day()))
-        found: Findings = checked.reader.rows(query, used).to_pylist()
+            checked.connection.register(
+                "rows_per_day", counted(checked.lake.cached_snapshot(TABLES[rows_per_day_of]).rows_per_day())
+            )
+        found: Findings = checked.connection.rows(query, used).to_pylist()
         return found
 
     return Check(query_file.stem, query.partition("\n")[0].removeprefix("-- "), findings, blocking)
@@ -149,18 +153,18 @@ def checks_of(
         linked = linked_with(opened.links(), days) if with_linked_days and days else []
         if linked:
             linked = opened.readable_days(tables, linked)
-        with opened.connect(tables, days=days and [*days, *linked]) as reader:
+        with opened.connect(tables, days=days and [*days, *linked]) as connection:
             # A check that is asked for alone reads what it needs, which may be nothing.
             # guard: a check that is asked for alone
             #   | len(context.selected_asset_check_keys) == sum(map(len, checks.values())) -> True
             if len(context.selected_asset_check_keys) == sum(map(len, checks.values())):
                 for name, columns in (read_once or {}).items():
-                    reader.read_once(name, columns)
+                    connection.cache_columns(name, columns)
             for name, query in (views or {}).items():
-                reader.view(name, query)
+                connection.create_view(name, query)
             for asset, of_asset in checks.items():
                 hour, run_id = lake.day_starts_at_utc_hour, context.op_execution_context.run_id
-                checked = Checked(asset, opened, hour, days, reader, context.instance, run_id)
+                checked = Checked(asset, opened, hour, days, connection, context.instance, run_id)
                 for check in of_asset:
                     if dg.AssetCheckKey(dg.AssetKey(asset), check.name) in context.selected_asset_check_keys:
                         yield _result(asset, check, check.findings(checked))

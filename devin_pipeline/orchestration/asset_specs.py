@@ -13,11 +13,11 @@ CODE_VERSION = "1"
 
 def table_asset(table: Table, **more: Any) -> Callable[[Callable[..., None]], dg.AssetsDefinition]:
     """`dg.asset` with the facts of a table."""
-    decorator: Callable[[Callable[..., None]], dg.AssetsDefinition] = dg.asset(**facts(table), **more)
+    decorator: Callable[[Callable[..., None]], dg.AssetsDefinition] = dg.asset(**asset_spec_kwargs(table), **more)
     return decorator
 
 
-def facts(table: Table) -> dict[str, Any]:
+def asset_spec_kwargs(table: Table) -> dict[str, Any]:
     """What stays the same from run to run: key, grain, group, kinds, owners, columns and code version."""
     return {
         "key": table.name,

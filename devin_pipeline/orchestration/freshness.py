@@ -64,7 +64,7 @@ def older_days(lake: Lake, feeds: Sequence[str], first: date, hour: int, now: da
     older = OlderDays()
     for feed in feeds:
         known = {day: at for day, at in reads.of(feed).items() if first <= day < before}
-        stored = {day for day in lake.newest(TABLES[feed]).rows_per_day() if first <= day < before}
+        stored = {day for day in lake.cached_snapshot(TABLES[feed]).rows_per_day() if first <= day < before}
         # guard: days of unknown age
         older.of_unknown_age |= stored - known.keys()
         for day, at in known.items():

@@ -12,7 +12,9 @@ from devin_pipeline.orchestration.run_metadata import READ_AT
 from devin_pipeline.tables import ROLLUP_TABLES, TABLES, Table
 
 
-def newest_records(instance: dg.DagsterInstance, table: Table, days: Iterable[date]) -> dict[date, dg.EventLogRecord]:
+def latest_materializations(
+    instance: dg.DagsterInstance, table: Table, days: Iterable[date]
+) -> dict[date, dg.EventLogRecord]:
     """The newest materialization of each day that has one."""
     newest: dict[date, dg.EventLogRecord] = {}
     missing = {day.isoformat() for day in days}
@@ -29,7 +31,7 @@ def newest_records(instance: dg.DagsterInstance, table: Table, days: Iterable[da
     return newest
 
 
-def made_at(record: dg.EventLogRecord) -> datetime:
+def materialized_at(record: dg.EventLogRecord) -> datetime:
     """When a day was made; of a raw table, when reading it began, by the API's clock."""
     metadata = record.asset_materialization.metadata if record.asset_materialization else {}
     read_at = metadata.get(f"run/{READ_AT}")
@@ -52,8 +54,8 @@ def days_made(days: Sequence[date], lake: Lake, feeds: Sequence[str], hour: int)
             rows = lake.snapshot(table).rows_per_day()
             made &= {
                 day
-                for day, record in newest_records(instance, table, made).items()
-                if ((over := starts_at(day, hour, after=1)) > now or made_at(record) >= over)
+                for day, record in latest_materializations(instance, table, made).items()
+                if ((over := starts_at(day, hour, after=1)) > now or materialized_at(record) >= over)
                 and (found := record.asset_materialization)
                 # guard: days another lake has | and found.metadata["dagster/uri"].value == lake.location(table)
                 and found.metadata["dagster/uri"].value == lake.location(table)

@@ -49,7 +49,7 @@ def starts_by_itself(run: dg.DagsterRun | None) -> bool:
     return run is not None and not {"dagster/schedule_name", "dagster/sensor_name"}.isdisjoint(run.tags)
 
 
-def report_days(
+def record_partition_metadata(
     context: dg.AssetExecutionContext,
     lake: Lake,
     table: Table,
@@ -75,7 +75,7 @@ def report_days(
         at: Since when what is stored of the days is known to be right; now when left out.
         findings: What checks read from `run_figures`.
     """
-    snapshot = lake.newest(table)
+    snapshot = lake.cached_snapshot(table)
     rows = snapshot.rows_per_day()
     files = defaultdict(list)
     for file in snapshot.stored_files(figures):
@@ -117,7 +117,7 @@ def report_other_days(
     figures: Mapping[date, Mapping[str, int | Decimal | None]],
 ) -> None:
     """Record that a run built days outside its own range, which had sessions in common with days of it."""
-    rows = lake.newest(table).rows_per_day()
+    rows = lake.cached_snapshot(table).rows_per_day()
     for day, of_day in figures.items():
         context.log_event(
             dg.AssetMaterialization(
@@ -134,7 +134,7 @@ def report_other_days(
 
 def report_table(context: dg.AssetExecutionContext, lake: Lake, table: Table, commit: Commit) -> None:
     """Record an unpartitioned table's rows and whether this run changed it."""
-    rows = sum(file.rows for file in lake.newest(table).stored_files())
+    rows = sum(file.rows for file in lake.cached_snapshot(table).stored_files())
     context.add_asset_metadata(
         {
             "dagster/row_count": rows,

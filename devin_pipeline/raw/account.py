@@ -117,17 +117,17 @@ class AccountCheck:
     def _stored(self) -> frozenset[str]:
         """The organizations of a lake of before they were noted."""
         try:
-            with self.lake.connect([SESSIONS]) as reader:
-                ids = reader.rows("select distinct org_id from sessions where org_id is not null").column("org_id")
+            with self.lake.connect([SESSIONS]) as connection:
+                ids = connection.rows("select distinct org_id from sessions where org_id is not null").column("org_id")
         except Damaged:
             return frozenset()
         return frozenset(ids.to_pylist())
 
     def _listed(self, days: Sequence[date]) -> set[str]:
         try:
-            with self.lake.connect([self.table], days=days) as reader:
-                reader.view("versions", f'from "{self.table.name}"')
-                return set(reader.rows(_LISTED).column("session_id").to_pylist())
+            with self.lake.connect([self.table], days=days) as connection:
+                connection.create_view("versions", f'from "{self.table.name}"')
+                return set(connection.rows(_LISTED).column("session_id").to_pylist())
         except Damaged:
             # Nothing is written over days that are damaged; the others are judged by their organizations.
             return set()

@@ -11,7 +11,7 @@ import dagster as dg
 from devin_pipeline.billing_calendar import contiguous, newest_closed_day, starts_at
 from devin_pipeline.orchestration.asset_checks import Check, Checked, Findings, checks_of, sql_check
 from devin_pipeline.orchestration.freshness import older_days
-from devin_pipeline.orchestration.run_history import made_at, newest_records
+from devin_pipeline.orchestration.run_history import latest_materializations, materialized_at
 from devin_pipeline.orchestration.run_metadata import (
     CLOCK_AHEAD,
     CLOCKS_APART_SECONDS,
@@ -84,7 +84,7 @@ def _checks_of(feed: str, first: date) -> list[Check]:
 
 
 def _items_lost(checked: Checked) -> Findings:
-    stored = {row["day"]: row["listed"] for row in checked.reader.rows(_LISTED_SESSIONS).to_pylist()}
+    stored = {row["day"]: row["listed"] for row in checked.connection.rows(_LISTED_SESSIONS).to_pylist()}
     findings = []
     for day, metadata in _of_newest_reads(checked):
         read, placed, quarantined = (int(str(metadata[name].value)) for name in _COUNTS)
@@ -158,10 +158,10 @@ def _newest_day_missing(first: date, checked: Checked) -> Findings:
     newest = newest_closed_day(datetime.now(UTC) - _GRACE, checked.hour)
     if newest < first or not _asks_for_newest_day(checked, newest):
         return []
-    record = newest_records(checked.instance, TABLES[checked.asset], [newest]).get(newest)
+    record = latest_materializations(checked.instance, TABLES[checked.asset], [newest]).get(newest)
     # A read while the day was still open does not count.
-    # guard: a day over by our clock only | and made_at(record) >= starts_at(newest, checked.hour, after=1)
-    was_over = record is not None and made_at(record) >= starts_at(newest, checked.hour, after=1)
+    # guard: a day over by our clock only | and materialized_at(record) >= starts_at(newest, checked.hour, after=1)
+    was_over = record is not None and materialized_at(record) >= starts_at(newest, checked.hour, after=1)
     return [] if was_over else [{"day": newest}]
 
 

@@ -16,7 +16,7 @@ from devin_pipeline.billing_calendar import day_of, starts_at
 from devin_pipeline.devin_api import FEED_BY_TABLE, DevinError, SessionBatch, Window
 from devin_pipeline.errors import ConfigurationError, Problem
 from devin_pipeline.lake import Damaged, Lake, VersionsLost
-from devin_pipeline.orchestration.asset_specs import facts, table_asset
+from devin_pipeline.orchestration.asset_specs import asset_spec_kwargs, table_asset
 from devin_pipeline.orchestration.partitions import RANGES, days_of
 from devin_pipeline.orchestration.resources import DevinApiResource, Erased, LakeResource
 from devin_pipeline.orchestration.run_metadata import (
@@ -27,11 +27,11 @@ from devin_pipeline.orchestration.run_metadata import (
     DAYS_NOT_READ,
     READ_AT,
     UNKNOWN_FIELDS,
-    report_days,
+    record_partition_metadata,
     starts_by_itself,
 )
 from devin_pipeline.raw.account import AccountCheck, AnotherAccount
-from devin_pipeline.raw.landing import Landed, land
+from devin_pipeline.raw.landing import LandingResult, land
 from devin_pipeline.raw.moved_sessions import HeldSessions
 from devin_pipeline.raw.row_integrity import damaged_days
 from devin_pipeline.tables import RAW_SESSION_TABLES, RawTable
@@ -51,7 +51,7 @@ def raw_assets(
 
 
 def _waiting(table: RawTable, billing_days: dg.PartitionsDefinition[str]) -> dg.AssetSpec:
-    spec = facts(table)
+    spec = asset_spec_kwargs(table)
     waits_for = f"Not read: set {FEED_BY_TABLE[table.name].key_variable}, and name it in DEVIN_FEEDS if that is set."
     return dg.AssetSpec(**spec | {"description": f"{spec['description']}\n\n{waits_for}"}, partitions_def=billing_days)
 
@@ -62,7 +62,7 @@ def _raw_asset(table: RawTable, billing_days: dg.PartitionsDefinition[str], eras
         opened = lake.open()
         with erased(opened, lake.day_starts_at_utc_hour):
             try:
-                opened.newest(table)
+                opened.cached_snapshot(table)
             except VersionsLost as error:
                 # Before any request: nothing of what the API returns could be stored.
                 raise dg.Failure(str(error), metadata={ASK_NO_MORE: True}, allow_retries=False) from None
@@ -98,7 +98,7 @@ def _raw_asset(table: RawTable, billing_days: dg.PartitionsDefinition[str], eras
         if read.figures:
             opened.note_read(table, list(read.figures), read.began_at)
             days = dict(sorted(read.figures.items()))
-            report_days(
+            record_partition_metadata(
                 context, opened, table, days, hour, read.of_run(), at=read.began_at, findings=read.findings_of_checks()
             )
         if refusal is not None:
@@ -205,7 +205,7 @@ def _land(
 
 def _land_intact_days(
     opened: Lake, table: RawTable, listing: SessionBatch, days: Sequence[date], read: _Read, lake: LakeResource
-) -> tuple[Landed, dict[date, str]]:
+) -> tuple[LandingResult, dict[date, str]]:
     """Land the days whose stored versions are intact, and say what is wrong with the others.
 
     Nothing is written over a damaged day: the API may no longer return what is stored of it.
@@ -227,7 +227,7 @@ def _land_intact_days(
             raise dg.Failure(str(error), metadata={ASK_NO_MORE: True}, allow_retries=False) from None
         reasons = {day: f"what is stored of it is damaged: {why}. {error.todo}" for day, why in damaged.items()}
     intact = [day for day in days if day not in damaged]
-    landed = land_days(_without(listing, damaged, lake.day_starts_at_utc_hour), intact) if intact else Landed()
+    landed = land_days(_without(listing, damaged, lake.day_starts_at_utc_hour), intact) if intact else LandingResult()
     return landed, reasons
 
 

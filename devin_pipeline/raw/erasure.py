@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from devin_pipeline.lake import (
+    Connection,
     Damaged,
     Lake,
     NotRead,
-    Reader,
     Rewrite,
     Snapshot,
     StoredFile,
@@ -62,7 +62,7 @@ def redact(
     done = RedactResult(set(), {})
     wanted = set(partitions)
     sizes: dict[Partition, int] = {}
-    for file in (lake.as_stored(table) if lacks_versions else lake.newest(table)).stored_files():
+    for file in (lake.as_stored(table) if lacks_versions else lake.cached_snapshot(table)).stored_files():
         if file.partition in wanted:
             sizes[file.partition] = sizes.get(file.partition, 0) + max(file.size, _BYTES_OF_A_ROW * file.rows)
     waiting = list(in_portions(sizes, _BYTES_AT_ONCE))
@@ -101,7 +101,7 @@ def redact_if_changed(
     if erased != redaction.erased:
         # Perhaps on partitions that had nothing of them yet.
         for table in tables:
-            written = (file.partition for file in lake.newest(table).stored_files(partitions))
+            written = (file.partition for file in lake.cached_snapshot(table).stored_files(partitions))
             if damaged := redact(lake, table, Redaction(redaction.keeps_text, erased), set(written)).damaged:
                 raise next(iter(damaged.values()))
             lake.purge(table)
@@ -153,8 +153,8 @@ def _redacted(
 
 
 def _stored(snapshot: Snapshot, partitions: Sequence[Partition]) -> pa.Table:
-    with Reader() as reader:
-        return reader.rows(snapshot.query(partitions)).cast(snapshot.table.schema)
+    with Connection() as connection:
+        return connection.rows(snapshot.query(partitions)).cast(snapshot.table.schema)
 
 
 def _found(table: RawTable, stored: pa.Table, redaction: Redaction) -> tuple[pa.Table, pa.Array, pa.Table]:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from devin_pipeline.billing_calendar import day_of
 from devin_pipeline.devin_api import Item, SessionBatch, content_hash, content_hash_as_spelled
 from devin_pipeline.errors import ValidationFailed
-from devin_pipeline.lake import Lake, Reader, Rewrite, Snapshot
+from devin_pipeline.lake import Connection, Lake, Rewrite, Snapshot
 from devin_pipeline.raw.erasure import redact_if_changed
 from devin_pipeline.raw.moved_sessions import HeldSessions, Pairs, settle, with_moves
 from devin_pipeline.raw.redaction import Redaction
@@ -55,7 +55,7 @@ _COMPARED = (
 
 
 @dataclass
-class Landed:
+class LandingResult:
     """What one read did to the lake, per day.
 
     Attributes:
@@ -98,7 +98,7 @@ def land(
     *,
     keeps_text: bool = True,
     held: HeldSessions | None = None,
-) -> Landed:
+) -> LandingResult:
     """Add to `table` what `listing` has new of `days`, and to the quarantine what cannot be accepted.
 
     Args:
@@ -233,10 +233,10 @@ def _failed(why: str) -> ValidationFailed:
 def _with_unknown(
     snapshot: Snapshot, quarantine: pa.Table, days: Sequence[date], redaction: Redaction
 ) -> Rewrite | None:
-    with Reader() as reader:
-        reader.give("quarantine", quarantine)
-        reader.view("known", snapshot.query())
-        unknown = reader.rows(_UNKNOWN_ITEMS).cast(RAW_QUARANTINE.schema)
+    with Connection() as connection:
+        connection.register("quarantine", quarantine)
+        connection.create_view("known", snapshot.query())
+        unknown = connection.rows(_UNKNOWN_ITEMS).cast(RAW_QUARANTINE.schema)
     again = redacted_otherwise(snapshot, RAW_QUARANTINE, days, redaction, None)
     return with_rows(snapshot, RAW_QUARANTINE, redaction, unknown, again)
 
@@ -257,12 +257,12 @@ def _new_versions(
     """
     if not snapshot.files(days) and not held.has_any(snapshot, items.column("session_id")):
         return _first_versions(table, items, read_at), False, set()
-    with Reader() as reader:
-        reader.keep("known", f"select {', '.join(_COMPARED)} from ({snapshot.query(days)})")  # noqa: S608 - our own names
-        reader.give("items", items.drop_columns(["payload"]))
-        reader.give("read_whole", pa.table({"day": pa.array(days, pa.date32())}))
-        added = new_versions(reader, table, read_at, ["day"], _OF_SESSIONS)
-        redacted = reader.rows("from known where redacted is not null limit 1").num_rows
+    with Connection() as connection:
+        connection.create_table("known", f"select {', '.join(_COMPARED)} from ({snapshot.query(days)})")  # noqa: S608 - our own names
+        connection.register("items", items.drop_columns(["payload"]))
+        connection.register("read_whole", pa.table({"day": pa.array(days, pa.date32())}))
+        added = new_versions(connection, table, read_at, ["day"], _OF_SESSIONS)
+        redacted = connection.rows("from known where redacted is not null limit 1").num_rows
     added = _without_respelled(snapshot, _without_quarantined(added, quarantine), items)
     moved_to = pa.nulls(added.num_rows, pa.date32())
     added = added.append_column("moved_to", moved_to).set_column(
@@ -301,10 +301,10 @@ def _without_respelled(snapshot: Snapshot, added: pa.Table, items: pa.Table) -> 
     # guard: spelling: versions that a lake of before has, in its spelling | is_same -> pc.and_(is_same, False)
     same = set(doubtful.column("place").filter(is_same).to_pylist())
     if len(same) < doubtful.num_rows:
-        with Reader() as reader:
-            reader.give("doubtful", doubtful.filter(pc.invert(is_same)))
-            reader.view("known", snapshot.query(pc.unique(doubtful.column("day")).to_pylist()))
-            last = reader.rows(_LAST_AS_SENT).to_pylist()
+        with Connection() as connection:
+            connection.register("doubtful", doubtful.filter(pc.invert(is_same)))
+            connection.create_view("known", snapshot.query(pc.unique(doubtful.column("day")).to_pylist()))
+            last = connection.rows(_LAST_AS_SENT).to_pylist()
         same |= {row["place"] for row in last if _has_content(row["payload"], row["content_hash"])}
     places = added.column("place")
     return added.filter(pc.invert(pc.is_in(places, pa.array(same, places.type)))) if same else added
@@ -341,8 +341,8 @@ def _first_versions(table: RawTable, items: pa.Table, read_at: datetime) -> pa.T
     return pa.table(columns).cast(table.schema)
 
 
-def _landed(items: pa.Table, quarantine: pa.Table, added: pa.Table) -> Landed:
-    landed = Landed()
+def _landed(items: pa.Table, quarantine: pa.Table, added: pa.Table) -> LandingResult:
+    landed = LandingResult()
     for row in items.group_by("day").aggregate([([], "count_all"), ("acus", "sum")]).to_pylist():
         landed.placed[row["day"]] = row["count_all"]
         landed.acus[row["day"]] = row["acus_sum"] or Decimal(0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from devin_pipeline.lake import Damaged, Lake, Reader, Rewrite, Snapshot
+from devin_pipeline.lake import Connection, Damaged, Lake, Rewrite, Snapshot
 from devin_pipeline.raw.row_hash import with_row_hash
 from devin_pipeline.raw.row_integrity import damaged_days
 from devin_pipeline.raw.versions import rewrite_with
@@ -53,10 +53,10 @@ def with_moves(
     holdings = _holdings(snapshot, wanted.select(["session_id"]))
     if not holdings.num_rows:
         return added.drop_columns(["is_new"]), set()
-    with Reader() as reader:
-        reader.give("added", added)
-        reader.give("holdings", holdings)
-        rows = reader.rows(_MOVES, {"read_at": read_at, "now": datetime.now(UTC)})
+    with Connection() as connection:
+        connection.register("added", added)
+        connection.register("holdings", holdings)
+        rows = connection.rows(_MOVES, {"read_at": read_at, "now": datetime.now(UTC)})
     left = {day for day in pc.unique(rows.column("day")).to_pylist() if day not in days}
     # A damaged day is not written over. Once it is repaired and read again, what left it is missing from that read. Its
     # link has what left it count once until then.
@@ -146,9 +146,9 @@ def tombstones_of_pairs(snapshot: Snapshot) -> pa.Table:
 
 
 def _tombstones(table: Table, holdings: pa.Table) -> pa.Table:
-    with Reader() as reader:
-        reader.give("holdings", holdings)
-        rows = reader.rows(_PAIRS, {"now": datetime.now(UTC)})
+    with Connection() as connection:
+        connection.register("holdings", holdings)
+        rows = connection.rows(_PAIRS, {"now": datetime.now(UTC)})
     columns = {name: rows.column(name) if name in rows.column_names else None for name in table.column_names}
     nulls = pa.nulls(rows.num_rows)
     return pa.table({name: nulls if column is None else column for name, column in columns.items()}).cast(table.schema)
@@ -168,40 +168,40 @@ def days_held(snapshot: Snapshot, session_ids: Iterable[str]) -> dict[str, set[d
 def _pairs(holdings: pa.Table, moves: pa.Table) -> Pairs:
     if not moves.num_rows or moves.column("moved_to").null_count == moves.num_rows:
         return set()
-    with Reader() as reader:
-        reader.give("holdings", holdings)
-        reader.give("moves", moves.select(["session_id", "moved_to"]))
-        pairs = reader.rows(_DAYS_WITH_VERSIONS).to_pylist()
+    with Connection() as connection:
+        connection.register("holdings", holdings)
+        connection.register("moves", moves.select(["session_id", "moved_to"]))
+        pairs = connection.rows(_DAYS_WITH_VERSIONS).to_pylist()
     return {(pair["day"], pair["other_day"]) for pair in pairs}
 
 
 def _holdings(snapshot: Snapshot, wanted: pa.Table | None) -> pa.Table:
     """What each day holds of the sessions wanted (None: of those that several days have)."""
 
-    def holdings(reader: Reader) -> pa.Table:
+    def holdings(connection: Connection) -> pa.Table:
         if wanted is None:
-            reader.keep("wanted", _ON_SEVERAL_DAYS)
+            connection.create_table("wanted", _ON_SEVERAL_DAYS)
         else:
-            reader.give("wanted", wanted)
-        return reader.rows(_HOLDINGS)
+            connection.register("wanted", wanted)
+        return connection.rows(_HOLDINGS)
 
     return _of_readable_days(snapshot, holdings)
 
 
 def _ids_of(snapshot: Snapshot) -> list[str]:
     """The ids of all sessions that a feed holds."""
-    ids = _of_readable_days(snapshot, lambda reader: reader.rows("select distinct session_id from stored"))
+    ids = _of_readable_days(snapshot, lambda connection: connection.rows("select distinct session_id from stored"))
     found: list[str] = ids.column("session_id").to_pylist()
     return found
 
 
-def _of_readable_days(snapshot: Snapshot, select: Callable[[Reader], pa.Table]) -> pa.Table:
+def _of_readable_days(snapshot: Snapshot, select: Callable[[Connection], pa.Table]) -> pa.Table:
     """What is selected from `stored`, which lacks damaged days: they hold back no other."""
 
     def selected(query: str) -> pa.Table:
-        with Reader(remembers_footers=True) as reader:
-            reader.view("stored", f"select {_LOOKED_AT} from ({query})")  # noqa: S608 - our own names
-            return select(reader)
+        with Connection(remembers_footers=True) as connection:
+            connection.create_view("stored", f"select {_LOOKED_AT} from ({query})")  # noqa: S608 - our own names
+            return select(connection)
 
     try:
         return selected(snapshot.query())

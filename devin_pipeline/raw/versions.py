@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from devin_pipeline.errors import ValidationFailed
-from devin_pipeline.lake import Commit, Damaged, Lake, Reader, Rewrite, Snapshot
+from devin_pipeline.lake import Commit, Connection, Damaged, Lake, Rewrite, Snapshot
 from devin_pipeline.raw.erasure import redact_if_changed
 from devin_pipeline.raw.redaction import Redaction
 from devin_pipeline.raw.row_hash import ROW_HASH, with_row_hash
@@ -61,12 +61,12 @@ def append_versions(
 
     def added(snapshot: Snapshot) -> Rewrite | None:
         compared = [name for name in table.column_names if name not in (table.payload, ROW_HASH)]
-        with Reader() as reader:
-            reader.keep("known", f"select {', '.join(compared)} from ({snapshot.query(partitions)})")  # noqa: S608 - our own names
-            reader.give("items", items.drop_columns([table.payload]))
-            reader.give("read_whole", whole)
-            new = new_versions(reader, table, read_at, whole.column_names)
-            some_redacted = reader.rows("from known where redacted is not null limit 1").num_rows > 0
+        with Connection() as connection:
+            connection.create_table("known", f"select {', '.join(compared)} from ({snapshot.query(partitions)})")  # noqa: S608 - our own names
+            connection.register("items", items.drop_columns([table.payload]))
+            connection.register("read_whole", whole)
+            new = new_versions(connection, table, read_at, whole.column_names)
+            some_redacted = connection.rows("from known where redacted is not null limit 1").num_rows > 0
         again = redacted_otherwise(snapshot, table, partitions, redaction, items if some_redacted else None)
         return with_rows(snapshot, table, redaction, rows_to_add(table, new, items), again)
 
@@ -76,12 +76,12 @@ def append_versions(
 
 
 def new_versions(
-    reader: Reader, table: RawTable, read_at: datetime, read_whole: Sequence[str], more: str = _IS_NEW
+    connection: Connection, table: RawTable, read_at: datetime, read_whole: Sequence[str], more: str = _IS_NEW
 ) -> pa.Table:
     """The versions and tombstones to add, in key order; `place` is null for a tombstone.
 
     Args:
-        reader: Holds `known` (stored rows), `items` (what was read, by its `place`) and `read_whole`.
+        connection: Holds `known` (stored rows), `items` (what was read, by its `place`) and `read_whole`.
         table: A raw table of versions.
         read_at: When the read began.
         read_whole: The columns of `read_whole`.
@@ -99,7 +99,7 @@ def new_versions(
     query = _NEW_VERSIONS
     for name, columns in names.items():
         query = query.replace(name, columns)
-    return reader.rows(query, {"read_at": read_at, "now": datetime.now(UTC)})
+    return connection.rows(query, {"read_at": read_at, "now": datetime.now(UTC)})
 
 
 def rows_to_add(table: RawTable, new: pa.Table, items: pa.Table) -> pa.Table:
@@ -142,12 +142,12 @@ def redacted_otherwise(
     """
     if items is None and redaction.keeps_text:
         return table.schema.empty_table()
-    with Reader() as reader:
-        reader.view("known", snapshot.query(partitions))
+    with Connection() as connection:
+        connection.create_view("known", snapshot.query(partitions))
         if items is None or not redaction.keeps_text:
             query = f"from known where {table.payload} is not null and redacted is distinct from 'text'"
         else:
-            reader.give("items", items)
+            connection.register("items", items)
             hashes = [f"items.{name}" for name in ("content_hash", "hash_of_before") if name in items.column_names]
             objects = ", ".join(table.object_key)
             query = f"""
@@ -158,7 +158,7 @@ def redacted_otherwise(
                     and known.content_hash in ({", ".join(hashes)})
                 qualify row_number() over (partition by {objects} order by known.fetched_at desc) = 1
             """  # noqa: S608 - our own names
-        return reader.rows(query).cast(table.schema)
+        return connection.rows(query).cast(table.schema)
 
 
 def with_rows(
@@ -200,10 +200,10 @@ def rewrite_with(snapshot: Snapshot, table: RawTable, new: pa.Table) -> Rewrite 
     partitions = table.partitions_of(new)
     if not snapshot.files(partitions):
         return Rewrite(partitions, new)
-    with Reader() as reader:
-        reader.give("new", new.select(list(table.key)))
-        reader.view("stored", snapshot.query(partitions))
-        kept = reader.rows(f"from stored anti join new using ({', '.join(table.key)})").cast(table.schema)
+    with Connection() as connection:
+        connection.register("new", new.select(list(table.key)))
+        connection.create_view("stored", snapshot.query(partitions))
+        kept = connection.rows(f"from stored anti join new using ({', '.join(table.key)})").cast(table.schema)
     return Rewrite(partitions, joined(table, kept, new))
 
 

@@ -54,15 +54,15 @@ def publish_report(lake: Lake, table: Table, days_of_other_code: DaysOfOtherCode
 
     def make() -> Commit:
         require_one_code()
-        made_of, code = lake.inputs(inputs, None), fingerprint(table)
-        if not lake.not_made(table, made_of, code):
+        fingerprints, code = lake.inputs(inputs, None), fingerprint(table)
+        if not lake.to_rebuild(table, fingerprints, code):
             return Commit(table, None, [])
-        with lake.connect(inputs) as reader:
-            rows = select(reader, table)
+        with lake.connect(inputs) as connection:
+            rows = select(connection, table)
         # Again: a process of another version may have written before the rows were read.
         require_one_code()
         commit = lake.replace_all(table, rows)
-        lake.remember_made(table, made_of, code)
+        lake.record_provenance(table, fingerprints, code)
         return commit
 
-    return lake.while_inputs_move(inputs, None, make)
+    return lake.retry_until_inputs_stable(inputs, None, make)

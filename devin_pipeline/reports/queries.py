@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from devin_pipeline.lake import Reader, code_fingerprint
+from devin_pipeline.lake import Connection, code_fingerprint
 from devin_pipeline.tables import Table
 
 INPUTS = {
@@ -20,14 +20,14 @@ def fingerprint(table: Table) -> str:
     return code_fingerprint(_query_file(table), Path(__file__), table=table)
 
 
-def select(reader: Reader, table: Table) -> pa.Table:
+def select(connection: Connection, table: Table) -> pa.Table:
     """The rows of a report, in its schema and key order.
 
     Args:
-        reader: Holds the report's INPUTS under their table names.
+        connection: Holds the report's INPUTS under their table names.
         table: The report.
     """
-    return reader.rows(_query_file(table).read_text()).cast(table.schema)
+    return connection.rows(_query_file(table).read_text()).cast(table.schema)
 
 
 def _query_file(table: Table) -> Path:

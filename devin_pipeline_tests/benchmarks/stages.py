@@ -124,12 +124,12 @@ def _query(recipe: str) -> Work:
     def ask(place: Place, cost: Cost) -> None:
         lake = _lake(place)
         with measured(cost):
-            answer = lake.answer(RECIPES[recipe])
+            answer = lake.query(RECIPES[recipe])
         assert answer.num_rows, f"{recipe}: no rows"
         warm = [Cost() for _ in range(5)]
         for each in warm:
             with measured(each):
-                lake.answer(RECIPES[recipe])
+                lake.query(RECIPES[recipe])
         middle = sorted(warm, key=lambda each: each.wall_seconds)[2]
         cost.facts |= {"warm seconds": middle.wall_seconds, "warm CPU seconds": middle.cpu_seconds}
 

@@ -74,7 +74,7 @@ class Disk:
             for name in ("vacuum", "create_checkpoint", "cleanup_metadata"):
                 patch.setattr(deltalake.DeltaTable, name, self.writing(name, getattr(deltalake.DeltaTable, name)))
             patch.setattr("devin_pipeline.lake.atomic.fs", _Files(self))
-            patch.setattr("devin_pipeline.lake.reader.duckdb", _DuckDB(self))
+            patch.setattr("devin_pipeline.lake.connection.duckdb", _DuckDB(self))
             yield
 
 

@@ -59,13 +59,13 @@ def keep_publishing(uri: str, stop: Event, tell: Connection) -> None:
 
 def through_views(lake: Lake) -> Iterator[Told]:
     while True:
-        with lake.connect([ACU_DAILY, ACU_WEEKLY]) as reader:
-            yield [tuple(reader.rows(query).to_pylist()[0].values()) for query in _ASKED]
+        with lake.connect([ACU_DAILY, ACU_WEEKLY]) as connection:
+            yield [tuple(connection.rows(query).to_pylist()[0].values()) for query in _ASKED]
 
 
 def through_the_query_door(lake: Lake) -> Iterator[Told]:
     while True:
-        yield [tuple(lake.answer(query).to_pylist()[0].values()) for query in _ASKED]
+        yield [tuple(lake.query(query).to_pylist()[0].values()) for query in _ASKED]
 
 
 def through_devin_duckdb(lake: Lake) -> Iterator[Told]:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 from devin_pipeline.derived import queries as derived
-from devin_pipeline.lake import Reader
+from devin_pipeline.lake import Connection
 from devin_pipeline.reports import queries as reports
 from devin_pipeline.tables import REPORT_TABLES, ROLLUP_TABLES, TABLES
 from devin_pipeline_tests.tables.rows import DAY, NOON, Row, rows_of
@@ -62,18 +62,20 @@ def shuffled(rows: pa.Table, seed: int) -> pa.Table:
 def totals(sessions: pa.Table, links: pa.Table, threads: int) -> dict[str, pa.Table]:
     """The rows of every rollup and report, made of these rows by so many threads."""
     made: dict[str, pa.Table] = {}
-    with Reader() as reader:
-        reader._connection.execute(f"set threads = {threads}")
+    with Connection() as connection:
+        connection._duckdb.execute(f"set threads = {threads}")
         try:
             for name, rows in {"sessions": sessions, "session_pull_requests": links}.items():
-                reader.give(name, rows)
-            reader.give("prompt_feedback", TABLES["prompt_feedback"].schema.empty_table())
+                connection.register(name, rows)
+            connection.register("prompt_feedback", TABLES["prompt_feedback"].schema.empty_table())
             for table in (*ROLLUP_TABLES, *REPORT_TABLES):
                 of_days = table in ROLLUP_TABLES
-                made[table.name] = derived.select(reader, table, DAYS) if of_days else reports.select(reader, table)
-                reader.give(table.name, made[table.name])
+                made[table.name] = (
+                    derived.select(connection, table, DAYS) if of_days else reports.select(connection, table)
+                )
+                connection.register(table.name, made[table.name])
         finally:
-            reader._connection.execute("reset threads")
+            connection._duckdb.execute("reset threads")
     return made
 
 

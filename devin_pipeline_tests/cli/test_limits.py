@@ -69,11 +69,11 @@ def test_a_query_ends_at_its_limit_of_memory(tmp_path: Path, temporary: Path, qu
 
 @pytest.mark.notices("spills without a limit")
 def test_a_query_that_spills_more_than_there_is_room_for_names_the_place(tmp_path: Path, temporary: Path) -> None:
-    from devin_pipeline.lake import LimitMet, QueryLimits, Reader
+    from devin_pipeline.lake import Connection, LimitMet, QueryLimits
 
     limits = QueryLimits(memory_bytes=200_000_000, disk_bytes=100_000_000, spills_to=str(temporary))
-    with Reader.locked_to([], limits) as reader, pytest.raises(LimitMet) as met:
-        reader.answer_as_text(LARGE_ORDER)
+    with Connection.sandboxed([], limits) as connection, pytest.raises(LimitMet) as met:
+        connection.query_as_text(LARGE_ORDER)
     assert met.value.why == f"it reached its limit of temporary disk space, 100 MB in {temporary}"
     assert "TMPDIR" in met.value.todo
 

@@ -66,8 +66,10 @@ def test_a_range_launched_by_dg_reads_every_day_and_makes_the_reports(
 
     sent = collections.Counter((moment.astimezone(UTC) - timedelta(hours=HOUR)).date() for moment in created)
     assert all(sent[day] for day in days), "the test needs sessions on every day"
-    with Lake(settings["DEVIN_LAKE"]).connect([TABLES["raw_sessions_v3"]]) as reader:
-        kept = reader.rows("select day, count(distinct session_id) as n from raw_sessions_v3 group by day").to_pylist()
+    with Lake(settings["DEVIN_LAKE"]).connect([TABLES["raw_sessions_v3"]]) as connection:
+        kept = connection.rows(
+            "select day, count(distinct session_id) as n from raw_sessions_v3 group by day"
+        ).to_pylist()
     assert {row["day"]: row["n"] for row in kept} == {day: sent[day] for day in days}
 
     monkeypatch.setenv("DAGSTER_HOME", settings["DAGSTER_HOME"])

@@ -178,6 +178,6 @@ def _newest_materializations(live: LivePage) -> dict[str, float]:
 
 
 def _rows(live: LivePage, table: str, query: str, **params: object) -> list[dict[str, Any]]:
-    with Lake(live.settings["DEVIN_LAKE"]).connect([TABLES[table]]) as reader:
-        rows: list[dict[str, Any]] = reader.rows(query, params).to_pylist()
+    with Lake(live.settings["DEVIN_LAKE"]).connect([TABLES[table]]) as connection:
+        rows: list[dict[str, Any]] = connection.rows(query, params).to_pylist()
     return rows

@@ -23,7 +23,7 @@ from devin_pipeline.dagster_server.run_retention import give_back_space, remove_
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.orchestration.partitions import billing_days, range_tags
-from devin_pipeline.orchestration.run_history import newest_records
+from devin_pipeline.orchestration.run_history import latest_materializations
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, Table
 from devin_pipeline_tests.harness import PipelineHarness, warnings
@@ -79,12 +79,12 @@ def remove(instance: dg.DagsterInstance, seconds: float = 60) -> tuple[int, int]
     return removed.runs, removed.remaining
 
 
-def newest(harness: PipelineHarness) -> dict[str, dict[str, object]]:
+def cached_snapshot(harness: PipelineHarness) -> dict[str, dict[str, object]]:
     """What the newest record of each day and of each report says, and what each check found last."""
     found: dict[str, dict[str, object]] = {}
     for table in ALL_TABLES:
         if table.by_day and table != RAW_QUARANTINE:
-            for day, record in newest_records(harness.instance, table, harness.days).items():
+            for day, record in latest_materializations(harness.instance, table, harness.days).items():
                 made = record.asset_materialization
                 assert made
                 found[f"{table.name} {day}"] = {**made.metadata, **(made.tags or {}), "at": record.timestamp}
@@ -112,13 +112,13 @@ def test_old_runs_go_and_what_is_read_of_them_later_stays(
     harness.enterprise.grow_acus(1)
     for _ in range(2):
         assert harness.run().success
-    before = newest(harness)
+    before = cached_snapshot(harness)
     assert len(before) > 4 * len(BY_DAY)
     runs = age(any_instance)
     assert remove(any_instance) == (2, 0)
 
     assert [run.run_id for run in any_instance.get_runs()] == runs[:1]
-    assert newest(harness) == before
+    assert cached_snapshot(harness) == before
     for table in BY_DAY:
         assert any_instance.get_materialized_partitions(dg.AssetKey(table.name)) == set(map(str, harness.days))
         assert statuses(harness, table) == {"MATERIALIZED"}
@@ -148,7 +148,7 @@ def test_after_the_command_nothing_is_missing_and_files_of_the_runs_are_gone(
     with dg.DagsterInstance.get() as instance:
         harness.instance = instance
         last, *old = age(instance)
-        before = newest(harness)
+        before = cached_snapshot(harness)
     result = CliRunner().invoke(main, ["maintain"])
     assert result.exit_code == 0, result.output
     assert "2 runs that ended more than 180 days ago" in result.stdout
@@ -160,7 +160,7 @@ def test_after_the_command_nothing_is_missing_and_files_of_the_runs_are_gone(
     assert (missing.exit_code, missing.stdout) == (0, "Nothing is missing.\n")
     with dg.DagsterInstance.get() as instance:
         harness.instance = instance
-        assert newest(harness) == before
+        assert cached_snapshot(harness) == before
     again = CliRunner().invoke(main, words)
     assert again.exit_code == 0, again.output
 
@@ -217,11 +217,11 @@ def test_the_newest_result_of_a_check_stays_however_old_its_run_is(
     harness: PipelineHarness, any_instance: dg.DagsterInstance
 ) -> None:
     assert harness.run().success
-    before = newest(harness)
+    before = cached_snapshot(harness)
     any_instance.create_run_for_job(dg.Definitions(jobs=[empty]).resolve_job_def("empty"))
     age(any_instance)
     assert remove(any_instance) == (1, 0)
-    assert newest(harness) == before
+    assert cached_snapshot(harness) == before
     results = sum("status" in found for found in before.values())
     assert results > 40
     events = any_instance.event_log_storage

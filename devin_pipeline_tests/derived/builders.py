@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import date, datetime
 
 from devin_pipeline.derived.queries import create_session_views, select
-from devin_pipeline.lake import Reader
+from devin_pipeline.lake import Connection
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.tables.rows import DAY, NOON, Row, rows_of
 
@@ -28,14 +28,14 @@ def as_sent(payload: str, session_id: str = "a") -> Row:
 @contextmanager
 def reader_of(
     *, v2: Sequence[Row] = (), v3: Sequence[Row] = (), insights: Sequence[Row] = (), days: Sequence[date] = (DAY,)
-) -> Iterator[Reader]:
-    """A reader that has told the sessions of these versions."""
+) -> Iterator[Connection]:
+    """A connection that has told the sessions of these versions."""
     feeds = {"raw_session_insights_v2": v2, "raw_sessions_v3": v3, "raw_session_insights_v3": insights}
-    with Reader() as reader:
+    with Connection() as connection:
         for name, versions in feeds.items():
-            reader.give(name, rows_of(TABLES[name], versions))
-        create_session_views(reader, days)
-        yield reader
+            connection.register(name, rows_of(TABLES[name], versions))
+        create_session_views(connection, days)
+        yield connection
 
 
 def derived(
@@ -47,17 +47,17 @@ def derived(
     days: Sequence[date] = (DAY,),
 ) -> list[Row]:
     """The rows of a session table that these versions lead to."""
-    with reader_of(v2=v2, v3=v3, insights=insights, days=days) as reader:
-        rows: list[Row] = select(reader, TABLES[name], days).to_pylist()
+    with reader_of(v2=v2, v3=v3, insights=insights, days=days) as connection:
+        rows: list[Row] = select(connection, TABLES[name], days).to_pylist()
     return rows
 
 
 def rolled_up(name: str, days: Sequence[date] = (DAY,), **tables: Sequence[Mapping[str, object]]) -> list[Row]:
     """The rows of a rollup of these rows of session tables; a table not given is empty."""
-    with Reader() as reader:
+    with Connection() as connection:
         for input_ in ("sessions", "session_pull_requests", "prompt_feedback"):
-            reader.give(input_, rows_of(TABLES[input_], tables.get(input_, ())))
-        rows: list[Row] = select(reader, TABLES[name], days).to_pylist()
+            connection.register(input_, rows_of(TABLES[input_], tables.get(input_, ())))
+        rows: list[Row] = select(connection, TABLES[name], days).to_pylist()
     return rows
 
 

@@ -12,8 +12,8 @@ pytestmark = pytest.mark.notices("what a session said before it vanished")
 
 
 def latest(days: Sequence[date] = (DAY,), **feeds: Sequence[Row]) -> list[Row]:
-    with reader_of(days=days, **feeds) as reader:
-        rows: list[Row] = reader.rows("from _latest_versions order by day, session_id, precedence").to_pylist()
+    with reader_of(days=days, **feeds) as connection:
+        rows: list[Row] = connection.rows("from _latest_versions order by day, session_id, precedence").to_pylist()
     return rows
 
 

@@ -25,8 +25,8 @@ FIELDS: Row = {
 def parsed(*payloads: str, v2: Sequence[str] = (), v3: Sequence[str] = ()) -> list[Row]:
     """Payloads of v3 insights, or of another feed, parsed."""
     versions = [[as_sent(payload, f"s{n:02}") for n, payload in enumerate(sent)] for sent in (payloads, v2, v3)]
-    with reader_of(insights=versions[0], v2=versions[1], v3=versions[2]) as reader:
-        rows: list[Row] = reader.rows("from _parsed_versions order by session_id").to_pylist()
+    with reader_of(insights=versions[0], v2=versions[1], v3=versions[2]) as connection:
+        rows: list[Row] = connection.rows("from _parsed_versions order by session_id").to_pylist()
     return rows
 
 

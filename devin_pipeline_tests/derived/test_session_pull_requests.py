@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devin_pipeline.lake import Reader
+from devin_pipeline.lake import Connection
 from devin_pipeline.reports.queries import select
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.derived.builders import columns, derived, only, version
@@ -337,9 +337,9 @@ def test_a_pull_request_is_one_row_in_any_form_tab_and_case_on_every_host(
     found = {(row["host"], row["repository"], row["number"]) for row in rows}
     assert {row["host"] for row in rows} == {host for (host, _, _), _ in linked}
     assert len(found) == len({identity for identity, _ in linked})
-    with Reader() as reader:
-        reader.give("session_pull_requests", rows_of(TABLES["session_pull_requests"], rows))
-        report = select(reader, TABLES["pull_requests"])
+    with Connection() as connection:
+        connection.register("session_pull_requests", rows_of(TABLES["session_pull_requests"], rows))
+        report = select(connection, TABLES["pull_requests"])
     assert report.num_rows == len(found)
     assert sum(report.column("acus").to_pylist()) == acus("1")
 
@@ -360,9 +360,9 @@ def test_three_pull_requests_linked_by_fourteen_of_their_tabs_are_three() -> Non
         for place, url in enumerate(sent)
     ]
     rows = derived("session_pull_requests", v3=versions)
-    with Reader() as reader:
-        reader.give("session_pull_requests", rows_of(TABLES["session_pull_requests"], rows))
-        report = select(reader, TABLES["pull_requests"]).to_pylist()
+    with Connection() as connection:
+        connection.register("session_pull_requests", rows_of(TABLES["session_pull_requests"], rows))
+        report = select(connection, TABLES["pull_requests"]).to_pylist()
     assert sorted(columns(report, "host", "repository", "number", "sessions", "acus")) == [
         ("dev.azure.com", "acme/payments/api", 12, 3, acus("3")),
         ("github.com", "acme/web", 7, 7, acus("7")),

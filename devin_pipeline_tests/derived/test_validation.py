@@ -5,7 +5,7 @@ import pytest
 
 from devin_pipeline.derived.queries import assert_publishable
 from devin_pipeline.errors import ValidationFailed
-from devin_pipeline.lake import Reader
+from devin_pipeline.lake import Connection
 from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES, SESSIONS, Table
 from devin_pipeline_tests.tables.rows import acus, rows_of
 
@@ -13,10 +13,10 @@ ACUS = {"acu_daily": "acus", "acu_daily_by_tag": "acus_split", "acu_daily_by_rep
 
 
 def gate(table: Table, rows: pa.Table, **inputs: pa.Table) -> None:
-    with Reader() as reader:
+    with Connection() as connection:
         for name, given in inputs.items():
-            reader.give(name, given)
-        assert_publishable(reader, table, rows, 8)
+            connection.register(name, given)
+        assert_publishable(connection, table, rows, 8)
 
 
 @pytest.mark.notices("the gate: a rollup that does not add up")

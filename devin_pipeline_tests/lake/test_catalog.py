@@ -87,8 +87,8 @@ def test_a_slow_run_does_not_put_older_views_over_those_of_a_faster_one(lake: La
 
         looks = 0
 
-        def newest(self, table: Table) -> Snapshot:
-            read = super().newest(table)
+        def cached_snapshot(self, table: Table) -> Snapshot:
+            read = super().cached_snapshot(table)
             self.looks += table == SESSIONS
             # The first look finds that the file is to be written, the second is the one that it is made of.
             if table == SESSIONS and self.looks == 3:
@@ -156,7 +156,7 @@ def foreign(file: Path) -> None:
 def older(file: Path) -> None:
     """As made before the file told what it was made of: the same views, no digest."""
     with duckdb.connect(str(file)) as connection:
-        connection.execute("drop macro made_of")
+        connection.execute("drop macro catalog_fingerprint")
 
 
 def flipped(file: Path) -> None:

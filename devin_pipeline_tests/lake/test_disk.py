@@ -158,7 +158,7 @@ def test_a_duckdb_file_that_another_process_has_locked_is_replaced_all_the_same(
         write_catalog(lake)
         holder.communicate()
     assert holder.returncode == 0
-    assert lake.answer("select session_id from sessions").to_pylist() == [{"session_id": "b"}]
+    assert lake.query("select session_id from sessions").to_pylist() == [{"session_id": "b"}]
 
 
 @contextmanager

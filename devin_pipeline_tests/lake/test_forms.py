@@ -7,7 +7,7 @@ from typing import NamedTuple
 import duckdb
 import pytest
 
-from devin_pipeline.lake import Reader
+from devin_pipeline.lake import Connection
 
 pytestmark = pytest.mark.notices("NaN in JSON")
 
@@ -145,12 +145,12 @@ def test_no_type_of_duckdb_is_left_out() -> None:
 
 @pytest.mark.parametrize("form", ALL)
 def test_a_value_of_any_type_has_one_form_to_read_and_one_in_json(form: Form) -> None:
-    with Reader.locked_to([]) as reader:
-        answer = reader.answer_as_text(f"select {form.value} as x")
+    with Connection.sandboxed([]) as connection:
+        answer = connection.query_as_text(f"select {form.value} as x")
         ((shown,),) = [row for rows in answer.batches for row in rows]
     assert shown == form.text
-    with Reader.locked_to([]) as reader:
-        ((row,),) = list(reader.answer_as_json(f"select {form.value} as x"))
+    with Connection.sandboxed([]) as connection:
+        ((row,),) = list(connection.query_as_json(f"select {form.value} as x"))
     expected = json.dumps(form.text, ensure_ascii=False) if form.json is None else form.json
     assert row == f'{{"x":{expected}}}'
 
@@ -167,18 +167,18 @@ def test_the_end_of_a_query_may_be_a_semicolon_and_a_comment() -> None:
         "select ';' as x -- ;",
         "-- ;\nselect ';' as x;",
     ):
-        with Reader.locked_to([]) as reader:
-            assert list(reader.answer_as_json(query)) == [['{"x":";"}']]
+        with Connection.sandboxed([]) as connection:
+            assert list(connection.query_as_json(query)) == [['{"x":";"}']]
 
 
 def test_rows_come_in_order_and_all_of_them_whatever_their_number() -> None:
-    with Reader.locked_to([]) as reader:
-        answer = reader.answer_as_text("select unnest(range(123456)) as n order by n desc")
+    with Connection.sandboxed([]) as connection:
+        answer = connection.query_as_text("select unnest(range(123456)) as n order by n desc")
         shown = [row[0] for rows in answer.batches for row in rows]
     assert (answer.rows, shown) == (123456, [str(n) for n in reversed(range(123456))])
 
 
 def test_what_keeps_an_answer_is_not_among_the_tables() -> None:
-    with Reader.locked_to([]) as reader:
-        reader.view("sessions", "select 1 as a")
-        assert list(reader.answer_as_json("show tables")) == [['{"name":"sessions"}']]
+    with Connection.sandboxed([]) as connection:
+        connection.create_view("sessions", "select 1 as a")
+        assert list(connection.query_as_json("show tables")) == [['{"name":"sessions"}']]

@@ -160,9 +160,9 @@ def test_rows_outside_the_days_to_replace_never_touch_another_day(lake: Lake) ->
 def test_a_snapshot_and_a_connection_stay_as_they_are_while_another_commit_lands(lake: Lake) -> None:
     lake.replace_days(SESSIONS, [DAY], sessions("a"))
     snapshot = lake.snapshot(SESSIONS)
-    with lake.connect([SESSIONS]) as reader:
+    with lake.connect([SESSIONS]) as connection:
         lake.replace_days(SESSIONS, [DAY], sessions("b"))
-        assert reader.rows("select session_id from sessions").to_pylist() == [{"session_id": "a"}]
+        assert connection.rows("select session_id from sessions").to_pylist() == [{"session_id": "a"}]
     assert snapshot.rows().equals(sessions("a"))
     assert snapshot.version == 1
     assert ids(lake) == [(DAY, "b")]
@@ -170,8 +170,10 @@ def test_a_snapshot_and_a_connection_stay_as_they_are_while_another_commit_lands
 
 def test_a_connection_to_some_days_shows_those_days_only(lake: Lake) -> None:
     lake.replace_days(SESSIONS, [DAY, NEXT_DAY], pa.concat_tables([sessions("a"), sessions("b", day=NEXT_DAY)]))
-    with lake.connect([SESSIONS], days=[NEXT_DAY]) as reader:
-        assert reader.rows("select day, session_id from sessions").to_pylist() == [{"day": NEXT_DAY, "session_id": "b"}]
+    with lake.connect([SESSIONS], days=[NEXT_DAY]) as connection:
+        assert connection.rows("select day, session_id from sessions").to_pylist() == [
+            {"day": NEXT_DAY, "session_id": "b"}
+        ]
 
 
 def test_a_column_that_older_files_lack_reads_as_null_beside_newer_files(lake: Lake) -> None:
@@ -233,7 +235,7 @@ def test_what_another_process_writes_is_seen_at_once(lake: Lake, tmp_path: Path)
     lake.replace_days(SESSIONS, [DAY], sessions("a"))
     # As another process does, whose versions nobody here keeps open.
     DeltaTable(lake.location(SESSIONS)).delete()
-    assert lake.newest(SESSIONS).rows().num_rows == 0
+    assert lake.cached_snapshot(SESSIONS).rows().num_rows == 0
     assert lake.replace_days(SESSIONS, [DAY], sessions("b")).conflicts == 0
 
     # A table made anew in the same place, with as many versions.
@@ -243,7 +245,7 @@ def test_what_another_process_writes_is_seen_at_once(lake: Lake, tmp_path: Path)
     assert other.snapshot(SESSIONS).version == lake.snapshot(SESSIONS).version
     shutil.rmtree(lake.location(SESSIONS))
     shutil.copytree(other.location(SESSIONS), lake.location(SESSIONS))
-    assert lake.newest(SESSIONS).rows().column("session_id").to_pylist() == ["z"]
+    assert lake.cached_snapshot(SESSIONS).rows().column("session_id").to_pylist() == ["z"]
 
 
 def test_two_writers_of_different_days_both_commit(lake: Lake) -> None:
@@ -324,7 +326,7 @@ def test_work_is_done_again_when_its_inputs_were_written_meanwhile(lake: Lake) -
             Lake(lake.uri).replace_days(SESSIONS, [NEXT_DAY], sessions("other", day=NEXT_DAY))
         return len(seen)
 
-    assert lake.while_inputs_move([SESSIONS], [DAY], work) == 2
+    assert lake.retry_until_inputs_stable([SESSIONS], [DAY], work) == 2
     assert seen == [["old"], ["new", "other"]]
 
 
@@ -335,9 +337,9 @@ def test_a_plan_of_nothing_leaves_the_table_as_it_is(lake: Lake) -> None:
 
 
 def test_a_table_never_written_is_a_view_of_no_rows_with_its_columns(lake: Lake) -> None:
-    with lake.connect() as reader:
+    with lake.connect() as connection:
         for table in ALL_TABLES:
-            assert reader.rows(f"from {table.name}").cast(table.schema).equals(table.schema.empty_table())
+            assert connection.rows(f"from {table.name}").cast(table.schema).equals(table.schema.empty_table())
     assert (lake.snapshot(SESSIONS).version, lake.snapshot(SESSIONS).files()) == (None, [])
     assert not Path(lake.uri).exists()
 
@@ -350,7 +352,7 @@ def test_a_lake_may_lie_in_any_folder_a_person_makes(tmp_path: Path, name: str) 
     lake.replace_all(ACU_WEEKLY, rows_of(ACU_WEEKLY, [{}]))
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
     assert ids(lake) == [(DAY, "b")]
-    assert lake.answer("select session_id from sessions, acu_weekly").to_pylist() == [{"session_id": "b"}]
+    assert lake.query("select session_id from sessions, acu_weekly").to_pylist() == [{"session_id": "b"}]
 
 
 @pytest.mark.parametrize("name", ["100%", "a%20b", "a*", "why?", "a[1]"])

@@ -31,7 +31,7 @@ def write_and_read(lake: Lake) -> None:
         lake.replace_days(SESSIONS, [DAY], rows_of(SESSIONS, [{"session_id": session_id}]))
     assert lake.identity == IDENTITY
     assert lake.snapshot(SESSIONS).rows().column("session_id").to_pylist() == ["b"]
-    assert lake.answer("select session_id from sessions").to_pylist() == [{"session_id": "b"}]
+    assert lake.query("select session_id from sessions").to_pylist() == [{"session_id": "b"}]
     made = write_catalog(lake)
     assert made is not None
     assert made.left_out == []

@@ -55,7 +55,7 @@ READS: dict[str, tuple[str, Callable[[Lake], object]]] = {
     "an entry of a log": ("sessions/_delta_log/*1.json", lambda lake: lake.snapshot(SESSIONS)),
     "a log, by its entries": ("sessions/_delta_log", lambda lake: emptied_entries(lake.location(SESSIONS))),
     "a file": ("sessions/day=*/*", lambda lake: lake.snapshot(SESSIONS).rows()),
-    "a file, by a query": ("sessions/day=*/*", lambda lake: lake.answer("from sessions")),
+    "a file, by a query": ("sessions/day=*/*", lambda lake: lake.query("from sessions")),
     "a file, by a run": ("sessions/day=*/*", lambda lake: lake.connect([SESSIONS]).rows("from sessions")),
     "a log, by verify": ("sessions/_delta_log", lambda lake: verify(lake, 8)),
     "a log, by repair": ("raw_sessions_v3/_delta_log", lambda lake: repair(lake, [DAY], 8, keeps_text=True)),
@@ -183,6 +183,6 @@ def test_no_word_of_a_row_is_in_what_is_said_of_a_file_that_cannot_be_read(lake:
     file = only(lake, "sessions/day=*/*")
     file.write_bytes(b"PAR1 hunter2")
     with pytest.raises(Damaged) as refused:
-        lake.answer("from sessions")
+        lake.query("from sessions")
     assert "hunter2" not in str(refused.value)
     assert os.fspath(file.parent.parent) not in refused.value.why

@@ -52,7 +52,7 @@ def places_that_tell(harness: PipelineHarness, *words: str) -> list[str]:
 
 def spend(harness: PipelineHarness) -> list[tuple[object, ...]]:
     """ACUs of every table that has them, by what does not tell who."""
-    with harness.lake.connect() as reader:
+    with harness.lake.connect() as connection:
         return [
             tuple(row.values())
             for query in (
@@ -63,7 +63,7 @@ def spend(harness: PipelineHarness) -> list[tuple[object, ...]]:
                 "select * exclude (first_session_id) from pull_requests order by all",
                 "from acus_per_merged_pull_request order by all",
             )
-            for row in reader.rows(query).to_pylist()
+            for row in connection.rows(query).to_pylist()
         ]
 
 

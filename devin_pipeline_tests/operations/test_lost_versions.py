@@ -301,7 +301,7 @@ def test_a_table_put_back_from_a_backup_or_not_at_all_is_named_until_it_is_accep
     shutil.rmtree(folder)
     if put_back:
         shutil.copytree(backup, folder)
-    for look in (lake.snapshot, lake.newest):
+    for look in (lake.snapshot, lake.cached_snapshot):
         with pytest.raises(VersionsLost):
             look(RAW)
     assert repair(lake, [DAY], 8, keeps_text=True) == []

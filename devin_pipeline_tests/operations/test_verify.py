@@ -21,8 +21,8 @@ from devin_pipeline.billing_calendar import day_of
 from devin_pipeline.cli import main
 from devin_pipeline.devin_api import content_hash
 from devin_pipeline.emulator import Enterprise
-from devin_pipeline.lake import Damaged, Lake, Reader, read_verified
-from devin_pipeline.lake.reader import Params
+from devin_pipeline.lake import Connection, Damaged, Lake, read_verified
+from devin_pipeline.lake.connection import Params
 from devin_pipeline.operations.repair import repair
 from devin_pipeline.operations.verify import VerificationReport, verify
 from devin_pipeline.raw.row_hash import with_row_hash
@@ -581,14 +581,14 @@ def test_a_wrong_call_gets_three_lines_and_exit_2(harness: PipelineHarness, word
 
 def test_what_another_run_writes_meanwhile_is_told(harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     emptied = harness.lake.snapshot(SESSIONS).rows([harness.days[0]]).slice(0, 0)
-    read = Reader.rows
+    read = Connection.rows
 
-    def write_first(reader: Reader, query: str, params: Params | None = None) -> pa.Table:
-        monkeypatch.setattr(Reader, "rows", read)
+    def write_first(connection: Connection, query: str, params: Params | None = None) -> pa.Table:
+        monkeypatch.setattr(Connection, "rows", read)
         harness.lake.replace_days(SESSIONS, harness.days[:1], emptied)
-        return reader.rows(query, params)
+        return connection.rows(query, params)
 
-    monkeypatch.setattr(Reader, "rows", write_first)
+    monkeypatch.setattr(Connection, "rows", write_first)
     verdict = looked_at(harness)
     assert verdict.is_clean
     assert verdict.changed_during_check == [SESSIONS]

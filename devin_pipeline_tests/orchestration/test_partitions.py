@@ -8,7 +8,7 @@ import pytest
 
 from devin_pipeline.billing_calendar import contiguous, day_of, days_between, newest_closed_day, starts_at
 from devin_pipeline.errors import ConfigurationError
-from devin_pipeline.lake import Reader
+from devin_pipeline.lake import Connection
 from devin_pipeline.orchestration.partitions import billing_days, range_tags
 from devin_pipeline.settings import Settings, a_date
 
@@ -69,7 +69,7 @@ def test_an_instant_is_in_one_day_whatever_zone_the_host_shows_it_in(host_zone: 
     assert starts_at(DAY, 8).isoformat() == "2025-12-01T08:00:00+00:00"
     window = billing_days(Settings()).time_window_for_partition_key("2025-12-01")
     assert (window.start.timestamp(), window.end.timestamp()) == (1764576000, 1764662400)
-    with Reader() as reader:
+    with Connection() as reader:
         (row,) = reader.rows("select ($at::timestamptz - to_hours(8))::date as day", {"at": at}).to_pylist()
     assert row == {"day": DAY}
 

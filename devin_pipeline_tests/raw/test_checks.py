@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import devin_pipeline
-from devin_pipeline.lake import Reader
+from devin_pipeline.lake import Connection
 from devin_pipeline.tables import RAW_SESSION_TABLES
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, acus, after, findings, rows_of
 
@@ -86,6 +86,6 @@ def test_listed_sessions_are_those_whose_newest_version_is_no_tombstone() -> Non
         version("back", 2),
         version("lost", 3, day=NEXT_DAY, is_listed=False),
     ]
-    with Reader() as reader:
-        reader.give("versions", rows_of(RAW_SESSION_TABLES[0], versions))
-        assert reader.rows(query).to_pylist() == [{"day": DAY, "listed": 2}, {"day": NEXT_DAY, "listed": 0}]
+    with Connection() as connection:
+        connection.register("versions", rows_of(RAW_SESSION_TABLES[0], versions))
+        assert connection.rows(query).to_pylist() == [{"day": DAY, "listed": 2}, {"day": NEXT_DAY, "listed": 0}]

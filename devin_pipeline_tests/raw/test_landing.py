@@ -16,7 +16,7 @@ from devin_pipeline.devin_api.pages import CursorPage, cursor_page
 from devin_pipeline.devin_api.smaller_pages import unread_item
 from devin_pipeline.errors import ValidationFailed
 from devin_pipeline.lake import Commit, Damaged, Lake, Rewrite
-from devin_pipeline.raw.landing import Landed, land
+from devin_pipeline.raw.landing import LandingResult, land
 from devin_pipeline.raw.moved_sessions import HeldSessions
 from devin_pipeline.raw.row_hash import row_hashes, with_row_hash
 from devin_pipeline.raw.row_integrity import damaged_days
@@ -59,7 +59,7 @@ class Feed:
     keeps_text: bool = True
     held: HeldSessions | None = None
 
-    def read(self, *items: str, hours: float = 0, days: Sequence[date] = (DAY,)) -> Landed:
+    def read(self, *items: str, hours: float = 0, days: Sequence[date] = (DAY,)) -> LandingResult:
         """A whole read of `days` that begins so many hours after the noon of `DAY`."""
         listing = SessionBatch(items=page_of(items).items)
         return land(

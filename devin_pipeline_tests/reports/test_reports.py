@@ -6,17 +6,17 @@ from decimal import Decimal
 
 import pytest
 
-from devin_pipeline.lake import Reader
+from devin_pipeline.lake import Connection
 from devin_pipeline.reports.queries import INPUTS, select
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.tables.rows import DAY, Row, acus, after, rows_of
 
 
 def report(name: str, **tables: Sequence[Row]) -> list[Row]:
-    with Reader() as reader:
+    with Connection() as connection:
         for input_ in INPUTS[name]:
-            reader.give(input_, rows_of(TABLES[input_], tables.get(input_, ())))
-        rows: list[Row] = select(reader, TABLES[name]).to_pylist()
+            connection.register(input_, rows_of(TABLES[input_], tables.get(input_, ())))
+        rows: list[Row] = select(connection, TABLES[name]).to_pylist()
     return rows
 
 

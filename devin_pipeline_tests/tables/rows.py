@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 import devin_pipeline
-from devin_pipeline.lake import Reader
+from devin_pipeline.lake import Connection
 from devin_pipeline.orchestration.asset_checks import counted
 from devin_pipeline.tables import RAW_SESSION_TABLES, TABLES, Table
 
@@ -53,14 +53,14 @@ def findings(
     """What the SELECT of a check finds: `versions` are of raw, `rollup` of `acu_daily`, `views` of `sessions`."""
     package = Path(devin_pipeline.__file__).parent
     query = (package / room / "checks" / f"{check}.sql").read_text()
-    with Reader() as reader:
-        reader.give("versions", rows_of(RAW_SESSION_TABLES[0], versions))
-        reader.give("rollup", rows_of(TABLES["acu_daily"], rollup))
-        reader.give("rows_per_day", counted(rows_per_day or {}))
+    with Connection() as reader:
+        reader.register("versions", rows_of(RAW_SESSION_TABLES[0], versions))
+        reader.register("rollup", rows_of(TABLES["acu_daily"], rollup))
+        reader.register("rows_per_day", counted(rows_per_day or {}))
         for name, rows in (views or {}).items():
-            reader.give(name, rows_of(TABLES["sessions"], rows))
+            reader.register(name, rows_of(TABLES["sessions"], rows))
         for name, rows in tables.items():
-            reader.give(name, rows_of(TABLES[name], rows))
+            reader.register(name, rows_of(TABLES[name], rows))
         found: list[Row] = reader.rows(query, params).to_pylist()
     return found
 

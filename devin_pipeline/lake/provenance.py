@@ -16,10 +16,10 @@ import msgspec
 from pyarrow import fs
 
 from devin_pipeline.lake.atomic import write_file
+from devin_pipeline.lake.connection import MONEY_RULES
 from devin_pipeline.lake.errors import readable
 from devin_pipeline.lake.file_integrity import StoredFile
 from devin_pipeline.lake.linked_days import Links
-from devin_pipeline.lake.reader import MONEY_RULES
 from devin_pipeline.tables import Table
 
 FOLDER = "made_of"
@@ -73,14 +73,14 @@ def digest_of(inputs: Sequence[Sequence[StoredFile]], days: Sequence[date] | Non
     for place, files in enumerate(inputs):
         for file in files:
             # A table that is not by day is an input of every day.
-            made_of_it = names.keys() if days is None or file.day is None else {file.day, *links.get(file.day, ())}
-            for day in made_of_it & names.keys():
+            built_from = names.keys() if days is None or file.day is None else {file.day, *links.get(file.day, ())}
+            for day in built_from & names.keys():
                 # A file's name holds a UUID, and its content never changes.
                 names[day].append(f"{place}:{_name(file)}")
     return {day: _sha256("\n".join(sorted(found))) if found else "" for day, found in names.items()}
 
 
-def not_made(uri: str, table: str, files: Sequence[StoredFile], inputs: Inputs, code: str) -> list[date | None]:
+def to_rebuild(uri: str, table: str, files: Sequence[StoredFile], inputs: Inputs, code: str) -> list[date | None]:
     """Of the days in `inputs` those whose stored files are not what this code made of just these inputs."""
     entries = _read(uri, table)
     stored = _by_day(files)
@@ -91,7 +91,7 @@ def not_made(uri: str, table: str, files: Sequence[StoredFile], inputs: Inputs, 
     ]
 
 
-def unproven(uri: str, table: str, files: Sequence[StoredFile], inputs: Inputs) -> list[date | None]:
+def without_provenance(uri: str, table: str, files: Sequence[StoredFile], inputs: Inputs) -> list[date | None]:
     """Of the days in `inputs` those stored in other files than are noted as made of just these inputs, by any code."""
     entries = _read(uri, table)
     stored = _by_day(files)
@@ -117,7 +117,7 @@ def of_other_code(uri: str, table: str, files: Sequence[StoredFile], code: str) 
     return sorted(days)
 
 
-def remember(uri: str, table: str, files: Sequence[StoredFile], inputs: Inputs, code: str) -> None:
+def record(uri: str, table: str, files: Sequence[StoredFile], inputs: Inputs, code: str) -> None:
     """Note what the days in `inputs` were made of and by which code, just after `files` were made of them.
 
     Another run may note other days in the same moment and one of the two be lost: those days are made once more.

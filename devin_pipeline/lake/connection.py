@@ -87,7 +87,7 @@ def typed_nulls(table: Table) -> str:
     return ", ".join(f'null::{c.sql_type} as "{c.name}"' for c in table.columns)
 
 
-def rows_of_files(table: Table, files: Iterable["StoredFile"], *, some_lack_columns: bool = True) -> str:
+def parquet_scan_sql(table: Table, files: Iterable["StoredFile"], *, some_lack_columns: bool = True) -> str:
     """A SELECT of the table's columns over Parquet files, or of no rows when there are none.
 
     The typed SELECT of no rows comes first: it gives older files the columns they lack, as nulls, and an
@@ -255,7 +255,7 @@ def _unique(names: Iterable[str]) -> list[str]:
     return unique
 
 
-class Reader:
+class Connection:
     """A DuckDB connection whose clock shows UTC and whose tables and views are its own.
 
     One thread at a time: a second query on the same connection ends the first one's result.
@@ -265,84 +265,84 @@ class Reader:
     _limits: QueryLimits | None = None
 
     def __init__(self, *, remembers_footers: bool = False) -> None:
-        self._connection = _shared_database().cursor()
+        self._duckdb = _shared_database().cursor()
         if remembers_footers:
             # Of files read before by such readers of this process. Files never change: only damage goes unnoticed.
-            self._connection.execute("set session parquet_metadata_cache = true")
+            self._duckdb.execute("set session parquet_metadata_cache = true")
 
     @classmethod
-    def locked_to(cls, files: Iterable[str], limits: QueryLimits | None = None) -> Self:
-        """A reader for a person's query: it reads these files and no other, loads nothing, and stays so."""
-        reader = cls._apart()
-        reader._limits = limits
+    def sandboxed(cls, files: Iterable[str], limits: QueryLimits | None = None) -> Self:
+        """A connection for a person's query: it reads these files and no other, loads nothing, and stays so."""
+        connection = cls._apart()
+        connection._limits = limits
         # DuckDB always lets a query read where it spills to, which would be `.tmp` in the current folder.
         if limits is None:
-            reader._spills_to = TemporaryDirectory(prefix="devin-pipeline-")
-            spills_to = reader._spills_to.name
+            connection._spills_to = TemporaryDirectory(prefix="devin-pipeline-")
+            spills_to = connection._spills_to.name
         else:
             spills_to = limits.spills_to
-            reader._connection.execute(f"set memory_limit = '{limits.memory_bytes}B'")
+            connection._duckdb.execute(f"set memory_limit = '{limits.memory_bytes}B'")
             # guard: spills without a limit | set max_temp_directory_size = '{limits.disk_bytes}B' -> select 1
-            reader._connection.execute(f"set max_temp_directory_size = '{limits.disk_bytes}B'")
-        reader._connection.execute(f"set temp_directory = {quoted(spills_to)}")
-        reader._connection.execute("create schema answers")
+            connection._duckdb.execute(f"set max_temp_directory_size = '{limits.disk_bytes}B'")
+        connection._duckdb.execute(f"set temp_directory = {quoted(spills_to)}")
+        connection._duckdb.execute("create schema answers")
         # guard: a query that reads a replaced version
         #   | allowed_paths = [{', '.join(quoted(file) for file in files)}]
         #   -> allowed_directories = [{', '.join(quoted(file.split('/part-')[0]) for file in files)}]
-        reader._connection.execute(f"set allowed_paths = [{', '.join(quoted(file) for file in files)}]")
+        connection._duckdb.execute(f"set allowed_paths = [{', '.join(quoted(file) for file in files)}]")
         for lock in _LOCKS:
-            reader._connection.execute(lock)
-        return reader
+            connection._duckdb.execute(lock)
+        return connection
 
     @classmethod
-    def into_new(cls, file: str) -> Self:
-        """A reader whose `define` stores views in `file`, a new database that DuckDB 1.0 and later open."""
-        reader = cls._apart()
-        reader._connection.execute(f"attach {quoted(file)} as catalog (STORAGE_VERSION 'v1.0.0')")
-        reader._connection.execute("use catalog")
-        return reader
+    def new_database(cls, file: str) -> Self:
+        """A connection whose `execute_all` stores views in `file`, a new database that DuckDB 1.0 and later open."""
+        connection = cls._apart()
+        connection._duckdb.execute(f"attach {quoted(file)} as catalog (STORAGE_VERSION 'v1.0.0')")
+        connection._duckdb.execute("use catalog")
+        return connection
 
     @classmethod
-    def of_stored(cls, file: str) -> Self:
-        """A reader of a database that `into_new` made. While it is open, nobody can open `file` to write.
+    def open_database(cls, file: str) -> Self:
+        """A connection of a database that `new_database` made. While it is open, nobody can open `file` to write.
 
         Raises:
             duckdb.Error: It is none, is damaged, or is open for writing elsewhere.
         """
-        reader = cls._apart()
+        connection = cls._apart()
         try:
-            reader._connection.execute(f"attach {quoted(file)} as catalog (read_only)")
-            reader._connection.execute("use catalog")
+            connection._duckdb.execute(f"attach {quoted(file)} as catalog (read_only)")
+            connection._duckdb.execute("use catalog")
         except duckdb.Error:
-            reader.close()
+            connection.close()
             raise
-        return reader
+        return connection
 
     @classmethod
     def _apart(cls) -> Self:
-        # A DuckDB of its own: settings and attached files would touch every reader that shares one.
-        reader = cls.__new__(cls)
-        reader._connection = _new_database()
-        return reader
+        # A DuckDB of its own: settings and attached files would touch every connection that shares one.
+        connection = cls.__new__(cls)
+        connection._duckdb = _new_database()
+        return connection
 
-    def give(self, name: str, rows: pa.Table) -> None:
+    def register(self, name: str, rows: pa.Table) -> None:
         """Make `rows` readable under `name`."""
-        self._connection.register(name, rows)
+        self._duckdb.register(name, rows)
 
-    def view(self, name: str, query: str) -> None:
+    def create_view(self, name: str, query: str) -> None:
         """Make the rows of `query` readable under `name`; they are read when asked for."""
         with _readable():
-            self._connection.execute(f'create or replace temp view "{name}" as {query}')
+            self._duckdb.execute(f'create or replace temp view "{name}" as {query}')
 
-    def keep(self, name: str, query: str, params: Params | None = None) -> None:
+    def create_table(self, name: str, query: str, params: Params | None = None) -> None:
         """Run `query` now and make its rows readable under `name`."""
         with _readable():
-            self._connection.execute(f'create or replace temp table "{name}" as {query}', params or {})
+            self._duckdb.execute(f'create or replace temp table "{name}" as {query}', params or {})
 
-    def read_once(self, name: str, columns: str) -> None:
+    def cache_columns(self, name: str, columns: str) -> None:
         """Read some columns of what is readable under `name` now; whoever asks for `name` later gets them."""
-        self.keep(f"kept_{name}", f'select {columns} from "{name}"')  # noqa: S608 - our own names
-        self.view(name, f'from "kept_{name}"')
+        self.create_table(f"kept_{name}", f'select {columns} from "{name}"')  # noqa: S608 - our own names
+        self.create_view(name, f'from "kept_{name}"')
 
     def rows(self, query: str, params: Params | None = None) -> pa.Table:
         """The rows of `query`, with its `$name` parameters bound.
@@ -351,42 +351,42 @@ class Reader:
             Damaged: DuckDB could not read what it asks for.
         """
         with _readable():
-            return self._connection.sql(query, params=params or {}).to_arrow_table()
+            return self._duckdb.sql(query, params=params or {}).to_arrow_table()
 
-    def define(self, statements: Iterable[str]) -> None:
-        """Run statements that make and describe something in the database of `into_new`, all of them or none.
+    def execute_all(self, statements: Iterable[str]) -> None:
+        """Run statements that make and describe something in the database of `new_database`, all of them or none.
 
         Raises:
             duckdb.Error: What a view reads cannot be read, or the disk is full or broken.
         """
-        self._connection.begin()
+        self._duckdb.begin()
         try:
             for statement in statements:
-                self._connection.execute(statement)
+                self._duckdb.execute(statement)
         except duckdb.Error:
-            self._connection.rollback()
+            self._duckdb.rollback()
             raise
-        self._connection.commit()
+        self._duckdb.commit()
 
-    def store(self) -> None:
-        """Write to its end the database of `into_new`. Left to `close`, an error of the disk would go unnoticed.
+    def checkpoint(self) -> None:
+        """Write to its end the database of `new_database`. Left to `close`, an error of the disk would go unnoticed.
 
         Raises:
             duckdb.Error: The disk is full or broken.
         """
-        self._connection.execute("checkpoint catalog")
+        self._duckdb.execute("checkpoint catalog")
 
-    def answer(self, query: str) -> pa.Table:
+    def query(self, query: str) -> pa.Table:
         """The rows of a person's query in Arrow's types; of columns with one name the later ones get a number.
 
         Raises:
             QueryFailed: DuckDB could not run it.
         """
         with _explained():
-            rows = self._connection.sql(query).to_arrow_table()
+            rows = self._duckdb.sql(query).to_arrow_table()
         return rows.rename_columns(_unique(rows.column_names))
 
-    def answer_as_text(self, query: str) -> Answer:
+    def query_as_text(self, query: str) -> Answer:
         """The rows of a person's query in forms to read; all are computed before the first is given.
 
         Raises:
@@ -394,17 +394,17 @@ class Reader:
             LimitMet: It needs more memory or temporary disk space than it may take.
         """
         with _explained(self._limits):
-            relation = self._connection.sql(_without_end(query))
+            relation = self._duckdb.sql(_without_end(query))
             kinds = list(relation.types)
             # By place: names may be alike.
             forms = (f"{readable(kind, f'#{n}')} as c{n}" for n, kind in enumerate(kinds, start=1))
             relation.project(", ".join(forms)).create(_ANSWER)
-            (rows,) = self._connection.table(_ANSWER).count("*").fetchall()[0]
+            (rows,) = self._duckdb.table(_ANSWER).count("*").fetchall()[0]
         batches = (zip(*(column.to_pylist() for column in batch.columns), strict=True) for batch in self._batches())
         names = _unique(relation.columns)
         return Answer(names, list(map(is_number, kinds)), list(map(is_text, kinds)), rows, batches)
 
-    def answer_as_json(self, query: str) -> Iterator[list[str]]:
+    def query_as_json(self, query: str) -> Iterator[list[str]]:
         """The rows of a person's query as JSON objects, some at a time; all are computed before the first is given.
 
         Raises:
@@ -412,7 +412,7 @@ class Reader:
             LimitMet: It needs more memory or temporary disk space than it may take.
         """
         with _explained(self._limits):
-            relation = self._connection.sql(_without_end(query))
+            relation = self._duckdb.sql(_without_end(query))
             members = (
                 f"{quoted(json.dumps(name, ensure_ascii=False) + ':')} || coalesce({in_json(kind, f'#{n}')}, 'null')"
                 for n, (name, kind) in enumerate(zip(_unique(relation.columns), relation.types, strict=True), start=1)
@@ -422,11 +422,11 @@ class Reader:
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         with _explained(self._limits):
-            yield from self._connection.table(_ANSWER).to_arrow_reader(_ROWS_OF_A_BATCH)
+            yield from self._duckdb.table(_ANSWER).to_arrow_reader(_ROWS_OF_A_BATCH)
 
     def close(self) -> None:
         """Give the connection back."""
-        self._connection.close()
+        self._duckdb.close()
         if self._spills_to is not None:
             self._spills_to.cleanup()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from devin_pipeline.lake import Lake, LakeIdentity, NotReadOnly, QueryFailed, Reader
+from devin_pipeline.lake import Connection, Lake, LakeIdentity, NotReadOnly, QueryFailed
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.tables.rows import DAY, acus, rows_of
 
@@ -36,7 +36,7 @@ def everything_in(lake: Lake) -> dict[str, int]:
 
 
 def test_a_query_gets_its_rows_with_decimals_exactly(lake: Lake) -> None:
-    answer = lake.answer("select sum(acus) as acus, sum(acus) = 0.3 as is_exact from sessions")
+    answer = lake.query("select sum(acus) as acus, sum(acus) = 0.3 as is_exact from sessions")
     assert answer.to_pylist() == [{"acus": Decimal("0.300000"), "is_exact": True}]
 
 
@@ -51,12 +51,12 @@ def test_a_query_gets_its_rows_with_decimals_exactly(lake: Lake) -> None:
     ],
 )
 def test_one_statement_that_reads_is_answered(lake: Lake, query: str, rows: list[dict[str, object]]) -> None:
-    assert lake.answer(query).to_pylist() == rows
+    assert lake.query(query).to_pylist() == rows
 
 
 def test_describe_and_summarize_tell_the_columns(lake: Lake) -> None:
     for query in ("describe sessions", "summarize sessions"):
-        assert lake.answer(query).column("column_name").to_pylist() == SESSIONS.column_names
+        assert lake.query(query).column("column_name").to_pylist() == SESSIONS.column_names
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_describe_and_summarize_tell_the_columns(lake: Lake) -> None:
 def test_anything_but_one_statement_that_reads_is_refused_and_changes_nothing(lake: Lake, query: str) -> None:
     before = everything_in(lake)
     with pytest.raises(NotReadOnly, match="one SELECT"):
-        lake.answer(query)
+        lake.query(query)
     assert everything_in(lake) == before
     assert not [name for name in ("out.csv", "out.parquet", "out", "other.duckdb") if Path(name).exists()]
 
@@ -143,7 +143,7 @@ def test_a_query_reads_the_files_of_its_tables_and_nothing_else(lake: Lake, quer
     link.symlink_to(secret)
     asked = query.format(file=secret, folder=secret.parent, lake=lake.uri)
     with pytest.raises(QueryFailed) as refused:
-        lake.answer(asked)
+        lake.query(asked)
     assert "hunter2" not in str(refused.value)
     assert secret_rows.num_rows
 
@@ -153,17 +153,17 @@ def test_a_query_cannot_read_a_version_that_was_replaced(tmp_path: Path) -> None
     lake.replace_days(SESSIONS, [DAY], rows_of(SESSIONS, [{"session_id": "a", "title": "hunter2"}]))
     (old,) = lake.snapshot(SESSIONS).files()
     lake.replace_days(SESSIONS, [DAY], rows_of(SESSIONS, [{"session_id": "a", "title": "new"}]))
-    assert lake.answer("select title from sessions").to_pylist() == [{"title": "new"}]
+    assert lake.query("select title from sessions").to_pylist() == [{"title": "new"}]
     with pytest.raises(QueryFailed):
-        lake.answer(f"select title from read_parquet('{old}')")
+        lake.query(f"select title from read_parquet('{old}')")
 
 
 def test_a_query_loads_no_extension(lake: Lake) -> None:
     with pytest.raises(QueryFailed) as refused:
-        lake.answer("from st_read('x')")
+        lake.query("from st_read('x')")
     assert "install" not in str(refused.value)
     settings = "autoinstall_known_extensions", "autoload_known_extensions", "allow_community_extensions"
-    answer = lake.answer(f"select name, value from duckdb_settings() where name in {settings}")
+    answer = lake.query(f"select name, value from duckdb_settings() where name in {settings}")
     assert {row["value"] for row in answer.to_pylist()} == {"false"}
 
 
@@ -171,7 +171,7 @@ def test_a_query_larger_than_memory_leaves_no_spill_behind(lake: Lake, monkeypat
     folder = Path(lake.uri).parent / "spills"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
-    assert lake.answer("select count(*) as n from sessions").to_pylist() == [{"n": 2}]
+    assert lake.query("select count(*) as n from sessions").to_pylist() == [{"n": 2}]
     assert not list(folder.iterdir())
 
 
@@ -179,26 +179,28 @@ def test_the_same_files_are_readable_without_the_lock_so_the_lock_is_what_refuse
     secret = tmp_path / "secret.csv"
     secret.write_text("a,b\n1,hunter2\n")
     query = f"from read_csv('{secret}') select b"
-    with Reader() as reader:
-        assert reader.answer(query).to_pylist() == [{"b": "hunter2"}]
-    with Reader.locked_to([str(tmp_path / "other.parquet")]) as reader:
+    with Connection() as connection:
+        assert connection.query(query).to_pylist() == [{"b": "hunter2"}]
+    with Connection.sandboxed([str(tmp_path / "other.parquet")]) as connection:
         with pytest.raises(QueryFailed):
-            reader.answer(query)
+            connection.query(query)
         with pytest.raises(QueryFailed):
-            reader.answer("set enable_external_access = true")
+            connection.query("set enable_external_access = true")
 
 
 @pytest.mark.parametrize("query", ["selec 1", "select nothing from sessions", "from no_such_table", "select 1 / 'x'"])
 def test_a_query_that_does_not_work_says_so_in_one_line(lake: Lake, query: str) -> None:
     with pytest.raises(QueryFailed) as failed:
-        lake.answer(query)
+        lake.query(query)
     assert "\n" not in str(failed.value)
     assert "devin-pipeline tables" in failed.value.todo
 
 
 def test_a_readers_clock_shows_utc() -> None:
-    with Reader() as reader:
-        told = reader.rows("select timestamptz '2025-12-01 23:30:00-08'::text as told").to_pylist()
-        (instant,) = reader.rows("select $at::timestamptz as at", {"at": datetime(2025, 12, 1, tzinfo=UTC)}).to_pylist()
+    with Connection() as connection:
+        told = connection.rows("select timestamptz '2025-12-01 23:30:00-08'::text as told").to_pylist()
+        (instant,) = connection.rows(
+            "select $at::timestamptz as at", {"at": datetime(2025, 12, 1, tzinfo=UTC)}
+        ).to_pylist()
     assert told == [{"told": "2025-12-02 07:30:00+00"}]
     assert instant["at"] == datetime(2025, 12, 1, tzinfo=UTC)
