@@ -4,6 +4,7 @@ Whatever writes a table or opens a DuckDB connection lives here. What the rows m
 """
 
 from devin_pipeline.lake.catalog import renew_moved_catalog, write_catalog
+from devin_pipeline.lake.commits import Commit, Rewrite
 from devin_pipeline.lake.compaction import (
     Damage,
     Skipped,
@@ -32,10 +33,11 @@ from devin_pipeline.lake.errors import (
 )
 from devin_pipeline.lake.file_integrity import StoredFile, read_verified, rows_by_arrow, rows_by_duckdb
 from devin_pipeline.lake.identity import LakeIdentity
-from devin_pipeline.lake.lake import Commit, Lake, Rewrite, Snapshot
+from devin_pipeline.lake.lake import Lake
 from devin_pipeline.lake.last_reads import LastReads
 from devin_pipeline.lake.linked_days import Links, linked_with, links_of
 from devin_pipeline.lake.provenance import Inputs, code_fingerprint
+from devin_pipeline.lake.snapshot import Snapshot
 
 __all__ = [
     "Answer",

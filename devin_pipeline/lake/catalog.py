@@ -1,7 +1,7 @@
 """`devin.duckdb`: the lake's tables as views, for the duckdb CLI and BI tools.
 
 The file holds views only, each over the files of one snapshot, so it is rebuilt after every run that changed a table.
-It tells by a digest what it was made of, so that a run that changed none leaves it alone.
+A digest of what it was built from is stored in it, so that a run that changed none of that leaves it as it is.
 
 A view can name files by absolute paths only. In a copied or moved lake they would be those of another one, so each view
 refuses to answer where its own file does not lie in the place it was written for.
@@ -21,7 +21,8 @@ import duckdb
 
 from devin_pipeline.lake.connection import Connection, quoted, typed_nulls
 from devin_pipeline.lake.errors import Damaged, NotWritten, TooManyConflicts, written
-from devin_pipeline.lake.lake import Lake, Snapshot
+from devin_pipeline.lake.lake import Lake
+from devin_pipeline.lake.snapshot import Snapshot
 from devin_pipeline.tables import ALL_TABLES, Table
 
 CATALOG = "devin.duckdb"
@@ -189,7 +190,7 @@ def _swap_in(lake: Lake, file: Path) -> Catalog:
                     if _is_readable(table, definition[0].removeprefix(_create(table))):
                         raise
                     left_out.append(table)
-            # Without those left out it never equals the digest that is looked for, so that they get a view once healed.
+            # Without those left out it never equals the digest looked for, so that they get a view once repaired.
             fingerprint = _digest(definitions[table] for table in ALL_TABLES if table not in left_out)
             connection.execute_all(
                 [f"create macro {_FINGERPRINT}() as {quoted(fingerprint)}", f"create sequence {_place(file)}"]

@@ -9,9 +9,11 @@ from typing import NamedTuple, TypeVar
 import pyarrow as pa
 from pyarrow import fs
 
+from devin_pipeline.lake.commits import Rewrite
 from devin_pipeline.lake.errors import Damaged, readable, written
 from devin_pipeline.lake.file_integrity import StoredFile, read_verified
-from devin_pipeline.lake.lake import Lake, Rewrite, Snapshot
+from devin_pipeline.lake.lake import Lake
+from devin_pipeline.lake.snapshot import Snapshot
 from devin_pipeline.tables import Partition, Table
 
 P = TypeVar("P", bound=Partition)

@@ -340,7 +340,7 @@ class Connection:
             self._duckdb.execute(f'create or replace temp table "{name}" as {query}', params or {})
 
     def cache_columns(self, name: str, columns: str) -> None:
-        """Read some columns of what is readable under `name` now; whoever asks for `name` later gets them."""
+        """Read some columns of what is readable under `name` now; later queries of `name` get them."""
         self.create_table(f"kept_{name}", f'select {columns} from "{name}"')  # noqa: S608 - our own names
         self.create_view(name, f'from "kept_{name}"')
 

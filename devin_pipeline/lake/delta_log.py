@@ -1,4 +1,4 @@
-"""What Delta's log tells beyond the newest version: files of older ones, and entries that were emptied.
+"""What Delta's log holds beyond the newest version: files of older ones, and entries that were emptied.
 
 Delta's own reader refuses a garbled or missing entry, but takes an emptied one for a commit that did nothing.
 """
@@ -44,9 +44,9 @@ class _Stats(msgspec.Struct, rename="camel"):
 def broken_log(table: Table, location: str, why: str) -> Damaged:
     """The refusal of a table whose log cannot be trusted, with what to do about it."""
     todo = (
-        "Put the folder back from a backup, or its log's entry: what it held may be nowhere else"
+        "Restore the folder or the entry of its log from a backup: its content may exist nowhere else"
         if table.layer == "raw"
-        else f"Remove the folder {location} and build it again, as raw has all it was made of: "
+        else f"Remove the folder {location} and rebuild it from raw: "
         f"`{pipeline_command('backfill --from DAY --to DAY')}`"
     )
     return Damaged(f"The log of {table.name} cannot be read", why, todo)
@@ -60,7 +60,7 @@ def versions_lost(table: Table, location: str, end: str, noted: int) -> Versions
     return VersionsLost(
         f"The table {table.name} is older than what was last written to it",
         f"its log {end}, but version {noted} was written: entries are missing, as after a partial restore",
-        f"Put the missing entries back into {location}/_delta_log. If you cannot, restore what files in the folder "
+        f"Restore the missing entries to {location}/_delta_log. If you cannot, restore what files in the folder "
         f"still hold and read the rest again: `{pipeline_command(f'backfill {days_given} --repair')}`",
     )
 
@@ -162,7 +162,7 @@ def emptied_entries(location: str) -> list[str]:
 def files_ever(table: Table, location: str, partition: Partition) -> Iterator[StoredFile]:
     """Every file of a partition that some version named and that still lies there, newest version first.
 
-    Of a file whose own entry was cleaned away, only the entry that removed it tells; its number of rows is then 0.
+    Of a file whose own entry was cleaned away, only the entry that removed it is left; its number of rows is then 0.
     """
     with readable(f"{location}/_delta_log"):
         filesystem, path = fs.FileSystem.from_uri(location)
@@ -173,7 +173,7 @@ def files_ever(table: Table, location: str, partition: Partition) -> Iterator[St
             actions = [_decoded(line, _Action, entry.path) for line in stream.read().splitlines()]
         added = [action.add for action in actions if action.add is not None]
         removed = [action.remove for action in actions if action.remove is not None]
-        # guard: older files forgotten with their entries | (*added, *removed) -> added
+        # guard: older files lost with their entries | (*added, *removed) -> added
         wanted = None if partition is None else str(partition)
         for file in (*added, *removed):
             if file.partition_values.get(table.partitioned_by or "") != wanted:
@@ -194,5 +194,5 @@ def _decoded(text: bytes | str, kind: type[_Decoded], path: str) -> _Decoded:
         raise Damaged(
             f"An entry of a log cannot be read ({path})",
             "it is damaged",
-            "Put it back from a backup; or remove it, and with it what only it says of older files",
+            "Restore it from a backup; or remove it, which loses what only it says about older files",
         ) from None

@@ -41,26 +41,27 @@ class _Note(msgspec.Struct, frozen=True):
     files: frozenset[str] = frozenset()
 
 
-def unchecked(uri: str, table: str, files: Iterable[StoredFile], forgotten: ErasureList) -> list[Unchecked]:
+def unchecked(uri: str, table: str, files: Iterable[StoredFile], erasure_list: ErasureList) -> list[Unchecked]:
     """Which of the files of a table are still to be checked, and against which entries of the list."""
-    if not forgotten:
+    if not erasure_list:
         return []
     note = _read(uri, table)
     by_note: dict[bool, list[StoredFile]] = {True: [], False: []}
     for file in files:
         by_note[_name(file) in note.files].append(file)
-    # guard: files that were checked against older entries of the erasure list only | note.entries -> forgotten.digests
-    found = [Unchecked(forgotten.without(note.entries), by_note[True]), Unchecked(forgotten, by_note[False])]
+    # guard: files that were checked against older entries of the erasure list only
+    #   | note.entries -> erasure_list.digests
+    found = [Unchecked(erasure_list.without(note.entries), by_note[True]), Unchecked(erasure_list, by_note[False])]
     return [each for each in found if each.entries and each.files]
 
 
-def note_checked(uri: str, table: str, files: Iterable[StoredFile], forgotten: ErasureList) -> None:
+def note_checked(uri: str, table: str, files: Iterable[StoredFile], erasure_list: ErasureList) -> None:
     """Note that these files of a table, and no others, were checked against all entries.
 
     Raises:
         NotWritten: The disk is full, read-only or broken.
     """
-    note = _Note(forgotten.digests, frozenset(map(_name, files)))
+    note = _Note(erasure_list.digests, frozenset(map(_name, files)))
     if note != _read(uri, table):
         write_file(uri, f"{_CHECKED}/{table}", msgspec.json.encode(note))
 

@@ -1,4 +1,4 @@
-"""Who is to stay forgotten: salted hashes of ids, one small file each in the lake, and the pseudonyms in their place.
+"""The erasure list: salted hashes of ids, one small file each in the lake, and the pseudonyms in their place.
 
 No id is stored. A file per entry, so that two commands at once cannot lose each other's.
 """
@@ -93,7 +93,7 @@ class ErasureList:
         return any(entry.kind == kind for entry in self._entries)
 
     def pseudonym(self, kind: Kind, identifier: str) -> str | None:
-        """What stands for a forgotten id; None for an id that is not to be forgotten."""
+        """The pseudonym of an id on the list; None for any other id."""
         # Users are few and come again and again; sessions are many, and each comes once or twice.
         if kind == "user" and identifier in self._users:
             return self._users[identifier]
@@ -134,9 +134,9 @@ def _entry(path: str, stored: bytes) -> _Entry:
         return msgspec.json.decode(stored, type=_Entry)
     except msgspec.DecodeError:
         raise Damaged(
-            f"Who is to be erased cannot be read ({path})",
+            f"The erasure list cannot be read ({path})",
             "the entry is damaged",
-            "Put it back from a backup, or remove it and give that user or session again to "
+            "Restore it from a backup, or remove it and give that user or session again to "
             f"`{pipeline_command('forget --user ID')}`",
         ) from None
 
@@ -148,7 +148,7 @@ def add_to_erasure_list(uri: str, persons: Iterable[Person]) -> ErasureList:
     for kind, identifier in wanted:
         if known.pseudonym(kind, identifier) is None:
             entry = _Entry.of(kind, identifier)
-            write_file(uri, f"{FOLDER}/{entry.digest}.json", msgspec.json.encode(entry), "Who is to be forgotten")
+            write_file(uri, f"{FOLDER}/{entry.digest}.json", msgspec.json.encode(entry), "The erasure list")
     return read_erasure_list(uri).knowing(wanted)
 
 

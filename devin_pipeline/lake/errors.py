@@ -111,7 +111,7 @@ def readable(what: str) -> Iterator[None]:
 
 
 def not_read(what: str, error: Exception) -> Damaged | None:
-    """What an error of the system means for who reads `what`; None if it is no error of the system."""
+    """What an error of the system means for who reads `what`; None if it is not an error of the system."""
     if isinstance(error, duckdb.Error):
         first_line = str(error).partition("\n")[0]
         why = next((words for words in _WORDS if first_line.endswith(f": {words}")), None)
@@ -135,7 +135,7 @@ def written(what: str) -> Iterator[None]:
         if (why := _words_of_the_system(error)) is None:
             raise
         raise NotWritten(
-            f"{what} was not written", why, "Mend that and run again; what was stored before is still in place"
+            f"{what} was not written", why, "Correct that and run again; what was stored before is unchanged"
         ) from None
 
 

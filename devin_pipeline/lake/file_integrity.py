@@ -82,7 +82,7 @@ def rows_by_arrow(table: Table, file: StoredFile) -> pa.Table:
         raise _damaged(file, f"it has {found.size} bytes, where the log says {file.size}")
     folder = path.rpartition("/")[0]
     if table.partitioned_by and not folder.endswith(f"/{table.partitioned_by}={file.partition}"):
-        raise _damaged(file, f"it lies in another {table.partitioned_by}'s folder than the log says ({file.partition})")
+        raise _damaged(file, f"it is in another {table.partitioned_by}'s folder than the log says ({file.partition})")
     with _explained(file, "Arrow"), filesystem.open_input_file(path) as opened:
         parquet = pq.ParquetFile(opened)
         stored = parquet.read()
@@ -96,7 +96,7 @@ def rows_by_arrow(table: Table, file: StoredFile) -> pa.Table:
             raise _damaged(file, f"its columns are not the table's: {', '.join(wrong)}")
         # guard: damage: a footer that lies | _untrue_statistics(parquet.metadata, stored) -> []
         if untrue := _untrue_statistics(parquet.metadata, stored):
-            raise _damaged(file, f"its footer is not true of its rows: {', '.join(untrue)}")
+            raise _damaged(file, f"its footer does not fit its rows: {', '.join(untrue)}")
         columns = {c.name: _column(stored, table, c.name, c.type, file.partition) for c in table.columns}
         return pa.table(columns).cast(table.schema)
 

@@ -58,9 +58,9 @@ def read_identity(uri: str) -> LakeIdentity | None:
             with filesystem.open_input_stream(file) as stream, suppress(msgspec.DecodeError):
                 return msgspec.json.decode(stream.read(), type=LakeIdentity)
     raise Damaged(
-        f"Whose lake it is cannot be read ({file})",
+        f"The lake's identity cannot be read ({file})",
         "the file is damaged",
-        "Put it back from a backup, or remove it if you know whose lake it is: the next run writes it again",
+        "Restore it from a backup, or remove it if you know whose lake this is: the next run writes it again",
     )
 
 

@@ -2,26 +2,23 @@
 
 import errno
 import os
-import re
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import ColumnProperties, DeltaTable, WriterProperties, write_deltalake
+from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from pyarrow import fs
 
 from devin_pipeline.lake import erasure, provenance
-from devin_pipeline.lake.connection import Connection, QueryLimits, parquet_scan_sql, quoted, tables_in
+from devin_pipeline.lake.commits import CONFIGURATION, Commit, Rewrite, create_table, predicate, without_descriptions
+from devin_pipeline.lake.connection import Connection, QueryLimits, tables_in
 from devin_pipeline.lake.delta_log import (
     add_entry_of_checkpoint,
     broken_log,
@@ -35,7 +32,7 @@ from devin_pipeline.lake.delta_log import (
 from devin_pipeline.lake.erasure import Unchecked, Unfinished
 from devin_pipeline.lake.erasure_list import ErasureList, Person, add_to_erasure_list, read_erasure_list
 from devin_pipeline.lake.errors import Damaged, NotRead, TooManyConflicts, UnusableLocation, not_read, readable, written
-from devin_pipeline.lake.file_integrity import StoredFile, narrow_columns, rows_by_arrow
+from devin_pipeline.lake.file_integrity import StoredFile
 from devin_pipeline.lake.identity import LakeIdentity, claim, read_identity, require_identity
 from devin_pipeline.lake.last_reads import (
     LastReads,
@@ -46,224 +43,17 @@ from devin_pipeline.lake.last_reads import (
 )
 from devin_pipeline.lake.last_versions import note_last_version, read_last_version
 from devin_pipeline.lake.linked_days import Links, note_links, read_links
+from devin_pipeline.lake.location import absolute_location, has_scheme, require_folders, require_storage
 from devin_pipeline.lake.organizations import note_organizations, read_organizations
+from devin_pipeline.lake.parquet_options import writer_properties
 from devin_pipeline.lake.provenance import Inputs
+from devin_pipeline.lake.snapshot import BUILT_BY, Snapshot, of_days, sorted_by_key
 from devin_pipeline.tables import ALL_TABLES, Partition, Table
 
 Result = TypeVar("Result")
 
 _TRIES = 6
 _SECONDS_UNTIL_A_COMMIT = 3600
-_CHANGED_DAYS = """
-    select distinct day from (
-        (from new except all from stored) union all (from stored except all from new)
-    )
-"""
-# A file with fewer bytes per column is a thin one. There zstd's start, 60 µs a column, takes as long as all else does,
-# and a dictionary, a page more for each, saves nothing.
-_THIN = 40_000
-# Values this long are rarely equal, and a dictionary of them is thrown away once it is full.
-_TOO_LONG_FOR_A_DICTIONARY = 256
-# DuckDB's threads share a file out by its row groups, and long texts, payloads most of all, are work enough to share.
-_LONG_ROWS_OF_A_GROUP = 1_024
-# Least and greatest values of a text column would leave pieces of prompts in the log, where no vacuum reaches.
-# guard: pieces of text in the log | "delta.dataSkippingNumIndexedCols": "0"
-_CONFIGURATION: dict[str, str] = {"delta.dataSkippingNumIndexedCols": "0"}
-# Of the log's entries behind the last checkpoint each costs half a millisecond whenever the table is opened.
-_CHECKPOINT_INTERVAL = "20"
-# All of ASCII was tried. Delta panics at some, splits or decodes others, and DuckDB expands what looks like a pattern.
-_NOT_IN_A_PATH = re.compile(r"[\x00-\x1f%*?\[\\\]^|\x7f]")
-# Arrow takes what RFC 3986 has in a path, and each library decodes for itself what is encoded.
-_NOT_IN_A_URI = re.compile(r"[^A-Za-z0-9\-._~!$&'()+,;=:@/]")
-# Names a folder as it is; anything else, Delta would encode.
-_PARTITION = re.compile(r"[A-Za-z0-9_.-]+")
-_SET_LAKE = "Set DEVIN_LAKE to a folder of yours"
-# The columns a table was made with, which every file of it has.
-_MADE_WITH = "devin.columns"
-# The fingerprint of the code that built all days of a table; empty while days of several stand next to each other.
-_BUILT_BY = "devin.codeFingerprint"
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One version of a table: its files will be the same however often they are asked for."""
-
-    table: Table
-    location: str
-    delta: DeltaTable | None
-
-    @property
-    def version(self) -> int | None:
-        """Delta's version number; None for a table never written."""
-        return None if self.delta is None else self.delta.version()
-
-    def files(self, partitions: Iterable[Partition] | None = None) -> list[str]:
-        """The Parquet files of this version, all of them or those of some partitions."""
-        return [file.path for file in self.stored_files(partitions)]
-
-    def stored_files(self, partitions: Iterable[Partition] | None = None) -> list[StoredFile]:
-        """What the log says of each file of this version, or of those of some partitions, oldest day first.
-
-        Days leave out nothing of a table that is not partitioned by day: all of it belongs to each.
-        """
-        if partitions is None or self.table.partitioned_by is None:
-            return list(self._stored_files)
-        wanted = set(partitions)
-        if not self.table.by_day and any(isinstance(partition, date) for partition in wanted):
-            return list(self._stored_files)
-        return [file for file in self._stored_files if file.partition in wanted]
-
-    def rows_per_day(self) -> Counter[date]:
-        """How many rows each day has, oldest first, as the log says; nothing of a table without days."""
-        rows: Counter[date] = Counter()
-        for file in self.stored_files():
-            if file.day is not None:
-                rows[file.day] += file.rows
-        return rows
-
-    @cached_property
-    def _stored_files(self) -> Sequence[StoredFile]:
-        if self.delta is None:
-            return []
-        actions = pa.table(self.delta.get_add_actions(flatten=True)).to_pylist()
-        # Not `file_uris()`: it percent-encodes the table's own folder, and DuckDB takes paths literally.
-        return sorted(
-            StoredFile(
-                f"{self.location}/{action['path']}",
-                action.get(f"partition.{self.table.partitioned_by}"),
-                action["num_records"],
-                action["size_bytes"],
-            )
-            for action in actions
-        )
-
-    def query(self, partitions: Iterable[Partition] | None = None) -> str:
-        """A SELECT of this version's rows, all of them or those of some partitions."""
-        return parquet_scan_sql(
-            self.table, self.stored_files(partitions), some_lack_columns=not self._was_made_with_all_columns()
-        )
-
-    def _was_made_with_all_columns(self) -> bool:
-        return set(self.table.column_names) <= set(self._property(_MADE_WITH).split(","))
-
-    @property
-    def built_by(self) -> str:
-        """The fingerprint of the code that built all of its days; empty when no such code is known."""
-        return self._property(_BUILT_BY)
-
-    def _property(self, name: str) -> str:
-        return "" if self.delta is None else str(self.delta.metadata().configuration.get(name, ""))
-
-    def rows(self, partitions: Iterable[Partition] | None = None) -> pa.Table:
-        """This version's rows in the table's schema and key order, all of them or those of some partitions.
-
-        Raises:
-            Damaged: They cannot be read, or hold a null where none may be.
-        """
-        with Connection() as connection:
-            rows = connection.rows(f"{self.query(partitions)} order by {_key(self.table)}")
-        try:
-            return rows.cast(self.table.schema)
-        except ValueError as error:
-            raise Damaged(f"What {self.table.name} holds could not be read", str(error)) from None
-
-    def readable_days(self, columns: str, days: Iterable[date]) -> list[date]:
-        """The days of which DuckDB can read these columns, oldest first.
-
-        Args:
-            columns: Their names, as a SELECT lists them.
-            days: Stored days to look at.
-        """
-        readable = []
-        for day in sorted(days):
-            with Connection() as connection, suppress(Damaged):
-                connection.create_table("looked_at", f"select {columns} from ({self.query([day])})")  # noqa: S608 - our own names
-                readable.append(day)
-        return readable
-
-    def changed_days(self, rows: pa.Table, days: Sequence[date]) -> set[date]:
-        """Of some days those that hold anything but `rows`, or hold them in a file that is not sound.
-
-        Args:
-            rows: Rows of those days, in the table's schema.
-            days: The days to look at.
-        """
-        held = {file.day for file in self.stored_files() if file.day in days}
-        if len(held) < len(days):
-            # Nothing is stored of the others: there is nothing to compare.
-            new = set(pc.unique(rows.column("day")).to_pylist()) - held
-            compared = sorted(day for day in held if day)
-            return new | (self.changed_days(_of_days(rows, compared), compared) if compared else set())
-        try:
-            with Connection() as connection:
-                connection.register("new", rows)
-                connection.create_view("stored", self.query(days))
-                others = set(connection.rows(_CHANGED_DAYS).column("day").to_pylist())
-        except Damaged:
-            if len(days) == 1:
-                return set(days)
-            return set().union(*(self.changed_days(_of_days(rows, [day]), [day]) for day in days))
-        files = [file for file in self.stored_files() if file.day in days and file.day not in others]
-        # guard: damage: a file no reader takes, when made again
-        #   | {f.day for f in files if f.day and not self._holds(_of_days(rows, [f.day]), f.day)} -> set()
-        return others | {f.day for f in files if f.day and not self._holds(_of_days(rows, [f.day]), f.day)}
-
-    def holds(self, rows: pa.Table, *, in_key_order: bool = False) -> bool:
-        """True when an unpartitioned table is just these rows and its files are valid.
-
-        Args:
-            rows: Rows in the table's schema and key order.
-            in_key_order: Whether they must be stored in that order, too.
-        """
-        files = self.stored_files()
-        if self.delta is None or sum(file.rows for file in files) != rows.num_rows:
-            return False
-        try:
-            # First by what costs least, and mostly tells the two apart; last by both readers, one after the other.
-            narrow = [narrow_columns(self.table, file) for file in files] if in_key_order else []
-            if narrow and not pa.concat_tables(narrow).equals(rows.select(narrow[0].column_names)):
-                return False
-            stored = self._by_arrow(files)
-            # guard: order: right rows in another order, taken for wrong ones
-            #   | (not in_key_order and _in_order(self.table, stored).equals(rows)) -> False
-            are_stored = stored.equals(rows) or (not in_key_order and _in_order(self.table, stored).equals(rows))
-            return bool(are_stored and self.rows().equals(rows))
-        except Damaged:
-            return False
-
-    def _holds(self, rows: pa.Table, day: date) -> bool:
-        """True when Arrow reads just these rows in the files of a day, in any order, and they are sound."""
-        try:
-            stored = self._by_arrow([file for file in self.stored_files() if file.day == day])
-        except Damaged:
-            return False
-        return bool(stored.equals(rows) or _in_order(self.table, stored).equals(_in_order(self.table, rows)))
-
-    def _by_arrow(self, files: Iterable[StoredFile]) -> pa.Table:
-        return pa.concat_tables([self.table.schema.empty_table(), *(rows_by_arrow(self.table, f) for f in files)])
-
-
-@dataclass(frozen=True)
-class Rewrite:
-    """What some partitions of a table are to hold from now on: `rows` are all their rows."""
-
-    partitions: Sequence[Partition]
-    rows: pa.Table
-
-
-@dataclass(frozen=True)
-class Commit:
-    """What a write did. `version` is None and `partitions` empty when what is stored was already so."""
-
-    table: Table
-    version: int | None
-    partitions: Sequence[Partition]
-    conflicts: int = 0
-
-    @property
-    def days(self) -> list[date]:
-        """The days that it wrote."""
-        return [partition for partition in self.partitions if isinstance(partition, date)]
 
 
 class _Opened(NamedTuple):
@@ -287,7 +77,7 @@ def _keep_open(snapshot: Snapshot) -> None:
 
 
 def _entry(location: str, version: int) -> object:
-    """What tells the entry of a version in a table's log from any other; None when it is missing or not the last."""
+    """What distinguishes a version's entry in a log from any other; None when it is missing or not the last."""
     with readable(f"{location}/_delta_log"):
         filesystem, path = fs.FileSystem.from_uri(location)
         entry, next_entry = filesystem.get_file_info(
@@ -307,31 +97,16 @@ class Lake:
     _takes_raw_as_stored = False
 
     def __init__(self, uri: str) -> None:
-        is_uri = _has_scheme(uri)
-        try:
-            self.uri = uri if is_uri else str(Path(uri).expanduser().absolute())
-            self.uri.encode()
-        except RuntimeError:
-            raise _unusable(uri, "its ~ names a user whose home is not known") from None
-        except UnicodeError:
-            raise _unusable(uri, "its name is not UTF-8") from None
-        # guard: a path that a library takes for another
-        #   | (_NOT_IN_A_URI if is_uri else _NOT_IN_A_PATH).findall(self.uri)
-        if unusable := set((_NOT_IN_A_URI if is_uri else _NOT_IN_A_PATH).findall(self.uri)):
-            characters = " or ".join(map(_shown, sorted(unusable)))
-            raise _unusable(self.uri, f"Delta or DuckDB does not take {characters} in a path as it is")
+        self.uri = absolute_location(uri)
 
     def require_identity(self, identity: LakeIdentity) -> None:
         """Refuse a lake that belongs to another identity, or whose folder cannot be written; writes nothing itself.
 
         Raises:
             WrongLake: It belongs to another kind, host, scope or day hour.
-            UnusableLocation: It is no folder, or none that this user may write to.
+            UnusableLocation: It is not a folder, or none that this user may write to.
         """
-        if _has_scheme(self.uri):
-            self._require_storage()
-        else:
-            self._require_folders(Path(self.uri), os.W_OK | os.X_OK)
+        self._require_usable(os.W_OK | os.X_OK)
         require_identity(self.uri, identity)
 
     def require_readable(self) -> None:
@@ -341,19 +116,14 @@ class Lake:
             UnusableLocation: It is not a folder, a link to what is not there, or this user may not look into it.
             NotRead: The storage cannot be reached.
         """
-        if _has_scheme(self.uri):
-            self._require_storage()
-        else:
-            self._require_folders(Path(self.uri), os.X_OK)
+        self._require_usable(os.X_OK)
 
-    def _require_storage(self) -> None:
-        try:
-            with readable(self.uri):
-                fs.FileSystem.from_uri(self.uri)
-        except ValueError:
-            raise UnusableLocation(
-                f"The lake cannot lie in {self.uri}", "it is neither a folder nor a storage known here", _SET_LAKE
-            ) from None
+    def _require_usable(self, mode: int) -> None:
+        if has_scheme(self.uri):
+            require_storage(self.uri)
+        else:
+            # Now, not after everything was read from the API and cannot be stored.
+            require_folders(self.uri, [Path(self.location(table)) for table in ALL_TABLES], mode)
 
     def require_writable(self) -> None:
         """Write a small file where the lake lies, or in the nearest folder there is, and remove it again.
@@ -385,7 +155,7 @@ class Lake:
     @property
     def nearest_folder(self) -> Path | None:
         """The lake's folder or the nearest one above it that exists; None in an object store."""
-        if _has_scheme(self.uri):
+        if has_scheme(self.uri):
             return None
         return next(folder for folder in (Path(self.uri), *Path(self.uri).parents) if folder.exists())
 
@@ -395,24 +165,24 @@ class Lake:
         return read_identity(self.uri)
 
     def erasure_list(self) -> ErasureList:
-        """Who is to stay forgotten."""
+        """The persons to be erased from whatever is stored or read."""
         return read_erasure_list(self.uri)
 
     def add_to_erasure_list(self, persons: Iterable[Person]) -> ErasureList:
-        """Have users and sessions forgotten from now on; what is stored of them is still to be redacted."""
+        """Put users and sessions on the erasure list; what is stored of them is still to be redacted."""
         return add_to_erasure_list(self.uri, persons)
 
-    def unchecked(self, snapshot: Snapshot, forgotten: ErasureList) -> list[Unchecked]:
+    def unchecked(self, snapshot: Snapshot, erasure_list: ErasureList) -> list[Unchecked]:
         """Which files of a version are still to be checked against which entries of the erasure list."""
-        return erasure.unchecked(self.uri, snapshot.table.name, snapshot.stored_files(), forgotten)
+        return erasure.unchecked(self.uri, snapshot.table.name, snapshot.stored_files(), erasure_list)
 
-    def note_checked(self, table: Table, files: Iterable[StoredFile], forgotten: ErasureList) -> None:
+    def note_checked(self, table: Table, files: Iterable[StoredFile], erasure_list: ErasureList) -> None:
         """Note which files of a table, and no others, were checked against the erasure list.
 
         Raises:
             NotWritten: The disk is full, read-only or broken.
         """
-        erasure.note_checked(self.uri, table.name, files, forgotten)
+        erasure.note_checked(self.uri, table.name, files, erasure_list)
 
     def erasure_state(self) -> erasure.State:
         """What changes when an erasure begins; empty when the erasure list is, and nothing of it is unfinished."""
@@ -657,7 +427,7 @@ class Lake:
         return provenance.digest_of([self.cached_snapshot(table).stored_files() for table in tables], days, links or {})
 
     def to_rebuild(self, table: Table, inputs: Inputs, code: str) -> list[date | None]:
-        """The days of `inputs` that do not soundly hold what this code made of just these inputs."""
+        """The days of `inputs` that do not hold, intact, what this code made of just these inputs."""
         return provenance.to_rebuild(self.uri, table.name, self.cached_snapshot(table).stored_files(), inputs, code)
 
     def without_provenance(self, snapshot: Snapshot, inputs: Inputs) -> list[date | None]:
@@ -747,7 +517,9 @@ class Lake:
         built_by = self.cached_snapshot(table).built_by
         if self.cached_snapshot(table).version is None:
             with written(table.name):
-                _keep_open(Snapshot(table, self.location(table), self._create(table, {_BUILT_BY: code})))
+                _keep_open(
+                    Snapshot(table, self.location(table), create_table(table, self.location(table), {BUILT_BY: code}))
+                )
         # guard: a table of one version that another one writes to
         elif built_by not in ("", code):
             self._set_built_by(table, "")
@@ -769,7 +541,7 @@ class Lake:
             if snapshot.delta is None or snapshot.built_by == code or (code and self._of_other_code(snapshot, code)):
                 return
             with written(table.name), suppress(CommitFailedError):
-                snapshot.delta.alter.set_table_properties({_BUILT_BY: code}, raise_if_not_exists=False)
+                snapshot.delta.alter.set_table_properties({BUILT_BY: code}, raise_if_not_exists=False)
         raise TooManyConflicts(
             f"{table.name} was not written",
             f"other runs wrote it {_TRIES} times in a row",
@@ -804,7 +576,7 @@ class Lake:
                 self._keep_note_ahead(table, snapshot)
             partitions = sorted(set(change.partitions), key=str)
             try:
-                version = self._overwrite(snapshot, change.rows, _predicate(table, partitions))
+                version = self._overwrite(snapshot, change.rows, predicate(table, partitions))
             except CommitFailedError:
                 continue
             if repairs:
@@ -818,7 +590,7 @@ class Lake:
         )
 
     def replace_days(self, table: Table, days: Sequence[date], rows: pa.Table, *, compares: bool = True) -> Commit:
-        """Make `rows` all there is of `days`, in one commit; days that soundly hold just these rows are left alone.
+        """Make `rows` all there is of `days`, in one commit; days that hold just these rows, intact, are left alone.
 
         Args:
             table: The table, partitioned by day.
@@ -832,22 +604,22 @@ class Lake:
             NotWritten: The disk is full, read-only or broken.
         """
         rows = rows.cast(table.schema)
-        if strays := set(rows.column("day").unique().to_pylist()) - set(days):
-            raise ValueError(f"{table.name}: rows of days that are not to be replaced: {sorted(map(str, strays))}")
+        if others := set(rows.column("day").unique().to_pylist()) - set(days):
+            raise ValueError(f"{table.name}: rows of days that are not to be replaced: {sorted(map(str, others))}")
 
         def changed_days(snapshot: Snapshot) -> Rewrite | None:
             held = {file.day for file in snapshot.stored_files(days)} | set(pc.unique(rows.column("day")).to_pylist())
             changed = sorted(snapshot.changed_days(rows, days)) if compares else [day for day in days if day in held]
-            return Rewrite(changed, _in_order(table, _of_days(rows, changed))) if changed else None
+            return Rewrite(changed, sorted_by_key(table, of_days(rows, changed))) if changed else None
 
         return self.rewrite(table, changed_days)
 
     def replace_all(self, table: Table, rows: pa.Table) -> Commit:
-        """Make `rows` all there is of an unpartitioned table; nothing is written when it soundly holds just these."""
+        """Make `rows` all there is of an unpartitioned table; nothing is written when it holds just these, intact."""
         rows = rows.cast(table.schema)
         for conflicts in range(_TRIES):
             compared = self.cached_snapshot(table)
-            if compared.holds(rows, in_key_order=True):
+            if compared.equals_stored(rows, in_key_order=True):
                 return Commit(table, None, [], conflicts)
             snapshot = self.snapshot(table)
             if snapshot.version != compared.version:
@@ -872,7 +644,7 @@ class Lake:
         at_once: bool = True,
         spent: Collection[str] = (),
     ) -> list[str]:
-        """Delete every file of a table that its newest version does not name, and what its log tells of rows.
+        """Delete every file of a table that its newest version does not name, and what its log holds of rows.
 
         Who still reads an older version gets an error. Files that no version has named may be another writer's, about
         to be committed, so they stay for an hour.
@@ -904,9 +676,9 @@ class Lake:
                         filesystem.delete_file(file.path)
                 else:
                     left.append(file.path)
-        if not _CONFIGURATION.items() <= delta.metadata().configuration.items():
-            # Made before `_CONFIGURATION`: the log tells least and greatest values of text columns.
-            delta.alter.set_table_properties(_CONFIGURATION | {"delta.logRetentionDuration": "interval 0 days"})
+        if not CONFIGURATION.items() <= delta.metadata().configuration.items():
+            # Made before `CONFIGURATION`: the log has least and greatest values of text columns.
+            delta.alter.set_table_properties(CONFIGURATION | {"delta.logRetentionDuration": "interval 0 days"})
             delta.create_checkpoint()
             delta.cleanup_metadata()
             delta.alter.set_table_properties({"delta.logRetentionDuration": "interval 30 days"})
@@ -943,31 +715,22 @@ class Lake:
             and ((partition := partition_of_path(table, file.path)) is None) == (table.partitioned_by is None)
         ]
 
-    def _require_folders(self, lake: Path, mode: int) -> None:
-        # Now, not after everything was read from the API and cannot be stored.
-        try:
-            why = _why_not_usable(lake, [Path(self.location(table)) for table in ALL_TABLES], mode)
-        except OSError as error:
-            why = f"{error.filename} cannot be looked at ({os.strerror(error.errno or errno.EIO)})"
-        if why:
-            raise UnusableLocation(f"The lake cannot lie in {self.uri}", why, _SET_LAKE)
-
     def _overwrite(self, snapshot: Snapshot, rows: pa.Table, predicate: str | None) -> int:
         with written(snapshot.table.name):
             # guard: two writers of one day | .delta -> .delta and DeltaTable(snapshot.location)
             delta = snapshot.delta
             if delta is None:
-                delta = self._create(snapshot.table)
+                delta = create_table(snapshot.table, snapshot.location)
                 if delta.version() > 0:
                     raise CommitFailedError("another writer was the first one")
             # Writing to the DeltaTable that was read, not to its path, is what lets Delta notice another writer.
             write_deltalake(
                 delta,
-                _without_descriptions(rows),
+                without_descriptions(rows),
                 mode="overwrite",
                 predicate=predicate,
                 schema_mode="merge",
-                writer_properties=_written_as(snapshot.table, rows),
+                writer_properties=writer_properties(snapshot.table, rows),
             )
             # Writing has moved it on to the version it made.
             _keep_open(Snapshot(snapshot.table, snapshot.location, delta))
@@ -975,95 +738,9 @@ class Lake:
             self._note_version(snapshot.table, delta.version())
             return delta.version()
 
-    def _create(self, table: Table, properties: dict[str, str] | None = None) -> DeltaTable:
-        location = self.location(table)
-        if not _has_scheme(location):
-            # Prompts lie here: for the owner only, until the owner says otherwise.
-            # guard: tables others may read | 0o700 -> 0o777
-            Path(location).mkdir(mode=0o700, parents=True, exist_ok=True)
-        # An error means another writer created it in the same moment; if not, opening it says what is wrong.
-        with suppress(DeltaError):
-            DeltaTable.create(
-                location,
-                schema=table.schema,
-                partition_by=[table.partitioned_by] if table.partitioned_by else None,
-                name=table.name,
-                description=table.grain,
-                mode="ignore",
-                configuration=_CONFIGURATION
-                | {_MADE_WITH: ",".join(table.column_names), "delta.checkpointInterval": _CHECKPOINT_INTERVAL}
-                | (properties or {}),
-                # Or Delta takes no property but its own.
-                raise_if_key_not_exists=False,
-            )
-        return DeltaTable(location)
-
 
 def _is_older(version: int | None, other: int | None) -> bool:
     return other is not None and (version is None or version < other)
-
-
-def _without_descriptions(rows: pa.Table) -> pa.Table:
-    """Rows as Delta merges them into a table whose columns an older version of the code described otherwise.
-
-    In one batch: Delta's threads write several in whichever order they are done, and the rows lose theirs.
-    """
-    schema = pa.schema([field.remove_metadata() for field in rows.schema])
-    # guard: order: rows that Delta's threads would displace | .combine_chunks()
-    return pa.Table.from_arrays(rows.columns, schema=schema).combine_chunks()
-
-
-def _why_not_usable(lake: Path, tables: Sequence[Path], mode: int) -> str | None:
-    # guard: a volume that is not mounted | or folder.is_symlink()
-    nearest = next(folder for folder in (lake, *lake.parents) if folder.exists() or folder.is_symlink())
-    stored = [] if mode == os.X_OK else [f for table in tables for f in (table, table / "_delta_log") if f.exists()]
-    # guard: tables that may not be written | *stored
-    for folder in (nearest, *stored):
-        if not folder.exists():
-            return f"{folder} is a link to what is not there; is a volume not mounted?"
-        if not folder.is_dir():
-            return f"{folder} is no folder"
-        if not os.access(folder, mode):
-            return f"you may not {'write to' if mode & os.W_OK else 'look into'} {folder}"
-    return None
-
-
-def _written_as(table: Table, rows: pa.Table) -> WriterProperties:
-    files = len(table.partitions_of(rows)) if table.partitioned_by else 1
-    are_thin = rows.nbytes < _THIN * files * len(table.columns)
-    long = [
-        column.name
-        for column in table.columns
-        if column.type == pa.string()
-        and (pc.mean(pc.binary_length(rows.column(column.name))).as_py() or 0) >= _TOO_LONG_FOR_A_DICTIONARY
-    ]
-    # No index of pages: a flipped bit in it would mislead the readers that use it, and nothing here could tell.
-    return WriterProperties(
-        max_row_group_size=_LONG_ROWS_OF_A_GROUP if long else None,
-        compression="SNAPPY" if are_thin else "ZSTD",
-        default_column_properties=ColumnProperties(statistics_enabled="CHUNK", dictionary_enabled=not are_thin),
-        column_properties={
-            # Nobody looks for a long text by its order, and the least and the greatest are a tenth of a thin file.
-            name: ColumnProperties(statistics_enabled="NONE", dictionary_enabled=False)
-            for name in long
-        },
-    )
-
-
-def _has_scheme(uri: str) -> bool:
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", uri) is not None
-
-
-def _unusable(where: str, why: str) -> UnusableLocation:
-    return UnusableLocation(
-        f"The lake cannot lie in {_shown(where)}", why, "Set DEVIN_LAKE to a folder of letters, digits, - and _"
-    )
-
-
-def _shown(text: str) -> str:
-    if text == " ":
-        return "a space"
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _holds_files(location: str) -> bool:
@@ -1080,37 +757,3 @@ def _once_named(delta: DeltaTable) -> set[str]:
     """The names of files that older versions of a table name."""
     old = delta.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=True)
     return {path.rpartition("/")[2] for path in old}
-
-
-def _predicate(table: Table, partitions: Sequence[Partition]) -> str:
-    """Which rows a commit replaces.
-
-    Raises:
-        ValueError: A partition cannot be the name of a folder as it is.
-    """
-    if table.partitioned_by is None:
-        # Not without one: Delta then sees no conflict between two writers of an empty table.
-        # guard: two first writers of a table in one part | "true" -> ""
-        return "true"
-    names = [str(partition) for partition in partitions]
-    if unusable := [name for name in names if not _PARTITION.fullmatch(name)]:
-        raise ValueError(f"{table.name} cannot have a partition {unusable[0]!r}")
-    return f"{table.partitioned_by} in ({', '.join(map(quoted, names))})"
-
-
-def _of_days(rows: pa.Table, days: Sequence[date]) -> pa.Table:
-    wanted = pc.is_in(rows.column("day"), pa.array(days, pa.date32()))
-    # Mostly all are, and copying long texts takes longer than making them did.
-    # guard: days that were not asked for, left out | .filter(wanted)
-    return rows if pc.all(wanted).as_py() else rows.filter(wanted)
-
-
-def _in_order(table: Table, rows: pa.Table) -> pa.Table:
-    order = pc.sort_indices(rows, table.key_order)
-    # Mostly they are: see `_of_days`.
-    # guard: the order of rows in a file | .take(order)
-    return rows if order.equals(pa.array(range(rows.num_rows), pa.uint64())) else rows.take(order)
-
-
-def _key(table: Table) -> str:
-    return ", ".join(f'"{name}"' for name in table.key)

@@ -1,4 +1,4 @@
-"""Proves what is stored: logs, files, raw rows, and every derived and report row against a re-derivation.
+"""Checks what is stored: logs, files, raw rows, and every derived and report row against a re-derivation.
 
 Reads only, and asks nothing of the API. What repairs it is named as a command; it is done elsewhere. A finding holds
 no word of any row.
@@ -50,7 +50,7 @@ from devin_pipeline.tables import (
 )
 
 _DAYS_AT_ONCE = 31
-# A null where none may be and a payload that is no JSON are ValueErrors.
+# A null where none may be and a payload that is not JSON raise ValueError.
 _DAMAGED_INPUTS = (Damaged, ValueError)
 
 
@@ -86,7 +86,7 @@ class Finding:
 
 @dataclass
 class VerificationReport:
-    """What was found, and what could not be judged because what it is made of is damaged.
+    """What was found, and what could not be checked because its inputs are damaged.
 
     Attributes:
         findings: What is wrong, nearest to the API first.
@@ -110,11 +110,11 @@ class VerificationReport:
 
     @property
     def is_clean(self) -> bool:
-        """True when nothing is wrong and everything was judged."""
+        """True when nothing is wrong and everything was checked."""
         return not self.findings and not self.not_checked
 
     def damaged_days(self) -> dict[date, bool]:
-        """The days that a backfill repairs, each with whether it must repair (raw, or what seems made)."""
+        """The days that a backfill repairs, each with whether it must repair (raw, or what seems up to date)."""
         days: dict[date, bool] = {}
         for finding in self.findings:
             is_by_day = finding.table.by_day
@@ -150,7 +150,7 @@ def verify(
         hour: Hour of the UTC day at which a billing day starts.
         first: Leaves out days before it.
         last: Leaves out days after it.
-        tables: The tables to look at. What they are made of is read, but its own damage is named only if it is among
+        tables: The tables to look at. Their inputs are read, but damage of those is named only if it is among
             them. A report is looked at whole, whatever the days.
     """
     return _Verification(lake, hour, list(tables)).run(first or date.min, last or date.max)
@@ -381,8 +381,8 @@ class _Verification:
             self._leave([table], [None])
             return
         snapshot = self._snapshots.get(table.name)
-        # guard: damage: a report unlike its inputs | snapshot.holds(made) -> True
-        if snapshot is None or (table.name, None) in self._damaged or snapshot.holds(made):
+        # guard: damage: a report unlike its inputs | snapshot.equals_stored(made) -> True
+        if snapshot is None or (table.name, None) in self._damaged or snapshot.equals_stored(made):
             return
         if made.num_rows or snapshot.version is not None:
             self._find(table, None, "its rows are not what the derived tables give")
@@ -397,27 +397,27 @@ class _Verification:
         self._report.not_checked += [(table, day) for table in tables for day in days]
 
 
-def repair_commands(lake: Lake, verdict: VerificationReport, demo: bool) -> list[str]:
+def repair_commands(lake: Lake, report: VerificationReport, demo: bool) -> list[str]:
     """What to do about the findings: commands, oldest days first, after what must be done by hand."""
-    if verdict.findings and demo:
+    if report.findings and demo:
         return [pipeline_command("demo")]
     by_hand = []
-    days = verdict.damaged_days()
-    for finding in verdict.findings:
+    days = report.damaged_days()
+    for finding in report.findings:
         if finding.is_of_persons:
             by_hand.append(pipeline_command("maintain"))
         elif finding.is_of_log and finding.table.layer == "raw":
             by_hand.append(
-                f"put {lake.location(finding.table)} back from a backup: the API may not tell all of it again"
+                f"restore {lake.location(finding.table)} from a backup: the API may not return all of it again"
             )
         elif finding.is_of_log:
             by_hand.append(f"rm -r {shlex.quote(lake.location(finding.table))}")
-            days = dict.fromkeys(verdict.stored_days, False) | days
-        elif finding.day is None and not (days or verdict.days_to_rebuild):
-            # Reports are made by every run.
-            days = dict.fromkeys(verdict.stored_days[-1:], False)
+            days = dict.fromkeys(report.stored_days, False) | days
+        elif finding.day is None and not (days or report.days_to_rebuild):
+            # Every run rebuilds reports.
+            days = dict.fromkeys(report.stored_days[-1:], False)
     rebuilds = [
-        pipeline_command(f"rebuild --from {some[0]} --to {some[-1]}") for some in contiguous(verdict.days_to_rebuild)
+        pipeline_command(f"rebuild --from {some[0]} --to {some[-1]}") for some in contiguous(report.days_to_rebuild)
     ]
     commands = [
         pipeline_command(f"backfill --from {some[0]} --to {some[-1]}") + (" --repair" if repair else "")

@@ -26,7 +26,7 @@ from devin_pipeline.tables import TABLES, Partition, Table
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, rows_of
 
 pytestmark = pytest.mark.notices(
-    "files of the last week deleted", "joined rows out of order", "older files forgotten with their entries"
+    "files of the last week deleted", "joined rows out of order", "older files lost with their entries"
 )
 
 SESSIONS = TABLES["sessions"]

@@ -120,7 +120,7 @@ def test_on_a_full_disk_a_lake_is_claimed_by_nobody(lake: Lake) -> None:
 
 
 def test_on_a_full_disk_who_is_to_be_forgotten_is_not_half_remembered(lake: Lake) -> None:
-    with no_file_beyond(10), pytest.raises(NotWritten, match="Who is to be forgotten was not written"):
+    with no_file_beyond(10), pytest.raises(NotWritten, match="The erasure list was not written"):
         lake.add_to_erasure_list([("user", "u")])
     assert not lake.erasure_list()
     assert lake.add_to_erasure_list([("user", "u")]).pseudonym("user", "u") is not None
