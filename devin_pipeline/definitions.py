@@ -6,7 +6,7 @@ import dagster as dg
 
 from devin_pipeline.automation.jobs import maintain_job, refresh_job
 from devin_pipeline.automation.schedules import daily_refresh, weekly_maintenance
-from devin_pipeline.automation.sensors import days_beside_a_bad_one, late_updates, reports_after_backfill
+from devin_pipeline.automation.sensors import late_updates, reports_after_backfill, rerun_unaffected_days
 from devin_pipeline.derived import days_of_other_code, derived_assets, derived_checks
 from devin_pipeline.operations.erase import erased
 from devin_pipeline.orchestration.partitions import billing_days
@@ -33,7 +33,7 @@ def pipeline(settings: Settings) -> dg.Definitions:
         asset_checks=[*raw_checks(settings.feeds, settings.start_date), *derived_checks()],
         jobs=[refresh_job, maintain],
         schedules=[daily_refresh(settings), weekly_maintenance(settings, maintain)],
-        sensors=[late_updates(settings), days_beside_a_bad_one(), reports_after_backfill()],
+        sensors=[late_updates(settings), rerun_unaffected_days(), reports_after_backfill()],
         resources={"devin_api": devin_api_resource(settings), "lake": lake_resource(settings)},
         # A process per step costs seconds each, and backfills from the page take this executor too.
         executor=dg.in_process_executor,

@@ -20,7 +20,7 @@ V2_KEY = "DEVIN_V2_API_KEY"
 V3_KEY = "DEVIN_V3_API_KEY"
 
 _BEFORE_DEVIN = date(2020, 1, 1)
-# More days than these are no sign of a will, and fewer would have sensors request runs again.
+# More days than these are hardly meant, and fewer would have sensors request runs again.
 _LEAST_DAYS_OF_RUNS, _MOST_DAYS_OF_RUNS = 7, 36500
 
 
@@ -77,7 +77,9 @@ class Settings(BaseSettings):
         """
         text = self.DEVIN_DAY_STARTS_AT_UTC_HOUR
         if not (text.isascii() and text.isdigit() and int(text) < 24):
-            raise ConfigurationError(f"DEVIN_DAY_STARTS_AT_UTC_HOUR is {text!r}", "that is no hour", "Set it to 0 … 23")
+            raise ConfigurationError(
+                f"DEVIN_DAY_STARTS_AT_UTC_HOUR is {text!r}", "that is not an hour", "Set it to 0 … 23"
+            )
         return int(text)
 
     @property
@@ -90,10 +92,10 @@ class Settings(BaseSettings):
         text = self.DEVIN_START_DATE
         day = a_date(text, "DEVIN_START_DATE")
         if day > day_of(datetime.now(UTC), self.day_starts_at_utc_hour):
-            why = "that lies in the future"
+            why = "that is in the future"
             raise ConfigurationError(f"DEVIN_START_DATE is {text}", why, "Set it to a day that has begun")
         if day < _BEFORE_DEVIN:
-            why = f"that lies before {_BEFORE_DEVIN}, when there was no Devin"
+            why = f"that is before {_BEFORE_DEVIN}, when there was no Devin"
             raise ConfigurationError(f"DEVIN_START_DATE is {text}", why, "Set it to the first day with sessions")
         return day
 
@@ -233,5 +235,5 @@ def a_date(text: str, name: str) -> date:
         day = None
     # guard: a date written otherwise | or day.isoformat() != text
     if day is None or day.isoformat() != text:
-        raise ConfigurationError(f"{name} is {text!r}", "that is no date", "Write it as 2026-01-31")
+        raise ConfigurationError(f"{name} is {text!r}", "that is not a date", "Write it as 2026-01-31")
     return day

@@ -93,7 +93,7 @@ def backfill(harness: PipelineHarness, *words: str) -> Result:
         ("DAGSTER_HOME", "~nobody.has.this.name", "home is not known"),
         ("DEVIN_ORG_ID", "org with a space", "DEVIN_ORG_ID"),
         ("DEVIN_ORG_ID", "a/b?x=1", "DEVIN_ORG_ID"),
-        ("DEVIN_LAKE", "/etc/hostname/lake", "is no folder"),
+        ("DEVIN_LAKE", "/etc/hostname/lake", "is not a folder"),
     ],
 )
 def test_a_wrong_setting_gets_three_lines_and_exit_2_before_any_request_and_writes_nothing(
@@ -327,7 +327,7 @@ def test_an_organization_that_is_not_there_does_not_claim_the_lake(
 
 # How backfill is stopped
 
-STOPPED = ["Stopped.", "You asked for it.", "Run the same command again to go on."]
+STOPPED = ["Interrupted.", "It was asked to stop.", "Run the same command again to resume."]
 
 
 def stop(running: Running | subprocess.Popen[bytes], number: int) -> str:
@@ -591,7 +591,7 @@ def test_a_process_that_ends_at_once_has_written_all(small_lake: Lake, tmp_path:
         with Running(*few, folder=tmp_path, env=asking, stdout=full.fileno()) as lost:
             _, errors = lost.communicate()
     assert lost.returncode == 1
-    assert b"The output is not whole.\nIt could not be written (No space left on device)." in errors
+    assert b"The output was truncated.\nIt could not be written (No space left on device)." in errors
 
 
 def test_the_demo_runs_without_any_key_and_says_demo(tmp_path: Path) -> None:
@@ -737,7 +737,7 @@ def test_what_is_opened_while_stdout_is_closed_is_not_printed_into(tmp_path: Pat
     words = ["sh", "-c", 'exec "$0" "$@" >&-', sys.executable, "-c", opened, str(tmp_path / "file")]
     told = subprocess.run(words, stderr=subprocess.PIPE, text=True)
     assert (told.returncode, (tmp_path / "file").read_text()) == (1, "")
-    assert told.stderr.splitlines()[0] == "The output is not whole."
+    assert told.stderr.splitlines()[0] == "The output was truncated."
 
 
 @pytest.mark.parametrize("words", [["doctor", "--demo"], ["ui", "--demo"]])

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 from dagster._record import copy
 
-from devin_pipeline.automation.sensors import days_beside_a_bad_one
+from devin_pipeline.automation.sensors import rerun_unaffected_days
 from devin_pipeline.billing_calendar import days_between, starts_at
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.devin_api import retry
@@ -352,7 +352,7 @@ def test_an_item_that_lost_its_creation_time_stays_listed_and_stops_nothing(make
     assert told["is_listed"] is True
 
 
-@pytest.mark.notices("a bad day beside good ones")
+@pytest.mark.notices("a bad day among good ones")
 def test_after_a_run_with_a_bad_day_the_days_beside_it_are_requested(make_harness: MakeHarness) -> None:
     harness = make_harness("v3")
     bad = harness.days[1]
@@ -366,7 +366,7 @@ def test_after_a_run_with_a_bad_day_the_days_beside_it_are_requested(make_harnes
     for request in requested.run_requests or []:
         first, last = range_of(request)
         # Dagster's daemon adds the name of the sensor.
-        beside = harness.run(days_between(first, last), {"dagster/sensor_name": "days_beside_a_bad_one"})
+        beside = harness.run(days_between(first, last), {"dagster/sensor_name": "rerun_unaffected_days"})
         assert beside.success
         assert "newest_closed_day_is_read" in warnings(beside) or last > bad
     assert {row["day"] for row in harness.rows("sessions")} == {harness.days[0], *harness.days[2:]}
@@ -402,15 +402,15 @@ def run_with_bad_day(harness: PipelineHarness, bad: date) -> dg.ExecuteInProcess
 
 
 def after_failure(harness: PipelineHarness, result: dg.ExecuteInProcessResult, run: dg.DagsterRun) -> object:
-    """What the sensor `days_beside_a_bad_one` requests after a run that failed."""
+    """What the sensor `rerun_unaffected_days` requests after a run that failed."""
     (failure,) = [event for event in result.all_events if event.is_run_failure]
     context = dg.build_run_status_sensor_context(
-        sensor_name="days_beside_a_bad_one",
+        sensor_name="rerun_unaffected_days",
         dagster_event=failure,
         dagster_instance=harness.instance,
         dagster_run=run,
     )
-    return days_beside_a_bad_one()(context.for_run_failure())
+    return rerun_unaffected_days()(context.for_run_failure())
 
 
 def range_of(request: dg.RunRequest) -> tuple[date, date]:
@@ -457,7 +457,7 @@ def test_a_few_sessions_of_other_days_are_left_out_and_warned_of(
         monkeypatch.setenv("DEVIN_API_URL", served.url)
         result = harness.run()
     assert result.success
-    assert "filters_are_kept_to" in warnings(result)
+    assert "api_respects_time_filters" in warnings(result)
     assert {row["session_id"] for row in harness.rows("sessions")} == {f"s{n}" for n in range(1, 12)}
 
 

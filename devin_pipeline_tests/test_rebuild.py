@@ -225,5 +225,5 @@ def test_a_backfill_says_that_its_days_are_made_and_reports_wait(
     last = str(harness.days[-1])
     result = run("backfill", "--from", last, "--to", last)
     assert result.exit_code == 1
-    assert "The days were made, but reports were not written." in result.stderr
+    assert "The days were stored, but reports were not written." in result.stderr
     assert "devin-pipeline rebuild" in result.stderr

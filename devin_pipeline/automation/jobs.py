@@ -23,7 +23,7 @@ refresh_job = dg.define_asset_job(
 
 @dg.op(
     out=dg.Out(dg.Nothing),
-    description="Joins small files, deletes those that no version of the last week names, shortens logs.",
+    description="Joins small files, deletes files that no version of the last seven days names, shortens logs.",
 )
 def tables_and_logs(context: dg.OpExecutionContext, lake: LakeResource) -> None:
     """What `devin-pipeline maintain` does."""
@@ -35,7 +35,7 @@ def tables_and_logs(context: dg.OpExecutionContext, lake: LakeResource) -> None:
         )
     if done.left:
         # Another try would find the same damage.
-        raise dg.Failure("Something was left as it is. " + ". ".join(done.left), allow_retries=False)
+        raise dg.Failure("Some tables were skipped. " + ". ".join(done.left), allow_retries=False)
 
 
 def maintain_job(settings: Settings) -> dg.JobDefinition:

@@ -36,7 +36,7 @@ def daily_refresh(settings: Settings) -> dg.ScheduleDefinition:
         last = newest_closed_day(context.scheduled_execution_time, hour)
         first = max(settings.start_date, _first_day_to_read(last, _last_day_read(context.instance)))
         if first > last:
-            return dg.SkipReason(f"No day is over yet since DEVIN_START_DATE ({settings.start_date}).")
+            return dg.SkipReason(f"No day has ended since DEVIN_START_DATE ({settings.start_date}).")
         return dg.RunRequest(run_key=last.isoformat(), tags=range_tags(first, last))
 
     return schedule
@@ -67,5 +67,5 @@ def weekly_maintenance(settings: Settings, maintain: dg.JobDefinition) -> dg.Sch
         cron_schedule=f"30 {(settings.day_starts_at_utc_hour + 12) % 24} * * 0",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.STOPPED if settings.is_demo else dg.DefaultScheduleStatus.RUNNING,
-        description="Takes care of the lake's files and logs, and removes old runs.",
+        description="Maintains the lake's files and logs, and removes old runs.",
     )

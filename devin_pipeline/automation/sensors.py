@@ -224,18 +224,18 @@ def _written(cursor: Cursor) -> str:
     return msgspec.json.encode(cursor).decode()
 
 
-def days_beside_a_bad_one() -> dg.SensorDefinition:
+def rerun_unaffected_days() -> dg.SensorDefinition:
     """Makes the days of a failed range that were read: a day that cannot be read must not hold back the others.
 
     The command `backfill` sees to that itself. On by default everywhere.
     """
 
     @dg.run_failure_sensor(
-        name="days_beside_a_bad_one",
+        name="rerun_unaffected_days",
         monitored_jobs=[refresh_job],
         request_job=refresh_job,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="After a run in which some days could not be read: runs for the days beside them.",
+        description="After a run in which some days could not be read: runs for the other days of its range.",
     )
     def sensor(context: dg.RunFailureSensorContext) -> dg.SensorResult | dg.SkipReason:
         run = context.dagster_run
@@ -248,15 +248,15 @@ def days_beside_a_bad_one() -> dg.SensorDefinition:
         # A run that the Dagster UI executes again has the tags of the first one, but no command that waits for it.
         is_of_command = run.tags.get(TRIGGER) in (BACKFILL, DEMO) and run.parent_run_id is None
         if not bad or is_of_command or FIRST_TAG not in run.tags:
-            return dg.SkipReason("No day stands beside one that could not be read.")
+            return dg.SkipReason("No other days to run.")
         first, last = date.fromisoformat(run.tags[FIRST_TAG]), date.fromisoformat(run.tags[LAST_TAG])
-        # guard: a bad day beside good ones | if day not in bad
+        # guard: a bad day among good ones | if day not in bad
         good = [day for day in days_between(first, last) if day not in bad]
         return dg.SensorResult(
             run_requests=[
                 dg.RunRequest(
                     run_key=f"{run.run_id}:{days[0]}...{days[-1]}",
-                    tags=range_tags(days[0], days[-1]) | {TRIGGER: "days_beside_a_bad_one"},
+                    tags=range_tags(days[0], days[-1]) | {TRIGGER: "rerun_unaffected_days"},
                 )
                 for days in contiguous(good)
             ]

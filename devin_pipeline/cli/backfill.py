@@ -22,8 +22,8 @@ from devin_pipeline.tables import RAW_TABLES
 @click.option(
     "--days-per-run", default=DAYS_PER_RUN, show_default=True, type=click.IntRange(1, 366), help="Days of one run."
 )
-@click.option("--only-missing", is_flag=True, help="Leave out days that have been made already.")
-@click.option("--dry-run", is_flag=True, help="Show the runs, start none.")
+@click.option("--only-missing", is_flag=True, help="Leave out days that are stored already.")
+@click.option("--dry-run", is_flag=True, help="Show the runs without starting them.")
 @click.option("--repair", is_flag=True, help="Repair damaged raw days first, and rebuild every day.")
 @click.option("--accept-new-organizations", is_flag=True, help="Store them though none of them is known to the lake.")
 @stoppable()
@@ -36,11 +36,11 @@ def backfill(
     repair: bool,
     accept_new_organizations: bool,
 ) -> None:
-    """Read a range of days and rebuild what follows from it.
+    """Read a range of days and rebuild what depends on it.
 
     With --repair, damaged days of the raw tables keep every row that is intact, get back what files of older versions
-    hold, and are then read again. What neither has is lost if the API no longer returns it. What follows from them is
-    rebuilt even where it seems not to have changed.
+    hold, and are then read again. What neither has is lost if the API no longer returns it. What depends on them is
+    rebuilt even where it seems unchanged.
 
     A key that reads none of the organizations the lake knows is refused as one of another enterprise, unless
     --accept-new-organizations says that they belong to this one.
@@ -50,7 +50,10 @@ def backfill(
 
     if repair and (only_missing or dry_run):
         raise Failed(
-            "This call cannot be run", "--repair changes what is stored of every day", "Give it without the others", 2
+            "This command cannot be run",
+            "--repair changes what is stored of every day",
+            "Use it without the other options",
+            2,
         )
     use_live_environment()
     days = _days_to_backfill(first, last, only_missing)
@@ -111,7 +114,7 @@ def _repair(days: Sequence[date]) -> None:
             err=True,
         )
     if not results:
-        click.echo("No raw day is damaged." if not older else "No file of theirs holds more.", err=True)
+        click.echo("No raw day is damaged." if not older else "Older files of these days hold no more.", err=True)
     if outside := sorted({each.day for each in results if each.day} - set(days)):
         click.echo(
             "Rows of days outside the range came back too. When this is done, build what follows from them:\n  "
@@ -150,6 +153,6 @@ def _require_partitions(first_day: date, last_day: date) -> None:
         raise Failed(
             f"{first_day} … {last_day} lies outside the partitions",
             f"they go from {earliest} (DEVIN_START_DATE) to {latest}, the day that has begun",
-            "Choose days between these, or set DEVIN_START_DATE",
+            "Choose days in this range, or set DEVIN_START_DATE",
             2,
         )

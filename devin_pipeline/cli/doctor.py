@@ -36,7 +36,7 @@ _COLOURS: "dict[Outcome, str | None]" = {
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="All findings as one JSON document.")
-@click.option("--demo", is_flag=True, help="Of the demo, with the emulator running.")
+@click.option("--demo", is_flag=True, help="Check the demo, with the emulator running.")
 @stoppable()
 def doctor(as_json: bool, demo: bool) -> None:
     """Look at settings, keys, API, lake and Dagster, and say what to do. Changes nothing."""
@@ -45,7 +45,9 @@ def doctor(as_json: bool, demo: bool) -> None:
     enterprise: DemoEnterprise | None = None
     if demo:
         if not DemoEnterprise.file().exists():
-            raise Failed("There is no demo to look at", "none was run here", f"Run `{pipeline_command('demo')}`", 2)
+            raise Failed(
+                "There is no demo here", "it has not been run in this folder", f"Run `{pipeline_command('demo')}`", 2
+            )
         use_demo_environment()
         enterprise = demo_enterprise()
     else:

@@ -12,9 +12,13 @@ from devin_pipeline.cli.serving import stop_on_signal, unusable_port
 @click.option("--days", default=30, show_default=True, type=click.IntRange(1, 2000))
 @click.option("--seed", default=7, show_default=True)
 @click.option(
-    "--faults", default=0.0, metavar="RATE", type=click.FloatRange(0, 1), help="Share of requests answered wrongly."
+    "--faults",
+    default=0.0,
+    metavar="RATE",
+    type=click.FloatRange(0, 1),
+    help="Share of requests that get a faulty response.",
 )
-@click.option("--fault-seed", default=7, show_default=True, help="Which of them, and how.")
+@click.option("--fault-seed", default=7, show_default=True, help="Seed of the choice of faults.")
 def emulator(port: int, sessions: int, days: int, seed: int, faults: float, fault_seed: int) -> None:
     """Serve the stand-in Devin API on loopback, for any client, until it is stopped."""
     from devin_pipeline.emulator import EmulatorServer, Enterprise, FaultScript

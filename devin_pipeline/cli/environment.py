@@ -180,8 +180,8 @@ def demo_enterprise() -> DemoEnterprise:
         except (msgspec.DecodeError, OSError):
             raise Failed(
                 "The demo's enterprise cannot be read",
-                f"{DemoEnterprise.file()} is damaged, or closed to this user",
-                f"Make the demo again: `{pipeline_command('demo')}`",
+                f"{DemoEnterprise.file()} is damaged, or this user may not read it",
+                f"Run the demo again: `{pipeline_command('demo')}`",
                 2,
             ) from None
     enterprise = DemoEnterprise(DEMO_DAYS * DEMO_SESSIONS_PER_DAY, DEMO_DAYS, 7, datetime.now(UTC))

@@ -41,7 +41,7 @@ class Commands(click.Group):
             _exit((error.what, error.why, error.todo), error.exit_code)
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx else "devin-pipeline"
-            _exit(("This call cannot be run", error.format_message(), f"See `{typed(f'{command} --help')}`"), 2)
+            _exit(("This command cannot be run", error.format_message(), f"See `{typed(f'{command} --help')}`"), 2)
         except (click.Abort, KeyboardInterrupt):
             abort()
         except OSError as error:
@@ -55,7 +55,7 @@ class Commands(click.Group):
             why = _why_dagster_keeps_no_records(error)
             if why is None:
                 raise
-            todo = "Make room there, or set DAGSTER_HOME to another folder, then run it again. The lake stays whole"
+            todo = "Make room there, or set DAGSTER_HOME to another folder, then run it again. The lake is unchanged"
             _exit((f"Dagster cannot keep its records in {os.environ['DAGSTER_HOME']}", why, todo), 1)
         sys.exit(0)
 
@@ -65,7 +65,7 @@ def _lines_of(error: OSError) -> tuple[str, str, str]:
         os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)
     )
     what = f"{named} cannot be used" if named else "A file or connection cannot be used"
-    return what, os.strerror(error.errno or 0), "Put that right, then run it again; what is stored stays as it is"
+    return what, os.strerror(error.errno or 0), "Correct that, then run it again; what is stored is unchanged"
 
 
 def _output_is_lost() -> bool:
@@ -139,7 +139,7 @@ def exit_process(code: int) -> NoReturn:
         if not isinstance(error, BrokenPipeError):
             why = f"it could not be written ({error.strerror})"
             todo = "Keep its output open" if error.errno == errno.EBADF else "Free space"
-            print_error(("The output is not whole", why, f"{todo}, then run it again"))
+            print_error(("The output was truncated", why, f"{todo}, then run it again"))
     os._exit(code)
 
 
@@ -153,7 +153,7 @@ def stop_signals() -> list[signal.Signals]:
 
 def abort() -> NoReturn:
     """End this process at once, saying so; whatever hangs is left behind."""
-    abort_with(("Stopped", "you asked for it", "Run the same command again to go on"))
+    abort_with(("Interrupted", "it was asked to stop", "Run the same command again to resume"))
 
 
 def abort_with(lines: Sequence[str]) -> NoReturn:

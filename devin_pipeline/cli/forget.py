@@ -34,17 +34,17 @@ def forget(users: Sequence[str], sessions: Sequence[str], text: bool) -> None:
     from devin_pipeline.orchestration.resources import lake_resource
 
     if bool(users or sessions) == text:
-        raise Failed("This call cannot be run", "it takes --user and --session, or --text", "Name one", 2)
+        raise Failed("This command cannot be run", "it takes --user and --session, or --text", "Name one", 2)
     if text and settings().keeps_text:
         raise Failed(
-            "All text is to stay", "DEVIN_TEXT is full, so the next read would bring it back", "Set DEVIN_TEXT=none", 2
+            "No text was erased", "DEVIN_TEXT is full, so the next read would bring it back", "Set DEVIN_TEXT=none", 2
         )
     _ = settings().keeps_text
     ids: list[tuple[Kind, str | None]] = [("user", user.strip() or None) for user in users]
     ids += [("session", canonical_id(session.strip())) for session in sessions]
     persons = [(kind, identifier) for kind, identifier in ids if identifier]
     if len(persons) < len(ids):
-        raise Failed("This call cannot be run", "that is not an id", "Give the id as the API returns it", 2)
+        raise Failed("This command cannot be run", "that is not an id", "Give the id as the API returns it", 2)
     use_live_environment()
     hour = settings().day_starts_at_utc_hour
     resource = lake_resource(settings())
@@ -56,7 +56,7 @@ def forget(users: Sequence[str], sessions: Sequence[str], text: bool) -> None:
     removed = erase.forget_text(lake, hour) if text else erase.forget(lake, hour, persons, record=_record_rows)
     _require_erased(lake, removed)
     of_sessions = f"{counted(removed.sessions, 'stored session')}, on {counted(removed.days, 'day')}"
-    click.echo(f"Text and identity are gone from {of_sessions}.")
+    click.echo(f"Text and identity were erased from {of_sessions}.")
     if not text:
         click.echo("Later reads keep them out. Devin itself, backups and copies elsewhere are not changed.")
 
@@ -68,7 +68,7 @@ def _record_rows(days: Sequence[date]) -> None:
         raise Failed(
             "The tables are erased, but Dagster did not record their new numbers of rows",
             outcome.reason or "a step failed",
-            "Run the same command again when the reason is gone",
+            "Remove the cause, then run the same command again",
         )
 
 
@@ -83,7 +83,7 @@ def _require_erased(lake: Lake, removed: "ErasureResult") -> None:
         raise Failed(
             "Not everything was erased: some of what is stored is damaged",
             "this cannot be read or rebuilt: " + ", ".join(places),
-            f"Find the commands that repair them, then run this again: `{pipeline_command('verify')}`",
+            f"Find the commands that repair it, then run this again: `{pipeline_command('verify')}`",
         )
     if erased.reports_wait:
         raise Failed(
@@ -96,7 +96,7 @@ def _require_erased(lake: Lake, removed: "ErasureResult") -> None:
         files = [file.removeprefix(f"{lake.uri}/") for file in erased.left]
         again = datetime.now(UTC) + timedelta(hours=1, minutes=1)
         raise Failed(
-            f"Text and identity are gone from every table, but may remain in {len(files)} files of unfinished writes",
+            f"Every table was erased, but {len(files)} files of unfinished writes may still hold text",
             "no version names them, and a run may be about to commit them: " + ", ".join(files),
             f"Run the same command again after {again:%Y-%m-%d %H:%M} UTC. Later runs delete them too",
         )

@@ -82,4 +82,4 @@ def main() -> None:
         load_dotenv(Path(".env"))
     except (OSError, ValueError) as error:
         why = "it is not UTF-8" if isinstance(error, ValueError) else os.strerror(error.errno or 0)
-        raise Failed("The file .env cannot be read", why, "Put it right, or move it away", 2) from None
+        raise Failed("The file .env cannot be read", why, "Correct it, or move it away", 2) from None

@@ -11,10 +11,10 @@ from devin_pipeline.shell import pipeline_command
 
 
 @click.command()
-@click.option("--demo", is_flag=True, help="Of the demo's lake.")
+@click.option("--demo", is_flag=True, help="Use the lake of the demo.")
 @stoppable()
 def maintain(demo: bool) -> None:
-    """Join small files, delete those that no version of the last week names, shorten the tables' logs.
+    """Join small files, delete files that no version of the last seven days names, shorten the tables' logs.
 
     Removes what Dagster recorded of runs that ended more than DEVIN_KEEP_RUNS_DAYS ago. Changes no row, except those of
     persons on the erasure list, which it erases. May run while anything else does. Dagster does the same every Sunday.
@@ -45,9 +45,9 @@ def maintain(demo: bool) -> None:
         _remove_old_runs(keep_days)
     if done.left:
         raise Failed(
-            "Something was left as it is",
+            "Some tables were skipped",
             "; ".join(done.left),
-            f"Find what is damaged and what repairs it, then run this again: `{pipeline_command('verify')}`",
+            f"Find the damage and the commands that repair it, then run this again: `{pipeline_command('verify')}`",
         )
 
 

@@ -80,7 +80,7 @@ def _write(texts: Iterable[str]) -> None:
             # What is left in its buffer would fail again when the process ends.
             sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until this process ends
             why = f"it could not be written ({error.strerror})"
-            raise Failed("The output is not whole", why, "Free space, then run it again") from None
+            raise Failed("The output was truncated", why, "Free space, then run it again") from None
 
 
 def draw(rows: pa.Table) -> None:

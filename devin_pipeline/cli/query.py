@@ -14,10 +14,10 @@ from devin_pipeline.shell import pipeline_command
 @click.argument("sql", required=False, metavar="SQL|-")
 @click.option("--file", metavar="PATH", help="Read the SELECT from a file; - is standard input.")
 @click.option("--format", "shape", default="table", show_default=True, type=click.Choice(["table", "csv", "json"]))
-@click.option("--timeout", metavar="SECONDS", help="Stop after so long, the output included; 0 for no limit.")
-@click.option("--demo", is_flag=True, help="Ask the demo's lake.")
+@click.option("--timeout", metavar="SECONDS", help="Stop after this time, the output included; 0 for no limit.")
+@click.option("--demo", is_flag=True, help="Query the lake of the demo.")
 def query(sql: str | None, file: str | None, shape: str, timeout: str | None, demo: bool) -> None:
-    """Ask the lake one SELECT, given as SQL, in a file or, for -, on standard input.
+    """Run one SELECT on the lake, given as SQL, in a file or, for -, on standard input.
 
     `devin-pipeline tables` lists what there is. A query may take DEVIN_QUERY_SECONDS and DEVIN_QUERY_MEMORY.
     """

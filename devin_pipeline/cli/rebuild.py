@@ -72,5 +72,5 @@ def rebuild(first: str | None, last: str | None) -> None:
         raise Failed(
             "Not everything was rebuilt; what was not keeps its last good version",
             outcome.reason or "a step failed",
-            "Run the same command again when the reason is gone",
+            "Remove the cause, then run the same command again",
         )

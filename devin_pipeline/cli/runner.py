@@ -234,9 +234,7 @@ def rebuild_days(days: Sequence[date], trigger: str, shown: DaysShown | None = N
 
 def reports_waiting(why: str) -> Failed:
     """The error of a run that made its days and no reports."""
-    return Failed(
-        "The days were made, but reports were not written", why, "Run the command that is named, then look at them"
-    )
+    return Failed("The days were stored, but reports were not written", why, "Run the command named above")
 
 
 def dg_command(first: date, last: date) -> str:
@@ -245,7 +243,7 @@ def dg_command(first: date, last: date) -> str:
 
 
 def settings_shown() -> str:
-    """The settings a command of Dagster's needs; all of the demo's, whose keys are no secrets."""
+    """The settings a command of Dagster's needs; all of the demo's, whose keys are not secret."""
     names = [name for name in sorted(os.environ) if name.startswith("DEVIN_")] if settings().is_demo else []
     return " ".join(f"{name}={shlex.quote(os.environ[name])}" for name in [*names, "DAGSTER_HOME"])
 

@@ -11,7 +11,7 @@ from devin_pipeline.tables import ALL_TABLES
 
 
 @click.command()
-@click.option("--demo", is_flag=True, help="Of the demo's lake.")
+@click.option("--demo", is_flag=True, help="Use the lake of the demo.")
 # guard: a lake that does not answer | @stoppable()
 @stoppable()
 def tables(demo: bool) -> None:

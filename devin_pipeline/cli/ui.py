@@ -27,7 +27,7 @@ from devin_pipeline.shell import shipped, typed
 @click.option("--demo", is_flag=True, help="The demo's Dagster, with the emulator running.")
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
 @click.option(
-    "--read-only", is_flag=True, help="The Dagster UI alone, for looking: it changes nothing, and no daemon runs."
+    "--read-only", is_flag=True, help="The Dagster UI alone, read-only: it changes nothing, and no daemon runs."
 )
 def ui(demo: bool, port: int, read_only: bool) -> None:
     """Open the Dagster UI and its daemon on loopback, until stopped.
@@ -72,7 +72,7 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
             )
         except StoppedByItself as error:
             why = "it was not ready in time" if error.exit_code is None else f"exit code {error.exit_code}"
-            raise Failed(f"{error.name} stopped by itself", why, "Its last lines above say more") from None
+            raise Failed(f"{error.name} ended unexpectedly", why, "See its last lines above") from None
         except NoFolderForSocket:
             raise Failed(
                 "Dagster's processes have no place for their socket",
@@ -81,7 +81,7 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
                 2,
             ) from None
     if still_busy:
-        click.echo("The code server is not done yet, perhaps because of a run; it ends by itself.", err=True)
+        click.echo("The code server is still busy, perhaps with a run; it ends when that is done.", err=True)
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def _only_daemon(port: int) -> Iterator[int | None]:
                 f"The Dagster UI of {os.environ['DAGSTER_HOME']} is open already"
                 + (f", at {error.url}" if error.url else ""),
                 "a second daemon would start each run that is due a second time",
-                "Open that address, or stop it first; `--read-only` opens a further one that changes nothing",
+                "Open that address, or stop it first; `--read-only` opens another one that changes nothing",
                 2,
             ) from None
         yield locked

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--from", "first", metavar="DAY", help="Look at no day before it.")
 @click.option("--to", "last", metavar="DAY", help="Look at no day after it.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--demo", is_flag=True, help="Of the demo's lake.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--demo", is_flag=True, help="Use the lake of the demo.")
 @stoppable()
 def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> None:
-    """Prove what is stored: logs, files, raw rows, and every other row by making it again.
+    """Check what is stored: logs, files, raw rows, and every other row by computing it again.
 
     Names what is damaged and the commands that repair it. Changes nothing and asks nothing of the API. Exit code 0 when
     all is intact, 1 when something is not.
@@ -38,7 +38,7 @@ def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> No
     print_demo_notice(demo)
     identity = lake.identity
     hour = identity.day_starts_at_utc_hour if identity else settings().day_starts_at_utc_hour
-    verdict = verify_lake(lake, hour, first=first_day, last=last_day)
+    report = verify_lake(lake, hour, first=first_day, last=last_day)
     findings = pa.Table.from_pylist(
         [
             {
@@ -47,59 +47,59 @@ def verify(first: str | None, last: str | None, as_json: bool, demo: bool) -> No
                 "what": finding.what,
                 "file": finding.path and finding.path.removeprefix(f"{lake.uri}/"),
             }
-            for finding in verdict.findings
+            for finding in report.findings
         ],
         pa.schema([("table", pa.string()), ("day", pa.date32()), ("what", pa.string()), ("file", pa.string())]),
     )
-    unjudged = _by_table(verdict.not_checked)
-    commands = repair_commands(lake, verdict, demo)
+    not_checked = _by_table(report.not_checked)
+    commands = repair_commands(lake, report, demo)
     if as_json:
-        report = {
+        as_object = {
             "lake": lake.uri,
-            "files": verdict.files,
-            "rows": verdict.rows,
-            "days": len(verdict.days),
+            "files": report.files,
+            "rows": report.rows,
+            "days": len(report.days),
             "findings": findings.to_pylist(),
-            "unjudged": unjudged,
-            "written_meanwhile": [table.name for table in verdict.changed_during_check],
-            "heal": commands,
+            "not_checked": not_checked,
+            "changed_during_check": [table.name for table in report.changed_during_check],
+            "repair_commands": commands,
         }
-        click.echo(json_bytes(report))
+        click.echo(json_bytes(as_object))
     else:
-        _print_verdict(verdict, findings, unjudged, commands)
-    if not verdict.is_clean:
+        _print_report(report, findings, not_checked, commands)
+    if not report.is_clean:
         sys.exit(1)
 
 
-def _print_verdict(
-    verdict: "VerificationReport", findings: pa.Table, unjudged: Mapping[str, str], commands: Sequence[str]
+def _print_report(
+    report: "VerificationReport", findings: pa.Table, not_checked: Mapping[str, str], commands: Sequence[str]
 ) -> None:
     if findings.num_rows:
         draw(findings)
-    for days in dict.fromkeys(unjudged.values()):
-        names = ", ".join(name for name, of_table in unjudged.items() if of_table == days)
-        click.echo(f"Not judged, because what they are made of is damaged: {names}" + (f" ({days})" if days else ""))
-    if verdict.changed_during_check:
-        names = ", ".join(table.name for table in verdict.changed_during_check)
-        click.echo(f"Another run wrote {names} meanwhile: what is said of these, and of what follows, may be old.")
+    for days in dict.fromkeys(not_checked.values()):
+        names = ", ".join(name for name, of_table in not_checked.items() if of_table == days)
+        click.echo(f"Not checked, because their inputs are damaged: {names}" + (f" ({days})" if days else ""))
+    if report.changed_during_check:
+        names = ", ".join(table.name for table in report.changed_during_check)
+        click.echo(f"Changed while being checked, so that findings in them and in what follows may be old: {names}")
     looked_at = ", ".join(
         counted(number, noun)
-        for number, noun in ((verdict.files, "file"), (verdict.rows, "row"), (len(verdict.days), "day"))
+        for number, noun in ((report.files, "file"), (report.rows, "row"), (len(report.days), "day"))
     )
-    if verdict.is_clean:
-        click.echo(f"All is sound: {looked_at}.")
+    if report.is_clean:
+        click.echo(f"Everything is intact: {looked_at}.")
         return
-    click.echo(f"{counted(findings.num_rows, 'finding')} in {looked_at}. What heals them:")
+    click.echo(f"{counted(findings.num_rows, 'finding')} in {looked_at}. To repair:")
     for command in commands:
         click.echo(f"  {command}")
 
 
-def _by_table(unjudged: Sequence[tuple[Table, date | None]]) -> dict[str, str]:
+def _by_table(not_checked: Sequence[tuple[Table, date | None]]) -> dict[str, str]:
     """The days of each table, as ranges."""
     from devin_pipeline.billing_calendar import contiguous
 
     days: dict[str, set[date]] = {}
-    for table, day in unjudged:
+    for table, day in not_checked:
         days.setdefault(table.name, set()).update([day] if day else [])
     return {
         name: ", ".join(f"{some[0]} … {some[-1]}" if len(some) > 1 else str(some[0]) for some in contiguous(of_table))

@@ -57,7 +57,7 @@ def _open(home: Path) -> dg.DagsterInstance:
         raise BrokenHome(
             f"Dagster cannot open {home}",
             f"its dagster.yaml cannot be read or used ({why})",
-            "Put dagster.yaml right, remove it to get the one of this version, or set DAGSTER_HOME to another folder",
+            "Correct dagster.yaml, remove it to get the one of this version, or set DAGSTER_HOME to another folder",
         ) from None
 
 

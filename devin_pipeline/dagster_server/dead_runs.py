@@ -175,7 +175,7 @@ class _Watch:
             try:
                 self.look()
             except Exception as error:  # as when the storage is busy: the next look may find it free
-                _log.warning("The processes of runs could not be looked at (%s)", type(error).__name__)
+                _log.warning("The processes of runs could not be checked (%s)", type(error).__name__)
             if stopped.wait(seconds_between_looks):
                 return
 

@@ -79,7 +79,7 @@ class OriginGuard:
             if response is None or is_answered:
                 raise
             # The kind only: the text may quote what was sent.
-            _log.warning("A request to the Dagster UI could not be answered (%s)", type(error).__name__)
+            _log.warning("A request to the Dagster UI failed (%s)", type(error).__name__)
             if scope["type"] == "websocket":
                 await WebSocketClose(_POLICY_VIOLATION, response[1])(scope, receive, send)
             else:
@@ -106,8 +106,8 @@ class OriginGuard:
         if any(not referer.startswith(f"{own}/") for referer in headers.getlist("referer")):
             return "another site makes it (Referer)"
         if scope["type"] == "websocket":
-            # guard: a websocket without Origin | if "origin" in headers else "a websocket must tell its Origin"
-            return None if "origin" in headers else "a websocket must tell its Origin"
+            # guard: a websocket without Origin | if "origin" in headers else "a websocket must send its Origin"
+            return None if "origin" in headers else "a websocket must send its Origin"
         return _why_not_asked_so(scope["method"], scope["path"], headers.getlist("content-type"))
 
 

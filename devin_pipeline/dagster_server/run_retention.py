@@ -49,7 +49,7 @@ class RemovedRuns:
 
     def __str__(self) -> str:
         """In words."""
-        rest = f" {self.remaining} more are left for the next time." if self.remaining else ""
+        rest = f" {self.remaining} more remain for the next time." if self.remaining else ""
         return f"Removed from Dagster's records: {self.runs} runs that ended more than {self.days} days ago.{rest}"
 
 

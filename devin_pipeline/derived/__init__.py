@@ -1,6 +1,6 @@
 """Derived assets: facts of one day, rewritten per day from that day's raw versions.
 
-One SELECT per table in `<table>.sql` beside this file. Answers across days do not belong here.
+One SELECT per table in `<table>.sql` next to this file. Answers across days do not belong here.
 """
 
 from devin_pipeline.derived.asset_checks import derived_checks

@@ -24,14 +24,14 @@ def derived_checks() -> list[dg.AssetChecksDefinition]:
     of_sessions = [
         sql_check(_QUERIES / "session_ids_are_unique.sql", blocking=True),
         sql_check(_QUERIES / "sessions_are_inside_their_day.sql", blocking=True),
-        sql_check(_QUERIES / "every_raw_session_is_told.sql", blocking=True),
+        sql_check(_QUERIES / "every_raw_session_is_derived.sql", blocking=True),
         sql_check(_QUERIES / "sessions_stay_in_one_day.sql", all_days_of="sessions"),
         sql_check(_QUERIES / "organizations_stay_listed.sql"),
         sql_check(_QUERIES / "enum_values_are_known.sql"),
         sql_check(_QUERIES / "days_are_as_busy_as_usual.sql", rows_per_day_of="sessions"),
         Check(
             "running_runs_are_alive",
-            "No run counts as running, and may block others, though its process is gone; where that cannot be known, "
+            "No run is recorded as running, and may block others, without a process; where that is not known, "
             "none does for more than an hour.",
             _dead_runs,
         ),

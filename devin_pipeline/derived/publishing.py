@@ -43,7 +43,7 @@ _WRITES_AT_ONCE = 2
 class Made(NamedTuple):
     """What was built again: the days, oldest first, and each table's ACUs of each, by its name.
 
-    A table without ACUs tells none of any day.
+    A table without ACUs has none for any day.
     """
 
     days: list[date]
@@ -70,7 +70,7 @@ def publish_session_tables(
 
     def make(connection: Connection, some: Sequence[date], linked: Sequence[date]) -> Iterator[tuple[Table, pa.Table]]:
         create_session_views(connection, some, linked)
-        # The gate of the sessions comes before the others are written.
+        # Sessions are validated before the other tables are written.
         for table in sorted(tables, key=lambda table: table != SESSIONS):
             rows = select(connection, table, some)
             if table == SESSIONS:

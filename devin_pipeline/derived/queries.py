@@ -149,13 +149,13 @@ def _days_built(days: Sequence[date]) -> pa.Table:
 
 
 def cache_inputs(connection: Connection, inputs: Sequence[Table]) -> None:
-    """Read once, for several rollups and the gate, what they need of their inputs."""
+    """Read once, for several rollups and their validation, what they need of their inputs."""
     for table in inputs:
         connection.cache_columns(table.name, _COLUMNS_ROLLED_UP[table.name])
 
 
 def _repaired_payloads_of(connection: Connection) -> pa.Table:
-    """Payloads that are no JSON by the standard: a lone surrogate becomes U+FFFD, NaN null; raw keeps them as sent."""
+    """Payloads that are not standard JSON: a lone surrogate becomes U+FFFD, NaN null; raw keeps them as sent."""
     doubtful = connection.rows(
         "select feed, session_id, is_json from _parsed_versions where not is_json or may_have_constants"
     )
@@ -178,7 +178,7 @@ def _repaired(payload: str) -> tuple[str, int]:
         item = json.loads(payload, parse_constant=constants.append, parse_float=_finite)
     # guard: a payload Python cannot read | (RecursionError, ValueError) -> ZeroDivisionError
     except (RecursionError, ValueError):
-        # Nested more deeply or a number longer than Python reads: a session that tells nothing, but a session.
+        # Nested more deeply or a number longer than Python reads: a session of which nothing is known, but a session.
         return "null", len(constants)
     # json.loads joins the pairs, so what is left of them stands alone.
     return lenient_json.without_lone_surrogates(json.dumps(item, ensure_ascii=False)), len(constants)
@@ -192,7 +192,7 @@ def _finite(text: str) -> float | None:
 # The column of each rollup that adds up to the ACUs of its sessions.
 ACUS_OF_ROLLUP = {"acu_daily": "acus", "acu_daily_by_tag": "acus_split", "acu_daily_by_repository": "acus_split"}
 
-_CHECKS_OF_SESSIONS = ("session_ids_are_unique", "sessions_are_inside_their_day", "every_raw_session_is_told")
+_CHECKS_OF_SESSIONS = ("session_ids_are_unique", "sessions_are_inside_their_day", "every_raw_session_is_derived")
 
 
 def rollup_sql(table: Table) -> str:
@@ -224,7 +224,7 @@ def assert_publishable(
         found = connection.rows(
             query, {name: value for name, value in params.items() if f"${name}" in query}
         ).to_pylist()
-        # guard: the gate: a rollup that does not add up
+        # guard: validation: a rollup that does not add up
         if found:
             raise ValidationFailed(f"{table.name} was not written", f"the check {check} finds {found[:3]}")
 

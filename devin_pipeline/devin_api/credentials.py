@@ -97,7 +97,7 @@ def check_key(kind: KeyKind, value: str) -> str:
     elif any(character.isspace() for character in key):
         why = "it has white space inside"
     elif not key.isascii():
-        why = "it has characters no key has"
+        why = "it has characters that no key has"
     elif kind == "v2" and key.startswith("cog_"):
         why = "it is a service user's credential (cog_…), which v2 does not accept"
         todo = f"That one belongs in {VARIABLES['v3']}. {todo}, or unset it"
@@ -144,7 +144,7 @@ def check_url(value: str) -> str:
     except ValueError:
         raise _bad_url("it is not an address") from None
     if any(character.isspace() or not character.isprintable() for character in url) or not url.isascii():
-        raise _bad_url("it has characters no address has")
+        raise _bad_url("it has characters that no address has")
     if parts.scheme not in ("https", "http"):
         raise _bad_url("it does not start with https://")
     if "@" in parts.netloc:
@@ -186,7 +186,7 @@ def check_organization(value: str) -> str:
         return organization
     raise ConfigurationError(
         "DEVIN_ORG_ID cannot be used",
-        "it is empty or has characters no organization id has",
+        "it is empty or has characters that no organization id has",
         "Set it to an id such as org-…, or unset it to read the whole enterprise",
     )
 

@@ -202,7 +202,7 @@ def _instant(value: object, latest: datetime) -> datetime | None:
     """Read an ISO 8601 instant with a zone or epoch seconds; digits beyond the microsecond are cut."""
     try:
         if isinstance(value, str):
-            # guard: a date that is no instant
+            # guard: a date that is not an instant
             if ISO_INSTANT.fullmatch(value) is None:
                 return None
             at = datetime.fromisoformat(value)
@@ -230,7 +230,7 @@ def _acus(value: object) -> tuple[Decimal | None, str | None]:
 
 @lru_cache(4096)
 def _acus_of_text(text: str) -> tuple[Decimal | None, str | None]:
-    # guard: ACUs that are no number
+    # guard: ACUs that are not a number
     if _JSON_NUMBER.fullmatch(text) is None:
         return None, "acus_consumed is not a number"
     try:

@@ -202,7 +202,7 @@ def _not_json() -> InvalidResponse:
 def _wrong_shape(why: str) -> InvalidResponse:
     return InvalidResponse(
         "A page could not be read",
-        f"it is JSON, but no page of sessions ({why})",
+        f"it is JSON, but not a page of sessions ({why})",
         "Check that DEVIN_API_URL leads to the Devin API; if it does, the API has changed",
         more_tries=_TRIES_FOR_SHAPE,
     )

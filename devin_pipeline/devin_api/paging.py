@@ -157,8 +157,8 @@ class WindowCollector:
         # guard: a filter that is ignored
         if out_of_window > read * MAX_OUT_OF_WINDOW_SHARE:
             raise InvalidResponse(
-                "The window asked for was not kept to",
-                f"{out_of_window} of {read} sessions were created outside it: the filter is ignored",
+                "The API ignored the window asked for",
+                f"{out_of_window} of {read} sessions were created outside it",
                 "The API has changed, or DEVIN_API_URL leads elsewhere; nothing of these days was stored",
             )
 

@@ -225,7 +225,7 @@ def read_around(
             result = collector.result()
         if result.out_of_window > result.at_end:
             raise InvalidResponse(
-                "The window asked for was not kept to",
+                "The API ignored the window asked for",
                 "sessions were listed that lie outside the narrower windows asked for",
                 "Run again; if it stays, report these days to Devin's support",
             )

@@ -79,8 +79,8 @@ def updated_in(fetcher: PageFetcher, window: Window, max_pages: int, deadline: D
     # guard: updates under a filter that is ignored
     if stale > len(kept) * MAX_OUT_OF_WINDOW_SHARE:
         raise InvalidResponse(
-            "The window asked for was not kept to",
-            f"{stale} of {len(kept)} sessions were last updated before it: the filter is ignored",
+            "The API ignored the window asked for",
+            f"{stale} of {len(kept)} sessions were last updated before it",
             "The API has changed, or DEVIN_API_URL leads elsewhere",
         )
     inside = [

@@ -60,7 +60,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
 
 
 class _Endpoints:
-    """One look at the API; what its endpoints tell first is what the later checks ask about."""
+    """One look at the API; the later checks ask about what its endpoints returned first."""
 
     def __init__(self, client: DevinClient, usable_keys: Collection[str], settings: Settings) -> None:
         self._client = client
@@ -82,7 +82,7 @@ class _Endpoints:
         yield look("clock", "", self._clock)
         for table in self._feeds:
             if table not in self._answering:
-                yield Finding("pages and windows", table, "skipped", "its endpoint gave no answer to look at", "")
+                yield Finding("pages and windows", table, "skipped", "its endpoint gave no response to check", "")
                 continue
             yield self._of(table, "page repeats", self._page_repeats)
             yield self._of(table, "items", self._items)
@@ -140,20 +140,20 @@ class _Endpoints:
 
     def _clock(self) -> Said:
         if self._clock_ahead is None:
-            return "unknown", "no response said what time it is", ""
+            return "unknown", "no response had a Date header", ""
         seconds = round(self._clock_ahead.total_seconds())
         # guard: a clock that is behind | abs(self._clock_ahead) -> self._clock_ahead
         if abs(self._clock_ahead) <= LARGEST_CLOCK_SKEW:
             return "ok", "this machine's clock and the API's agree to the minute", ""
         found = f"this machine's clock is {abs(seconds)} s {'ahead of' if seconds > 0 else 'behind'} the API's"
-        return "warning", found, "Let NTP set it: this machine's clock tells which days are over"
+        return "warning", found, "Set it by NTP: this machine's clock decides which days have ended"
 
     def _page_repeats(self, table: str) -> Said:
         first = self._first_page(table, self._last_year)
         again = self._first_page(table, self._last_year)
         self._samples[table] = first.items
         if len(first.items) < 2 and len(again.items) < 2:
-            return "unknown", "there are not enough sessions to see it", ""
+            return "unknown", "there are not enough sessions to check it", ""
         ids, ids_again = ([item.session_id or item.payload for item in page.items] for page in (first, again))
         # guard: a page that comes in another order | ids != ids_again -> set(ids) != set(ids_again)
         if ids != ids_again:
@@ -161,7 +161,7 @@ class _Endpoints:
             return (
                 "warning",
                 f"the same page came {how} the second time",
-                'Nothing gets lost, but days may fail with "The pages of a window never agreed": report it to Devin',
+                'No session is lost, but days may fail with "The pages of a window never agreed": report it to Devin',
             )
         times = [item.created_at for item in first.items if item.created_at]
         order = "in no order of creation"
@@ -174,7 +174,7 @@ class _Endpoints:
     def _items(self, table: str) -> Said:
         items = self._samples.get(table, [])
         if not items:
-            return "unknown", "there is no session to look at", ""
+            return "unknown", "there is no session to check", ""
         reasons = Counter(item.rejection_reason for item in items if item.rejection_reason)
         if not reasons:
             return "ok", f"all of {len(items)} sessions have a usable id, creation time and ACUs", ""
@@ -198,9 +198,9 @@ class _Endpoints:
         _, at = sample
         window = Window(at, at + timedelta(hours=1))
         page = self._first_page(table, window, size=_MOST_AT_ONCE)
-        strays = sum(1 for item in page.items if item.created_at and not window.start <= item.created_at <= window.end)
-        if strays:
-            return "failed", f"{strays} of {len(page.items)} sessions lie outside the hour asked for", todo
+        outside = sum(1 for item in page.items if item.created_at and not window.start <= item.created_at <= window.end)
+        if outside:
+            return "failed", f"{outside} of {len(page.items)} sessions lie outside the hour asked for", todo
         if page.total is not None and not page.more and page.total != len(page.items):
             return "failed", f"{page.total} sessions are stated for an hour that lists {len(page.items)}", todo
         return "ok", "asked for 2015 the API lists no session, asked for an hour only those of it", ""
@@ -269,7 +269,7 @@ class _Endpoints:
         if met:
             return "ok", f"{met} of {len(asked)} sessions of v3 have the same id in v2", ""
         if len(asked) < _SAMPLE // 2:
-            return "unknown", "there are not enough sessions to see it", ""
+            return "unknown", "there are not enough sessions to check it", ""
         found = f"none of {len(asked)} sessions of v3 has the same id in v2, so each would count twice"
         return "failed", found, "Turn the feeds of one version off with DEVIN_FEEDS, and report it"
 

@@ -18,7 +18,7 @@ from devin_pipeline.settings import Settings
 from devin_pipeline.shell import pipeline_command, shipped, typed
 
 LONGEST_SILENCE = timedelta(minutes=5)
-"""The daemon tells that it is alive every half minute."""
+"""The daemon reports that it is alive every half minute."""
 
 
 def findings(settings: Settings) -> Iterator[Finding]:
@@ -35,7 +35,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
             return
         except Exception as error:  # its configuration may name any storage, and each fails in its own way
             found = f"Dagster cannot open {home} ({type(error).__name__})"
-            todo = "Look at its dagster.yaml and at the storage named there"
+            todo = "Check its dagster.yaml and the storage named there"
             yield Finding("DAGSTER_HOME", "", "failed", found, todo)
             return
         yield Finding("DAGSTER_HOME", "", "ok", str(home), "")
@@ -53,8 +53,8 @@ def _switches(instance: dg.DagsterInstance, settings: Settings) -> Iterator[Find
         definitions = pipeline(settings)
         states = {state.name: state for state in instance.all_instigator_state()}
     except Exception as error:  # a bad setting, which has its own check, or a storage that fails
-        found = f"they could not be looked at ({type(error).__name__})"
-        yield Finding("schedules and sensors", "", "skipped", found, "Heed what the other checks say first")
+        found = f"they could not be read ({type(error).__name__})"
+        yield Finding("schedules and sensors", "", "skipped", found, "Fix what the other checks name first")
         return
     for kind, switches in (("schedule", definitions.schedules), ("sensor", definitions.sensors)):
         for switch in switches or ():
@@ -98,7 +98,11 @@ def _daemon(settings: Settings, instance: dg.DagsterInstance) -> Said:
     if last is None:
         # A lake that only commands fill needs none.
         return "skipped", f"none has run yet; schedules and sensors work once one is started, {start}", ""
-    return "warning", f"it is silent since {minute(last)}: no schedule or sensor does anything", f"Start it, {start}"
+    return (
+        "warning",
+        f"it has sent no heartbeat since {minute(last)}: no schedule or sensor does anything",
+        f"Start it, {start}",
+    )
 
 
 def _last_run(instance: dg.DagsterInstance) -> Said:
@@ -120,8 +124,8 @@ def _runs(instance: dg.DagsterInstance) -> Iterator[Finding]:
     try:
         runs = [each for each in blocking_runs(instance) if each.is_dead or each.may_be_dead]
     except Exception as error:  # the storage may be any, and each fails in its own way
-        found = f"they could not be looked at ({type(error).__name__})"
-        yield Finding("runs", "", "failed", found, "Look at the storage that dagster.yaml names")
+        found = f"they could not be read ({type(error).__name__})"
+        yield Finding("runs", "", "failed", found, "Check the storage that dagster.yaml names")
         return
     if not runs:
         yield Finding("runs", "", "ok", "none blocks others though its process is gone", "")

@@ -45,8 +45,8 @@ def look(name: str, subject: str, at: Callable[[], Said]) -> Finding:
     # guard: a check that stops the others | Exception -> ZeroDivisionError
     except Exception as error:  # whatever one check meets, the others are to be made
         # The kind only: the text may hold anything.
-        found = f"it could not be looked at ({type(error).__name__})"
-        return Finding(name, subject, "failed", found, "Look at what the other checks say; if they are fine, report it")
+        found = f"the check failed unexpectedly ({type(error).__name__})"
+        return Finding(name, subject, "failed", found, "Fix what the other checks name; if they pass, report this")
 
 
 def minute(timestamp: float) -> str:

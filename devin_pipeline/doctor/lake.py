@@ -57,7 +57,7 @@ def open_lake(settings: Settings) -> Lake:
 def _whose_lake(settings: Settings) -> Said:
     lake = open_lake(settings)
     if (identity := lake.identity) is None:
-        return "ok", f"{lake.uri}: the first run makes it ours", ""
+        return "ok", f"{lake.uri}: the first run claims it", ""
     return "ok", f"{lake.uri}: {identity.kind}, {identity.host}, {identity.scope}, as the settings say", ""
 
 
@@ -90,24 +90,24 @@ def not_of_this_lake() -> Said:
 
 def _writable(settings: Settings) -> Said:
     open_lake(settings).require_writable()
-    return "ok", "a small file was written and removed again", ""
+    return "ok", "a small file was written and removed", ""
 
 
 def _disk(settings: Settings) -> Said:
     folder = open_lake(settings).nearest_folder
     if folder is None:
-        return "skipped", "the lake lies in an object store", ""
+        return "skipped", "the lake is in an object store", ""
     free = shutil.disk_usage(folder).free
     found = f"{free / 2**30:.1f} GiB are free"
     if free < LEAST_FREE_BYTES:
-        return "warning", found, "Free space: a run that meets a full disk fails, and the days keep their last version"
+        return "warning", found, "Free space: a run fails if the disk is full, and the days keep their last version"
     return "ok", found, ""
 
 
 def _access(settings: Settings) -> Said:
     lake = open_lake(settings)
     if os.name != "posix" or lake.nearest_folder != Path(lake.uri):
-        return "skipped", "there is no folder with modes to look at", ""
+        return "skipped", "there is not a folder with modes to look at", ""
     if settings.is_demo or not settings.keeps_text:
         return "ok", "it holds no prompts of yours", ""
     root = Path(lake.uri)
@@ -139,7 +139,7 @@ def _closed_days(settings: Settings) -> Said:
     hour = settings.day_starts_at_utc_hour
     first, last = settings.start_date, newest_closed_day(datetime.now(UTC) - TIME_TO_READ_A_DAY, hour)
     if first > last:
-        return "skipped", f"no day is over yet since DEVIN_START_DATE ({first})", ""
+        return "skipped", f"no day has ended since DEVIN_START_DATE ({first})", ""
     closed = days_between(first, last)
     made = days_made(closed, open_lake(settings), settings.feeds, hour)
     if made and not settings.has_start_date:
@@ -190,7 +190,7 @@ def _code_of_derived_days(settings: Settings) -> Said:
 def _erasure_list(settings: Settings) -> Said:
     lake = open_lake(settings)
     if not lake.erasure_list():
-        return "ok", "nobody is on it", ""
+        return "ok", "it is empty", ""
     todo = pipeline_command("maintain")
     found = {table.name: partitions_with_persons(lake, lake.as_stored(table)) for table in ALL_TABLES}
     if any(found.values()):

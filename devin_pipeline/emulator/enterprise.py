@@ -84,7 +84,7 @@ class _Row:
 
 
 class Enterprise:
-    """Sessions and organizations, served by the emulator and edited by whoever holds it.
+    """Sessions and organizations, served by the emulator and edited by the code that holds it.
 
     Requests are answered from another thread. Each method and each assignment to a session's attribute takes `lock`
     itself; hold it around several edits that belong together.

@@ -51,7 +51,7 @@ class Answer:
 
 
 class Page:
-    """An honest page of a listing, to be edited: its items as sent, and what stands beside them.
+    """An honest page of a listing, to be edited: its items as sent, and the members next to them.
 
     Attributes:
         items: JSON texts.
@@ -140,7 +140,7 @@ class Exchange:
         return answer
 
     async def page(self, params: _Params | None = None) -> Page | None:
-        """The honest answer as a page; None when it is none, or one whose items are no JSON."""
+        """The honest answer as a page; None when it is none, or one whose items are not JSON."""
         answer = await self.honest(params)
         try:
             return Page(answer.body, dict(self.params)) if answer.status == HTTPStatus.OK else None
@@ -148,7 +148,7 @@ class Exchange:
             return None
 
     async def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        """Send an answer that is sound HTTP."""
+        """Send a response that is valid HTTP."""
         raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         if status != HTTPStatus.NO_CONTENT:
             raw.append((b"content-length", str(len(body)).encode()))
@@ -260,7 +260,7 @@ class Status(Fault):
 
 @dataclasses.dataclass(frozen=True)
 class Echo(Fault):
-    """An error whose body and headers tell back what was asked, key included, wherever a client may look."""
+    """An error whose body and headers repeat what was asked, key included, wherever a client may look."""
 
     status: int
     text: str = ""
@@ -271,7 +271,7 @@ class Echo(Fault):
         return f"echo {self.status}"
 
     async def spoil(self, exchange: Exchange) -> bool:
-        """Send it; a 200 is no page either."""
+        """Send it; a 200 is not a page either."""
         authorization = exchange.headers.get("authorization", "")
         said = f"{self.text} Authorization: {authorization} {urlencode(exchange.params)}"
         detail = {"type": said, "loc": ["query", said, authorization], "msg": said, "input": said, "ctx": {said: said}}
@@ -345,7 +345,7 @@ class Reset(Fault):
 
 @dataclasses.dataclass(frozen=True)
 class CutShort(Fault):
-    """Half a body, then an orderly end, under one of HTTP's three ways to tell how long a body is."""
+    """Half a body, then an orderly end, under one of HTTP's three ways to state how long a body is."""
 
     framing: Literal["length", "chunks", "close"]
 
@@ -671,7 +671,7 @@ REFUSALS: tuple[Fault, ...] = (
     Status(302, location="https://elsewhere.invalid/"),
     Status(307, location="http://elsewhere.invalid/"),
 )
-"""What no further try heals (H01-H04, H07, H25)."""
+"""What no further try resolves (H01-H04, H07, H25)."""
 
 TRANSIENT: tuple[Fault, ...] = (
     *(Status(status) for status in (204, 408, 409, 425, 429, 500, 502, 503, 504)),
@@ -699,7 +699,7 @@ TRANSIENT: tuple[Fault, ...] = (
     Trickle(0.3),
     Silence(0.3),
 )
-"""What passes when asked again (H05, H06, H08-H10, H12-H21, H23)."""
+"""What passes on a retry (H05, H06, H08-H10, H12-H21, H23)."""
 
 LIES: tuple[Fault, ...] = (
     TwoAtOnce(),
@@ -741,9 +741,9 @@ class Event(Protocol):
 
 
 def created_in_a_closed_day(enterprise: Enterprise, rng: random.Random) -> bool:
-    """A session appears beside one that is more than a day old, as if it had been hidden until now."""
+    """A session appears next to one that is more than a day old, as if it had been hidden until now."""
     yesterday = datetime.now(UTC) - timedelta(days=1)
-    return _created_beside(enterprise, rng, lambda created_at: created_at < yesterday - timedelta(hours=1))
+    return _created_near(enterprise, rng, lambda created_at: created_at < yesterday - timedelta(hours=1))
 
 
 def created_now(enterprise: Enterprise, rng: random.Random) -> bool:
@@ -756,8 +756,8 @@ def created_at_the_start_of_a_day(enterprise: Enterprise, rng: random.Random) ->
     """A session appears whose creation is the bound between two billing days, to the second."""
     if not (sessions := enterprise.sessions):
         return False
-    beside = rng.choice(sessions).created_at - timedelta(hours=8)
-    enterprise.add_session(created_at=beside.replace(hour=8, minute=0, second=0, microsecond=0))
+    near = rng.choice(sessions).created_at - timedelta(hours=8)
+    enterprise.add_session(created_at=near.replace(hour=8, minute=0, second=0, microsecond=0))
     return True
 
 
@@ -786,7 +786,7 @@ def organization_deleted(enterprise: Enterprise, rng: random.Random) -> bool:
     return len(standing) > 1
 
 
-def _created_beside(enterprise: Enterprise, rng: random.Random, is_wanted: Callable[[datetime], bool]) -> bool:
+def _created_near(enterprise: Enterprise, rng: random.Random, is_wanted: Callable[[datetime], bool]) -> bool:
     if instants := [session.created_at for session in enterprise.sessions if is_wanted(session.created_at)]:
         enterprise.add_session(created_at=rng.choice(instants) + timedelta(seconds=rng.randrange(3_600)))
     return bool(instants)

@@ -316,7 +316,7 @@ class EmulatorServer:
     Args:
         enterprise: What to serve; it may change meanwhile.
         port: 0 takes a free one.
-        host: A loopback address: whoever can reach the emulator can read its keys off a screen and change its sessions.
+        host: A loopback address: anybody who reaches the emulator can read its keys and change its sessions.
         latency_seconds: How long each request waits before it is answered.
         largest_page: More items than this are in no page, whatever was asked for; v2 says so in `limit`.
 
@@ -378,7 +378,7 @@ class EmulatorServer:
 
     @property
     def limited_v2_key(self) -> str:
-        """A personal key of someone who is no Enterprise Admin: 403."""
+        """A personal key of someone who is not an Enterprise Admin: 403."""
         return self._keys.limited_v2
 
     @property
@@ -465,7 +465,7 @@ class EmulatorServer:
         self._server.should_exit = True
         self._thread.join(0.5)
         if self._thread.is_alive():
-            # Requests cut off here are no errors; the next start sets the level again.
+            # Requests cut off here are not errors; the next start sets the level again.
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             self._server.force_exit = True
             self._thread.join(5)

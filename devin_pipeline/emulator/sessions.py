@@ -1,4 +1,4 @@
-"""One session as the enterprise knows it, and how each feed tells it.
+"""One session as the enterprise knows it, and how each feed returns it.
 
 The model and its renderings belong here; which sessions exist, and who may see them, does not.
 """
@@ -38,7 +38,7 @@ class Organization:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PullRequest:
-    """A pull request link; `v2_shape` names which of the three v2 key sets tells it (v3 has one shape only)."""
+    """A pull request link; `v2_shape` names which of the three v2 key sets it has (v3 has one shape only)."""
 
     url: str
     state: str | None = None
@@ -58,7 +58,7 @@ class PullRequest:
 
 
 class SessionOwner(Protocol):
-    """What a session tells when one of its attributes is assigned."""
+    """What a session reports when one of its attributes is assigned."""
 
     def apply(self, name: str, assign: Callable[[], None]) -> None:
         """Run `assign` while no request is being answered, and remember that the attribute changed."""
@@ -102,7 +102,7 @@ class Session:
     num_devin_messages: int = 1
     session_size: str = "s"
     analysis: JsonObject | None = None
-    """In v3's vocabulary; v2 tells less of it."""
+    """In v3's vocabulary; v2 has less of it."""
     pending_analysis: JsonObject | None = None
     """What `Enterprise.add_analyses` will publish."""
     absent_analysis: Literal["null", "{}", "missing"] = "null"
@@ -113,7 +113,7 @@ class Session:
     omitted_when_null: frozenset[str] = frozenset()
     """Keys left out instead of sent as null."""
     extras: JsonObject = dataclasses.field(default_factory=dict)
-    """Fields no published page knows, sent by every feed."""
+    """Fields that no published page lists, sent by every feed."""
 
     def __setattr__(self, name: str, value: object) -> None:
         owner: SessionOwner | None = self.__dict__.get("_owner")

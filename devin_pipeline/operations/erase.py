@@ -100,13 +100,13 @@ def forget(
     """
     before = _rows_of_rollups(lake)
     lake.note_unfinished_erasure(Unfinished(datetime.now(UTC)))
-    forgotten = lake.add_to_erasure_list(persons)
-    erased = _erase(lake, hour, forgotten, waits=True)
+    erasure_list = lake.add_to_erasure_list(persons)
+    erased = _erase(lake, hour, erasure_list, waits=True)
     after = _rows_of_rollups(lake)
     if others := sorted({day for (_, day), _ in before.items() ^ after.items()}):
         record(others)
         _finish(lake, erased, waits=True)
-    pseudonyms = [forgotten.pseudonym(*person) for person in persons]
+    pseudonyms = [erasure_list.pseudonym(*person) for person in persons]
     with lake.connect([SESSIONS]) as connection:
         columns = ("session_id", *_USER_COLUMNS)
         named = " or ".join(f"list_contains($pseudonyms, {column})" for column in columns)
@@ -162,10 +162,10 @@ def erase(lake: Lake, hour: int, *, sweeps: bool = False) -> ErasureProgress:
         hour: Hour of the UTC day at which a billing day starts.
         sweeps: Delete what runs left behind that were under way during an earlier erasure.
     """
-    forgotten = lake.erasure_list()
-    if not forgotten and not (sweeps and lake.unfinished_erasure()):
+    erasure_list = lake.erasure_list()
+    if not erasure_list and not (sweeps and lake.unfinished_erasure()):
         return ErasureProgress()
-    return _erase(lake, hour, forgotten, sweeps=sweeps, has_begun=False)
+    return _erase(lake, hour, erasure_list, sweeps=sweeps, has_begun=False)
 
 
 def partitions_with_persons(
@@ -197,7 +197,13 @@ def old_files_with_persons(lake: Lake, table: RawTable) -> list[str]:
 
 
 def _erase(
-    lake: Lake, hour: int, forgotten: ErasureList, *, sweeps: bool = False, has_begun: bool = True, waits: bool = False
+    lake: Lake,
+    hour: int,
+    erasure_list: ErasureList,
+    *,
+    sweeps: bool = False,
+    has_begun: bool = True,
+    waits: bool = False,
 ) -> ErasureProgress:
     """Do the work of `erase`, and delete old files if anything was erased, or if an erasure has begun."""
     erased = ErasureProgress()
@@ -210,15 +216,15 @@ def _erase(
             lake.note_unfinished_erasure(Unfinished(datetime.now(UTC)))
             has_begun = True
 
-    unchecked = _unchecked(lake, forgotten)
+    unchecked = _unchecked(lake, erasure_list)
     # guard: a raw table that erasure passes over | RAW_TABLES -> RAW_TABLES[:4]
     for table in RAW_TABLES:
         with _damage_noted(erased, table):
-            _erase_raw(lake, table, forgotten, erased, begin)
+            _erase_raw(lake, table, erasure_list, erased, begin)
     # Persons leave derived tables also while raw ones lack versions.
     with lake.raw_as_stored():
         _rebuild(lake, hour, unchecked, erased, begin)
-        _note_checked(lake, forgotten, erased)
+        _note_checked(lake, erasure_list, erased)
         if has_begun:
             _finish(lake, erased, waits=waits)
         elif sweeps and unfinished is not None:
@@ -229,7 +235,7 @@ def _erase(
 
 
 def _erase_raw(
-    lake: Lake, table: RawTable, forgotten: ErasureList, erased: ErasureProgress, begin: Callable[[], None]
+    lake: Lake, table: RawTable, erasure_list: ErasureList, erased: ErasureProgress, begin: Callable[[], None]
 ) -> None:
     """Erase the unchecked rows of a raw table; what is written is checked in its turn."""
     lost: VersionsLost | None = None
@@ -239,7 +245,7 @@ def _erase_raw(
         except VersionsLost as error:
             # What is stored of persons is erased all the same; then runs refuse the table until it is repaired.
             lost, snapshot = error, lake.as_stored(table)
-        to_check = lake.unchecked(snapshot, forgotten)
+        to_check = lake.unchecked(snapshot, erasure_list)
         changed: set[Partition] = set()
         damaged: set[Partition] = set()
         for entries, files in to_check:
@@ -251,7 +257,7 @@ def _erase_raw(
         erased.days |= _days_among(changed)
         if to_check:
             clean = [file for file in snapshot.stored_files() if file.partition not in changed | damaged]
-            lake.note_checked(table, clean, forgotten)
+            lake.note_checked(table, clean, erasure_list)
         # Who commits meanwhile looks at the list again after that.
         if not changed:
             if lost:
@@ -331,16 +337,18 @@ def _inputs(table: Table) -> Sequence[Table]:
     return [TABLES[name] for name in INPUTS_OF_REPORTS[table.name]]
 
 
-def _note_checked(lake: Lake, forgotten: ErasureList, erased: ErasureProgress) -> None:
+def _note_checked(lake: Lake, erasure_list: ErasureList, erased: ErasureProgress) -> None:
     """Note the files of derived tables and reports that follow from checked ones."""
     for table in (*SESSION_TABLES, *ROLLUP_TABLES, *REPORT_TABLES):
         with _damage_noted(erased, table):
             snapshot = lake.cached_snapshot(table)
-            unchecked = set(_unchecked(lake, forgotten)(snapshot))
-            bad = _unproven(lake, table, _unchecked(lake, forgotten), erased)
+            unchecked = set(_unchecked(lake, erasure_list)(snapshot))
+            bad = _unproven(lake, table, _unchecked(lake, erasure_list), erased)
             bad |= {partition for _, partition in erased.damaged} & unchecked
             if unchecked and (table, None) not in erased.damaged:
-                lake.note_checked(table, [file for file in snapshot.stored_files() if file.day not in bad], forgotten)
+                lake.note_checked(
+                    table, [file for file in snapshot.stored_files() if file.day not in bad], erasure_list
+                )
 
 
 @contextmanager
@@ -381,9 +389,9 @@ def _purge(lake: Lake, erased: ErasureProgress, *, at_once: bool = True) -> list
     return left
 
 
-def _unchecked(lake: Lake, forgotten: ErasureList) -> _Partitions:
+def _unchecked(lake: Lake, erasure_list: ErasureList) -> _Partitions:
     def partitions(snapshot: Snapshot) -> Iterable[Partition]:
-        return {file.partition for each in lake.unchecked(snapshot, forgotten) for file in each.files}
+        return {file.partition for each in lake.unchecked(snapshot, erasure_list) for file in each.files}
 
     return partitions
 
@@ -397,7 +405,7 @@ def _days_among(partitions: Iterable[Partition]) -> set[date]:
 
 
 def _rows_with_persons(
-    lake: Lake, snapshot: Snapshot, forgotten: ErasureList, partitions: Iterable[Partition]
+    lake: Lake, snapshot: Snapshot, erasure_list: ErasureList, partitions: Iterable[Partition]
 ) -> dict[Partition, int]:
     """Rows of a derived table or a report whose ids are on the list; a file that cannot be read has none."""
     table = snapshot.table
@@ -405,7 +413,7 @@ def _rows_with_persons(
     columns_of: Mapping[Kind, Sequence[str]] = {"user": _USER_COLUMNS, "session": _SESSION_COLUMNS}
     for kind, names in columns_of.items():
         columns = [column for column in table.columns if column.name in names]
-        if not columns or not forgotten.has(kind):
+        if not columns or not erasure_list.has(kind):
             continue
         day = "day" if table.by_day else "null::date as day"
         ids = " union all ".join(
@@ -416,7 +424,7 @@ def _rows_with_persons(
             connection.create_view("stored", snapshot.query(partitions))
             query = f"select day, id, count(*) as rows from ({ids}) where id is not null group by all"  # noqa: S608 - our own names
             for row in connection.rows(query).to_pylist():
-                if forgotten.pseudonym(kind, row["id"]):
+                if erasure_list.pseudonym(kind, row["id"]):
                     found[row["day"]] += row["rows"]
     return found
 

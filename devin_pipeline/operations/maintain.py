@@ -102,7 +102,7 @@ def maintain(lake: Lake, hour: int) -> Maintenance:
 
 def _damage(table: Table, hour: int) -> Damage:
     def found(snapshot: Snapshot, partitions: Sequence[Partition]) -> Mapping[Partition, str]:
-        # guard: a raw row that breaks its seal joined with others
+        # guard: a raw row with a wrong hash joined with others
         if isinstance(table, RawTable):
             return damaged_partitions(snapshot, partitions, hour)
         return {}

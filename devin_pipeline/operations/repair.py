@@ -193,7 +193,7 @@ def _intact_rows(table: RawTable, file: StoredFile, hour: int, redaction: Redact
             raise
         except Damaged:
             continue
-        # guard: damage: rows that are not sound, repaired
+        # guard: damage: rows that are not intact, repaired
         #   | [problem is None for problem in problems_of(table, rows, hour)] -> [True] * rows.num_rows
         intact = rows.filter(pa.array([problem is None for problem in problems_of(table, rows, hour)], pa.bool_()))
         # guard: damage: text that is to be gone, repaired | redaction.stored_rows(table, intact) -> intact

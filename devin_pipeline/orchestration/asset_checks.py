@@ -1,6 +1,6 @@
 """Turns SELECTs of findings into Dagster checks, over the days of the run or, started on their own, over all.
 
-The gate before a commit keeps wrong rows out; checks repeat it on what is stored, and stop what is downstream.
+Validation before a commit keeps wrong rows out; checks repeat it on what is stored, and stop what is downstream.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -131,7 +131,7 @@ def checks_of(
     Args:
         name: Of the step.
         inputs: The tables they read.
-        checks: The checks of each asset they stand beside.
+        checks: The checks of each asset they belong to.
         read_once: Of some of those, the columns that all checks together need: opening the files again for each check
             takes longer than the checks.
         views: Further names that checks read by, each with its SELECT.

@@ -115,7 +115,7 @@ def lake_resource(settings: Settings) -> LakeResource:
     try:
         url = urlsplit(settings.DEVIN_API_URL)
     except ValueError:
-        # It is no address at all, and this says so.
+        # It is not an address at all, and this says so.
         url = urlsplit(settings.api_url)
     return LakeResource(
         uri=settings.DEVIN_LAKE,

@@ -179,7 +179,7 @@ def acus_of_days(
     Args:
         lake: Where.
         table: A table by day.
-        days: The days to tell.
+        days: The days to record.
         known: Those of days that were just made.
     """
     column = table.acus_column

@@ -51,35 +51,41 @@ def _checks_of(feed: str, first: date) -> list[Check]:
         sql_check(_QUERIES / "versions_are_inside_their_day.sql", blocking=True),
         Check(
             "items_read_are_placed_or_quarantined",
-            "Items read are those placed and those quarantined, and what was placed is stored.",
+            "Every item read was accepted or quarantined, and every accepted one is stored.",
             _items_lost,
             blocking=True,
         ),
         sql_check(_QUERIES / "nothing_is_quarantined.sql", params={"feed": feed}),
         Check(
             "acus_are_numbers",
-            "ACUs come as JSON numbers; written as text they are read all the same, but the API has changed.",
+            "ACUs are JSON numbers. ACUs sent as text are read too, but mean that the API has changed.",
             _acus_as_text,
         ),
         sql_check(_QUERIES / "acus_did_not_fall.sql"),
-        Check("sessions_stay_listed", "No session was missing from the newest read of its day.", _sessions_unlisted),
-        Check("filters_are_kept_to", "No session came that lies outside the days asked for.", _sessions_outside),
+        Check(
+            "sessions_stay_listed", "The newest read of each day listed every session known before.", _sessions_unlisted
+        ),
+        Check(
+            "api_respects_time_filters",
+            "The API returned no session from outside the days asked for.",
+            _sessions_outside,
+        ),
         Check(
             "fields_are_known",
-            "Items hold the fields the API reference lists and no others; raw keeps what they hold either way.",
+            "Items have only fields that the API reference lists. Raw keeps the other ones too.",
             _unknown_fields,
         ),
         Check(
             "newest_closed_day_is_read",
-            "The newest day that is over has been read. Runs that a person starts over other days do not ask this.",
+            "The latest day that has ended was read. Runs over other days that a person starts skip this check.",
             partial(_newest_day_missing, first),
         ),
         Check(
             "late_updates_are_read",
-            "Every day that is stored and older than those read daily is one whose late updates are read.",
+            "Late updates are read for every stored day that the daily schedule no longer reads.",
             partial(_updates_missed, first),
         ),
-        Check("clocks_agree", "Our clock and the API's were no more than a minute apart.", _clocks_apart),
+        Check("clocks_agree", "The clocks of this machine and of the API differ by at most a minute.", _clocks_apart),
     ]
 
 
@@ -142,7 +148,7 @@ def _of_newest_reads(checked: Checked) -> list[tuple[date, Mapping[str, dg.Metad
 
 
 def _updates_missed(first: date, checked: Checked) -> Findings:
-    """Each range of days whose updates nobody reads by themselves, whichever days the run is over, and what does."""
+    """Each range of days whose updates nothing reads automatically, whichever days the run is over, and what does."""
     older = older_days(checked.lake, [checked.asset], first, checked.hour, datetime.now(UTC))
     return [
         {

@@ -97,7 +97,7 @@ def redact_if_changed(
         Damaged: What was stored cannot be read.
     """
     erased = lake.erasure_list()
-    # guard: who is forgotten during a read
+    # guard: a person erased during a read
     if erased != redaction.erased:
         # Perhaps on partitions that had nothing of them yet.
         for table in tables:

@@ -218,10 +218,10 @@ def _quarantined(items: Sequence[Item], table: RawTable, first_day: date, read_a
 def _pass_gate(items: pa.Table, quarantine: pa.Table, listing: SessionBatch, days: Sequence[date]) -> None:
     if items.num_rows + quarantine.num_rows != len(listing.items):
         raise _failed(f"({len(listing.items)}) {items.num_rows} are accepted and {quarantine.num_rows} quarantined")
-    # guard: the gate: a session twice | != items.num_rows -> < 0
+    # guard: validation: a session twice | != items.num_rows -> < 0
     if pc.count_distinct(items.column("session_id")).as_py() != items.num_rows:
         raise _failed("two are of one session")
-    # guard: the gate: other days | days -> items.column('day').to_pylist()
+    # guard: validation: other days | days -> items.column('day').to_pylist()
     if others := set(pc.unique(items.column("day")).to_pylist()) - set(days):
         raise _failed(f"some are of days that were not asked for: {', '.join(map(str, sorted(others)))}")
 

@@ -266,7 +266,7 @@ def _ids_of(fields: PayloadFields) -> msgspec.json.Decoder[Any]:
 
 
 def _members_of(payload: bytes) -> _Members | None:
-    """An item's members as sent; None when it is no object."""
+    """An item's members as sent; None when it is not an object."""
     try:
         return _members.decode(payload)
     except msgspec.ValidationError:

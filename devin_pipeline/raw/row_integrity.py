@@ -15,7 +15,7 @@ from devin_pipeline.tables import RAW, RAW_SESSION_TABLES, Partition, RawTable
 
 # Instants later than the clock of the read count as unusable in landing; when that was is no longer known.
 _NO_UPPER_BOUND = datetime.max.replace(tzinfo=UTC)
-_NO_JSON = "its payload is no JSON"
+_NO_JSON = "its payload is not JSON"
 
 
 class RowProblem(NamedTuple):
@@ -75,7 +75,7 @@ def problems_of(table: RawTable, rows: pa.Table, hour: int) -> list[str | None]:
 
 
 def _problem_of(table: RawTable, row: Mapping[str, Any], row_hash: str, hour: int) -> str | None:
-    # guard: damage: a raw row's seal
+    # guard: damage: a raw row's hash
     if row[ROW_HASH] is not None and row[ROW_HASH] != row_hash:
         return "its values do not give its row_hash"
     if not table.has_versions:
@@ -93,7 +93,7 @@ def _problem_of(table: RawTable, row: Mapping[str, Any], row_hash: str, hour: in
 
 def _problem_of_day(row: Mapping[str, Any], hour: int) -> str | None:
     if day_of(row["created_at"], hour) != row["day"]:
-        return "its created_at lies outside its day"
+        return "its created_at is outside its day"
     if row["is_listed"]:
         return None if row["moved_to"] is None else "a version that says its session moved to another day"
     return "a tombstone that says its session moved to its own day" if row["moved_to"] == row["day"] else None
@@ -139,6 +139,6 @@ def _problem_of_session(table: RawTable, row: Mapping[str, Any]) -> str | None:
         "acus": item.acus,
     }
     differing = [name for name, value in expected.items() if value != row[name]]
-    contradiction = f"its payload tells another {', '.join(differing)}" if differing else None
+    contradiction = f"its payload has another {', '.join(differing)}" if differing else None
     # guard: damage: key columns unlike the payload | or contradiction
     return _problem_of_content(table, row, item.content_hash) or contradiction

@@ -1,6 +1,6 @@
 -- One row per feed, day and content of an item that is not in the quarantine yet.
 --
--- An item without a usable creation time is no other item because it was met while other days were read.
+-- An item without a usable creation time is not another item because it was met while other days were read.
 select
     day,
     feed,

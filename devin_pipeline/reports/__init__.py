@@ -1,6 +1,6 @@
 """Report assets: answers across days, rebuilt whole from derived tables, and the DuckDB file made of them all.
 
-One SELECT per table in `<table>.sql` beside this file. Facts of one day do not belong here.
+One SELECT per table in `<table>.sql` next to this file. Facts of one day do not belong here.
 """
 
 from devin_pipeline.reports.assets import DUCKDB_CATALOG, report_assets

@@ -27,7 +27,7 @@ class BuiltByOtherCode(Problem):
     def __init__(self, table: Table, days: Sequence[date]) -> None:
         super().__init__(
             f"{table.name} was not written",
-            f"another version of the code built {len(days)} of the days it is made of, from {days[0]} to {days[-1]}",
+            f"another version of the code built {len(days)} of its input days, from {days[0]} to {days[-1]}",
             f"Rebuild them, which asks nothing of the API: `{pipeline_command('rebuild')}`",
         )
         self.days = days

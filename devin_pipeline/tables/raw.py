@@ -30,7 +30,7 @@ SESSION_FIELDS = PayloadFields(
 _REDACTED = Column(
     "redacted",
     pa.string(),
-    "What of the payload is not as sent: `text` = its text is blanked, `ids` = only ids of what was forgotten are "
+    "How the payload differs from what was sent: `text` = its text is blanked, `ids` = only ids of erased persons are "
     "replaced; null = nothing.",
 )
 _ROW_HASH = Column("row_hash", pa.string(), "SHA-256 of the row's other columns; null in rows older than this column.")
@@ -81,7 +81,7 @@ RAW_SESSION_TABLES = (RAW_SESSION_INSIGHTS_V2, RAW_SESSIONS_V3, RAW_SESSION_INSI
 RAW_QUARANTINE = RawTable(
     name="raw_quarantine",
     layer="raw",
-    grain="One row per feed, day and content of an item that could not be placed.",
+    grain="One row per feed, day and content of an item that was not accepted.",
     columns=(
         required("day", pa.date32(), "Billing day of `created_at` if that is usable, else the first day asked for."),
         required("feed", pa.string(), "The raw table the item was meant for."),
@@ -92,7 +92,7 @@ RAW_QUARANTINE = RawTable(
             "SHA-256 of the item's canonical JSON (sorted keys) as sent; of an unread item, that of its feed, window "
             "and position.",
         ),
-        required("reason", pa.string(), "Why it could not be placed; of an unread item, where it is as well."),
+        required("reason", pa.string(), "Why it was not accepted; of an unread item, also where it is."),
         required(
             "payload",
             pa.string(),

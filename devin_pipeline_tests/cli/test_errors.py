@@ -46,9 +46,9 @@ SERVING = {"emulator": "Stop it with Ctrl-C", "ui": "stop it with Ctrl-C"}
 DONE = (0, "")
 # Who has closed a pipe has had enough.
 QUIET = (1, "")
-NO_LAKE, GARBLED = "The lake cannot lie in", "Whose lake it is cannot be read"
-PROXY, HOME, LEFT = "No connection can be prepared", "DAGSTER_HOME cannot be made", "Something was left as it is"
-NO_OUTPUT = "The output is not whole"
+NO_LAKE, GARBLED = "The lake cannot be in", "Whose lake it is cannot be read"
+PROXY, HOME, LEFT = "No connection can be prepared", "DAGSTER_HOME cannot be made", "Some tables were skipped"
+NO_OUTPUT = "The output was truncated"
 CHECK, PROXIES = "failed    lake:", "failed    proxies and certificates:"
 
 

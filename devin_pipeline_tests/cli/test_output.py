@@ -216,7 +216,7 @@ def test_the_bar_of_a_backfill_that_fails_stands_at_the_days_that_are_made(
 def test_a_word_that_is_not_utf8_gets_three_lines_and_exit_2(tmp_path: Path, word: bytes) -> None:
     for words in ([b"query", word], [b"forget", b"--user", word], [b"backfill", b"--from", word]):
         called = run(*words, folder=tmp_path)
-        assert called.stderr.decode().splitlines()[:2] == ["This call cannot be run.", "A word of it is not UTF-8."]
+        assert called.stderr.decode().splitlines()[:2] == ["This command cannot be run.", "A word of it is not UTF-8."]
         assert called.returncode == 2
 
 

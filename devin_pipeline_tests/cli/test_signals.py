@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to see who handles signals"),
     pytest.mark.usefixtures("lake_of_no_rows"),
 ]
-STOPPED = ["Stopped.", "You asked for it.", "Run the same command again to go on."]
+STOPPED = ["Interrupted.", "It was asked to stop.", "Run the same command again to resume."]
 # Python itself needs some time to start and to say goodbye on a busy machine.
 MARGIN = 3.0
 both_signals = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])

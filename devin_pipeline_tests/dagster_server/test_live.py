@@ -32,7 +32,7 @@ def test_the_daemon_finds_the_one_code_location_with_everything_switched_on(live
     states = {each["name"]: each["sensorState"]["status"] for each in repository["sensors"]}
     states |= {each["name"]: each["scheduleState"]["status"] for each in repository["schedules"]}
     assert states == dict.fromkeys(
-        ("late_updates", "days_beside_a_bad_one", "reports_after_backfill", "daily_refresh", "weekly_maintenance"),
+        ("late_updates", "rerun_unaffected_days", "reports_after_backfill", "daily_refresh", "weekly_maintenance"),
         "RUNNING",
     )
 
@@ -54,7 +54,7 @@ def test_the_doctor_finds_the_daemon_alive_and_everything_switched_on(live: Live
     checks = {(each["name"], each["subject"]): each for each in json.loads(told.stdout.splitlines()[-1])["checks"]}
     on = {subject: each["found"] for (name, subject), each in checks.items() if name in ("schedule", "sensor")}
     assert on == dict.fromkeys(
-        ("late_updates", "days_beside_a_bad_one", "reports_after_backfill", "daily_refresh", "weekly_maintenance"),
+        ("late_updates", "rerun_unaffected_days", "reports_after_backfill", "daily_refresh", "weekly_maintenance"),
         "it is on",
     )
     assert checks["daemon", ""]["outcome"] == "ok"
@@ -92,7 +92,7 @@ def test_the_page_of_an_asset_shows_its_grain_columns_group_kinds_and_figures(ta
 
 def test_the_page_of_an_asset_shows_its_checks_and_how_they_ended(tab: Tab) -> None:
     tab.goto("/assets/sessions?view=checks")
-    for check in ("session_ids_are_unique", "sessions_are_inside_their_day", "every_raw_session_is_told"):
+    for check in ("session_ids_are_unique", "sessions_are_inside_their_day", "every_raw_session_is_derived"):
         expect(tab.get_by_text(check, exact=True).first).to_be_visible()
     expect(tab.get_by_text("Succeeded").first).to_be_visible()
 

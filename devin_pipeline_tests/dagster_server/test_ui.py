@@ -143,7 +143,7 @@ def test_a_page_for_reading_changes_nothing_runs_no_daemon_and_says_when_it_stop
 
         os.kill(running["devin_pipeline.dagster_server.webserver"], signal.SIGKILL)
         assert process.wait(timeout=30) == 1
-        assert "The Dagster UI stopped by itself.\nExit code -9.\n" in log.read_text()
+        assert "The Dagster UI ended unexpectedly.\nExit code -9.\n" in log.read_text()
         assert "DEMO DATA" in log.read_text()
         eventually(lambda: not runs_still(running["dagster"]), 30, "the code server ends too")
 

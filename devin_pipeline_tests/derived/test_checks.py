@@ -50,9 +50,9 @@ def test_raw_sessions_that_are_not_told_and_told_ones_without_raw_are_found() ->
         "raw_session_insights_v3": [session("c", day=NEXT_DAY)],
     }
     told = [session("a"), session("b"), session("c", day=NEXT_DAY)]
-    assert findings("derived", "every_raw_session_is_told", params={"days": None}, sessions=told, **raw) == []
+    assert findings("derived", "every_raw_session_is_derived", params={"days": None}, sessions=told, **raw) == []
     wrong = [session("a"), session("b", day=NEXT_DAY), session("x"), session("y")]
-    assert findings("derived", "every_raw_session_is_told", params={"days": None}, sessions=wrong, **raw) == [
+    assert findings("derived", "every_raw_session_is_derived", params={"days": None}, sessions=wrong, **raw) == [
         {"day": DAY, "missing": 1, "without_raw": 2},
         {"day": NEXT_DAY, "missing": 1, "without_raw": 1},
     ]

@@ -19,7 +19,7 @@ def gate(table: Table, rows: pa.Table, **inputs: pa.Table) -> None:
         assert_publishable(connection, table, rows, 8)
 
 
-@pytest.mark.notices("the gate: a rollup that does not add up")
+@pytest.mark.notices("validation: a rollup that does not add up")
 @pytest.mark.parametrize("table", ROLLUP_TABLES, ids=lambda table: table.name)
 def test_a_rollup_that_does_not_add_up_to_its_sessions_is_not_written(table: Table) -> None:
     sessions = rows_of(SESSIONS, [{"session_id": "a", "org_id": "o", "acus": acus("1")}])
@@ -34,7 +34,7 @@ def test_sessions_that_miss_one_or_tell_one_twice_or_on_another_day_are_not_writ
     right = rows_of(SESSIONS, [{"session_id": "a"}])
     gate(SESSIONS, right, **raw)
     for rows, check in (
-        (right.slice(0, 0), "every_raw_session_is_told"),
+        (right.slice(0, 0), "every_raw_session_is_derived"),
         (pa.concat_tables([right, right]), "session_ids_are_unique"),
     ):
         with pytest.raises(ValidationFailed, match=check):

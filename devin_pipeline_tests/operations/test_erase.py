@@ -311,7 +311,7 @@ def test_rows_that_a_backup_brings_back_are_named_and_every_run_erases_them(
     named = {(f.table.name, f.day) for f in verify(erased.harness.lake, 8).findings if f.is_of_persons}
     assert named >= {(table, day) for table in raw[1:] for day in erased.days}
     assert "raw_quarantine" in {name for name, _ in named}
-    assert "What heals them:\n  devin-pipeline maintain\n" in result.output
+    assert "To repair:\n  devin-pipeline maintain\n" in result.output
     assert any(finding.lost_versions for finding in verify(erased.harness.lake, 8).findings)
     finding = erasure_list()
     assert (finding.outcome, finding.todo) == ("failed", "devin-pipeline maintain")
@@ -439,7 +439,7 @@ def test_forget_never_says_gone_while_a_file_of_a_killed_run_remains(harness: Pi
     left = as_a_killed_run_leaves_it(harness, user, name)
     result = run("forget", "--user", user)
     assert result.exit_code == 1
-    assert "may remain in 1 files" in result.output
+    assert "1 files of unfinished writes may still hold text" in result.output
     assert name in result.output
     assert "Run the same command again after 2" in result.output
     assert {place.split(": ")[0] for place in places_that_tell(harness, user)} == {name}

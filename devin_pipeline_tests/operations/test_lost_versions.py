@@ -99,8 +99,8 @@ def test_a_lost_log_entry_of_a_session_that_was_deleted_since_costs_no_acu(
     assert verified.exit_code == 1
     findings = json.loads(verified.stdout)
     assert [finding["table"] for finding in findings["findings"]] == sorted(tables, key=list(TABLES).index)
-    assert "sessions" in findings["unjudged"]
-    assert findings["heal"] == [f"devin-pipeline {command}"]
+    assert "sessions" in findings["not_checked"]
+    assert findings["repair_commands"] == [f"devin-pipeline {command}"]
     examined = json.loads(run("doctor", "--json").stdout)["checks"]
     named = {check["subject"]: check for check in examined if check["name"] == "last version"}
     assert [subject for subject, check in named.items() if check["outcome"] == "failed"] == findings_of(findings)

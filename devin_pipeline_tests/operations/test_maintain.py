@@ -21,7 +21,7 @@ from devin_pipeline.tables import ALL_TABLES, TABLES, Table
 from devin_pipeline_tests.harness import PipelineHarness, differences
 
 pytestmark = pytest.mark.notices(
-    "a raw row that breaks its seal joined with others", "views over files that maintain deletes"
+    "a raw row with a wrong hash joined with others", "views over files that maintain deletes"
 )
 
 MakeHarness = Callable[..., PipelineHarness]

@@ -93,7 +93,7 @@ def file_of(harness: PipelineHarness, table: Table, day: date | None) -> Path:
     return Path(file.path)
 
 
-def heal(result: Result) -> None:
+def repair_as_named(result: Result) -> None:
     """Run the commands that `verify` printed."""
     for command in re.findall(r"^  (.+)$", result.output, re.MULTILINE):
         if command.startswith("rm -r "):
@@ -171,7 +171,7 @@ def test_damaged_files_of_derived_tables_and_reports_are_healed_by_the_plain_bac
     assert named(looked_at(harness)) == {(t.name, day) for t in tables} | {(t.name, None) for t in REPORT_TABLES}
     assert result.output.endswith(f"  devin-pipeline backfill --from {day} --to {day}\n")
     assert SECRET not in result.output
-    heal(result)
+    repair_as_named(result)
     assert run("verify").exit_code == 0
     assert harness.everything() == before
 
@@ -282,7 +282,7 @@ def test_a_raw_row_that_changed_is_named_and_what_follows_from_it_is_not_blamed(
     assert "1 of " in verdict.findings[0].what
     assert {day for _, day in verdict.not_checked} == {harness.days[0]}
     assert {table.name for table, _ in verdict.not_checked} >= {"sessions", "prompt_feedback"}
-    assert "Not judged, because what they are made of is damaged: sessions, " in run("verify").output
+    assert "Not checked, because their inputs are damaged: sessions, " in run("verify").output
 
 
 @pytest.mark.notices("damage: a raw row twice")
@@ -312,7 +312,7 @@ def fault_of(row: Row) -> str | None:
     return problems_of(RAW, pa.Table.from_pylist([row], RAW.schema), 8)[0]
 
 
-@pytest.mark.notices("damage: a raw row's seal")
+@pytest.mark.notices("damage: a raw row's hash")
 def test_a_sound_version_has_no_fault_and_any_change_of_it_has() -> None:
     hash_ = content_hash(version()["payload"].encode())
     sound = version(content_hash=hash_)
@@ -337,14 +337,14 @@ def test_a_sound_version_has_no_fault_and_any_change_of_it_has() -> None:
         ({}, "its payload does not give its content_hash"),
         ({"content_hash": None}, "a version without content"),
         ({"payload": None}, "a version without content"),
-        ({"day": DAY + timedelta(days=1)}, "its created_at lies outside its day"),
+        ({"day": DAY + timedelta(days=1)}, "its created_at is outside its day"),
         ({"is_listed": False}, "a tombstone with content"),
         ({"moved_to": DAY}, "a version that says its session moved to another day"),
-        ({"redacted": "text", "payload": "{"}, "its payload is no JSON"),
-        ({"redacted": "ids", "session_id": "b"}, "its payload tells another session_id"),
-        ({"redacted": "ids", "created_at": after(1)}, "its payload tells another created_at"),
-        ({"redacted": "ids", "updated_at": None}, "its payload tells another updated_at"),
-        ({"redacted": "ids", "acus": acus("1.6")}, "its payload tells another acus"),
+        ({"redacted": "text", "payload": "{"}, "its payload is not JSON"),
+        ({"redacted": "ids", "session_id": "b"}, "its payload has another session_id"),
+        ({"redacted": "ids", "created_at": after(1)}, "its payload has another created_at"),
+        ({"redacted": "ids", "updated_at": None}, "its payload has another updated_at"),
+        ({"redacted": "ids", "acus": acus("1.6")}, "its payload has another acus"),
     ],
 )
 def test_a_sealed_row_that_contradicts_its_payload_is_faulty(told: Row, fault: str) -> None:
@@ -379,7 +379,7 @@ def test_an_ordinary_run_leaves_an_unreadable_raw_day_alone_and_makes_the_days_b
     assert named(looked_at(harness)) == {(RAW.name, day)}
 
 
-@pytest.mark.notices("damage: rows that are not sound, repaired", "damage: rows of older files, repaired")
+@pytest.mark.notices("damage: rows that are not intact, repaired", "damage: rows of older files, repaired")
 def test_repair_keeps_sound_rows_and_brings_back_the_damaged_one_from_an_older_file(harness: PipelineHarness) -> None:
     before = harness.everything()
     write_again(harness, RAW, harness.days[0], lambda row: row | {"payload": "{}"})
@@ -512,7 +512,7 @@ def test_a_lake_is_sound_before_and_after_a_backfill_that_keeps_no_text(
 ) -> None:
     result = run("verify")
     assert result.exit_code == 0
-    assert result.output.startswith("All is sound: ")
+    assert result.output.startswith("Everything is intact: ")
     monkeypatch.setenv("DEVIN_TEXT", "none")
     harness.enterprise.grow_acus(5)
     done = backfill(harness, "--repair")
@@ -558,8 +558,8 @@ def test_verify_tells_json_and_looks_at_the_days_asked_for(harness: PipelineHarn
     assert told["findings"] == [
         {"table": "sessions", "day": str(harness.days[0]), "what": "it is missing", "file": str(file)}
     ]
-    assert told["heal"] == [f"devin-pipeline backfill --from {harness.days[0]} --to {harness.days[0]}"]
-    assert told["unjudged"].keys() >= {"acu_daily"}
+    assert told["repair_commands"] == [f"devin-pipeline backfill --from {harness.days[0]} --to {harness.days[0]}"]
+    assert told["not_checked"].keys() >= {"acu_daily"}
     assert run("verify", "--from", str(harness.days[1]), "--to", str(harness.days[1])).exit_code == 0
     both = run("verify").output
     assert both.count("devin-pipeline backfill") == 2

@@ -102,7 +102,7 @@ def test_an_hour_that_is_none_is_refused_with_what_to_set(text: str, monkeypatch
     monkeypatch.setenv("DEVIN_DAY_STARTS_AT_UTC_HOUR", text)
     with pytest.raises(ConfigurationError) as refused:
         _ = Settings().day_starts_at_utc_hour
-    assert str(refused.value) == f"DEVIN_DAY_STARTS_AT_UTC_HOUR is {text!r}: that is no hour. Set it to 0 … 23"
+    assert str(refused.value) == f"DEVIN_DAY_STARTS_AT_UTC_HOUR is {text!r}: that is not an hour. Set it to 0 … 23"
 
 
 @pytest.mark.parametrize("text", ["0", "8", "23"])
@@ -118,7 +118,7 @@ def test_a_date_written_otherwise_is_refused_with_how_to_write_it(text: str, mon
     monkeypatch.setenv("DEVIN_START_DATE", text)
     with pytest.raises(ConfigurationError) as refused:
         _ = Settings().start_date
-    assert str(refused.value) == f"DEVIN_START_DATE is {text!r}: that is no date. Write it as 2026-01-31"
+    assert str(refused.value) == f"DEVIN_START_DATE is {text!r}: that is not a date. Write it as 2026-01-31"
     with pytest.raises(ConfigurationError, match=r"^--from is "):
         a_date(text, "--from")
 
@@ -126,7 +126,7 @@ def test_a_date_written_otherwise_is_refused_with_how_to_write_it(text: str, mon
 def test_a_start_in_the_future_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     today = datetime.now(UTC).date()
     monkeypatch.setenv("DEVIN_START_DATE", (today + timedelta(days=2)).isoformat())
-    with pytest.raises(ConfigurationError, match="that lies in the future"):
+    with pytest.raises(ConfigurationError, match="that is in the future"):
         _ = Settings().start_date
     monkeypatch.setenv("DEVIN_START_DATE", (today - timedelta(days=1)).isoformat())
     assert Settings().start_date == today - timedelta(days=1)

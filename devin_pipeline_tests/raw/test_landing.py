@@ -25,11 +25,11 @@ from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, acus, aft
 
 pytestmark = pytest.mark.notices(
     "a tombstone for what may be unread",
-    "the gate: a session twice",
-    "the gate: other days",
+    "validation: a session twice",
+    "validation: other days",
     "an older run over a newer one",
     "a tombstone for what is quarantined",
-    "who is forgotten during a read",
+    "a person erased during a read",
     "a tombstone by an older run",
     "a session that comes back unchanged",
     "a clock that ran ahead",

@@ -4,7 +4,7 @@ with
 parsed as (
     select
         *,
-        -- Null when it is no JSON at all.
+        -- Null when it is not JSON at all.
         try(
             from_json(
                 payload,
