@@ -10,7 +10,7 @@ from devin_pipeline.derived.publishing import publish_rollups, publish_session_t
 from devin_pipeline.devin_api import FEED_BY_TABLE, DevinClient, DevinError, SessionBatch, Window
 from devin_pipeline.lake import Lake, LakeIdentity, write_catalog
 from devin_pipeline.operations.erase import erased
-from devin_pipeline.raw.landing import land
+from devin_pipeline.raw.sessions.landing import land
 from devin_pipeline.reports.publishing import publish_report
 from devin_pipeline.tables import ALL_TABLES, RAW, RAW_SESSION_TABLES, REPORT_TABLES
 

@@ -35,7 +35,7 @@ def test_the_contract_is_kept() -> None:
         ("lake/lake.py", "import dagster"),
         ("emulator/server.py", "import devin_pipeline.devin_api"),
         ("dagster_server/processes.py", "import devin_pipeline.lake"),
-        ("raw/landing.py", "import duckdb"),
+        ("raw/sessions/landing.py", "import duckdb"),
         ("reports/queries.py", "import httpx"),
         ("helpers.py", ""),
     ],

@@ -17,7 +17,7 @@ from devin_pipeline.cli import main
 from devin_pipeline.emulator.sessions import PullRequest
 from devin_pipeline.lake import Lake
 from devin_pipeline.operations.verify import verify
-from devin_pipeline.raw import landing
+from devin_pipeline.raw.sessions import landing
 from devin_pipeline.tables import RAW_SESSION_TABLES
 from devin_pipeline_tests.harness import PipelineHarness, differences, warnings
 from devin_pipeline_tests.runs import Run, counted_twice, publish, read_feed

@@ -30,8 +30,8 @@ def rebuild(first: str | None, last: str | None) -> None:
     from devin_pipeline.operations.erase import erase
     from devin_pipeline.orchestration.resources import lake_resource
     from devin_pipeline.orchestration.run_metadata import REBUILD
-    from devin_pipeline.raw.moved_sessions import settle
     from devin_pipeline.raw.row_integrity import damaged_days
+    from devin_pipeline.raw.sessions.moved_sessions import settle
 
     first_day, last_day = range_given(first, last)
     use_live_environment()

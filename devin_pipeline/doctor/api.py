@@ -21,7 +21,7 @@ from devin_pipeline.doctor.lake import not_of_this_lake, open_lake
 from devin_pipeline.doctor.settings import feeds_to_look_at
 from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.lake import LakeError
-from devin_pipeline.raw.account import named
+from devin_pipeline.raw.sessions.account import named
 from devin_pipeline.settings import V2_KEY, V3_KEY, Settings
 from devin_pipeline.shell import pipeline_command
 

@@ -30,10 +30,10 @@ from devin_pipeline.lake import (
     rows_by_arrow,
     rows_by_duckdb,
 )
-from devin_pipeline.raw.moved_sessions import settle
 from devin_pipeline.raw.redaction import Redaction
 from devin_pipeline.raw.row_hash import ROW_HASH
 from devin_pipeline.raw.row_integrity import damaged_partitions, problems_of
+from devin_pipeline.raw.sessions.moved_sessions import settle
 from devin_pipeline.raw.versions import joined
 from devin_pipeline.tables import RAW_SESSION_TABLES, RAW_TABLES, Partition, RawTable, Table
 

@@ -32,8 +32,8 @@ from devin_pipeline.lake import (
     read_verified,
 )
 from devin_pipeline.operations.erase import old_files_with_persons, partitions_with_persons
-from devin_pipeline.raw.moved_sessions import tombstones_of_pairs
 from devin_pipeline.raw.row_integrity import row_problems
+from devin_pipeline.raw.sessions.moved_sessions import tombstones_of_pairs
 from devin_pipeline.reports import queries as reports
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import (

@@ -4,7 +4,7 @@ Asking, comparing with what is known and validation before the commit belong her
 """
 
 from devin_pipeline.raw.asset_checks import raw_checks
-from devin_pipeline.raw.assets import raw_assets
-from devin_pipeline.raw.moved_sessions import days_held
+from devin_pipeline.raw.sessions.assets import raw_assets
+from devin_pipeline.raw.sessions.moved_sessions import days_held
 
 __all__ = ["days_held", "raw_assets", "raw_checks"]

@@ -12,8 +12,8 @@ from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
 from devin_pipeline.devin_api import FEED_BY_TABLE, DevinClient, Item, SessionBatch, Window, pages
 from devin_pipeline.lake import Lake, LakeIdentity
-from devin_pipeline.raw.landing import land
-from devin_pipeline.raw.moved_sessions import HeldSessions
+from devin_pipeline.raw.sessions.landing import land
+from devin_pipeline.raw.sessions.moved_sessions import HeldSessions
 from devin_pipeline.reports.publishing import publish_report
 from devin_pipeline.tables import REPORT_TABLES, Table
 from devin_pipeline.tables.raw import RAW_SESSION_INSIGHTS_V2

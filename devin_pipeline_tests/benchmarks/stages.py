@@ -10,7 +10,7 @@ from devin_pipeline.billing_calendar import days_between, starts_at
 from devin_pipeline.devin_api.batches import PAGES_PER_BATCH
 from devin_pipeline.devin_api.paging import PAGE_SIZE
 from devin_pipeline.lake import Lake
-from devin_pipeline.raw.moved_sessions import HeldSessions
+from devin_pipeline.raw.sessions.moved_sessions import HeldSessions
 from devin_pipeline.tables import SESSIONS
 from devin_pipeline_tests.benchmarks import ours
 from devin_pipeline_tests.benchmarks.measuring import Cost, Place, Work, do_as_told, measured

@@ -26,7 +26,7 @@ from devin_pipeline.emulator import EmulatorServer, Enterprise, FaultScript
 from devin_pipeline.lake import Lake
 from devin_pipeline.operations.maintain import maintain
 from devin_pipeline.operations.verify import verify
-from devin_pipeline.raw.landing import land
+from devin_pipeline.raw.sessions.landing import land
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, RAW, TABLES
 from devin_pipeline_tests.conftest import Dose, Figure

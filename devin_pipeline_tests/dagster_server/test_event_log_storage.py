@@ -36,7 +36,7 @@ from devin_pipeline.dagster_server.event_log_storage import SqliteEventLog
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.orchestration import run_metadata
 from devin_pipeline.orchestration.partitions import FIRST_TAG, LAST_TAG, billing_days, range_tags
-from devin_pipeline.raw import assets as raw_assets
+from devin_pipeline.raw.sessions import assets as raw_assets
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import REPORT_TABLES, ROLLUP_TABLES, SESSION_TABLES
 from devin_pipeline_tests.conftest import MakeHarness

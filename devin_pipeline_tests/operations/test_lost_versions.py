@@ -22,8 +22,8 @@ from devin_pipeline.lake import Lake, Rewrite, Snapshot, TooManyConflicts, Versi
 from devin_pipeline.operations.maintain import maintain
 from devin_pipeline.operations.repair import repair
 from devin_pipeline.operations.verify import verify
-from devin_pipeline.raw.landing import land
 from devin_pipeline.raw.row_hash import with_row_hash
+from devin_pipeline.raw.sessions.landing import land
 from devin_pipeline.tables import RAW_QUARANTINE, TABLES, Table
 from devin_pipeline.tables.raw import RAW_SESSIONS_V3
 from devin_pipeline_tests.harness import PipelineHarness

@@ -17,8 +17,8 @@ from devin_pipeline.devin_api import Item, SessionBatch, content_hash, content_h
 from devin_pipeline.errors import ValidationFailed
 from devin_pipeline.lake import Connection, Lake, Rewrite, Snapshot
 from devin_pipeline.raw.erasure import redact_if_changed
-from devin_pipeline.raw.moved_sessions import HeldSessions, Pairs, settle, with_moves
 from devin_pipeline.raw.redaction import Redaction
+from devin_pipeline.raw.sessions.moved_sessions import HeldSessions, Pairs, settle, with_moves
 from devin_pipeline.raw.versions import new_versions, redacted_otherwise, rows_to_add, with_rows
 from devin_pipeline.tables import ACUS, INSTANT, RAW_QUARANTINE, RawTable
 

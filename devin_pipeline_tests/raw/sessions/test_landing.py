@@ -16,10 +16,10 @@ from devin_pipeline.devin_api.pages import CursorPage, cursor_page
 from devin_pipeline.devin_api.smaller_pages import unread_item
 from devin_pipeline.errors import ValidationFailed
 from devin_pipeline.lake import Commit, Damaged, Lake, Rewrite
-from devin_pipeline.raw.landing import LandingResult, land
-from devin_pipeline.raw.moved_sessions import HeldSessions
 from devin_pipeline.raw.row_hash import row_hashes, with_row_hash
 from devin_pipeline.raw.row_integrity import damaged_days
+from devin_pipeline.raw.sessions.landing import LandingResult, land
+from devin_pipeline.raw.sessions.moved_sessions import HeldSessions
 from devin_pipeline.tables import RAW, RAW_QUARANTINE, TABLES, RawTable
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, acus, after
 

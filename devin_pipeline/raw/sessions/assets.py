@@ -30,10 +30,10 @@ from devin_pipeline.orchestration.run_metadata import (
     record_partition_metadata,
     starts_by_itself,
 )
-from devin_pipeline.raw.account import AccountCheck, AnotherAccount
-from devin_pipeline.raw.landing import LandingResult, land
-from devin_pipeline.raw.moved_sessions import HeldSessions
 from devin_pipeline.raw.row_integrity import damaged_days
+from devin_pipeline.raw.sessions.account import AccountCheck, AnotherAccount
+from devin_pipeline.raw.sessions.landing import LandingResult, land
+from devin_pipeline.raw.sessions.moved_sessions import HeldSessions
 from devin_pipeline.tables import RAW_SESSION_TABLES, RawTable
 
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")

@@ -8,12 +8,12 @@ import pytest
 from deltalake import write_deltalake
 
 from devin_pipeline.lake import Lake, Rewrite
-from devin_pipeline.raw.moved_sessions import HeldSessions, days_held, settle
 from devin_pipeline.raw.row_hash import with_row_hash
 from devin_pipeline.raw.row_integrity import damaged_days
+from devin_pipeline.raw.sessions.moved_sessions import HeldSessions, days_held, settle
 from devin_pipeline.raw.versions import rewrite_with
 from devin_pipeline.tables import RAW
-from devin_pipeline_tests.raw.test_landing import SECOND, Feed, item
+from devin_pipeline_tests.raw.sessions.test_landing import SECOND, Feed, item
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, after
 
 V3 = RAW["raw_sessions_v3"]
