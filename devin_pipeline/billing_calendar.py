@@ -30,6 +30,13 @@ def days_between(first: date, last: date) -> list[date]:
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
+def days_in_words(days: Sequence[date]) -> str:
+    """How many days, and from which to which: `30 days, 2026-01-01 … 2026-01-30`."""
+    if len(days) < 2:
+        return f"day {days[0]}" if days else "0 days"
+    return f"{len(days)} days, {days[0]} … {days[-1]}"
+
+
 def contiguous(days: Iterable[date]) -> list[Sequence[date]]:
     """The days as runs of neighbours, oldest first, without repeats."""
     groups: list[list[date]] = []

@@ -38,8 +38,8 @@ def _session_tables(billing_days: dg.PartitionsDefinition[str], erased: Erased) 
         opened.claim(lake.identity)
         days, selected = days_of(context, lake.day_starts_at_utc_hour), _selected(context, SESSION_TABLES)
         with erased(opened, lake.day_starts_at_utc_hour):
-            made = publish_session_tables(opened, days, lake.day_starts_at_utc_hour, selected)
-        yield from _told(context, opened, selected, days, made, lake.day_starts_at_utc_hour)
+            made = publish_session_tables(opened, days, lake.day_starts_at_utc_hour, selected, log=context.log.info)
+        yield from _results(context, opened, selected, days, made, lake.day_starts_at_utc_hour)
 
     return session_tables
 
@@ -59,8 +59,8 @@ def _rollups(billing_days: dg.PartitionsDefinition[str], erased: Erased) -> dg.A
         opened = lake.open()
         days, selected = days_of(context, lake.day_starts_at_utc_hour), _selected(context, ROLLUP_TABLES)
         with erased(opened, lake.day_starts_at_utc_hour):
-            made = publish_rollups(opened, days, lake.day_starts_at_utc_hour, selected)
-        yield from _told(context, opened, selected, days, made, lake.day_starts_at_utc_hour)
+            made = publish_rollups(opened, days, lake.day_starts_at_utc_hour, selected, log=context.log.info)
+        yield from _results(context, opened, selected, days, made, lake.day_starts_at_utc_hour)
 
     return rollups
 
@@ -69,7 +69,7 @@ def _selected(context: dg.AssetExecutionContext, tables: Sequence[Table]) -> lis
     return [table for table in tables if dg.AssetKey(table.name) in context.selected_asset_keys]
 
 
-def _told(
+def _results(
     context: dg.AssetExecutionContext,
     lake: Lake,
     tables: Sequence[Table],
@@ -77,6 +77,8 @@ def _told(
     made: Made,
     hour: int,
 ) -> Iterator[dg.MaterializeResult[None]]:
+    if unchanged := len(set(days) - set(made.days)):
+        context.log.info(f"{unchanged} of {len(days)} days are up to date and were not rebuilt.")
     for table in tables:
         record_partition_metadata(context, lake, table, acus_of_days(lake, table, days, made.acus[table.name]), hour)
         others = [day for day in made.days if day not in days]

@@ -3,6 +3,7 @@
 Days whose inputs are as they were when they were made are left alone.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from devin_pipeline import progress
+from devin_pipeline.billing_calendar import days_in_words
 from devin_pipeline.derived.queries import (
     INPUTS,
     assert_publishable,
@@ -51,7 +53,13 @@ class Made(NamedTuple):
 
 
 def publish_session_tables(
-    lake: Lake, days: Sequence[date], hour: int, tables: Sequence[Table] = SESSION_TABLES, *, compares: bool = True
+    lake: Lake,
+    days: Sequence[date],
+    hour: int,
+    tables: Sequence[Table] = SESSION_TABLES,
+    *,
+    compares: bool = True,
+    log: Callable[[str], None] = lambda _: None,
 ) -> Made:
     """Build session tables again from what raw holds of `days`; return what was built.
 
@@ -61,6 +69,7 @@ def publish_session_tables(
         hour: Hour of the UTC day at which a billing day starts.
         tables: The session tables to make; their payloads are parsed once for all of them.
         compares: False to write days without a look at what is stored of them, which takes longer than to make them.
+        log: Takes a line about each group of days that was rebuilt.
 
     Raises:
         ValidationFailed: What was made contradicts raw; none of these days was written.
@@ -78,13 +87,19 @@ def publish_session_tables(
             yield table, _of_days(rows, some) if linked else rows
 
     def publish(some: Sequence[date]) -> Made:
-        return _publish(lake, tables, RAW_SESSION_TABLES, some, hour, make, links, compares=compares)
+        return _publish(lake, tables, RAW_SESSION_TABLES, some, hour, make, links, compares=compares, log=log)
 
     return _with_linked(publish, days, links)
 
 
 def publish_rollups(
-    lake: Lake, days: Sequence[date], hour: int, tables: Sequence[Table] = ROLLUP_TABLES, *, compares: bool = True
+    lake: Lake,
+    days: Sequence[date],
+    hour: int,
+    tables: Sequence[Table] = ROLLUP_TABLES,
+    *,
+    compares: bool = True,
+    log: Callable[[str], None] = lambda _: None,
 ) -> Made:
     """Build rollups again from what the session tables hold of `days`; return what was built.
 
@@ -94,6 +109,7 @@ def publish_rollups(
         hour: Hour of the UTC day at which a billing day starts.
         tables: The rollups to make; what they are made of is read once for all of them.
         compares: As for `publish_session_tables`.
+        log: As for `publish_session_tables`.
 
     Raises:
         ValidationFailed: One does not add up to its sessions; none of these days was written.
@@ -108,7 +124,7 @@ def publish_rollups(
         yield from made.items()
 
     def publish(some: Sequence[date]) -> Made:
-        return _publish(lake, tables, inputs, some, hour, make, compares=compares)
+        return _publish(lake, tables, inputs, some, hour, make, compares=compares, log=log)
 
     return _with_linked(publish, days, lake.links())
 
@@ -193,42 +209,47 @@ def _publish(
     links: Links = MappingProxyType({}),
     *,
     compares: bool = True,
+    log: Callable[[str], None],
 ) -> Made:
     def make_all() -> Made:
         fingerprints = lake.inputs(inputs, days, links)
         code = {table: fingerprint(table, hour) for table in tables}
         made = Made(_to_build(lake, tables, fingerprints, hour), {table.name: {} for table in tables})
 
-        def write(table: Table, some: Sequence[date], rows: pa.Table) -> None:
+        def write(table: Table, some: Sequence[date], rows: pa.Table) -> int:
             made.acus[table.name].update(_acus_of(table, some, rows))
             if rows.num_rows:
                 lake.begin_to_build(table, code[table])
             lake.replace_days(table, some, rows, compares=compares)
             lake.record_provenance(table, {day: fingerprints[day] for day in some}, code[table])
+            return len(rows)
 
         # A table is written while the next is made.
         with ThreadPoolExecutor(_WRITES_AT_ONCE, thread_name_prefix="write") as threads:
 
-            def build(some: Sequence[date], linked: Sequence[date]) -> None:
+            def build(some: Sequence[date], linked: Sequence[date]) -> int:
                 with lake.connect(inputs, days=[*some, *linked]) as connection:
                     writes = [
                         threads.submit(write, table, some, rows) for table, rows in make(connection, some, linked)
                     ]
-                for written in writes:
-                    written.result()
+                return sum(written.result() for written in writes)
 
             built = 0
             for some in in_portions(_sizes(lake, inputs, made.days), _BYTES_AT_ONCE):
-                linked = linked_with(links, some)
+                linked, began_at = linked_with(links, some), time.monotonic()
                 try:
-                    build(some, linked)
+                    rows = build(some, linked)
                 except Damaged:
                     readable = lake.readable_days(inputs, linked)
                     if readable == linked:
                         raise
                     # A damaged day holds back no other. These are built again once it is repaired.
-                    build(some, readable)
+                    rows = build(some, readable)
                 built += len(some)
+                log(
+                    f"Rebuilt {days_in_words(some)}: {rows:,} rows in {len(tables)} tables, "
+                    f"{time.monotonic() - began_at:.1f} s. {built} of {len(made.days)} days are done."
+                )
                 progress.report("building tables" if SESSIONS in tables else "building rollups", built, len(made.days))
         for table in tables:
             lake.end_of_build(table, code[table])

@@ -76,6 +76,7 @@ class DevinClient:
         clock: a monotonic clock, in seconds.
         random: a number in [0, 1), for the jitter.
         now: the wall clock, by which creation times in the future are recognised.
+        log: takes a line about each wait before a retry that is longer than ten seconds; no text of the API is in it.
 
     Raises:
         ConfigurationError: a key or the address cannot be used.
@@ -97,6 +98,7 @@ class DevinClient:
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = jitter,
         now: Callable[[], datetime] | None = None,
+        log: Callable[[str], None] = lambda _: None,
     ) -> None:
         # Before anything can fail: error reporters ask for reprs, and show the locals of every frame.
         self.base_url, self.org_id = "", org_id
@@ -114,7 +116,7 @@ class DevinClient:
         self.org_id = None if org_id is None else check_organization(org_id)
         self._connections = Connections(
             Transport(self.base_url, timeout_seconds=timeout_seconds, is_awaited=is_awaited),
-            Retrier(at_once=concurrency, sleep=sleep, clock=clock, random=random),
+            Retrier(at_once=concurrency, sleep=sleep, clock=clock, random=random, log=log),
             concurrency=concurrency,
             budget_seconds=budget_seconds,
             limits=limits or Limits(),

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from random import SystemRandom
 from re import ASCII, compile
@@ -45,6 +45,8 @@ BACKOFF_BASE_SECONDS = 0.5
 BACKOFF_CAP_SECONDS = 30.0
 SHORTEST_RETRY_AFTER_SECONDS = 1.0
 LONGEST_RETRY_AFTER_SECONDS = 300.0
+LONG_WAIT_SECONDS = 10.0
+"""A longer wait before a retry is logged: without that, it looks like a run that hangs."""
 
 _SECONDS = compile(r"\d{1,12}(?:\.\d{1,9})?", ASCII)
 jitter = SystemRandom().random
@@ -119,6 +121,7 @@ class Retrier:
         sleep: how to wait; None waits in a way that cancelling the read ends.
         clock: a monotonic clock, in seconds.
         random: a number in [0, 1).
+        log: takes a line about each long wait: the reason, and the instant at which it ends.
     """
 
     def __init__(
@@ -128,13 +131,16 @@ class Retrier:
         sleep: Callable[[float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = jitter,
+        log: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.clock = clock
         self._slots = threading.Semaphore(at_once)
         self._sleep = sleep
         self._random = random
+        self._log = log
         self._lock = threading.Lock()
         self._quiet_until = float("-inf")
+        self._logged_until = float("-inf")
 
     def call(
         self,
@@ -180,6 +186,7 @@ class Retrier:
                 if wait >= deadline.remaining():
                     error.is_out_of_time = True
                     raise
+                self._log_long_wait(error, wait)
             self._pause(wait, cancel)
 
     def _wait_after(self, error: DevinError, tries: int) -> float:
@@ -189,6 +196,17 @@ class Retrier:
             self._quiet_until = max(self._quiet_until, self.clock() + error.wait_seconds)
         # guard: Retry-After not waited for | error.wait_seconds -> 0.0
         return error.wait_seconds
+
+    def _log_long_wait(self, error: DevinError, seconds: float) -> None:
+        with self._lock:
+            until = self.clock() + seconds
+            # Threads that wait for about the same instant are one line.
+            # guard: one line for each thread that waits | until - self._logged_until -> seconds
+            if seconds <= LONG_WAIT_SECONDS or until - self._logged_until <= LONG_WAIT_SECONDS:
+                return
+            self._logged_until = until
+        at = datetime.now(UTC) + timedelta(seconds=seconds)
+        self._log(f"{error.what}: {error.why}. Waiting for {seconds:.0f} s, until {at:%H:%M:%S} UTC, before a retry.")
 
     def _keep_quiet(self, deadline: Deadline, cancel: CancelToken) -> None:
         if cancel.is_set():

@@ -28,11 +28,12 @@ class DevinApiResource(dg.ConfigurableResource):  # type: ignore[type-arg] # its
     v3_key: str | None = Field(default=None, json_schema_extra={"dagster__is_secret": True})
     org_id: str | None = None
 
-    def client(self, *, is_awaited: bool = False) -> DevinClient:
+    def client(self, *, is_awaited: bool = False, log: Callable[[str], None] = lambda _: None) -> DevinClient:
         """A client; close it after use.
 
         Args:
-            is_awaited: Whether the address is waited for even if it has not answered this process yet.
+            is_awaited: Whether the address is waited for even if it has not responded to this process yet.
+            log: Takes a line about each long wait before a retry.
 
         Raises:
             ConfigurationError: A key or the URL is malformed; nothing was sent.
@@ -43,6 +44,7 @@ class DevinApiResource(dg.ConfigurableResource):  # type: ignore[type-arg] # its
             v3_key=self.value(self.v3_key),
             org_id=self.org_id,
             is_awaited=is_awaited,
+            log=log,
         )
 
     def value(self, given: str | None) -> str | None:

@@ -133,7 +133,7 @@ def report_other_days(
 
 
 def report_table(context: dg.AssetExecutionContext, lake: Lake, table: Table, commit: Commit) -> None:
-    """Record an unpartitioned table's rows and whether this run changed it."""
+    """Record and log an unpartitioned table's rows and whether this run changed it."""
     rows = sum(file.rows for file in lake.cached_snapshot(table).stored_files())
     context.add_asset_metadata(
         {
@@ -143,6 +143,7 @@ def report_table(context: dg.AssetExecutionContext, lake: Lake, table: Table, co
         },
         asset_key=table.name,
     )
+    context.log.info(f"{table.name}: {rows:,} rows, {'unchanged' if commit.version is None else 'written'}.")
 
 
 def add_partition_metadata(

@@ -215,3 +215,35 @@ def test_a_thread_that_waits_for_a_slot_while_the_read_is_cancelled_sends_nothin
         assert first.result() is True
         with pytest.raises(CancelledError):
             second.result()
+
+
+@pytest.mark.notices("one line for each thread that waits")
+def test_a_long_wait_is_logged_once_with_its_reason_and_its_end() -> None:
+    fake, lines = FakeTime(), list[str]()
+    retrier = Retrier(at_once=8, sleep=fake.sleep, clock=fake.clock, random=lambda: 1.0, log=lines.append)
+
+    def fail_once(at: float, wait: float) -> None:
+        errors = [RateLimited("raw_x could not be read", "429", "t", more_tries=5, wait_seconds=wait)]
+
+        def attempt() -> None:
+            if errors:
+                fake.at = at
+                raise errors.pop()
+
+        retrier.call(attempt, as_sent, deadline=Deadline.after(6_000, fake.clock), cancel=CancelToken())
+
+    fail_once(0, 10)
+    assert lines == []
+    before = datetime.now(UTC)
+    fail_once(1_000, 90)
+    start, _, rest = lines[0].partition("until ")
+    assert start == "raw_x could not be read: 429. Waiting for 90 s, "
+    hours, minutes, seconds = map(int, rest[:8].split(":"))
+    until = before.replace(hour=hours, minute=minutes, second=seconds)
+    assert 88 < (until - before).total_seconds() % 86_400 < 100
+    # As other threads get it whose requests were in flight.
+    fail_once(1_001, 90)
+    fail_once(1_002, 85)
+    assert len(lines) == 1
+    fail_once(1_050, 90)
+    assert len(lines) == 2

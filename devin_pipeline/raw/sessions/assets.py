@@ -1,8 +1,9 @@
 """The raw assets: one per feed whose key is set; the others stand in the graph and say which key they wait for."""
 
 import re
+import time
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -12,7 +13,7 @@ from functools import partial
 import dagster as dg
 
 from devin_pipeline import progress
-from devin_pipeline.billing_calendar import day_of, starts_at
+from devin_pipeline.billing_calendar import day_of, days_in_words, starts_at
 from devin_pipeline.devin_api import FEED_BY_TABLE, DevinError, SessionBatch, Window
 from devin_pipeline.errors import ConfigurationError, Problem
 from devin_pipeline.lake import Damaged, Lake, VersionsLost
@@ -72,7 +73,7 @@ def _raw_asset(table: RawTable, billing_days: dg.PartitionsDefinition[str], eras
         context: dg.AssetExecutionContext, devin_api: DevinApiResource, lake: LakeResource, opened: Lake
     ) -> None:
         hour = lake.day_starts_at_utc_hour
-        read = _Read(datetime.now(UTC))
+        read = _Read(datetime.now(UTC), context.log.info)
         windows = {Window(starts_at(day, hour), starts_at(day, hour, after=1)): day for day in days_of(context, hour)}
         account = AccountCheck(opened, table, ACCEPTS_NEW_ORGANIZATIONS in context.run.tags)
         refusal: Problem | None = None
@@ -80,7 +81,7 @@ def _raw_asset(table: RawTable, billing_days: dg.PartitionsDefinition[str], eras
         is_awaited = starts_by_itself(context.run)
         try:
             with (
-                devin_api.client(is_awaited=is_awaited) as client,
+                devin_api.client(is_awaited=is_awaited, log=context.log.info) as client,
                 closing(client.read(FEED_BY_TABLE[table.name], list(windows))) as listings,
             ):
                 waiting: list[SessionBatch] = []
@@ -115,21 +116,25 @@ class _Read:
 
     Attributes:
         read_at: When it began.
+        log: Takes a line about each batch that has landed.
         clock_ahead: How far our clock was ahead of the API's.
         figures: Those of each day that has landed.
         not_read: Why each other day keeps its last good version.
         counted: What the read cost, and what of it was not as promised.
         unknown_fields: Items with a field that the API reference does not list, by its name.
         held: The sessions that the feed holds.
+        logged_at: When the last of these lines was logged, on a monotonic clock.
     """
 
     read_at: datetime
+    log: Callable[[str], None]
     clock_ahead: timedelta = timedelta(0)
     figures: dict[date, dict[str, int | Decimal]] = field(default_factory=dict)
     not_read: dict[date, str] = field(default_factory=dict)
     counted: Counter[str] = field(default_factory=Counter)
     unknown_fields: Counter[str] = field(default_factory=Counter)
     held: HeldSessions = field(default_factory=HeldSessions)
+    logged_at: float = field(default_factory=time.monotonic)
 
     @property
     def began_at(self) -> datetime:
@@ -145,6 +150,16 @@ class _Read:
             **({UNKNOWN_FIELDS: dg.MetadataValue.json(unknown)} if unknown else {}),
             **self.counted,
         }
+
+    def log_batch(self, table: RawTable, batch: SessionBatch, days: Sequence[date]) -> None:
+        """Log what a batch came to: counts only, since a batch holds prompts."""
+        seconds = time.monotonic() - self.logged_at
+        self.logged_at += seconds
+        failed = f", days that could not be read: {len(batch.failures)}" if batch.failures else ""
+        self.log(
+            f"{table.name}: landed {days_in_words(days)}: {len(batch.items):,} sessions, "
+            f"{len(batch.items) / seconds:,.0f} per second, pages: {batch.pages}, retries: {batch.retries}{failed}."
+        )
 
     def findings_of_checks(self) -> list[object]:
         """What of these figures the checks find; how much of it changes with the days that are read together."""
@@ -201,6 +216,7 @@ def _land(
         if day in read.figures and day not in read_whole:
             # An earlier part of this read missed them.
             read.figures[day]["unlisted"] = max(0, read.figures[day]["unlisted"] - moved)
+    read.log_batch(table, listing, [day for day in read_whole if day not in damaged])
 
 
 def _land_intact_days(
