@@ -1,4 +1,6 @@
-"""Every setting of the pipeline, declared once: its variable, default and meaning. docs/configuration.md is this list.
+"""Every setting of the pipeline, declared once: its variable, default, kind of value and meaning.
+
+docs/configuration.md and .env.example are generated from this list; a setting of the kind `internal` is left out there.
 
 A setting is checked when it is asked for, so that a command needs only those it uses. The command line and
 `definitions` read them from the environment and hand them on; no other room does. Proxies and certificates are not
@@ -24,8 +26,8 @@ _BEFORE_DEVIN = date(2020, 1, 1)
 _LEAST_DAYS_OF_RUNS, _MOST_DAYS_OF_RUNS = 7, 36500
 
 
-def _setting(default: Any, meaning: str, **more: Any) -> Any:
-    return Field(default=default, description=meaning, **more)
+def _setting(default: Any, kind: str, meaning: str, **more: Any) -> Any:
+    return Field(default=default, description=meaning, json_schema_extra={"kind": kind}, **more)
 
 
 class Settings(BaseSettings):
@@ -40,28 +42,67 @@ class Settings(BaseSettings):
 
     # Text: what is set wrongly is refused by the property that reads it, in words of ours.
     DEVIN_V3_API_KEY: SecretStr | None = _setting(
-        None, "Service user's key `cog_…` with ViewAccountSessions; turns the two v3 feeds on."
+        None,
+        "secret",
+        "Key `cog_…` of a service user with `ViewAccountSessions` at the enterprise level. Turns the two v3 feeds on.",
     )
     DEVIN_V2_API_KEY: SecretStr | None = _setting(
-        None, "Enterprise Admin's personal key `apk_user_…`; turns the v2 feed on."
+        None, "secret", "Personal key `apk_user_…` of an Enterprise Admin. Turns the v2 feed on."
     )
     DEVIN_SECRETS_DIR: str = _setting(
-        "", "Folder of mounted secrets: a key that is not set is read from the file named like its variable."
+        "",
+        "folder",
+        "Folder of mounted secrets: a key that is not set is read from the file named like its variable, each time it "
+        "is needed.",
     )
-    DEVIN_FEEDS: str = _setting("", "Raw tables to read, with commas between. Default: all that the keys allow.")
-    DEVIN_ORG_ID: str = _setting("", "The one organization to read. Default: the whole enterprise.")
+    DEVIN_FEEDS: str = _setting(
+        "", "table names", "Raw tables to read, separated by commas. Default: all that the keys allow."
+    )
+    DEVIN_ORG_ID: str = _setting(
+        "",
+        "text",
+        "The one organization to read, through the organization-scoped endpoints. Default: the whole enterprise.",
+    )
     DEVIN_API_URL: str = _setting(
-        "https://api.devin.ai", "Root of the API. `http://` is accepted for a loopback address only.", repr=False
+        "https://api.devin.ai",
+        "URL",
+        "Root of the API. `http://` is accepted for a loopback address only.",
+        repr=False,
     )
-    DEVIN_LAKE: str = _setting("data", "Folder or object-store URI of the lake.", repr=False)
-    DEVIN_START_DATE: str = _setting("2025-01-01", "First day of the partitions.")
-    DEVIN_DAY_STARTS_AT_UTC_HOUR: str = _setting("8", "Hour of the UTC day at which a billing day starts.")
-    DEVIN_TEXT: str = _setting("full", "`none` stores no free text: no prompts, titles or messages.")
-    DEVIN_KEEP_RUNS_DAYS: str = _setting("180", "Days for which Dagster keeps its records of a run after its end.")
-    DEVIN_QUERY_SECONDS: str = _setting("300", "How long a `query` may take; 0 is no limit.")
-    DEVIN_QUERY_MEMORY: str = _setting("", "How much memory a `query` may take, as `4GB`. Default: half the machine's.")
-    DEVIN_PIPELINE_DEMO: str = _setting("", "Set by the demo: the rows come from the emulator.")
-    DAGSTER_HOME: str = _setting(".dagster_home", "Folder of Dagster's own records.")
+    DEVIN_LAKE: str = _setting(
+        "data",
+        "folder or URI",
+        "Folder or object-store URI of the lake. A path with control characters, a backslash, a vertical bar or one of "
+        "`%*?[]^` is refused.",
+        repr=False,
+    )
+    DEVIN_START_DATE: str = _setting("2025-01-01", "date", "First day of the partitions; 2020-01-01 at the earliest.")
+    DEVIN_DAY_STARTS_AT_UTC_HOUR: str = _setting(
+        "8", "hour, 0 to 23", "Hour of the UTC day at which a billing day starts. `0` gives UTC days."
+    )
+    DEVIN_TEXT: str = _setting(
+        "full",
+        "`full` or `none`",
+        "`none` stores no free text: prompts, titles, analyses and structured output keep their length, an `x` for "
+        "each character.",
+    )
+    DEVIN_KEEP_RUNS_DAYS: str = _setting(
+        "180",
+        f"days, {_LEAST_DAYS_OF_RUNS} to {_MOST_DAYS_OF_RUNS}",
+        "How many days after its end `maintain` keeps what Dagster recorded of a run.",
+    )
+    DEVIN_QUERY_SECONDS: str = _setting(
+        "300", "seconds", "How long a `query` may take until its last row is written. `0` means no limit."
+    )
+    DEVIN_QUERY_MEMORY: str = _setting(
+        "", "size", "Memory that a `query` may take, as `4GB` or `500MB`; at least 32MB. Default: half the machine's."
+    )
+    DEVIN_PIPELINE_DEMO: str = _setting("", "internal", "Set by the demo: the rows come from the emulator.")
+    DAGSTER_HOME: str = _setting(
+        ".dagster_home",
+        "folder",
+        "Folder of Dagster's own records. Dagster's own commands need it exported, as an absolute path.",
+    )
 
     @property
     def is_demo(self) -> bool:

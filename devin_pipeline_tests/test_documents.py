@@ -1,74 +1,197 @@
-"""The README tells the truth about tables, commands and settings."""
+"""The documents are true: what they say of tables, commands, settings and schedules, their links and their examples."""
 
 import os
 import re
 import subprocess
 import tomllib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import pytest
+from click.testing import CliRunner
+from dotenv import dotenv_values
+from pydantic import SecretStr
 
+from devin_pipeline.billing_calendar import day_of, days_between
 from devin_pipeline.cli import main
-from devin_pipeline.cli.environment import _DEMO_HOME, use_live_environment
+from devin_pipeline.cli.environment import (
+    _DEMO_HOME,
+    _DEMO_LAKE,
+    DEMO_DAYS,
+    DEMO_SESSIONS_PER_DAY,
+    use_live_environment,
+)
 from devin_pipeline.dagster_server.code_location import CODE_LOCATION, DEFINITIONS
+from devin_pipeline.definitions import pipeline
+from devin_pipeline.devin_api import FEED_BY_TABLE
+from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES
+from devin_pipeline_tests.documents import COMMAND, PROJECT, documents
+from devin_pipeline_tests.runs import Run
 
-PROJECT = Path(__file__).parent.parent
-README = (PROJECT / "README.md").read_text()
+# At this instant the demo was run whose figures the README shows.
+README_DEMO = datetime(2026, 11, 29, 2, 0, tzinfo=UTC)
+NOT_FOR_PERSONS = {"DEVIN_PIPELINE_DEMO"}
+PAGES = sorted(
+    path.relative_to(PROJECT).as_posix()
+    for pattern in ("*.md", "docs/*.md", "devin_pipeline_tests/*.md")
+    for path in PROJECT.glob(pattern)
+)
+of_the_demo = pytest.mark.xdist_group("documents")
 
 
-def rows(section: str) -> dict[str, str]:
+def text_of(page: str) -> str:
+    return (PROJECT / page).read_text()
+
+
+def rows(page: str, section: str) -> dict[str, str]:
     """First and second cell of each row of the first table after a heading."""
-    text = README.split(f"\n## {section}\n")[-1].split(f"\n### {section}\n")[-1]
+    text = text_of(page).split(f"\n## {section}\n")[-1]
     table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert table is not None
     cells = [line.strip("| \n").split(" | ") for line in table.group().splitlines()[2:]]
     return {cell[0].strip("`"): cell[1] for cell in cells}
 
 
+def definitions() -> dg.Definitions:
+    return pipeline(
+        Settings(DEVIN_V2_API_KEY=SecretStr("apk_user_" + "a1" * 20), DEVIN_V3_API_KEY=SecretStr("cog_" + "a1" * 20))
+    )
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the lake of the demo."""
+    folder = tmp_path_factory.mktemp("documents")
+    last = day_of(README_DEMO, 8)
+    days = days_between(last - timedelta(days=DEMO_DAYS - 1), last)
+    sessions = DEMO_DAYS * DEMO_SESSIONS_PER_DAY
+    with EmulatorServer(Enterprise.synthetic(seed=7, sessions=sessions, days=DEMO_DAYS, ends_at=README_DEMO)) as server:
+        Run(server.url, server.v2_key, server.v3_key, str(folder / _DEMO_LAKE), [*FEED_BY_TABLE], days)()
+    return folder
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
+def test_what_is_generated_is_what_the_code_says(path: Path) -> None:
+    assert path.read_text() == documents()[path], f"{path.name} is stale, or was edited by hand. Run: {COMMAND}"
+
+
 def test_every_table_is_in_the_readme_with_its_grain() -> None:
-    assert rows("The tables") == {table.name: table.grain.removeprefix("One row per ") for table in ALL_TABLES}
+    assert rows("README.md", "The tables") == {
+        table.name: table.grain.removeprefix("One row per ") for table in ALL_TABLES
+    }
 
 
-def test_every_command_is_in_the_readme() -> None:
-    assert set(rows("Use it")) == set(main.commands)
+def test_every_table_and_column_is_in_the_page_of_tables() -> None:
+    text = text_of("docs/tables.md")
+    for table in ALL_TABLES:
+        section = text.partition(f"\n### `{table.name}`\n")[2].partition("\n#")[0]
+        assert table.grain in section
+        assert re.findall(r"^\| `([a-z_0-9]+)` \| .+ \| .+\. \|$", section, re.MULTILINE) == table.column_names
 
 
-def test_every_option_a_readme_command_uses_exists() -> None:
-    for line in re.findall(r"uv run devin-pipeline (.+)", README):
-        words = re.sub(r"\"[^\"]*\"|`.*", "", line).split()
-        known = {option for parameter in main.commands[words[0]].params for option in parameter.opts}
-        assert {word for word in words if word.startswith("--")} <= known, line
+def test_every_command_is_in_the_readme_and_in_the_page_of_operations() -> None:
+    assert set(rows("README.md", "Use it")) == set(main.commands)
+    assert set(rows("docs/operations.md", "Commands")) == set(main.commands)
 
 
-def test_every_setting_is_in_the_readme_and_every_one_that_the_code_names_is_declared() -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_and_option_that_a_page_names_exists(page: str) -> None:
+    for command, words in re.findall(r"devin-pipeline ([a-z][a-z-]*)([^`\n]*)", text_of(page)):
+        known = {option for parameter in main.commands[command].params for option in parameter.opts}
+        named = {word for word in re.sub(r"\"[^\"]*\"|#.*", "", words).split() if word.startswith("--")}
+        assert named - {"--help"} <= known, (command, words)
+
+
+def test_every_setting_is_documented_and_every_one_that_is_named_is_declared() -> None:
     code = "".join(path.read_text() for path in (PROJECT / "devin_pipeline").rglob("*.py"))
     named = set(re.findall(r"\"(DEVIN_[A-Z0-9_]+|DAGSTER_HOME)\"", code))
+    for page in PAGES:
+        named |= set(re.findall(r"\bDEVIN_[A-Z0-9_]+", text_of(page)))
     assert named <= set(Settings.model_fields)
-    assert set(rows("Settings")) == set(Settings.model_fields) - {"DEVIN_PIPELINE_DEMO"}
+    assert set(rows("docs/configuration.md", "Settings")) == set(Settings.model_fields) - NOT_FOR_PERSONS
+
+
+def test_the_example_of_settings_has_each_with_its_default(tmp_path: Path) -> None:
+    example = tmp_path / ".env"
+    example.write_text(re.sub(r"^# ([A-Z0-9_]+=)", r"\1", text_of(".env.example"), flags=re.MULTILINE))
+    defaults = {name: field.default or "" for name, field in Settings.model_fields.items()}
+    assert dotenv_values(example) == {name: defaults[name] for name in defaults.keys() - NOT_FOR_PERSONS}
+    assert set(dotenv_values(PROJECT / ".env.example")) == {"DEVIN_V2_API_KEY", "DEVIN_V3_API_KEY"}
+
+
+def test_every_job_schedule_and_sensor_is_in_the_page_of_operations() -> None:
+    loaded = definitions()
+    defined = {each.name: "job" for each in loaded.jobs or ()}
+    defined |= {each.name: "schedule" for each in loaded.schedules or ()}
+    defined |= {each.name: "sensor" for each in loaded.sensors or ()}
+    assert rows("docs/operations.md", "Schedules, sensors and backfills") == defined
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/")])
+def test_every_check_that_a_page_names_exists(page: str) -> None:
+    checks = {key.name for each in definitions().asset_checks or () for key in each.check_keys}
+    assert set(re.findall(r"\bcheck\s+`([a-z_]+)`", text_of(page))) <= checks
+
+
+def test_every_room_is_in_the_page_of_the_architecture() -> None:
+    found = " ".join(rows("docs/architecture.md", "Rooms and layers"))
+    package = PROJECT / "devin_pipeline"
+    rooms = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    modules = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    assert set(re.findall(r"[a-z_]+(?:/|\.py)", found)) == rooms | modules
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_to_a_file_and_a_heading_that_exist(page: str) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text_of(page)):
+        path, _, anchor = target.partition("#")
+        file = (PROJECT / page).parent / path if path else PROJECT / page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}, target
+
+
+@pytest.mark.parametrize("page", [*PAGES, ".env.example"])
+def test_no_page_names_a_path_of_one_machine(page: str) -> None:
+    assert re.findall(r"(?<![\w.])/(?:tmp|home|root|work|Users|var)/\S*", text_of(page)) == []
+
+
+@of_the_demo
+@pytest.mark.parametrize("page", [page for page in PAGES if "```sql" in text_of(page)])
+def test_every_query_of_a_page_runs(page: str, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(demo)
+    for block in re.findall(r"```sql\n(.*?)```", text_of(page), re.DOTALL):
+        for select in block.split(";\n")[:-1]:
+            result = CliRunner().invoke(main, ["query", "--demo", "--format", "csv", select])
+            assert result.exit_code == 0, result.output
+            assert len(result.stdout.splitlines()) > 1, select
 
 
 def test_dagsters_own_commands_get_the_home_that_ours_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (exported,) = re.findall(r'^export DAGSTER_HOME="\$PWD/(.+)"$', README, re.MULTILINE)
+    text = text_of("docs/configuration.md")
+    (exported,) = re.findall(r'^export DAGSTER_HOME="\$PWD/(.+)"$', text, re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     for name in ("DAGSTER_HOME", "DEVIN_LAKE"):
         monkeypatch.setenv(name, "")
     use_live_environment()
     assert os.environ["DAGSTER_HOME"] == str(tmp_path / exported)
-    assert f"The demo's is `{_DEMO_HOME}`" in README
+    assert f"The demo's is `{_DEMO_HOME}`" in text
 
 
 def test_the_two_commands_of_a_fresh_machine_are_there_and_ci_calls_them() -> None:
-    assert "pip install uv && uv run devin-pipeline demo\n" in README
-    assert "pip install uv && uv run pytest\n" in README
-    ci = (PROJECT / ".ci/run").read_text()
+    assert "pip install uv && uv run devin-pipeline demo\n" in text_of("README.md")
+    assert "pip install uv && uv run pytest\n" in text_of("README.md")
+    ci = text_of(".ci/run")
     assert "uv run pytest" in ci
     assert "uv run devin-pipeline demo" in ci
 
 
-def test_dagster_tells_nobody_of_its_use_and_git_takes_neither_keys_nor_rows() -> None:
-    assert "telemetry:\n  enabled: false\n" in (PROJECT / "dagster.yaml").read_text()
+def test_dagster_reports_its_use_to_nobody_and_git_takes_neither_keys_nor_rows() -> None:
+    assert "telemetry:\n  enabled: false\n" in text_of("dagster.yaml")
     for path in (
         ".env",
         "data/raw_sessions_v3/part.parquet",
@@ -81,8 +204,8 @@ def test_dagster_tells_nobody_of_its_use_and_git_takes_neither_keys_nor_rows() -
 
 
 def test_workspace_and_pyproject_name_the_code_location_alike() -> None:
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["dg"]["project"]
-    workspace = (PROJECT / "workspace.yaml").read_text()
+    project = tomllib.loads(text_of("pyproject.toml"))["tool"]["dg"]["project"]
+    workspace = text_of("workspace.yaml")
     assert f"location_name: {project['code_location_name']}\n" in workspace
     assert f"module_name: {project['code_location_target_module']}\n" in workspace
     assert (project["code_location_name"], project["code_location_target_module"]) == (CODE_LOCATION, DEFINITIONS)

@@ -1,0 +1,126 @@
+"""Writes what the documents say about settings and tables from where these are declared.
+
+    uv run python -m devin_pipeline_tests.documents
+
+In a page, the text between two comments is generated and the rest is written by hand; .env.example is generated whole.
+This is not part of the product, since an installed pipeline has no documents.
+"""
+
+import re
+import textwrap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pydantic.fields import FieldInfo
+
+from devin_pipeline.settings import Settings
+from devin_pipeline.tables import ALL_TABLES, DERIVED_TABLES, RAW_TABLES, REPORT_TABLES, Table
+
+PROJECT = Path(__file__).parent.parent
+COMMAND = "uv run python -m devin_pipeline_tests.documents"
+
+_KEYS = ("DEVIN_V3_API_KEY", "DEVIN_V2_API_KEY")
+_LAYERS = {
+    "Raw tables": ("What the API returned: rows are only ever added.", RAW_TABLES),
+    "Derived tables": ("Facts of one day, built from the raw rows of that day.", DERIVED_TABLES),
+    "Reports": ("Answers across days, built whole from derived tables.", REPORT_TABLES),
+}
+
+
+def documents() -> dict[Path, str]:
+    """Every document with generated text, and how it should read."""
+    return {
+        PROJECT / "docs/configuration.md": _page("docs/configuration.md", _settings()),
+        PROJECT / "docs/tables.md": _page("docs/tables.md", _tables()),
+        PROJECT / ".env.example": "".join(_example_of_settings()),
+    }
+
+
+def documented_settings() -> dict[str, FieldInfo]:
+    """The settings that a person may set."""
+    return {name: field for name, field in Settings.model_fields.items() if kind_of(field) != "internal"}
+
+
+def kind_of(setting: FieldInfo) -> str:
+    """What a setting holds, in a word or two."""
+    assert isinstance(setting.json_schema_extra, dict)
+    return str(setting.json_schema_extra["kind"])
+
+
+def _page(path: str, generated: Iterable[str]) -> str:
+    begin, end = f"<!-- Generated: `{COMMAND}` rewrites it. -->\n", "<!-- End of what is generated. -->\n"
+    before, _, rest = (PROJECT / path).read_text().partition(begin)
+    _, found, after = rest.partition(end)
+    assert found, f"{path} has no place for generated text"
+    return f"{before}{begin}\n{''.join(generated)}\n{end}{after}"
+
+
+def _rows(*rows: Iterable[str]) -> Iterator[str]:
+    """A table of Markdown, its heading first."""
+    heading, *others = [list(row) for row in rows]
+    for row in (heading, ["---"] * len(heading), *others):
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n"
+
+
+def _settings() -> Iterator[str]:
+    yield from _rows(
+        ("variable", "type", "default", "meaning"),
+        *(
+            (
+                f"`{name}`",
+                kind_of(setting),
+                f"`{setting.default}`" if setting.default else "not set",
+                setting.description or "",
+            )
+            for name, setting in documented_settings().items()
+        ),
+    )
+
+
+def _example_of_settings() -> Iterator[str]:
+    yield "# Copy this file to .env and fill in at least one key. Commands read .env in the folder they start in.\n"
+    yield f"# Generated from devin_pipeline/settings.py: `{COMMAND}` rewrites it.\n"
+    for name, setting in documented_settings().items():
+        yield "\n"
+        yield from (f"# {line}\n" for line in textwrap.wrap(setting.description or "", 110))
+        yield f"{'' if name in _KEYS else '# '}{name}={setting.default or ''}\n"
+
+
+def _tables_in_short() -> Iterator[str]:
+    yield from _rows(
+        ("table", "one row per"),
+        *((f"[`{table.name}`](docs/tables.md#{table.name})", one_row_per(table)) for table in ALL_TABLES),
+    )
+
+
+def one_row_per(table: Table) -> str:
+    """The grain of a table, where its heading says the rest."""
+    return table.grain.removeprefix("One row per ").removesuffix(".")
+
+
+def _tables() -> Iterator[str]:
+    for layer, (meaning, tables) in _LAYERS.items():
+        yield f"- [{layer}](#{re.sub(' ', '-', layer.lower())}): {meaning}\n"
+        yield from (f"  - [`{table.name}`](#{table.name})\n" for table in tables)
+    for layer, (meaning, tables) in _LAYERS.items():
+        yield f"\n## {layer}\n\n{meaning}\n"
+        for table in tables:
+            yield from _table(table)
+
+
+def _table(table: Table) -> Iterator[str]:
+    stored = f"stored by `{table.partitioned_by}`" if table.partitioned_by else "stored in one part"
+    key = ", ".join(f"`{name}`" for name in table.key)
+    yield f"\n### `{table.name}`\n\n{table.grain}\n\nLayer `{table.layer}`; {stored}; key: {key}.\n\n"
+    yield from _rows(
+        ("column", "type", "null", "meaning"),
+        *(
+            (f"`{column.name}`", column.sql_type, "yes" if column.nullable else "no", column.description)
+            for column in table.columns
+        ),
+    )
+
+
+if __name__ == "__main__":
+    for path, text in documents().items():
+        path.write_text(text)
