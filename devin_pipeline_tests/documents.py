@@ -30,6 +30,7 @@ _LAYERS = {
 def documents() -> dict[Path, str]:
     """Every document with generated text, and how it should read."""
     return {
+        PROJECT / "README.md": _page("README.md", _tables_in_short()),
         PROJECT / "docs/configuration.md": _page("docs/configuration.md", _settings()),
         PROJECT / "docs/tables.md": _page("docs/tables.md", _tables()),
         PROJECT / ".env.example": "".join(_example_of_settings()),

@@ -78,9 +78,14 @@ def test_what_is_generated_is_what_the_code_says(path: Path) -> None:
     assert path.read_text() == documents()[path], f"{path.name} is stale, or was edited by hand. Run: {COMMAND}"
 
 
+def test_the_readme_is_short() -> None:
+    assert len(text_of("README.md").splitlines()) <= 150
+
+
 def test_every_table_is_in_the_readme_with_its_grain() -> None:
-    assert rows("README.md", "The tables") == {
-        table.name: table.grain.removeprefix("One row per ") for table in ALL_TABLES
+    assert rows("README.md", "Tables") == {
+        f"[`{table.name}`](docs/tables.md#{table.name})": table.grain.removeprefix("One row per ").removesuffix(".")
+        for table in ALL_TABLES
     }
 
 
@@ -93,7 +98,7 @@ def test_every_table_and_column_is_in_the_page_of_tables() -> None:
 
 
 def test_every_command_is_in_the_readme_and_in_the_page_of_operations() -> None:
-    assert set(rows("README.md", "Use it")) == set(main.commands)
+    assert set(rows("README.md", "Commands")) == set(main.commands)
     assert set(rows("docs/operations.md", "Commands")) == set(main.commands)
 
 
@@ -158,6 +163,17 @@ def test_every_link_leads_to_a_file_and_a_heading_that_exist(page: str) -> None:
 @pytest.mark.parametrize("page", [*PAGES, ".env.example"])
 def test_no_page_names_a_path_of_one_machine(page: str) -> None:
     assert re.findall(r"(?<![\w.])/(?:tmp|home|root|work|Users|var)/\S*", text_of(page)) == []
+
+
+@of_the_demo
+def test_the_queries_of_the_readme_print_what_it_shows(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(demo)
+    shown = re.findall(r'query --demo "(.*?)"\n```\n\n```text\n(.*?)```', text_of("README.md"), re.DOTALL)
+    assert len(shown) == 3
+    for select, output in shown:
+        result = CliRunner().invoke(main, ["query", "--demo", select])
+        assert result.exit_code == 0, result.output
+        assert [line.rstrip() for line in result.stdout.splitlines()] == output.splitlines()
 
 
 @of_the_demo
