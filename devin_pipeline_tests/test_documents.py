@@ -187,6 +187,17 @@ def test_every_query_of_a_page_runs(page: str, demo: Path, monkeypatch: pytest.M
             assert len(result.stdout.splitlines()) > 1, select
 
 
+def test_the_changelog_promises_something_for_each_table() -> None:
+    promises = "".join(f"`{each}`" for each in rows("CHANGELOG.md", "Compatibility"))
+    assert re.findall(r"`([a-z_0-9]+)`", promises) == [table.name for table in ALL_TABLES]
+
+
+def test_the_newest_release_of_the_changelog_is_the_version_of_the_project() -> None:
+    version = tomllib.loads(text_of("pyproject.toml"))["project"]["version"]
+    sections = re.findall(r"^## (.+)$", text_of("CHANGELOG.md"), re.MULTILINE)
+    assert sections[sections.index("Unreleased") + 1].split()[0] == version
+
+
 def test_dagsters_own_commands_get_the_home_that_ours_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     text = text_of("docs/configuration.md")
     (exported,) = re.findall(r'^export DAGSTER_HOME="\$PWD/(.+)"$', text, re.MULTILINE)
