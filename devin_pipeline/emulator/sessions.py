@@ -172,7 +172,7 @@ def _v3_id(session: Session, session_id: str) -> str:
     return f"devin-{session_id}" if session.v3_prefixed else session_id
 
 
-def _told(session: Session, item: JsonObject) -> JsonObject:
+def _as_sent(session: Session, item: JsonObject) -> JsonObject:
     item.update(session.extras)
     if session.omitted_when_null:
         return {key: value for key, value in item.items() if value is not None or key not in session.omitted_when_null}
@@ -221,7 +221,7 @@ def v2_item(session: Session) -> JsonObject:
         "title": session.title,
         "user_id": session.user_id,
     }
-    return _told(session, item)
+    return _as_sent(session, item)
 
 
 def v2_insights_item(session: Session) -> JsonObject:
@@ -262,7 +262,7 @@ def v3_item(session: Session) -> JsonObject:
         "devin_mode": session.devin_mode,
         "security_profile": session.security_profile,
     }
-    return _told(session, item)
+    return _as_sent(session, item)
 
 
 def v3_insights_item(session: Session) -> JsonObject:

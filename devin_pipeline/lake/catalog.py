@@ -62,8 +62,8 @@ def write_catalog(lake: Lake) -> Catalog | None:
         return None
     file = Path(lake.uri) / CATALOG
     # guard: a damaged devin.duckdb left as it is
-    #   | _told_by(file) == _digest(_definitions(lake, file).values()) -> file.exists()
-    if _told_by(file) == _digest(_definitions(lake, file).values()):
+    #   | _digest_in(file) == _digest(_definitions(lake, file).values()) -> file.exists()
+    if _digest_in(file) == _digest(_definitions(lake, file).values()):
         # A run that writes a table after this look rebuilds the file itself.
         return Catalog(file, [], False)
     # Done again if a table moves meanwhile: a slow run must not put its older views over those of a faster one.
@@ -81,7 +81,7 @@ def renew_moved_catalog(lake: Lake) -> None:
         Damaged: A table's log cannot be read.
     """
     file = Path(lake.uri) / CATALOG
-    if len(urlsplit(lake.uri).scheme) > 1 or _place(file) in _sequences(file) or _told_by(file) is None:
+    if len(urlsplit(lake.uri).scheme) > 1 or _place(file) in _sequences(file) or _digest_in(file) is None:
         return
     with suppress(NotWritten, TooManyConflicts):
         write_catalog(lake)
@@ -148,7 +148,7 @@ def _digest(definitions: Iterable[list[str]]) -> str:
     return sha256(repr(list(definitions)).encode()).hexdigest()
 
 
-def _told_by(file: Path) -> str | None:
+def _digest_in(file: Path) -> str | None:
     """The digest of what a file was made of; None when there is none, or nothing of ours can be read."""
     # A link is replaced, wherever it leads; a pipe would be waited for.
     if file.is_symlink() or not file.is_file():

@@ -51,7 +51,7 @@ with_analysis as (
         * exclude (item),
         unnest(item), -- noqa: AL03
         feed = 'raw_session_insights_v2' as is_v2,
-        case when is_v2 then item.session_analysis else item.analysis end as told_analysis,
+        case when is_v2 then item.session_analysis else item.analysis end as sent_analysis,
         item is not null as is_json,
         -- NaN and Infinity are read though JSON does not have them. Mostly they are words of a prompt.
         case
@@ -63,16 +63,16 @@ with_analysis as (
 )
 
 select
-    * exclude (payload, analysis, session_analysis, is_v2, told_analysis),
-    told_analysis as analysis,
+    * exclude (payload, analysis, session_analysis, is_v2, sent_analysis),
+    sent_analysis as analysis,
     case
         when feed = 'raw_sessions_v3' then null
-        when told_analysis is null then false
+        when sent_analysis is null then false
         when
-            told_analysis.issues is not null
-            or told_analysis.action_items is not null
-            or told_analysis.timeline is not null
-            or told_analysis.suggested_prompt is not null
+            sent_analysis.issues is not null
+            or sent_analysis.action_items is not null
+            or sent_analysis.timeline is not null
+            or sent_analysis.suggested_prompt is not null
             then true
         -- An empty one, one of nothing we know, or no object.
         else coalesce(
