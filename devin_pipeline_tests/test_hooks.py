@@ -1,0 +1,31 @@
+"""What a commit is checked for is quick, needs no network and is checked by CI over every file too."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import yaml  # type: ignore[import-untyped]  # types are no dependency of ours
+
+PROJECT = Path(__file__).parent.parent
+HOOKS = [
+    hook
+    for repository in yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())["repos"]
+    for hook in repository["hooks"]
+    if repository["repo"] == "local"
+]
+RUN = "uv run --locked --quiet "
+
+
+def test_every_hook_is_a_step_of_ci() -> None:
+    ci = (PROJECT / ".ci/run").read_text()
+    for hook in HOOKS:
+        assert hook["language"] == "system"
+        assert hook["entry"].startswith(RUN)
+        tool = re.split(r" --|$", hook["entry"].removeprefix(RUN))[0]
+        assert f"{RUN}{tool}" in ci, hook["id"]
+
+
+def test_every_hook_has_files_that_it_checks() -> None:
+    files = subprocess.check_output(["git", "ls-files"], cwd=PROJECT, text=True).splitlines()
+    for hook in HOOKS:
+        assert any(re.search(hook.get("files", ""), file) for file in files), hook["id"]
