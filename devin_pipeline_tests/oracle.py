@@ -9,10 +9,10 @@ Reading items
 - Numbers keep their text; NaN, infinities and exponents no decimal holds are null outside ACUs. Of a repeated key
   the last counts.
 - Text: a number is its text as sent, a bool true/false, an object or array its JSON without whitespace, keys as
-  sent. Lone surrogates become U+FFFD, in ids too. "" is no null. Enums keep their case (session_size too).
-- Arrays that are none are empty. Null tags and child ids are dropped; "" and repeated ones stay.
+  sent. Lone surrogates become U+FFFD, in ids too. "" is not null. Enums keep their case (session_size too).
+- Anything else in place of an array is an empty one. Null tags and child ids are dropped; "" and repeated ones stay.
 - `structured_output` is such JSON text whatever its type, so a string keeps its quotes; JSON null is null.
-- Integers: an integral JSON number (5.0 too) inside int32, else null; a string is no integer.
+- Integers: an integral JSON number (5.0 too) inside int32, else null; a string is not an integer.
 - Instants: extended ISO with a zone (seconds optional, T or blank), or epoch seconds 0..1e11 as a number or as
   digits in a string; what is finer than microseconds is cut. The bounds (2020, one day ahead) are created_at's only.
 - ACU strings follow JSON's number grammar, no blanks. Bounds hold for the value as sent, unrounded; -0 is 0.
@@ -27,14 +27,14 @@ raw
 
 sessions
 - Both v3 endpoints carry every v3 field of section 8; only `analysis`, session_size and num_*_messages are the insights
-  feed's alone. Section 3.1's "only get/list" is not followed: an insights item without status_detail tells null.
+  feed's alone. Section 3.1's "only get/list" is not followed: an insights item without status_detail has null there.
 - `status_detail`: two null updated_at are equal. An analysis that is a list or text is as null.
 - `versions` counts raw rows without tombstones (A, B, A is 3), of every day it was on; last_changed_at is over the
   tombstones too.
 - `feeds`: every feed that ever had a version, unlisted by now or not.
 
 details
-- Elements that are no objects make no row but use up their ordinal; `{}` makes a row of nulls. `feedback_items` is
+- Elements that are not objects make no row but use up their ordinal; `{}` makes a row of nulls. `feedback_items` is
   the number of rows.
 - `issue_id` of an issue is its `id`, null when missing; a missing action item `type` stays null.
 - Pull request: a null or empty `pr_url` falls to `url`, `pr_state` to `state`. Without `scheme://host`: no host,
@@ -394,15 +394,15 @@ class Oracle:
             feed: [version.row() for version in versions if version.feed == feed] for feed in FEEDS
         }
         by_session = grouped(self._histories.values(), lambda history: history[0].session_id)
-        tellings = sorted(
-            map(telling_of, by_session.values()), key=lambda told: (told.session.day, told.session.session_id)
+        sessions = sorted(
+            map(merged_session, by_session.values()), key=lambda session: (session.row.day, session.row.session_id)
         )
         return (
             tables
             | {"raw_quarantine": list(self._quarantine.values())}
-            | tables_of_sessions(tellings)
-            | rollups(tellings)
-            | pull_request_reports(tellings)
+            | tables_of_sessions(sessions)
+            | rollups(sessions)
+            | pull_request_reports(sessions)
         )
 
 
@@ -418,11 +418,11 @@ def grouped(things: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
     return groups
 
 
-# Derived: what a session's versions tell ------------------------------------------------------------------------------
+# Derived: the sessions, merged from their versions --------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Session:
+class SessionRow:
     """One row of `sessions`."""
 
     day: date
@@ -461,7 +461,7 @@ class Session:
 
 @dataclass(frozen=True)
 class PullRequestLink:
-    """What one element of `pull_requests` says."""
+    """What one element of `pull_requests` holds."""
 
     ordinal: int
     url: str | None
@@ -482,10 +482,10 @@ class PullRequestLink:
 
 
 @dataclass(frozen=True)
-class Telling:
-    """A session with the parts of it that other tables list."""
+class MergedSession:
+    """A session after merging its feeds, with the parts of it that other tables list."""
 
-    session: Session
+    row: SessionRow
     links: list[PullRequestLink]
     analysis: JsonObject
 
@@ -502,7 +502,7 @@ class Telling:
         return list(dict.fromkeys(link.identity for link in self.links if link.identity is not None))
 
 
-def telling_of(histories: list[list[Version]]) -> Telling:
+def merged_session(histories: list[list[Version]]) -> MergedSession:
     """One session from all its versions, a list for each feed and day."""
     versions = [version for history in histories for version in history]
     # Each feed has it on one day: the others say that it moved.
@@ -512,11 +512,11 @@ def telling_of(histories: list[list[Version]]) -> Telling:
     every, v3 = first.item, _item_of_first(ordered, V3)
     insights_v3, v2 = _item_of_first(ordered, (INSIGHTS_V3,)), _item_of_first(ordered, (INSIGHTS_V2,))
     analysis = chosen_analysis(ordered)
-    told = [version for version in versions if version.is_listed]
+    listed = [version for version in versions if version.is_listed]
     status, status_detail = text(every.get("status")), counting_status_detail(ordered)
     parent = text(v3.get("parent_session_id"))
     output = v3.get("structured_output")
-    session = Session(
+    row = SessionRow(
         day=first.day,
         session_id=first.session_id,
         session_url=text(every.get("url")),
@@ -545,17 +545,17 @@ def telling_of(histories: list[list[Version]]) -> Telling:
         initial_user_message=text(v2.get("initial_user_message")),
         structured_output=None if output is None else json_text(output),
         has_analysis=bool(analysis) if any(version.feed in ANALYSIS_FIELD for version in ordered) else None,
-        first_seen_at=min(version.fetched_at for version in told),
+        first_seen_at=min(version.fetched_at for version in listed),
         last_changed_at=max(version.fetched_at for version in versions),
-        versions=len(told),
+        versions=len(listed),
         feeds=sorted(version.feed for version in ordered),
     )
     links = [link_of(i, element) for i, element in numbered_objects(every.get("pull_requests"))]
-    return Telling(session, links, analysis)
+    return MergedSession(row, links, analysis)
 
 
 def in_order_of_precedence(versions: list[Version]) -> list[Version]:
-    """Each feed's latest version that is no tombstone: newest updated_at, then the feed that tells most."""
+    """Each feed's latest version that is not a tombstone: newest updated_at, then the richer feed."""
     latest = {version.feed: version for version in versions if version.is_listed}
     by_feed = [latest[feed] for feed in PRECEDENCE if feed in latest]
     return sorted(by_feed, key=lambda version: version.updated_at or LONG_AGO, reverse=True)
@@ -566,20 +566,20 @@ def _item_of_first(ordered: list[Version], feeds: tuple[str, ...]) -> JsonObject
 
 
 def counting_status_detail(ordered: list[Version]) -> str | None:
-    """The detail, from a version as new as the one that told the status."""
+    """The detail, from a version as new as the one that the status is from."""
     current = [version for version in ordered if version.updated_at == ordered[0].updated_at]
     return text(_item_of_first(current, V3).get("status_detail"))
 
 
 def chosen_analysis(ordered: list[Version]) -> JsonObject:
     """The first analysis with something in it, else an empty one."""
-    tellers = [version for version in ordered if version.feed in ANALYSIS_FIELD]
-    analyses = (an_object(version.item.get(ANALYSIS_FIELD[version.feed])) for version in tellers)
+    analysed = [version for version in ordered if version.feed in ANALYSIS_FIELD]
+    analyses = (an_object(version.item.get(ANALYSIS_FIELD[version.feed])) for version in analysed)
     return next((analysis for analysis in analyses if analysis), {})
 
 
 def state_of(status: str | None, status_detail: str | None) -> str:
-    """Where the session stands, in one word."""
+    """How far the session is, in one word."""
     if status == "exit" or status_detail == "finished":
         return "finished"
     if status_detail in ("waiting_for_user", "waiting_for_approval"):
@@ -591,9 +591,9 @@ def state_of(status: str | None, status_detail: str | None) -> str:
 
 def link_of(ordinal: int, sent: JsonObject) -> PullRequestLink:
     """One pull request in any of the four shapes."""
-    told_url = text(sent.get("pr_url")) or text(sent.get("url")) or None
+    sent_url = text(sent.get("pr_url")) or text(sent.get("url")) or None
     state = text(sent.get("pr_state")) or text(sent.get("state"))
-    url, host, repository, number = (None, None, None, None) if told_url is None else parts_of_url(told_url)
+    url, host, repository, number = (None, None, None, None) if sent_url is None else parts_of_url(sent_url)
     return PullRequestLink(ordinal, url, host, repository, number, None if state is None else state.lower())
 
 
@@ -662,17 +662,17 @@ def _decoded(part: str) -> str:
         return part.lower()
 
 
-def tables_of_sessions(tellings: list[Telling]) -> dict[str, list[Row]]:
+def tables_of_sessions(sessions: list[MergedSession]) -> dict[str, list[Row]]:
     """The seven tables with one row per session or per part of one."""
     issues = ("issues", {"issue_id": "id", "issue": "issue", "impact": "impact", "label": "label"})
     actions = ("action_items", {"issue_id": "issue_id", "type": "type", "action_item": "action_item"})
     timeline = ("timeline", {name: name for name in ("title", "description", "color", "issue_id")})
     feedback = {name: name for name in ("issue_id", "summary", "excerpt", "details")}
     tables: dict[str, list[Row]] = {
-        "sessions": [columns_of(telling.session) for telling in tellings],
-        "session_pull_requests": [key_of(telling) | columns_of(link) for telling in tellings for link in telling.links],
-        "prompt_suggestions": [row for telling in tellings for row in suggestion_rows(telling)],
-        "prompt_feedback": [row for t in tellings for row in part_rows(t, t.feedback, feedback)],
+        "sessions": [columns_of(session.row) for session in sessions],
+        "session_pull_requests": [key_of(session) | columns_of(link) for session in sessions for link in session.links],
+        "prompt_suggestions": [row for session in sessions for row in suggestion_rows(session)],
+        "prompt_feedback": [row for session in sessions for row in part_rows(session, session.feedback, feedback)],
     }
     for table, (array, columns) in {
         "session_issues": issues,
@@ -680,34 +680,36 @@ def tables_of_sessions(tellings: list[Telling]) -> dict[str, list[Row]]:
         "session_timeline": timeline,
     }.items():
         tables[table] = [
-            row for t in tellings for row in part_rows(t, numbered_objects(t.analysis.get(array)), columns)
+            row
+            for session in sessions
+            for row in part_rows(session, numbered_objects(session.analysis.get(array)), columns)
         ]
     return tables
 
 
-def columns_of(told: Session | PullRequestLink) -> Row:
+def columns_of(record: SessionRow | PullRequestLink) -> Row:
     """A dataclass as a row."""
-    return {field.name: getattr(told, field.name) for field in fields(told)}
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
-def key_of(telling: Telling) -> Row:
+def key_of(session: MergedSession) -> Row:
     """The columns that name the session."""
-    return {"day": telling.session.day, "session_id": telling.session.session_id}
+    return {"day": session.row.day, "session_id": session.row.session_id}
 
 
-def part_rows(telling: Telling, parts: list[tuple[int, JsonObject]], columns: dict[str, str]) -> list[Row]:
+def part_rows(session: MergedSession, parts: list[tuple[int, JsonObject]], columns: dict[str, str]) -> list[Row]:
     """One row per part, its columns read as text from the fields named."""
     return [
-        key_of(telling) | {"ordinal": i} | {column: text(part.get(field)) for column, field in columns.items()}
+        key_of(session) | {"ordinal": i} | {column: text(part.get(field)) for column, field in columns.items()}
         for i, part in parts
     ]
 
 
-def suggestion_rows(telling: Telling) -> list[Row]:
+def suggestion_rows(session: MergedSession) -> list[Row]:
     """The session's row of `prompt_suggestions`, if it has one."""
-    suggested = an_object(telling.analysis.get("suggested_prompt"))
+    suggested = an_object(session.analysis.get("suggested_prompt"))
     prompts: Row = {name: text(suggested.get(name)) for name in ("original_prompt", "suggested_prompt")}
-    return [key_of(telling) | prompts | {"feedback_items": len(telling.feedback)}] if suggested else []
+    return [key_of(session) | prompts | {"feedback_items": len(session.feedback)}] if suggested else []
 
 
 # Rollups: sums over sessions ------------------------------------------------------------------------------------------
@@ -732,59 +734,67 @@ def week_of(day: date) -> date:
     return day - timedelta(days=day.weekday())
 
 
-def measures(tellings: list[Telling]) -> Row:
+def measures(sessions: list[MergedSession]) -> Row:
     """The measures of the cube over these sessions."""
     return {
-        "sessions": len(tellings),
-        "acus": known_sum(telling.session.acus for telling in tellings),
-        "sessions_with_unknown_acus": sum(telling.session.acus is None for telling in tellings),
-        "pull_request_links": sum(len(telling.links) for telling in tellings),
-        "merged_pull_request_links": sum(link.state == "merged" for telling in tellings for link in telling.links),
-        "sessions_with_pull_request": sum(bool(telling.links) for telling in tellings),
-        "sessions_with_merged_pull_request": sum(telling.has_merged for telling in tellings),
-        "analysed_sessions": sum(telling.session.has_analysis is True for telling in tellings),
-        "feedback_items": sum(len(telling.feedback) for telling in tellings),
+        "sessions": len(sessions),
+        "acus": known_sum(session.row.acus for session in sessions),
+        "sessions_with_unknown_acus": sum(session.row.acus is None for session in sessions),
+        "pull_request_links": sum(len(session.links) for session in sessions),
+        "merged_pull_request_links": sum(link.state == "merged" for session in sessions for link in session.links),
+        "sessions_with_pull_request": sum(bool(session.links) for session in sessions),
+        "sessions_with_merged_pull_request": sum(session.has_merged for session in sessions),
+        "analysed_sessions": sum(session.row.has_analysis is True for session in sessions),
+        "feedback_items": sum(len(session.feedback) for session in sessions),
     }
 
 
-def rollups(tellings: list[Telling]) -> dict[str, list[Row]]:
+def rollups(sessions: list[MergedSession]) -> dict[str, list[Row]]:
     """The cube, its two siblings and its two coarser forms."""
     people = ("org_id", "user_id", "service_user_id")
-    by_day = cube(tellings, "day", lambda day: day, (*people, "origin", "category", "playbook_id", "state"))
+    by_day = cube(sessions, "day", lambda day: day, (*people, "origin", "category", "playbook_id", "state"))
     return {
         "acu_daily": by_day,
-        "acu_weekly": cube(tellings, "week", week_of, people),
-        "acu_monthly": cube(tellings, "month", lambda day: day.replace(day=1), people),
+        "acu_weekly": cube(sessions, "week", week_of, people),
+        "acu_monthly": cube(sessions, "month", lambda day: day.replace(day=1), people),
         "acu_daily_by_tag": shared_rollup(
-            tellings, ("tag",), lambda t: [(tag,) for tag in t.session.tags or ["(untagged)"]]
+            sessions, ("tag",), lambda session: [(tag,) for tag in session.row.tags or ["(untagged)"]]
         ),
         "acu_daily_by_repository": shared_rollup(
-            tellings, ("host", "repository"), lambda t: [link.place for link in t.links] or [("(none)", "(none)")]
+            sessions,
+            ("host", "repository"),
+            lambda session: [link.place for link in session.links] or [("(none)", "(none)")],
         ),
     }
 
 
-def cube(tellings: list[Telling], period: str, period_of: Callable[[date], date], by: tuple[str, ...]) -> list[Row]:
+def cube(
+    sessions: list[MergedSession], period: str, period_of: Callable[[date], date], by: tuple[str, ...]
+) -> list[Row]:
     """The measures per period and the session columns named."""
-    cells = grouped(tellings, lambda t: (period_of(t.session.day), *(getattr(t.session, column) for column in by)))
+    cells = grouped(
+        sessions, lambda session: (period_of(session.row.day), *(getattr(session.row, column) for column in by))
+    )
     return [dict(zip((period, *by), cell, strict=True)) | measures(inside) for cell, inside in cells.items()]
 
 
 def shared_rollup(
-    tellings: list[Telling], columns: tuple[str, ...], values_of: Callable[[Telling], Sequence[tuple[str | None, ...]]]
+    sessions: list[MergedSession],
+    columns: tuple[str, ...],
+    values_of: Callable[[MergedSession], Sequence[tuple[str | None, ...]]],
 ) -> list[Row]:
     """Per day, organization and values: the ACUs that touch them, and their equal share of these."""
     touches = [
-        (telling.session, value, share)
-        for telling in tellings
-        for value, share in equal_shares(telling.session.acus, list(dict.fromkeys(values_of(telling)))).items()
+        (session.row, value, share)
+        for session in sessions
+        for value, share in equal_shares(session.row.acus, list(dict.fromkeys(values_of(session)))).items()
     ]
     cells = grouped(touches, lambda touch: (touch[0].day, touch[0].org_id, *touch[1]))
     return [
         dict(zip(("day", "org_id", *columns), cell, strict=True))
         | {
             "sessions": len(inside),
-            "acus_touching": known_sum(session.acus for session, _, _ in inside),
+            "acus_touching": known_sum(row.acus for row, _, _ in inside),
             "acus_split": known_sum(share for _, _, share in inside),
         }
         for cell, inside in cells.items()
@@ -794,16 +804,16 @@ def shared_rollup(
 # Reports: pull requests across days -----------------------------------------------------------------------------------
 
 
-def pull_request_reports(tellings: list[Telling]) -> dict[str, list[Row]]:
+def pull_request_reports(sessions: list[MergedSession]) -> dict[str, list[Row]]:
     """The two reports that count a pull request once, however many sessions link it."""
-    by_identity = grouped(((pr, telling) for telling in tellings for pr in telling.pull_requests), lambda pair: pair[0])
+    by_identity = grouped(((pr, session) for session in sessions for pr in session.pull_requests), lambda pair: pair[0])
     pull_requests: list[Row] = []
     merged_in: Counter[tuple[date, str | None]] = Counter()
     for identity, pairs in by_identity.items():
-        linking = [telling for _, telling in pairs]
-        first = min(linking, key=lambda t: (t.session.day, t.session.created_at, t.session.session_id)).session
-        newest = max(linking, key=lambda t: (t.session.updated_at or LONG_AGO, t.session.session_id))
-        link = [link for link in newest.links if link.identity == identity][-1]
+        linking = [session for _, session in pairs]
+        first = min((session.row for session in linking), key=lambda row: (row.day, row.created_at, row.session_id))
+        latest = max(linking, key=lambda session: (session.row.updated_at or LONG_AGO, session.row.session_id))
+        link = [link for link in latest.links if link.identity == identity][-1]
         row: Row = {
             "url": link.url,
             "host": link.host,
@@ -813,23 +823,25 @@ def pull_request_reports(tellings: list[Telling]) -> dict[str, list[Row]]:
             "first_session_id": first.session_id,
             "first_day": first.day,
             "sessions": len(linking),
-            "acus": known_sum(equal_shares(t.session.acus, t.pull_requests)[identity] for t in linking),
+            "acus": known_sum(equal_shares(session.row.acus, session.pull_requests)[identity] for session in linking),
         }
         pull_requests.append(row)
         merged_in[week_of(first.day), first.org_id] += link.state == "merged"
     return {
         "pull_requests": pull_requests,
-        "acus_per_merged_pull_request": acus_per_merged_pull_request(tellings, merged_in),
+        "acus_per_merged_pull_request": acus_per_merged_pull_request(sessions, merged_in),
     }
 
 
-def acus_per_merged_pull_request(tellings: list[Telling], merged_in: Counter[tuple[date, str | None]]) -> list[Row]:
+def acus_per_merged_pull_request(
+    sessions: list[MergedSession], merged_in: Counter[tuple[date, str | None]]
+) -> list[Row]:
     """Per week and organization: what was spent, and how much of it for each merged pull request."""
-    cells = grouped(tellings, lambda t: (week_of(t.session.day), t.session.org_id))
+    cells = grouped(sessions, lambda session: (week_of(session.row.day), session.row.org_id))
     rows: list[Row] = []
     for (week, org_id), inside in cells.items():
-        acus, merged = known_sum(t.session.acus for t in inside), merged_in[week, org_id]
-        merging = [t.session.acus for t in inside if t.has_merged]
+        acus, merged = known_sum(session.row.acus for session in inside), merged_in[week, org_id]
+        merging = [session.row.acus for session in inside if session.has_merged]
         row: Row = {
             "week": week,
             "org_id": org_id,

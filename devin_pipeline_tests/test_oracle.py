@@ -27,8 +27,8 @@ FETCHED = datetime(2025, 12, 10, tzinfo=UTC)
 LATER = FETCHED + timedelta(days=1)
 
 
-def item(session_id: str = "a", /, **told: object) -> str:
-    return json.dumps({"session_id": session_id, "created_at": NOON_OF_MONDAY, "org_id": "org-1"} | told)
+def item(session_id: str = "a", /, **fields: object) -> str:
+    return json.dumps({"session_id": session_id, "created_at": NOON_OF_MONDAY, "org_id": "org-1"} | fields)
 
 
 def item_with_acus(acus: str, session_id: str = "a") -> str:
@@ -119,7 +119,7 @@ def test_of_a_repeated_id_the_newest_counts_and_on_a_tie_the_later() -> None:
         (item_with_acus("{}"), "acus_consumed"),
     ],
 )
-def test_what_cannot_be_placed_is_quarantined_once(payload: str, reason: str) -> None:
+def test_what_cannot_be_accepted_is_quarantined_once(payload: str, reason: str) -> None:
     oracle = read(payload, payload)
     oracle.observe(SESSIONS_V3, [MONDAY], [payload], LATER)
     row = only(oracle.table("raw_quarantine"))
@@ -145,8 +145,8 @@ def test_a_quarantined_item_keeps_its_session_listed() -> None:
     ],
 )
 def test_acus_are_read_from_their_text(sent: str, acus: str | None) -> None:
-    told = only(read(item_with_acus(sent)).table("sessions"))["acus"]
-    assert str(told) == str(acus)
+    found = only(read(item_with_acus(sent)).table("sessions"))["acus"]
+    assert str(found) == str(acus)
 
 
 def test_each_field_comes_from_the_first_feed_that_carries_it() -> None:
@@ -173,7 +173,7 @@ def test_each_field_comes_from_the_first_feed_that_carries_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("feed", "told", "has_analysis"),
+    ("feed", "fields", "has_analysis"),
     [
         (SESSIONS_V3, {"analysis": {"issues": []}}, None),
         (INSIGHTS_V3, {"analysis": {"issues": []}}, True),
@@ -182,27 +182,29 @@ def test_each_field_comes_from_the_first_feed_that_carries_it() -> None:
         (INSIGHTS_V2, {}, False),
     ],
 )
-def test_an_analysis_is_there_or_not_or_untold(feed: str, told: dict[str, object], has_analysis: bool | None) -> None:
-    assert only(read(item(**told), feed=feed).table("sessions"))["has_analysis"] is has_analysis
+def test_an_analysis_is_present_absent_or_unknown(
+    feed: str, fields: dict[str, object], has_analysis: bool | None
+) -> None:
+    assert only(read(item(**fields), feed=feed).table("sessions"))["has_analysis"] is has_analysis
 
 
 def test_a_field_of_another_type_costs_only_itself() -> None:
-    told = {"title": 5, "tags": ["x", None, 1, True], "is_archived": "yes", "org_id": {"a": [1, None]}}
-    session = only(read(item(**told, pull_requests=None, child_session_ids=["devin-b", None])).table("sessions"))
+    fields = {"title": 5, "tags": ["x", None, 1, True], "is_archived": "yes", "org_id": {"a": [1, None]}}
+    session = only(read(item(**fields, pull_requests=None, child_session_ids=["devin-b", None])).table("sessions"))
     assert (session["title"], session["tags"], session["is_archived"]) == ("5", ["x", "1", "true"], None)
     assert (session["org_id"], session["child_session_ids"]) == ('{"a":[1,null]}', ["b"])
 
 
 def test_states() -> None:
-    told = [("exit", None), ("running", "finished"), ("suspended", "waiting_for_user"), ("claimed", "working")]
-    assert [state_of(*pair) for pair in told] == ["finished", "finished", "waiting", "running"]
-    told = [("suspended", "inactivity"), ("error", None), ("creating", None)]
-    assert [state_of(*pair) for pair in told] == ["suspended", "error", "other:creating"]
+    pairs = [("exit", None), ("running", "finished"), ("suspended", "waiting_for_user"), ("claimed", "working")]
+    assert [state_of(*pair) for pair in pairs] == ["finished", "finished", "waiting", "running"]
+    pairs = [("suspended", "inactivity"), ("error", None), ("creating", None)]
+    assert [state_of(*pair) for pair in pairs] == ["suspended", "error", "other:creating"]
     assert state_of(None, None) == "other:"
 
 
 @pytest.mark.parametrize(
-    ("told", "url", "host", "repository", "number"),
+    ("sent", "url", "host", "repository", "number"),
     [
         ("HTTPS://GitHub.com/O/r/pull/7/files/?w=1#x", "HTTPS://GitHub.com/O/r/pull/7", "github.com", "o/r", 7),
         ("https://gl.io:8/g/s/-/merge_requests/3/diffs", "https://gl.io:8/g/s/-/merge_requests/3", "gl.io:8", "g/s", 3),
@@ -217,8 +219,8 @@ def test_states() -> None:
         ("o/r#5", "o/r", None, None, None),
     ],
 )  # fmt: skip
-def test_urls(told: str, url: str, host: str | None, repository: str | None, number: int | None) -> None:
-    assert parts_of_url(told) == (url, host, repository, number)
+def test_urls(sent: str, url: str, host: str | None, repository: str | None, number: int | None) -> None:
+    assert parts_of_url(sent) == (url, host, repository, number)
 
 
 def test_pull_requests_in_four_shapes_keep_their_places() -> None:
@@ -284,8 +286,8 @@ def test_a_pull_request_counts_once_in_the_week_and_organization_that_opened_it(
     again = item("b", org_id="org-2", pull_requests=[one | {"pr_state": "merged"}], acus_consumed=4, updated_at=2)
     again = again.replace(str(NOON_OF_MONDAY), str(NOON_OF_MONDAY + a_week))
     oracle.observe(SESSIONS_V3, [MONDAY, next_monday], [first, again, item("c", acus_consumed=6)], FETCHED)
-    told = {row["url"]: row for row in oracle.table("pull_requests")}
-    shared = told["https://github.com/o/r/pull/1"]
+    by_url = {row["url"]: row for row in oracle.table("pull_requests")}
+    shared = by_url["https://github.com/o/r/pull/1"]
     assert (shared["state"], shared["sessions"], shared["acus"]) == ("merged", 2, Decimal("4.5"))
     assert (shared["first_session_id"], shared["first_day"], shared["repository"]) == ("a", MONDAY, "o/r")
     weeks = {row["week"]: row for row in oracle.table("acus_per_merged_pull_request")}
