@@ -35,7 +35,7 @@ def pipeline(settings: Settings) -> dg.Definitions:
         schedules=[daily_refresh(settings), weekly_maintenance(settings, maintain)],
         sensors=[late_updates(settings), rerun_unaffected_days(), reports_after_backfill()],
         resources={"devin_api": devin_api_resource(settings), "lake": lake_resource(settings)},
-        # A process per step costs seconds each, and backfills from the page take this executor too.
+        # A process per step costs seconds each, and backfills of the Dagster UI take this executor too.
         executor=dg.in_process_executor,
     )
 

@@ -38,7 +38,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from devin_pipeline.billing_calendar import day_of
 from devin_pipeline.cli import main
-from devin_pipeline.doctor import Finding, examine
+from devin_pipeline.doctor import CheckResult, examine
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ROLLUP_TABLES, SESSIONS, TABLES
@@ -75,7 +75,7 @@ pytestmark = pytest.mark.notices(
 
 RAW_SESSIONS_V3 = TABLES["raw_sessions_v3"]
 MakeHarness = Callable[..., PipelineHarness]
-Found = dict[tuple[str, str], Finding]
+Found = dict[tuple[str, str], CheckResult]
 Answering = Callable[[Asked], Reply]
 
 PROJECT = Path(__file__).parent.parent

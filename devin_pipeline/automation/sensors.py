@@ -266,7 +266,7 @@ def rerun_unaffected_days() -> dg.SensorDefinition:
 
 
 def reports_after_backfill() -> dg.SensorDefinition:
-    """Brings the reports up to date after runs that leave them out, such as a backfill from the page.
+    """Brings the reports up to date after runs that leave them out, such as a backfill from the Dagster UI.
 
     It follows the reports' automation conditions, asks nothing of the API, and is on by default everywhere.
     """

@@ -22,7 +22,7 @@ from devin_pipeline.cli.stopping import stoppable
 from devin_pipeline.shell import pipeline_command
 
 if TYPE_CHECKING:
-    from devin_pipeline.doctor import Finding, Outcome
+    from devin_pipeline.doctor import CheckResult, Outcome
 
 
 _COLOURS: "dict[Outcome, str | None]" = {
@@ -40,7 +40,7 @@ _COLOURS: "dict[Outcome, str | None]" = {
 @stoppable()
 def doctor(as_json: bool, demo: bool) -> None:
     """Look at settings, keys, API, lake and Dagster, and say what to do. Changes nothing."""
-    from devin_pipeline.doctor import Finding, examine
+    from devin_pipeline.doctor import CheckResult, examine
 
     enterprise: DemoEnterprise | None = None
     if demo:
@@ -53,7 +53,7 @@ def doctor(as_json: bool, demo: bool) -> None:
     else:
         use_dagster_home(Path(settings().DAGSTER_HOME))
     print_demo_notice(demo)
-    findings: list[Finding] = []
+    findings: list[CheckResult] = []
     with enterprise.served() if enterprise else nullcontext():
         for finding in examine(settings()):
             findings.append(finding)
@@ -68,7 +68,7 @@ def doctor(as_json: bool, demo: bool) -> None:
         sys.exit(1)
 
 
-def _show_finding(finding: "Finding") -> None:
+def _show_finding(finding: "CheckResult") -> None:
     mark = click.style(f"{finding.outcome:8}", fg=_COLOURS[finding.outcome])
     click.echo(f"{mark}  {printable(f'{finding.name} {finding.subject}'.strip() + ': ' + finding.found)}")
     if finding.todo:

@@ -8,7 +8,7 @@ from devin_pipeline.billing_calendar import contiguous
 from devin_pipeline.dagster_server.dead_runs import blocking_runs, command_to_end
 from devin_pipeline.derived.publishing import days_of_other_code
 from devin_pipeline.derived.queries import rollup_sql
-from devin_pipeline.orchestration.asset_checks import Check, Checked, Findings, checks_of, sql_check
+from devin_pipeline.orchestration.asset_checks import Check, CheckContext, Findings, checks_of, sql_check
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES
 
@@ -64,7 +64,7 @@ def derived_checks() -> list[dg.AssetChecksDefinition]:
     ]
 
 
-def _dead_runs(checked: Checked) -> Findings:
+def _dead_runs(checked: CheckContext) -> Findings:
     """Each such run, and the command that ends it."""
     return [
         {"run": each.run.run_id, "end_it": command_to_end(checked.instance, each.run.run_id)}
@@ -73,7 +73,7 @@ def _dead_runs(checked: Checked) -> Findings:
     ]
 
 
-def _days_of_other_code(checked: Checked) -> Findings:
+def _days_of_other_code(checked: CheckContext) -> Findings:
     """Each range of such days, whichever days the run is over, and the command that rebuilds them."""
     return [
         {

@@ -5,7 +5,7 @@ from datetime import date
 
 import dagster as dg
 
-from devin_pipeline.derived.publishing import Made, publish_rollups, publish_session_tables
+from devin_pipeline.derived.publishing import BuildResult, publish_rollups, publish_session_tables
 from devin_pipeline.derived.queries import INPUTS
 from devin_pipeline.lake import Lake
 from devin_pipeline.orchestration.asset_specs import asset_spec_kwargs
@@ -74,7 +74,7 @@ def _results(
     lake: Lake,
     tables: Sequence[Table],
     days: Sequence[date],
-    made: Made,
+    made: BuildResult,
     hour: int,
 ) -> Iterator[dg.MaterializeResult[None]]:
     if unchanged := len(set(days) - set(made.days)):

@@ -42,7 +42,7 @@ _BYTES_AT_ONCE = 48 * 2**20
 _WRITES_AT_ONCE = 2
 
 
-class Made(NamedTuple):
+class BuildResult(NamedTuple):
     """What was built again: the days, oldest first, and each table's ACUs of each, by its name.
 
     A table without ACUs has none for any day.
@@ -60,7 +60,7 @@ def publish_session_tables(
     *,
     compares: bool = True,
     log: Callable[[str], None] = lambda _: None,
-) -> Made:
+) -> BuildResult:
     """Build session tables again from what raw holds of `days`; return what was built.
 
     Args:
@@ -86,7 +86,7 @@ def publish_session_tables(
                 assert_publishable(connection, table, rows, hour, some)
             yield table, _of_days(rows, some) if linked else rows
 
-    def publish(some: Sequence[date]) -> Made:
+    def publish(some: Sequence[date]) -> BuildResult:
         return _publish(lake, tables, RAW_SESSION_TABLES, some, hour, make, links, compares=compares, log=log)
 
     return _with_linked(publish, days, links)
@@ -100,7 +100,7 @@ def publish_rollups(
     *,
     compares: bool = True,
     log: Callable[[str], None] = lambda _: None,
-) -> Made:
+) -> BuildResult:
     """Build rollups again from what the session tables hold of `days`; return what was built.
 
     Args:
@@ -123,13 +123,13 @@ def publish_rollups(
             assert_publishable(connection, table, rows, hour)
         yield from made.items()
 
-    def publish(some: Sequence[date]) -> Made:
+    def publish(some: Sequence[date]) -> BuildResult:
         return _publish(lake, tables, inputs, some, hour, make, compares=compares, log=log)
 
     return _with_linked(publish, days, lake.links())
 
 
-def _with_linked(publish: Callable[[Sequence[date]], Made], days: Sequence[date], links: Links) -> Made:
+def _with_linked(publish: Callable[[Sequence[date]], BuildResult], days: Sequence[date], links: Links) -> BuildResult:
     """Publish some days, and the days that have sessions in common with them, as far as these changed."""
     made = publish(days)
     linked = linked_with(links, days)
@@ -142,7 +142,7 @@ def _with_linked(publish: Callable[[Sequence[date]], Made], days: Sequence[date]
         # A damaged day holds back no other; what repairs it builds what follows from it.
         return made
     acus = {name: of_days | also.acus[name] for name, of_days in made.acus.items()}
-    return Made(sorted({*made.days, *also.days}), acus)
+    return BuildResult(sorted({*made.days, *also.days}), acus)
 
 
 def _note_days_sharing_sessions(lake: Lake, tables: Sequence[Table], days: Sequence[date], hour: int) -> None:
@@ -210,11 +210,11 @@ def _publish(
     *,
     compares: bool = True,
     log: Callable[[str], None],
-) -> Made:
-    def make_all() -> Made:
+) -> BuildResult:
+    def make_all() -> BuildResult:
         fingerprints = lake.inputs(inputs, days, links)
         code = {table: fingerprint(table, hour) for table in tables}
-        made = Made(_to_build(lake, tables, fingerprints, hour), {table.name: {} for table in tables})
+        made = BuildResult(_to_build(lake, tables, fingerprints, hour), {table.name: {} for table in tables})
 
         def write(table: Table, some: Sequence[date], rows: pa.Table) -> int:
             made.acus[table.name].update(_acus_of(table, some, rows))

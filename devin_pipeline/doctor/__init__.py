@@ -10,14 +10,14 @@ from itertools import chain
 
 from devin_pipeline.doctor import api, dagster, lake
 from devin_pipeline.doctor import settings as of_settings
-from devin_pipeline.doctor.finding import Finding, Outcome
+from devin_pipeline.doctor.check_result import CheckResult, Outcome
 from devin_pipeline.settings import Settings
 from devin_pipeline.shell import with_command_last
 
-__all__ = ["Finding", "Outcome", "examine"]
+__all__ = ["CheckResult", "Outcome", "examine"]
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
+def examine(settings: Settings) -> Iterator[CheckResult]:
     """Every finding, as soon as it is made."""
     for finding in chain.from_iterable(room.findings(settings) for room in (of_settings, api, lake, dagster)):
         yield replace(finding, todo=with_command_last(finding.todo) or finding.todo)

@@ -16,7 +16,7 @@ from devin_pipeline.devin_api import (
     Window,
     check_key,
 )
-from devin_pipeline.doctor.finding import Finding, Said, look
+from devin_pipeline.doctor.check_result import CheckResult, Said, look
 from devin_pipeline.doctor.lake import not_of_this_lake, open_lake
 from devin_pipeline.doctor.settings import feeds_to_look_at
 from devin_pipeline.errors import ConfigurationError
@@ -35,7 +35,7 @@ _BEFORE_DEVIN = Window(datetime(2015, 1, 1, tzinfo=UTC), datetime(2015, 1, 2, tz
 _LONGEST_NAME = 100
 
 
-def findings(settings: Settings) -> Iterator[Finding]:
+def findings(settings: Settings) -> Iterator[CheckResult]:
     """Every finding, as soon as it is made."""
     keys = {}
     for kind, variable in VARIABLES.items():
@@ -53,7 +53,9 @@ def findings(settings: Settings) -> Iterator[Finding]:
             timeout_seconds=_SECONDS_PER_ANSWER,
         )
     except ConfigurationError as error:
-        yield Finding("endpoint", "", "skipped", f"nothing was asked, because {error.what}: {error.why}", error.todo)
+        yield CheckResult(
+            "endpoint", "", "skipped", f"nothing was asked, because {error.what}: {error.why}", error.todo
+        )
         return
     with client:
         yield from _Endpoints(client, keys, settings).findings()
@@ -74,7 +76,7 @@ class _Endpoints:
         # Not up to now: a session created while we ask would look like a page that does not repeat.
         self._last_year = Window(now - timedelta(days=365), now - timedelta(hours=1))
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self) -> Iterator[CheckResult]:
         for variable in self._usable_keys:
             yield look("owner", variable, self._owner_of_v3_key if variable == V3_KEY else _owner_of_v2_key)
         for table in FEED_BY_TABLE:
@@ -82,7 +84,7 @@ class _Endpoints:
         yield look("clock", "", self._clock)
         for table in self._feeds:
             if table not in self._answering:
-                yield Finding("pages and windows", table, "skipped", "its endpoint gave no response to check", "")
+                yield CheckResult("pages and windows", table, "skipped", "its endpoint gave no response to check", "")
                 continue
             yield self._of(table, "page repeats", self._page_repeats)
             yield self._of(table, "items", self._items)
@@ -93,7 +95,7 @@ class _Endpoints:
         if len({FEED_BY_TABLE[table].key for table in self._answering}) > 1:
             yield look("one id in v2 and v3", "", self._one_id)
 
-    def _of(self, table: str, name: str, check: Callable[[str], Said]) -> Finding:
+    def _of(self, table: str, name: str, check: Callable[[str], Said]) -> CheckResult:
         return look(name, table, partial(check, table))
 
     def _first_page(self, table: str, window: Window, by: Clock = "created", size: int = _SAMPLE) -> FirstPage:

@@ -12,7 +12,7 @@ import dagster as dg
 
 from devin_pipeline.dagster_server.dagster_home import BrokenHome, dagster_instance
 from devin_pipeline.dagster_server.dead_runs import BlockingRun, blocking_runs, command_to_end
-from devin_pipeline.doctor.finding import Finding, Said, look, minute
+from devin_pipeline.doctor.check_result import CheckResult, Said, look, minute
 from devin_pipeline.orchestration.partitions import FIRST_TAG, LAST_TAG
 from devin_pipeline.settings import Settings
 from devin_pipeline.shell import pipeline_command, shipped, typed
@@ -21,31 +21,31 @@ LONGEST_SILENCE = timedelta(minutes=5)
 """The daemon reports that it is alive every half minute."""
 
 
-def findings(settings: Settings) -> Iterator[Finding]:
+def findings(settings: Settings) -> Iterator[CheckResult]:
     """Every finding, as soon as it is made."""
     home = Path(settings.DAGSTER_HOME)
     if not home.is_dir() or not any(home.iterdir()):
-        yield Finding("DAGSTER_HOME", "", "skipped", f"{home} is not there yet: the first run or `ui` makes it", "")
+        yield CheckResult("DAGSTER_HOME", "", "skipped", f"{home} is not there yet: the first run or `ui` makes it", "")
         return
     with ExitStack() as opened:
         try:
             instance = opened.enter_context(dagster_instance())
         except BrokenHome as error:
-            yield Finding("DAGSTER_HOME", "", "failed", f"{error.what}: {error.why}", error.todo)
+            yield CheckResult("DAGSTER_HOME", "", "failed", f"{error.what}: {error.why}", error.todo)
             return
         except Exception as error:  # its configuration may name any storage, and each fails in its own way
             found = f"Dagster cannot open {home} ({type(error).__name__})"
             todo = "Check its dagster.yaml and the storage named there"
-            yield Finding("DAGSTER_HOME", "", "failed", found, todo)
+            yield CheckResult("DAGSTER_HOME", "", "failed", found, todo)
             return
-        yield Finding("DAGSTER_HOME", "", "ok", str(home), "")
+        yield CheckResult("DAGSTER_HOME", "", "ok", str(home), "")
         yield from _switches(instance, settings)
         yield look("daemon", "", partial(_daemon, settings, instance))
         yield look("last run", "", partial(_last_run, instance))
         yield from _runs(instance)
 
 
-def _switches(instance: dg.DagsterInstance, settings: Settings) -> Iterator[Finding]:
+def _switches(instance: dg.DagsterInstance, settings: Settings) -> Iterator[CheckResult]:
     try:
         # Not above: the module makes the pipeline as it is loaded, and a bad setting raises there.
         from devin_pipeline.definitions import pipeline
@@ -54,7 +54,7 @@ def _switches(instance: dg.DagsterInstance, settings: Settings) -> Iterator[Find
         states = {state.name: state for state in instance.all_instigator_state()}
     except Exception as error:  # a bad setting, which has its own check, or a storage that fails
         found = f"they could not be read ({type(error).__name__})"
-        yield Finding("schedules and sensors", "", "skipped", found, "Fix what the other checks name first")
+        yield CheckResult("schedules and sensors", "", "skipped", found, "Fix what the other checks name first")
         return
     for kind, switches in (("schedule", definitions.schedules), ("sensor", definitions.sensors)):
         for switch in switches or ():
@@ -120,15 +120,15 @@ def _last_run(instance: dg.DagsterInstance) -> Said:
     return "warning", found, todo
 
 
-def _runs(instance: dg.DagsterInstance) -> Iterator[Finding]:
+def _runs(instance: dg.DagsterInstance) -> Iterator[CheckResult]:
     try:
         runs = [each for each in blocking_runs(instance) if each.is_dead or each.may_be_dead]
     except Exception as error:  # the storage may be any, and each fails in its own way
         found = f"they could not be read ({type(error).__name__})"
-        yield Finding("runs", "", "failed", found, "Check the storage that dagster.yaml names")
+        yield CheckResult("runs", "", "failed", found, "Check the storage that dagster.yaml names")
         return
     if not runs:
-        yield Finding("runs", "", "ok", "none blocks others though its process is gone", "")
+        yield CheckResult("runs", "", "ok", "none blocks others though its process is gone", "")
     for each in runs:
         yield look("runs", each.run.run_id, partial(_dead_run, instance, each))
 

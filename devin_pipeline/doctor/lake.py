@@ -11,7 +11,7 @@ from pathlib import Path
 
 from devin_pipeline.billing_calendar import contiguous, days_between, newest_closed_day
 from devin_pipeline.derived import days_of_other_code
-from devin_pipeline.doctor.finding import Finding, Said, look, minute
+from devin_pipeline.doctor.check_result import CheckResult, Said, look, minute
 from devin_pipeline.lake import Lake
 from devin_pipeline.operations.erase import partitions_with_persons
 from devin_pipeline.orchestration.freshness import older_days
@@ -28,7 +28,7 @@ _RANGES_SHOWN = 5
 _WITH_TEXT = "select 1 from {table} where {payload} is not null and redacted is distinct from 'text'"
 
 
-def findings(settings: Settings) -> Iterator[Finding]:
+def findings(settings: Settings) -> Iterator[CheckResult]:
     """Every finding, as soon as it is made."""
     is_ours = look("lake", "", partial(_whose_lake, settings))
     yield is_ours

@@ -12,12 +12,12 @@ from devin_pipeline.devin_api import (
     check_surroundings,
     masked,
 )
-from devin_pipeline.doctor.finding import Finding, Said, look
+from devin_pipeline.doctor.check_result import CheckResult, Said, look
 from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.settings import V2_KEY, V3_KEY, Settings
 
 
-def findings(settings: Settings) -> Iterator[Finding]:
+def findings(settings: Settings) -> Iterator[CheckResult]:
     """Every finding, as soon as it is made."""
     yield look("address", "", lambda: ("ok", settings.api_url, ""))
     yield look("proxies and certificates", "", partial(_surroundings, settings))

@@ -31,7 +31,7 @@ _AT_ONCE = 1 << 20
 _COMMENT_LINE = re.compile(rb"^[ ]*(?:#|--).*\n", re.MULTILINE)
 
 
-class _Made(msgspec.Struct, frozen=True):
+class _Entry(msgspec.Struct, frozen=True):
     """What a day was made of, a digest of each file that came out, by its name, and the code that built it.
 
     Entries of before code fingerprints were kept have none.
@@ -42,7 +42,7 @@ class _Made(msgspec.Struct, frozen=True):
     code: str = ""
 
 
-_Entries = dict[str, _Made]
+_Entries = dict[str, _Entry]
 
 
 def code_fingerprint(*sources: Path, table: Table, settings: object = None) -> str:
@@ -124,7 +124,7 @@ def record(uri: str, table: str, files: Sequence[StoredFile], inputs: Inputs, co
     """
     stored = _by_day(files)
     built = {
-        str(day): _Made(digest, {_name(f): _digest(f) for f in stored[day]}, code) for day, digest in inputs.items()
+        str(day): _Entry(digest, {_name(f): _digest(f) for f in stored[day]}, code) for day, digest in inputs.items()
     }
     entries = _read(uri, table) | {day: made for day, made in built.items() if all(made.files.values())}
     _write(uri, table, entries)
@@ -142,7 +142,7 @@ def invalidate(uri: str, table: str, days: Sequence[date] | None) -> None:
         _write(uri, table, {day: made for day, made in entries.items() if day not in dropped})
 
 
-def _is_made(entry: _Made | None, digest: str, code: str, files: Iterable[StoredFile]) -> bool:
+def _is_made(entry: _Entry | None, digest: str, code: str, files: Iterable[StoredFile]) -> bool:
     # guard: queries other than those it was made by | or entry.code != code
     # guard: inputs other than those it was made of | entry.inputs != digest or
     if entry is None or entry.inputs != digest or entry.code != code:

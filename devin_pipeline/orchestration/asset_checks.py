@@ -24,7 +24,7 @@ Findings = Sequence[Mapping[str, object]]
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckContext:
     """What the checks of one asset look at.
 
     Attributes:
@@ -58,7 +58,7 @@ class Check:
 
     name: str
     description: str
-    findings: Callable[[Checked], Findings]
+    findings: Callable[[CheckContext], Findings]
     blocking: bool = False
 
 
@@ -85,7 +85,7 @@ def sql_check(
     """
     query = query_file.read_text()
 
-    def findings(checked: Checked) -> Findings:
+    def findings(checked: CheckContext) -> Findings:
         known = {
             "hour": checked.hour,
             "first_day": checked.days[0] if checked.days else None,
@@ -164,7 +164,7 @@ def checks_of(
                 connection.create_view(name, query)
             for asset, of_asset in checks.items():
                 hour, run_id = lake.day_starts_at_utc_hour, context.op_execution_context.run_id
-                checked = Checked(asset, opened, hour, days, connection, context.instance, run_id)
+                checked = CheckContext(asset, opened, hour, days, connection, context.instance, run_id)
                 for check in of_asset:
                     if dg.AssetCheckKey(dg.AssetKey(asset), check.name) in context.selected_asset_check_keys:
                         yield _result(asset, check, check.findings(checked))

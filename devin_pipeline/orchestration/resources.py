@@ -22,9 +22,10 @@ class DevinApiResource(dg.ConfigurableResource):  # type: ignore[type-arg] # its
     """Where Devin's API is and with which keys it is asked."""
 
     base_url: str
-    # So marked, Dagster's page masks what somebody may have typed in place of a variable's name.
+    # So marked, the Dagster UI masks what somebody may have typed in place of a variable's name.
     v2_key: str | None = Field(default=None, json_schema_extra={"dagster__is_secret": True})
-    # guard: a key typed into the page | Field(default=None, json_schema_extra={"dagster__is_secret": True}) -> None
+    # guard: a key typed into the Dagster UI
+    #   | Field(default=None, json_schema_extra={"dagster__is_secret": True}) -> None
     v3_key: str | None = Field(default=None, json_schema_extra={"dagster__is_secret": True})
     org_id: str | None = None
 

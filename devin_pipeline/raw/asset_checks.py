@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from devin_pipeline.billing_calendar import contiguous, newest_closed_day, starts_at
-from devin_pipeline.orchestration.asset_checks import Check, Checked, Findings, checks_of, sql_check
+from devin_pipeline.orchestration.asset_checks import Check, CheckContext, Findings, checks_of, sql_check
 from devin_pipeline.orchestration.freshness import older_days
 from devin_pipeline.orchestration.run_history import latest_materializations, materialized_at
 from devin_pipeline.orchestration.run_metadata import (
@@ -89,7 +89,7 @@ def _checks_of(feed: str, first: date) -> list[Check]:
     ]
 
 
-def _items_lost(checked: Checked) -> Findings:
+def _items_lost(checked: CheckContext) -> Findings:
     stored = {row["day"]: row["listed"] for row in checked.connection.rows(_LISTED_SESSIONS).to_pylist()}
     findings = []
     for day, metadata in _of_newest_reads(checked):
@@ -101,25 +101,25 @@ def _items_lost(checked: Checked) -> Findings:
     return findings
 
 
-def _sessions_unlisted(checked: Checked) -> Findings:
+def _sessions_unlisted(checked: CheckContext) -> Findings:
     unlisted = _figures(checked, "unlisted")
     # guard: sessions a read misses | if sessions -> if False
     return [{"day": day, "sessions": sessions} for day, sessions in unlisted if sessions]
 
 
-def _sessions_outside(checked: Checked) -> Findings:
+def _sessions_outside(checked: CheckContext) -> Findings:
     outside = _figures(checked, "run/outside_the_days")
     # guard: sessions outside the days asked for | if sessions -> if False
     return [{"day": day, "sessions_of_the_run": sessions} for day, sessions in outside if sessions]
 
 
-def _acus_as_text(checked: Checked) -> Findings:
+def _acus_as_text(checked: CheckContext) -> Findings:
     as_text = _figures(checked, "run/acus_as_text")
     # guard: ACUs as text | if sessions -> if False
     return [{"day": day, "sessions_of_the_run": sessions} for day, sessions in as_text if sessions]
 
 
-def _unknown_fields(checked: Checked) -> Findings:
+def _unknown_fields(checked: CheckContext) -> Findings:
     """Each field with the first day whose newest read had it."""
     first: dict[str, Mapping[str, object]] = {}
     for day, metadata in _of_newest_reads(checked):
@@ -129,25 +129,25 @@ def _unknown_fields(checked: Checked) -> Findings:
     return [first[name] for name in sorted(first)]
 
 
-def _clocks_apart(checked: Checked) -> Findings:
+def _clocks_apart(checked: CheckContext) -> Findings:
     ahead = _figures(checked, f"run/{CLOCK_AHEAD}")
     # guard: clocks apart | CLOCKS_APART_SECONDS -> 10**9
     return [{"day": day, "ahead_seconds": seconds} for day, seconds in ahead if abs(seconds) > CLOCKS_APART_SECONDS]
 
 
-def _figures(checked: Checked, name: str) -> list[tuple[date, int]]:
+def _figures(checked: CheckContext, name: str) -> list[tuple[date, int]]:
     """One figure of the newest read of each day, as far as it recorded that."""
     reads = _of_newest_reads(checked)
     return [(day, int(str(figure.value))) for day, metadata in reads if (figure := metadata.get(name))]
 
 
-def _of_newest_reads(checked: Checked) -> list[tuple[date, Mapping[str, dg.MetadataValue[Any]]]]:
+def _of_newest_reads(checked: CheckContext) -> list[tuple[date, Mapping[str, dg.MetadataValue[Any]]]]:
     """What the newest read of each day recorded, oldest day first."""
     records = checked.records.items()
     return [(day, made.metadata) for day, record in records if (made := record.asset_materialization)]
 
 
-def _updates_missed(first: date, checked: Checked) -> Findings:
+def _updates_missed(first: date, checked: CheckContext) -> Findings:
     """Each range of days whose updates nothing reads automatically, whichever days the run is over, and what does."""
     older = older_days(checked.lake, [checked.asset], first, checked.hour, datetime.now(UTC))
     return [
@@ -160,7 +160,7 @@ def _updates_missed(first: date, checked: Checked) -> Findings:
     ]
 
 
-def _newest_day_missing(first: date, checked: Checked) -> Findings:
+def _newest_day_missing(first: date, checked: CheckContext) -> Findings:
     newest = newest_closed_day(datetime.now(UTC) - _GRACE, checked.hour)
     if newest < first or not _asks_for_newest_day(checked, newest):
         return []
@@ -171,7 +171,7 @@ def _newest_day_missing(first: date, checked: Checked) -> Findings:
     return [] if was_over else [{"day": newest}]
 
 
-def _asks_for_newest_day(checked: Checked, newest: date) -> bool:
+def _asks_for_newest_day(checked: CheckContext, newest: date) -> bool:
     """Whether the run is over that day, over none, or one of those that keep the lake up to date."""
     if not checked.days or newest in checked.days:
         return True

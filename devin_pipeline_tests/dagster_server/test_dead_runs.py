@@ -17,7 +17,7 @@ import pytest
 
 from devin_pipeline.dagster_server.dagster_home import dagster_instance
 from devin_pipeline.dagster_server.dead_runs import blocking_runs, dead_runs_failed, process_of
-from devin_pipeline.doctor import Finding, examine
+from devin_pipeline.doctor import CheckResult, examine
 from devin_pipeline.settings import Settings
 from devin_pipeline_tests.conftest import MakeHarness
 from devin_pipeline_tests.dagster_server.running import eventually
@@ -190,7 +190,7 @@ def test_a_run_of_another_machine_is_left_alone(
     assert status(home, dead) == (FAILURE if process == "gone" else STARTED)
 
 
-def findings() -> dict[str, Finding]:
+def findings() -> dict[str, CheckResult]:
     return {each.subject: each for each in examine(Settings()) if each.name == "runs"}
 
 

@@ -244,7 +244,7 @@ def erased(
     return ours
 
 
-def erasure_list() -> doctor.Finding:
+def erasure_list() -> doctor.CheckResult:
     (finding,) = (finding for finding in doctor.examine(Settings()) if finding.name == "erasure list")
     return finding
 

@@ -48,7 +48,7 @@ def verified(lake: Lake) -> VerificationReport:
     return verify(lake, 8, tables=tables.RAW_TABLES)
 
 
-def found(check: str, subject: str = "") -> doctor.Finding:
+def found(check: str, subject: str = "") -> doctor.CheckResult:
     (finding,) = (f for f in doctor.lake.findings(Settings()) if f.name == check and f.subject == subject)
     return finding
 

@@ -10,7 +10,7 @@ from devin_pipeline.lake import Lake, WrongLake
 from devin_pipeline.orchestration.resources import DevinApiResource, LakeResource, devin_api_resource, lake_resource
 from devin_pipeline.settings import Settings
 
-pytestmark = pytest.mark.notices("a key typed into the page")
+pytestmark = pytest.mark.notices("a key typed into the Dagster UI")
 
 V2_KEY = "apk_user_" + "a" * 40
 V3_KEY = "cog_" + "b" * 40

@@ -17,7 +17,7 @@ Said = tuple[Outcome, str, str]
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What one check found.
 
     Attributes:
@@ -36,17 +36,17 @@ class Finding:
     todo: str
 
 
-def look(name: str, subject: str, at: Callable[[], Said]) -> Finding:
+def look(name: str, subject: str, at: Callable[[], Said]) -> CheckResult:
     """Make one check."""
     try:
-        return Finding(name, subject, *at())
+        return CheckResult(name, subject, *at())
     except (DevinError, LakeError, ConfigurationError) as error:
-        return Finding(name, subject, "failed", f"{error.what}: {error.why}", error.todo)
+        return CheckResult(name, subject, "failed", f"{error.what}: {error.why}", error.todo)
     # guard: a check that stops the others | Exception -> ZeroDivisionError
     except Exception as error:  # whatever one check meets, the others are to be made
         # The kind only: the text may hold anything.
         found = f"the check failed unexpectedly ({type(error).__name__})"
-        return Finding(name, subject, "failed", found, "Fix what the other checks name; if they pass, report this")
+        return CheckResult(name, subject, "failed", found, "Fix what the other checks name; if they pass, report this")
 
 
 def minute(timestamp: float) -> str:
