@@ -25,7 +25,7 @@ SESSIONS = Table(
         required("child_session_ids", TEXTS, "Canonical ids of child sessions; may be empty."),
         Column("status", pa.string(), "Status as sent."),
         Column("status_detail", pa.string(), "Detail of the status, as sent (v3 only)."),
-        required("state", pa.string(), "One of finished, waiting, running, suspended and error, or other: followed by the status."),
+        required("state", pa.string(), "finished, waiting, running, suspended or error; else other: and the status."),
         Column("origin", pa.string(), "Where it was started from (v3 only)."),
         Column("category", pa.string(), "Use case (v3 only)."),
         Column("subcategory", pa.string(), "Use case, finer (v3 only)."),

@@ -46,7 +46,7 @@ SERVING = {"emulator": "Stop it with Ctrl-C", "ui": "stop it with Ctrl-C"}
 DONE = (0, "")
 # Who has closed a pipe has had enough.
 QUIET = (1, "")
-NO_LAKE, GARBLED = "The lake cannot be in", "Whose lake it is cannot be read"
+NO_LAKE, GARBLED = "The lake cannot be in", "The lake's identity cannot be read"
 PROXY, HOME, LEFT = "No connection can be prepared", "DAGSTER_HOME cannot be made", "Some tables were skipped"
 NO_OUTPUT = "The output was truncated"
 CHECK, PROXIES = "failed    lake:", "failed    proxies and certificates:"

@@ -92,7 +92,7 @@ def test_a_run_that_is_going_on_when_the_page_is_stopped_ends_well_in_the_backgr
             assert process.wait(timeout=30) == 0, log.read_text()
             assert not runs_still(running["dagster._daemon"])
             assert not runs_still(running["devin_pipeline.dagster_server.webserver"])
-            assert "The code server is not done yet" in log.read_text()
+            assert "The code server is still busy" in log.read_text()
 
             monkeypatch.setenv("DAGSTER_HOME", settings["DAGSTER_HOME"])
             with dg.DagsterInstance.get() as instance:

@@ -563,7 +563,7 @@ def test_updates_under_an_ignored_filter_are_a_failure() -> None:
     with (
         serving(lambda asked: page_v3(old)) as served,
         client_of(served) as client,
-        pytest.raises(InvalidResponse, match="filter is ignored"),
+        pytest.raises(InvalidResponse, match="ignored the window asked for"),
     ):
         client.updated_in(SESSIONS_V3, DAY[0], max_pages=20, deadline_seconds=45)
 

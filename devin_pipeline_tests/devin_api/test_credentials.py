@@ -41,7 +41,7 @@ def test_a_key_is_stripped_of_what_surrounds_it(kind: KeyKind, key: str) -> None
         ("v2", " \n", "it is empty"),
         ("v3", "cog_canary 1", "white space"),
         ("v3", "cog_canary\n1", "white space"),
-        ("v3", "cog_canaryé", "characters no key has"),
+        ("v3", "cog_canaryé", "characters that no key has"),
         ("v2", "apk_user_", "shape of a key"),
         ("v3", "cog_", "shape of a key"),
         ("v3", '"cog_canary1"', "shape of a key"),

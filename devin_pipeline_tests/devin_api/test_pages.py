@@ -47,7 +47,7 @@ def test_a_nan_in_the_envelope_changes_nothing() -> None:
     ],
 )
 def test_json_of_another_shape_is_an_error_and_never_an_empty_page(body: str) -> None:
-    with pytest.raises(InvalidResponse, match="no page of sessions") as caught:
+    with pytest.raises(InvalidResponse, match="not a page of sessions") as caught:
         cursor_page(body.encode(), NOW)
     assert caught.value.more_tries == 2
 
@@ -58,7 +58,7 @@ def test_a_v2_page_needs_each_of_its_promised_fields(name: str, value: str) -> N
     fields = {"items": "[]", "has_more": "false", "total": "0", "skip": "0", "limit": "200"}
     fields[name] = value
     body = "{" + ",".join(f'"{key}":{text}' for key, text in fields.items() if text != "missing") + "}"
-    with pytest.raises(InvalidResponse, match="no page of sessions"):
+    with pytest.raises(InvalidResponse, match="not a page of sessions"):
         offset_page(body.encode(), NOW)
 
 

@@ -114,7 +114,7 @@ def test_a_lake_whose_identity_is_damaged_is_not_one_that_nobody_has_written(
     lake: Lake, damage: Callable[[Path], None]
 ) -> None:
     damage(Path(lake.uri) / "lake.json")
-    with pytest.raises(Damaged, match="Whose lake it is cannot be read"):
+    with pytest.raises(Damaged, match="The lake's identity cannot be read"):
         _ = lake.identity
 
 
@@ -123,7 +123,7 @@ def test_an_entry_of_the_erasure_list_that_is_damaged_stops_whatever_would_bring
     lake: Lake, entry: bytes
 ) -> None:
     only(lake, "forgotten/*.json").write_bytes(entry)
-    with pytest.raises(Damaged, match="Who is to be erased cannot be read"):
+    with pytest.raises(Damaged, match="The erasure list cannot be read"):
         lake.erasure_list()
 
 

@@ -501,7 +501,7 @@ def test_a_run_writes_nothing_to_a_raw_table_whose_log_is_broken(harness: Pipeli
     assert sorted(Path(harness.lake.location(RAW)).rglob("*")) == files
     result = run("verify")
     assert result.exit_code == 1
-    assert f"  put {harness.lake.location(RAW)} back from a backup" in result.output
+    assert f"  restore {harness.lake.location(RAW)} from a backup" in result.output
 
 
 # Lakes that are sound
@@ -568,7 +568,7 @@ def test_verify_tells_json_and_looks_at_the_days_asked_for(harness: PipelineHarn
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["verify", "--from", "today"], "no date"),
+        (["verify", "--from", "today"], "not a date"),
         (["verify", "--from", "2026-01-02", "--to", "2026-01-01"], "comes after"),
         (["backfill", "--from", "2026-01-01", "--to", "2026-01-02", "--repair", "--dry-run"], "--repair"),
     ],
