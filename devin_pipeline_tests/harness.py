@@ -185,7 +185,7 @@ class Moment:
         """The tables that have been written since; one that was created only is as it was."""
         return [name for name, files in self._files().items() if files != self.files[name]]
 
-    def tell_what_landed(self) -> None:
+    def observe_landed_feeds(self) -> None:
         """Tell the oracle which feeds the run had landed before it ended."""
         for feed in set(self.harness.feeds) & set(self.commits()):
             self.harness.oracle.observe(feed, self.days, self.harness.listed(feed), datetime.now(UTC))

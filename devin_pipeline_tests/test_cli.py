@@ -376,7 +376,7 @@ def test_a_backfill_that_is_told_to_stop_does_so_at_once_publishes_nothing_half_
         stopped(harness, tmp_path, number, lambda: eventually(lambda: slow.requests, 60, "the first request"))
     assert not set(moment.commits()) & {"sessions", "acu_daily"}
     moment.require_whole_versions()
-    moment.tell_what_landed()
+    moment.observe_landed_feeds()
     monkeypatch.setenv("DEVIN_API_URL", harness.server.url)
     # The same command again, once; what it does is the same after either signal.
     if number == signal.SIGTERM:

@@ -317,7 +317,7 @@ def test_a_run_on_a_full_disk_fails_saying_so_publishes_nothing_half_and_the_nex
         reasons = [e.step_failure_data.error for e in result.all_events if e.is_step_failure]
         assert any("was not written: " in str(reason) and "File too large" in str(reason) for reason in reasons)
         moment.require_whole_versions()
-        moment.tell_what_landed()
+        moment.observe_landed_feeds()
         harness.enterprise.grow_acus(9)
     harness.refresh()
     assert differences(harness) == {}

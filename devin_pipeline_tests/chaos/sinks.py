@@ -104,7 +104,7 @@ class Remembering(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self.written.append(f"{record.name} {record.getMessage()} {record.args!r} {vars(record)!r}")
         if record.exc_info and record.exc_info[1]:
-            self.written.append(told_by(record.exc_info[1]))
+            self.written.append(full_text_of(record.exc_info[1]))
 
 
 @contextmanager
@@ -124,7 +124,7 @@ def every_logger_at_debug() -> Iterator[Remembering]:
             logger.setLevel(level)
 
 
-def told_by(error: BaseException) -> str:
+def full_text_of(error: BaseException) -> str:
     """All that an error tells: text, repr, attributes, and the traceback with the locals of every frame but ours."""
     frames = error.__traceback__.tb_next if error.__traceback__ else None
     whole = traceback.TracebackException(type(error), error, frames, capture_locals=True)

@@ -20,7 +20,7 @@ from devin_pipeline.operations.verify import verify
 from devin_pipeline.tables import ALL_TABLES
 from devin_pipeline_tests.conftest import Dose, Figure
 from devin_pipeline_tests.harness import PipelineHarness
-from devin_pipeline_tests.operations.test_erase import make_older, places_that_tell
+from devin_pipeline_tests.operations.test_erase import make_older, places_holding
 from devin_pipeline_tests.runs import Run
 
 MakeHarness = Callable[..., PipelineHarness]
@@ -115,7 +115,7 @@ def test_whoever_is_forgotten_at_any_step_of_a_run_is_nowhere_once_it_ends_or_is
         forget_all(harness.lake, user)
         if then != "is killed a commit later":
             # It still runs, and has its last commit before it, or is behind it.
-            assert places_that_tell(harness, user, f"canary{user}x") == []
+            assert places_holding(harness, user, f"canary{user}x") == []
         if then == "goes on":
             held.go_on()
             assert held.next_stop() < 0
@@ -130,10 +130,10 @@ def test_whoever_is_forgotten_at_any_step_of_a_run_is_nowhere_once_it_ends_or_is
             for file in (file for table in ALL_TABLES for file in harness.lake.unnamed_files(table)):
                 make_older(Path(file.path))
             run_over_a_day(run, folder, harness)
-        assert places_that_tell(harness, user, f"canary{user}x") == [], (step, then)
+        assert places_holding(harness, user, f"canary{user}x") == [], (step, then)
         assert {f.what for f in verify(harness.lake, 8).findings if f.is_of_persons} == set()
         run.into(folder)()
-        assert places_that_tell(harness, user, f"canary{user}x") == [], (step, then)
+        assert places_holding(harness, user, f"canary{user}x") == [], (step, then)
         assert verify(harness.lake, 8).is_clean
     figure(
         f"{len(chosen)} of {len(every)} times somebody was forgotten in the middle of a run, which went on or was "

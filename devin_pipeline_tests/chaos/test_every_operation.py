@@ -28,7 +28,7 @@ from devin_pipeline_tests.chaos.test_kills import change
 from devin_pipeline_tests.conftest import Dose, Figure
 from devin_pipeline_tests.harness import Moment, PipelineHarness, differences
 from devin_pipeline_tests.lake.full_disk import no_file_beyond
-from devin_pipeline_tests.operations.test_erase import places_that_tell, spend
+from devin_pipeline_tests.operations.test_erase import places_holding, spend
 from devin_pipeline_tests.oracle import Oracle
 from devin_pipeline_tests.runs import Run
 
@@ -154,7 +154,7 @@ def run_of(harness: PipelineHarness, folder: Path) -> Run:
 
 def require_recovery(harness: PipelineHarness, moment: Moment, run: Run) -> None:
     moment.require_whole_versions()
-    moment.tell_what_landed()
+    moment.observe_landed_feeds()
     run()
     harness.observe()
     assert differences(harness) == {}
@@ -233,7 +233,7 @@ def test_whichever_write_of_forget_fails_the_spend_stays_and_the_same_command_ag
         assert spend(harness) == spent
         forget_in(folder)
         assert spend(harness) == spent
-        assert places_that_tell(harness, user) == []
+        assert places_holding(harness, user) == []
     figure(
         f"{len(chosen)} of the {len(every)} single writes of `forget` failed: the same again forgot, and spend stayed"
     )

@@ -113,7 +113,7 @@ def test_a_run_killed_at_any_moment_leaves_whole_versions_that_the_next_run_comp
 
         moment.require_whole_versions()
         commits.append(len(moment.commits()))
-        moment.tell_what_landed()
+        moment.observe_landed_feeds()
         if was_running:
             done += 1
         else:
@@ -153,7 +153,7 @@ def test_a_killed_backfill_blocks_nobody_and_the_next_one_completes_it(
             backfill.send_signal(signal.SIGKILL)
         begun += backfill.returncode == -signal.SIGKILL
         moment.require_whole_versions()
-        moment.tell_what_landed()
+        moment.observe_landed_feeds()
         with dg.DagsterInstance.get() as instance:
             left = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
             assert len(left) == begun, number

@@ -39,8 +39,8 @@ from devin_pipeline_tests.chaos.sinks import (
     files,
     forms,
     found,
+    full_text_of,
     graphql_dump,
-    told_by,
 )
 from devin_pipeline_tests.cli.running import run
 from devin_pipeline_tests.conftest import Dose, Figure
@@ -147,13 +147,13 @@ def asked_under(server: EmulatorServer, fault: Fault, feed: Feed) -> list[str]:
             logging.getLogger(name).setLevel(logging.DEBUG)
         try:
             for listing in client.read(feed, WINDOWS):
-                told += [repr(listing), *(told_by(error) for error in listing.failures.values())]
+                told += [repr(listing), *(full_text_of(error) for error in listing.failures.values())]
         except DevinError as error:
-            told.append(told_by(error))
+            told.append(full_text_of(error))
         try:
             client.updated_in(feed, WINDOWS[-1], max_pages=3, deadline_seconds=5)
         except DevinError as error:
-            told.append(told_by(error))
+            told.append(full_text_of(error))
         told += [repr(client), str(client), repr(vars(client))]
     server.script(None)
     return told
@@ -186,7 +186,7 @@ def test_no_bad_key_is_told_by_the_error_that_refuses_it(
             key = pattern.format(prefix=prefix, other=other)
             with every_logger_at_debug() as log:
                 resource = DevinApiResource(base_url=server.url, **{f"{version}_key": key})
-                told = [told_by(refusal(resource)), repr(resource), str(resource)]
+                told = [full_text_of(refusal(resource)), repr(resource), str(resource)]
                 monkeypatch.setenv(f"DEVIN_{version.upper()}_API_KEY", key)
                 result = CliRunner().invoke(main, ["backfill", "--from", str(DAYS[0]), "--to", str(DAYS[-1])])
             monkeypatch.delenv(f"DEVIN_{version.upper()}_API_KEY")
@@ -278,7 +278,7 @@ def tick_under(server: EmulatorServer, instance: dg.DagsterInstance) -> bytes:
             try:
                 told.append(repr(late_updates(Settings())(context)))
             except DevinError as error:
-                told.append(told_by(error))
+                told.append(full_text_of(error))
     server.script(None)
     return "\n".join(told).encode()
 
@@ -313,7 +313,7 @@ def test_what_is_planted_in_any_kind_of_sink_is_found(
     assert [finds({"log": written.encode()}) for written in log.written] == [True, True]
     with pytest.raises(ValueError, match="too many") as caught:
         fails()
-    assert finds({"errors": told_by(caught.value).encode()})
+    assert finds({"errors": full_text_of(caught.value).encode()})
 
     lake = tmp_path / "lake"
     lake.mkdir()

@@ -87,7 +87,7 @@ def test_an_older_run_that_ends_after_a_newer_one_overwrites_nothing_newer(
         older.start()
         time.sleep(chosen.uniform(0, length))
         os.kill(older.pid or 0, signal.SIGSTOP)
-        moment.tell_what_landed()
+        moment.observe_landed_feeds()
         change(harness.enterprise, chosen, harness)
         newest = Moment(harness)
         begun = time.monotonic()

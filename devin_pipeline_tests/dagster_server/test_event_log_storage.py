@@ -469,22 +469,22 @@ def test_the_file_of_a_run_is_at_the_newest_revision_where_that_of_the_index_can
 
 @pytest.mark.notices("a run's file that another process makes in the same moment")
 def test_a_file_that_many_make_at_once_or_a_kill_left_empty_is_whole(opened: Open, tmp_path: Path) -> None:
-    tellers = 6
+    writers = 6
     with ExitStack() as homes:
-        instances = [homes.enter_context(opened()) for _ in range(tellers)]
+        instances = [homes.enter_context(opened()) for _ in range(writers)]
         (tmp_path / "home" / "history" / "runs" / "run0.db").touch()
-        at_once = Barrier(tellers, timeout=20)
+        at_once = Barrier(writers, timeout=20)
 
         def tell(instance: dg.DagsterInstance) -> None:
             for number in range(8):
                 at_once.wait()
                 instance.report_engine_event("told", job_name="job", run_id=f"run{number}")
 
-        with ThreadPoolExecutor(tellers) as threads:
+        with ThreadPoolExecutor(writers) as threads:
             list(threads.map(tell, instances))
     with opened(stock=True) as reader:
         for number in range(8):
-            assert len(reader.all_logs(f"run{number}")) == tellers
+            assert len(reader.all_logs(f"run{number}")) == writers
             assert tables_of(tmp_path / "home", f"run{number}")[1:] == tables_of(tmp_path / "home", "index")[1:]
 
 

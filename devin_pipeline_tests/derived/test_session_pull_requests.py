@@ -168,8 +168,8 @@ SHAPES: list[tuple[Row, str | None, str | None]] = [
 ]
 
 
-def links(*sent: object, acus_told: str | None = None) -> list[Row]:
-    used = None if acus_told is None else acus(acus_told)
+def links(*sent: object, acus_sent: str | None = None) -> list[Row]:
+    used = None if acus_sent is None else acus(acus_sent)
     return derived("session_pull_requests", v3=[version(pull_requests=list(sent), acus=used)])
 
 
@@ -177,8 +177,8 @@ def pull(number: int, state: str | None = "open", repository: str = "o/r") -> Ro
     return {"pr_url": f"https://github.com/{repository}/pull/{number}", "pr_state": state}
 
 
-def shares(*sent: object, acus_told: str | None) -> list[object]:
-    return [row["acus_share"] for row in links(*sent, acus_told=acus_told)]
+def shares(*sent: object, acus_sent: str | None) -> list[object]:
+    return [row["acus_share"] for row in links(*sent, acus_sent=acus_sent)]
 
 
 def test_urls_are_normalised_and_name_their_repository_and_number() -> None:
@@ -220,7 +220,7 @@ def test_items_that_are_null_are_left_out_and_the_others_keep_their_place() -> N
 
 
 def test_shares_are_truncated_and_the_remainder_goes_to_the_first() -> None:
-    told = shares(pull(1), pull(2), pull(3), acus_told="1.000001")
+    told = shares(pull(1), pull(2), pull(3), acus_sent="1.000001")
     assert told == [acus("0.333335"), acus("0.333333"), acus("0.333333")]
 
 
@@ -236,21 +236,21 @@ def test_shares_are_truncated_and_the_remainder_goes_to_the_first() -> None:
 )
 def test_shares_add_up_to_what_the_session_used(used: str | None, told: list[str | None]) -> None:
     expected = [None if text is None else acus(text) for text in told]
-    assert shares(pull(1), pull(2), pull(3), acus_told=used) == expected
+    assert shares(pull(1), pull(2), pull(3), acus_sent=used) == expected
 
 
 def test_a_pull_request_linked_twice_has_one_share_on_its_first_row() -> None:
     again = {"url": "https://GITHUB.com/o/r/pull/1/files?x"}
-    assert shares(pull(1), again, pull(2), acus_told="3") == [acus("1.5"), None, acus("1.5")]
+    assert shares(pull(1), again, pull(2), acus_sent="3") == [acus("1.5"), None, acus("1.5")]
 
 
 def test_a_link_without_url_has_no_share_and_leaves_the_remainder_to_the_first_that_has_one() -> None:
-    assert shares({"state": "open"}, pull(1), pull(2), acus_told="0.000003") == [
+    assert shares({"state": "open"}, pull(1), pull(2), acus_sent="0.000003") == [
         None,
         acus("0.000002"),
         acus("0.000001"),
     ]
-    assert shares({}, acus_told="1") == [None]
+    assert shares({}, acus_sent="1") == [None]
 
 
 def test_sessions_share_apart_from_each_other() -> None:
@@ -333,7 +333,7 @@ def _linked(draw: st.DrawFn) -> tuple[tuple[str, int, int], str]:
 def test_a_pull_request_is_one_row_in_any_form_tab_and_case_on_every_host(
     linked: list[tuple[tuple[str, int, int], str]],
 ) -> None:
-    rows = links(*({"url": address, "state": "merged"} for _, address in linked), acus_told="1")
+    rows = links(*({"url": address, "state": "merged"} for _, address in linked), acus_sent="1")
     found = {(row["host"], row["repository"], row["number"]) for row in rows}
     assert {row["host"] for row in rows} == {host for (host, _, _), _ in linked}
     assert len(found) == len({identity for identity, _ in linked})

@@ -43,7 +43,7 @@ def read(
         return read_all(client, feed, over), served.asked
 
 
-def told_honestly(feed: Feed, count: int, over: list[Window]) -> tuple[list[Session], Script]:
+def served_honestly(feed: Feed, count: int, over: list[Window]) -> tuple[list[Session], Script]:
     """So many sessions, evenly spread, and a server that keeps every promise about them."""
     kind = "v2" if feed.paging == "offset" else "v3"
     every = sessions(count, over, kind)
@@ -304,7 +304,7 @@ def test_v2_pages_that_never_agree_fail_after_eight_passes(fault: str) -> None:
 def test_a_long_range_comes_in_batches_of_whole_days_and_where_it_is_cut_nothing_is_out_of_window(feed: Feed) -> None:
     # Evenly spread, so that a session lies just where each day begins.
     over = days(20)
-    every, script = told_honestly(feed, 8_000, over)
+    every, script = served_honestly(feed, 8_000, over)
     with serving(script) as served, client_of(served) as client:
         batches = list(client.read(feed, over))
     assert len(batches) > 1
@@ -322,7 +322,7 @@ def test_a_long_range_comes_in_batches_of_whole_days_and_where_it_is_cut_nothing
 @pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
 def test_what_was_read_while_the_caller_was_busy_comes_in_batches_as_small_as_the_others(feed: Feed) -> None:
     over = days(48)
-    every, script = told_honestly(feed, 19_200, over)
+    every, script = served_honestly(feed, 19_200, over)
     with serving(script) as served, client_of(served) as client:
         batches = client.read(feed, over)
         sizes = [len(next(batches).items)]
@@ -537,7 +537,7 @@ def test_a_feed_that_leads_nowhere_in_three_windows_in_a_row_is_given_up_for_all
 @pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
 def test_days_that_lead_nowhere_between_others_that_do_fail_alone(feed: Feed) -> None:
     over = days(30)
-    every, honest = told_honestly(feed, 300, over)
+    every, honest = served_honestly(feed, 300, over)
     # More than two of them side by side, which end while the others are still under way.
     bad = [*over[2:8], *over[15:17]]
 

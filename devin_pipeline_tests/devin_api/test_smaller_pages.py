@@ -365,8 +365,12 @@ def test_v3_a_server_that_takes_no_bounds_within_a_day_fails_that_day() -> None:
     assert batch.items == []
 
 
-@pytest.mark.parametrize(("tells_start", "tells_end"), [(True, False), (False, False), (False, True), (True, True)])
-def test_v3_whichever_side_a_bound_belongs_to_every_other_second_is_read(tells_start: bool, tells_end: bool) -> None:
+@pytest.mark.parametrize(
+    ("includes_start", "includes_end"), [(True, False), (False, False), (False, True), (True, True)]
+)
+def test_v3_whichever_side_a_bound_belongs_to_every_other_second_is_read(
+    includes_start: bool, includes_end: bool
+) -> None:
     start = int(DAY[0].start.timestamp())
     every = [{**one, "created_at": start + 40_000 - place} for place, one in enumerate(made(V3, 60))]
     fails = fails_with(V3, every, ["s33"])
@@ -375,8 +379,8 @@ def test_v3_whichever_side_a_bound_belongs_to_every_other_second_is_read(tells_s
         after, before = int(asked.one("created_after")), int(asked.one("created_before"))
         query = {
             **asked.query,
-            "created_after": [str(after if tells_start else after + 1)],
-            "created_before": [str(before + 1 if tells_end else before)],
+            "created_after": [str(after if includes_start else after + 1)],
+            "created_before": [str(before + 1 if includes_end else before)],
         }
         return fails(Asked(asked.number, asked.path, query, asked.headers))
 

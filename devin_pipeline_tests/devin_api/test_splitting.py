@@ -158,9 +158,11 @@ def test_of_many_full_days_one_after_the_other_is_read_so_that_few_are_held() ->
 
 
 @pytest.mark.parametrize("with_total", [True, False])
-@pytest.mark.parametrize(("tells_start", "tells_end"), [(True, False), (False, False), (False, True), (True, True)])
+@pytest.mark.parametrize(
+    ("includes_start", "includes_end"), [(True, False), (False, False), (False, True), (True, True)]
+)
 def test_whichever_side_a_bound_belongs_to_what_lies_on_it_is_returned_once(
-    tells_start: bool, tells_end: bool, with_total: bool
+    includes_start: bool, includes_end: bool, with_total: bool
 ) -> None:
     # Every other second, so that many lie on a bound; none on those of the day.
     every = [
@@ -171,8 +173,8 @@ def test_whichever_side_a_bound_belongs_to_what_lies_on_it_is_returned_once(
         start, end = bounds(asked)
         query = {
             **asked.query,
-            "created_after": [str(start if tells_start else start + 1)],
-            "created_before": [str(end + 1 if tells_end else end)],
+            "created_after": [str(start if includes_start else start + 1)],
+            "created_before": [str(end + 1 if includes_end else end)],
         }
         return honest_v3(every, Asked(asked.number, asked.path, query, asked.headers), with_total=with_total)
 

@@ -33,7 +33,7 @@ from devin_pipeline_tests.harness import PipelineHarness, differences, open_harn
 pytestmark = pytest.mark.notices("pieces of text in the log")
 
 
-def places_that_tell(harness: PipelineHarness, *words: str) -> list[str]:
+def places_holding(harness: PipelineHarness, *words: str) -> list[str]:
     """Files of the lake and of DAGSTER_HOME in whose bytes, or in whose values, a word stands."""
     folders = (Path(harness.lake.uri), Path(os.environ["DAGSTER_HOME"]))
     found = []
@@ -110,10 +110,10 @@ def test_a_forgotten_session_and_then_a_forgotten_user_are_nowhere_and_their_spe
     number = harness.enterprise.sessions.index(session)
     words = (session.session_id, *(f"canary{what}{number}x" for what in ("title", "prompt", "second")))
     before = spend(harness)
-    assert {place.split(": ")[1] for place in places_that_tell(harness, *words)} == set(words)
+    assert {place.split(": ")[1] for place in places_holding(harness, *words)} == set(words)
 
     assert "from 1 stored session," in forget("--session", f"devin-{session.session_id}")
-    assert places_that_tell(harness, *words) == []
+    assert places_holding(harness, *words) == []
     assert spend(harness) == before
     with duckdb.connect(f"{harness.lake.uri}/devin.duckdb", read_only=True) as catalog:
         assert catalog.sql("select count(*) from sessions").fetchall() == [(60,)]
@@ -121,9 +121,9 @@ def test_a_forgotten_session_and_then_a_forgotten_user_are_nowhere_and_their_spe
     user = next(s.user_id for s in harness.enterprise.sessions if s.user_id and s is not session)
     theirs = [n for n, s in enumerate(harness.enterprise.sessions) if s.user_id == user]
     of_user = [user, *(f"canary{what}{n}x" for n in theirs for what in ("title", "prompt", "second"))]
-    assert places_that_tell(harness, user) != []
+    assert places_holding(harness, user) != []
     forget("--user", user)
-    assert places_that_tell(harness, *of_user) == []
+    assert places_holding(harness, *of_user) == []
     assert spend(harness) == before
     assert verify(harness.lake, 8).is_clean
 
@@ -132,7 +132,7 @@ def test_a_forgotten_session_and_then_a_forgotten_user_are_nowhere_and_their_spe
         harness.enterprise.sessions[n].acus = Decimal(1)
     harness.enterprise.add_analyses(5)
     harness.make()
-    assert places_that_tell(harness, *words, *of_user) == []
+    assert places_holding(harness, *words, *of_user) == []
     pseudonyms = {row["user_id"] for row in harness.rows("sessions") if row["user_id"]}
     assert sum(name.startswith("forgotten-") for name in pseudonyms) == 2
     assert sum(row["acus"] or 0 for row in harness.rows("acu_daily")) == sum(
@@ -148,7 +148,7 @@ def test_without_text_every_figure_is_as_with_it_and_no_file_holds_any(
     lengths = [len(row["title"] or "") for row in harness.rows("sessions")]
     monkeypatch.setenv("DEVIN_TEXT", "none")
     assert "from 60 stored sessions" in forget("--text")
-    assert places_that_tell(harness, "canary") == []
+    assert places_holding(harness, "canary") == []
     assert spend(harness) == before
     assert verify(harness.lake, 8).is_clean
     assert {name: len(harness.rows(name)) for name in figures} == figures
@@ -205,12 +205,12 @@ class Erased:
         self.words = [self.user, "canaryowed", *(f"canary{n}x" for n in theirs)]
         self.days = sorted({row["day"] for row in harness.rows("sessions") if row["user_id"] == self.user})
         self.spend = spend(harness)
-        assert len({place.split(": ")[1] for place in places_that_tell(harness, *self.words)}) == len(self.words)
+        assert len({place.split(": ")[1] for place in places_holding(harness, *self.words)}) == len(self.words)
         forget("--user", self.user)
         self.require_nowhere()
 
     def require_nowhere(self) -> None:
-        assert places_that_tell(self.harness, *self.words) == []
+        assert places_holding(self.harness, *self.words) == []
         assert spend(self.harness) == self.spend
         assert verify(self.harness.lake, 8).is_clean
         assert erasure_list().outcome == "ok"
@@ -304,7 +304,7 @@ def test_rows_that_a_backup_brings_back_are_named_and_every_run_erases_them(
 ) -> None:
     raw = [table.name for table in RAW_SESSION_TABLES]
     erased.put_back(*raw, "raw_quarantine")
-    assert places_that_tell(erased.harness, *erased.words) != []
+    assert places_holding(erased.harness, *erased.words) != []
 
     result = run("verify")
     assert result.exit_code == 1
@@ -319,7 +319,7 @@ def test_rows_that_a_backup_brings_back_are_named_and_every_run_erases_them(
     assert erased.user not in result.output + finding.found
 
     command(erased)
-    assert places_that_tell(erased.harness, *erased.words) == []
+    assert places_holding(erased.harness, *erased.words) == []
     repair_all(erased)
     erased.require_nowhere()
 
@@ -338,7 +338,7 @@ def test_derived_tables_and_reports_that_a_backup_brings_back_are_built_again(
     assert not verify(erased.harness.lake, 8).is_clean
     assert erasure_list().outcome == "failed"
     backfill_of_another_day(erased)
-    assert places_that_tell(erased.harness, *erased.words) == []
+    assert places_holding(erased.harness, *erased.words) == []
     if len(tables) == len(ALL_TABLES):
         # Raw ones too, which lack versions.
         repair_all(erased)
@@ -348,7 +348,7 @@ def test_derived_tables_and_reports_that_a_backup_brings_back_are_built_again(
 def test_files_that_a_backup_brings_back_next_to_a_newer_log_are_named_and_deleted(erased: Erased) -> None:
     table = RAW["raw_sessions_v3"]
     shutil.copytree(erased.backup / table.name, f"{erased.harness.lake.uri}/{table.name}", dirs_exist_ok=True)
-    assert places_that_tell(erased.harness, *erased.words) != []
+    assert places_holding(erased.harness, *erased.words) != []
     (first, *_) = verify(erased.harness.lake, 8).findings
     assert (first.table, first.is_of_persons) == (table, True)
     assert first.path in old_files_with_persons(erased.harness.lake, table)
@@ -390,8 +390,8 @@ def test_what_a_step_writes_of_what_it_read_before_an_erasure_is_erased_when_it_
     with erasing(harness.lake, 8):
         forget("--user", user)
         harness.lake.replace_days(SESSIONS, harness.days, read_before)
-        assert places_that_tell(harness, user) != []
-    assert places_that_tell(harness, user) == []
+        assert places_holding(harness, user) != []
+    assert places_holding(harness, user) == []
     assert verify(harness.lake, 8).is_clean
 
 
@@ -412,7 +412,7 @@ def test_a_damaged_day_of_a_restored_table_keeps_no_run_from_erasing_the_others(
     Path(file.path).write_bytes(b"")
     day = next(day for day in erased.harness.days if day != file.day)
     assert run("backfill", "--from", str(day), "--to", str(day)).exit_code == 1
-    assert places_that_tell(erased.harness, *erased.words) == []
+    assert places_holding(erased.harness, *erased.words) == []
     assert not any(finding.is_of_persons for finding in verify(erased.harness.lake, 8).findings)
 
 
@@ -442,11 +442,11 @@ def test_forget_never_says_gone_while_a_file_of_a_killed_run_remains(harness: Pi
     assert "1 files of unfinished writes may still hold text" in result.output
     assert name in result.output
     assert "Run the same command again after 2" in result.output
-    assert {place.split(": ")[0] for place in places_that_tell(harness, user)} == {name}
+    assert {place.split(": ")[0] for place in places_holding(harness, user)} == {name}
 
     make_older(left)
     assert "from" in forget("--user", user)
-    assert places_that_tell(harness, user) == []
+    assert places_holding(harness, user) == []
 
 
 @pytest.mark.parametrize("command", ["run", "maintain"])
@@ -460,7 +460,7 @@ def test_what_a_killed_run_left_is_deleted_by_later_runs_too(harness: PipelineHa
         assert harness.run(harness.days[:1]).success
     else:
         assert run("maintain").exit_code == 0
-    assert places_that_tell(harness, user) == []
+    assert places_holding(harness, user) == []
     assert erasure_list().outcome == "ok"
 
 
@@ -472,7 +472,7 @@ def test_several_users_and_sessions_are_forgotten_in_one_call(harness: PipelineH
     theirs = sum(s.user_id in users or s is session for s in harness.enterprise.sessions)
     assert f"from {theirs} stored sessions" in forget(*words, "--session", session.session_id)
     number = harness.enterprise.sessions.index(session)
-    assert places_that_tell(harness, *users, session.session_id, f"canarytitle{number}x") == []
+    assert places_holding(harness, *users, session.session_id, f"canarytitle{number}x") == []
     assert spend(harness) == before
     assert verify(harness.lake, 8).is_clean
     # Days whose tables have other rows than Dagster knows would be taken for unread.
