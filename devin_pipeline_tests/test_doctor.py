@@ -1,4 +1,4 @@
-"""The doctor: what it finds when all is well, and which one check tells of each thing that is not."""
+"""The doctor: what it finds when all is well, and which one check reports each thing that is not."""
 
 import base64
 import json
@@ -137,7 +137,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., A
 # When all is well
 
 
-def test_what_is_missing_is_told_with_the_command_that_makes_all_well(
+def test_what_is_missing_is_named_with_the_command_that_makes_all_well(
     harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     missing = found()["closed days", ""]
@@ -147,9 +147,9 @@ def test_what_is_missing_is_told_with_the_command_that_makes_all_well(
     first = str(harness.days[0])
     assert run("backfill", "--from", first, "--to", first).exit_code == 0
     before = sorted(path.relative_to(harness.lake.uri) for path in Path(harness.lake.uri).rglob("*"))
-    told = run("doctor", "--json")
-    assert told.exit_code == 1, told.output
-    checks = {(check["name"], check["subject"]): check for check in json.loads(told.stdout)["checks"]}
+    result = run("doctor", "--json")
+    assert result.exit_code == 1, result.output
+    checks = {(check["name"], check["subject"]): check for check in json.loads(result.stdout)["checks"]}
     assert [key for key, check in checks.items() if check["outcome"] == "failed"] == [("closed days", "")]
     gap = checks["closed days", ""]
     assert f" are not made: {harness.days[1]} … " in gap["found"]
@@ -160,8 +160,8 @@ def test_what_is_missing_is_told_with_the_command_that_makes_all_well(
         assert found()["closed days", ""].todo == gap["todo"]
 
     assert run(*shlex.split(gap["todo"].removeprefix("devin-pipeline "))).exit_code == 0
-    told = run("doctor")
-    assert told.exit_code == 0, told.output
+    result = run("doctor")
+    assert result.exit_code == 0, result.output
     findings = found()
     assert outcomes(findings, "failed") == set()
     assert outcomes(findings, "warning") == set()
@@ -185,26 +185,26 @@ def test_what_is_missing_is_told_with_the_command_that_makes_all_well(
 def test_a_line_per_check_says_what_was_found_and_the_next_what_to_do(scripted: Callable[..., Any]) -> None:
     strange: dict[str, object] = OWNER | {"service_user_name": "\x1b[2Jreader\nok  all"}
     with scripted(lambda asked: json_reply(strange) if asked.path == "/v3/self" else honest(asked)):
-        told = run("doctor")
-    assert told.exit_code == 0, told.output
-    shown = told.stdout.splitlines()
+        result = run("doctor")
+    assert result.exit_code == 0, result.output
+    shown = result.stdout.splitlines()
     assert all(re.match(r"(ok|warning|failed|skipped|unknown) +\S|          → \S", line) for line in shown[:-1])
     assert re.fullmatch(r"\d+ ok, 1 warning, \d+ skipped, \d+ unknown\.", shown[-1])
-    assert "service_user \\x1b[2Jreader\\nok  all, of the whole enterprise" in told.stdout
-    assert "key DEVIN_V3_API_KEY: cog_…89 has the shape of a key" in told.stdout
-    assert "key DEVIN_V2_API_KEY: apk_user_…89 has" in told.stdout
+    assert "service_user \\x1b[2Jreader\\nok  all, of the whole enterprise" in result.stdout
+    assert "key DEVIN_V3_API_KEY: cog_…89 has the shape of a key" in result.stdout
+    assert "key DEVIN_V2_API_KEY: apk_user_…89 has" in result.stdout
 
 
 def test_the_demo_is_looked_at_only_once_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    told = run("doctor", "--demo")
-    assert (told.exit_code, list(tmp_path.iterdir())) == (2, [])
+    result = run("doctor", "--demo")
+    assert (result.exit_code, list(tmp_path.iterdir())) == (2, [])
 
 
 # The keys and what they open
 
 
-def test_limited_keys_are_told_which_permission_is_missing(
+def test_of_limited_keys_the_missing_permission_is_named(
     harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEVIN_V2_API_KEY", harness.server.limited_v2_key)
@@ -220,7 +220,7 @@ def test_limited_keys_are_told_which_permission_is_missing(
     assert run("doctor").exit_code == 1
 
 
-def test_an_unknown_key_and_an_endpoint_that_is_gone_are_told_apart(
+def test_an_unknown_key_and_an_endpoint_that_is_gone_are_distinguished(
     scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with scripted(lambda asked: Reply(status=404 if asked.path.endswith("/insights") else 401)):
@@ -230,7 +230,7 @@ def test_an_unknown_key_and_an_endpoint_that_is_gone_are_told_apart(
     assert findings["owner", "DEVIN_V3_API_KEY"].outcome == "unknown"
 
 
-def test_swapped_keys_are_told_where_they_belong_and_sent_nowhere(
+def test_swapped_keys_are_sent_nowhere_and_the_variables_they_belong_in_are_named(
     harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEVIN_V2_API_KEY", harness.server.v3_key)
@@ -276,19 +276,19 @@ def test_one_organization_is_asked_through_its_own_endpoints(
 
 
 @pytest.mark.parametrize(
-    ("owner", "told"),
+    ("owner", "expected"),
     [
         ({"principal_type": "pat_user", "org_id": None}, "no service user"),
         ({"principal_type": "service_user", "org_id": "org-1"}, "organization org-1 only"),
     ],
 )
 def test_a_key_of_a_person_or_of_one_organization_gets_a_warning(
-    scripted: Callable[..., Any], owner: dict[str, object], told: str
+    scripted: Callable[..., Any], owner: dict[str, object], expected: str
 ) -> None:
     with scripted(lambda asked: json_reply(owner) if asked.path == "/v3/self" else honest(asked)):
         finding = found()["owner", "DEVIN_V3_API_KEY"]
     assert finding.outcome == "warning"
-    assert told in finding.found
+    assert expected in finding.found
     assert "DEVIN_V3_API_KEY" in finding.todo
 
 
@@ -361,7 +361,7 @@ def test_proxies_and_certificates_that_can_be_used_pass_their_check(
 
 
 @pytest.mark.parametrize(
-    ("behind", "outcome", "told"),
+    ("behind", "outcome", "expected"),
     [
         (timedelta(seconds=50), "ok", ""),
         (timedelta(seconds=-50), "ok", ""),
@@ -370,15 +370,15 @@ def test_proxies_and_certificates_that_can_be_used_pass_their_check(
     ],
 )
 def test_a_clock_that_is_off_by_more_than_a_minute_gets_a_warning(
-    scripted: Callable[..., Any], behind: timedelta, outcome: str, told: str
+    scripted: Callable[..., Any], behind: timedelta, outcome: str, expected: str
 ) -> None:
     with scripted(clock=datetime.now(UTC) - behind):
         finding = found()["clock", ""]
     assert finding.outcome == outcome
-    assert told in finding.found
+    assert expected in finding.found
 
 
-def test_a_server_that_tells_no_time_leaves_the_clock_not_told(scripted: Callable[..., Any]) -> None:
+def test_a_server_that_sends_no_time_leaves_the_clock_unknown(scripted: Callable[..., Any]) -> None:
     def without_date(asked: Asked) -> Reply:
         body = honest(asked).body
 
@@ -395,9 +395,9 @@ def test_a_server_that_tells_no_time_leaves_the_clock_not_told(scripted: Callabl
     assert outcomes(findings, "failed") == set()
 
 
-def of_sessions_v3(told: Callable[[Asked, Sequence[Session]], Reply]) -> Answering:
-    """Honest, but for what the plain v3 feed tells."""
-    return lambda asked: told(asked, OF_V3) if asked.path == "/v3/enterprise/sessions" else honest(asked)
+def of_sessions_v3(reply: Callable[[Asked, Sequence[Session]], Reply]) -> Answering:
+    """Honest, but for what the plain v3 feed returns."""
+    return lambda asked: reply(asked, OF_V3) if asked.path == "/v3/enterprise/sessions" else honest(asked)
 
 
 def with_total(asked: Asked, every: Sequence[Session], more: int) -> Reply:
@@ -406,7 +406,7 @@ def with_total(asked: Asked, every: Sequence[Session], more: int) -> Reply:
 
 
 @pytest.mark.parametrize(
-    ("told", "says"),
+    ("reply", "says"),
     [
         (lambda asked, every: page_v3(every[: int(asked.one("first"))]), "sessions created in 2015"),
         (
@@ -423,9 +423,9 @@ def with_total(asked: Asked, every: Sequence[Session], more: int) -> Reply:
     ],
 )
 def test_a_filter_that_does_not_filter_fails(
-    scripted: Callable[..., Any], told: Callable[[Asked, Sequence[Session]], Reply], says: str
+    scripted: Callable[..., Any], reply: Callable[[Asked, Sequence[Session]], Reply], says: str
 ) -> None:
-    with scripted(of_sessions_v3(told)):
+    with scripted(of_sessions_v3(reply)):
         findings = found()
     assert findings["filter", FEEDS[1]].outcome == "failed"
     assert says in findings["filter", FEEDS[1]].found
@@ -433,7 +433,7 @@ def test_a_filter_that_does_not_filter_fails(
 
 
 @pytest.mark.parametrize(
-    ("told", "says"),
+    ("reply", "says"),
     [
         (lambda asked, every: honest_v3(every[:: (-1) ** asked.number], asked), "with other sessions"),
         (
@@ -443,9 +443,9 @@ def test_a_filter_that_does_not_filter_fails(
     ],
 )
 def test_a_page_that_comes_otherwise_the_second_time_gets_a_warning(
-    scripted: Callable[..., Any], told: Callable[[Asked, Sequence[Session]], Reply], says: str
+    scripted: Callable[..., Any], reply: Callable[[Asked, Sequence[Session]], Reply], says: str
 ) -> None:
-    with scripted(of_sessions_v3(told)):
+    with scripted(of_sessions_v3(reply)):
         findings = found()
     assert findings["page repeats", FEEDS[1]].outcome == "warning"
     assert says in findings["page repeats", FEEDS[1]].found
@@ -453,7 +453,7 @@ def test_a_page_that_comes_otherwise_the_second_time_gets_a_warning(
 
 
 def moved(asked: Asked, by: int, bounds: Sequence[str]) -> Asked:
-    """The question as a server understands it whose bounds lie a second elsewhere."""
+    """The request as a server understands it whose bounds lie a second elsewhere."""
     query = {
         name: [str(int(values[0]) + by)] if name.endswith(tuple(bounds)) else values
         for name, values in asked.query.items()
@@ -462,25 +462,25 @@ def moved(asked: Asked, by: int, bounds: Sequence[str]) -> Asked:
 
 
 @pytest.mark.parametrize(
-    ("bounds", "outcome", "told"),
+    ("bounds", "outcome", "expected"),
     [
         ([], "ok", "[start, end): half-open"),
         (["ed_before"], "ok", "[start, end]: its end belongs to it too"),
         (["created_after", "created_before"], "failed", "its start does not belong to it"),
     ],
 )
-def test_how_a_window_ends_is_told_and_one_that_loses_its_start_fails(
-    scripted: Callable[..., Any], bounds: Sequence[str], outcome: str, told: str
+def test_how_a_window_ends_is_reported_and_one_that_loses_its_start_fails(
+    scripted: Callable[..., Any], bounds: Sequence[str], outcome: str, expected: str
 ) -> None:
     with scripted(of_sessions_v3(lambda asked, every: honest_v3(every, moved(asked, 1, bounds)))):
         findings = found()
     assert findings["window", FEEDS[1]].outcome == outcome
-    assert told in findings["window", FEEDS[1]].found
+    assert expected in findings["window", FEEDS[1]].found
     # The end of a v2 window is not documented; the script takes it as inclusive.
     assert "[start, end]" in findings["window", FEEDS[0]].found
 
 
-def test_sessions_without_a_usable_id_or_under_another_in_v2_are_told(scripted: Callable[..., Any]) -> None:
+def test_sessions_without_a_usable_id_or_under_another_in_v2_are_reported(scripted: Callable[..., Any]) -> None:
     others = [session | {"session_id": f"other-{n}"} for n, session in enumerate(OF_V2)]
 
     def script(asked: Asked) -> Reply:
@@ -497,7 +497,7 @@ def test_sessions_without_a_usable_id_or_under_another_in_v2_are_told(scripted: 
     assert findings["items", FEEDS[2]].outcome == "ok"
 
 
-def test_an_enterprise_without_sessions_is_well_and_what_cannot_be_seen_is_not_told(
+def test_an_enterprise_without_sessions_is_well_and_what_cannot_be_seen_is_unknown(
     scripted: Callable[..., Any],
 ) -> None:
     def script(asked: Asked) -> Reply:
@@ -516,7 +516,7 @@ def test_an_enterprise_without_sessions_is_well_and_what_cannot_be_seen_is_not_t
 # The lake
 
 
-def test_a_lake_of_others_is_told_and_not_written(scripted: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_lake_of_others_is_reported_and_not_written(scripted: Callable[..., Any], tmp_path: Path) -> None:
     theirs = LakeIdentity(kind="live", host="127.0.0.1", scope="org-1", day_starts_at_utc_hour=8)
     Lake(str(tmp_path / "lake")).claim(theirs)
     with scripted():
@@ -648,8 +648,8 @@ def test_a_schedule_that_was_switched_off_or_whose_tick_failed_gets_a_warning(
     findings = found()
     assert findings["schedule", "daily_refresh"].outcome == "warning"
     is_off = status is InstigatorStatus.STOPPED
-    told = "it is off" if is_off else "its last tick failed, at 2026-01-31 08:30 UTC"
-    assert told in findings["schedule", "daily_refresh"].found
+    reason = "it is off" if is_off else "its last tick failed, at 2026-01-31 08:30 UTC"
+    assert reason in findings["schedule", "daily_refresh"].found
     assert "devin-pipeline ui" in findings["schedule", "daily_refresh"].todo
     assert findings["sensor", "late_updates"].outcome == "ok"
     assert "canary" not in repr(findings)
@@ -739,19 +739,19 @@ def test_no_key_is_in_anything_it_prints_logs_or_gives(
     own = [json_reply({"detail": [echoed[0] | {"loc": [key], "msg": key}]}, 422) for key in (V2_KEY, V3_KEY)]
     scripts: list[Answering] = [honest, *(lambda asked, fault=fault: fault for fault in faults)]
     scripts.append(lambda asked: own["/v3/" in asked.path])
-    told: list[str] = []
+    outputs: list[str] = []
     for script in scripts:
         with scripted(script):
             for words in (["doctor"], ["doctor", "--json"]):
                 result = run(*words)
-                told += [result.output, repr(result.exception)]
+                outputs += [result.output, repr(result.exception)]
     for bad in (f"{V2_KEY} x", f"{V3_KEY}ä", f'"{V3_KEY}"', V3_KEY.removeprefix("cog_")):
         with scripted():
             monkeypatch.setenv("DEVIN_V2_API_KEY", bad)
             monkeypatch.setenv("DEVIN_V3_API_KEY", bad)
-            told.append(run("doctor").output)
-    text = "\n".join([*told, caplog.text])
-    assert len(told) > 25
+            outputs.append(run("doctor").output)
+    text = "\n".join([*outputs, caplog.text])
+    assert len(outputs) > 25
     for key in (V2_KEY, V3_KEY):
         secret = key.removeprefix("apk_user_").removeprefix("cog_")
         for form in (key, secret, quote(key), base64.b64encode(key.encode()).decode(), secret[-5:]):

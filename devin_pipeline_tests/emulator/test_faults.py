@@ -85,8 +85,8 @@ def ask(client: httpx.Client, server: EmulatorServer, path: str, **more: str) ->
 
 
 def page(client: httpx.Client, server: EmulatorServer, path: str, **more: str) -> Page:
-    told: Page = ask(client, server, path, **more).json()
-    return told
+    body: Page = ask(client, server, path, **more).json()
+    return body
 
 
 def second(client: httpx.Client, server: EmulatorServer, path: str) -> dict[str, str]:
@@ -94,16 +94,18 @@ def second(client: httpx.Client, server: EmulatorServer, path: str) -> dict[str,
     return {"skip": "40"} if path == V2 else {"after": page(client, server, path)["end_cursor"]}
 
 
-def on_the_wire(server: EmulatorServer, path: str = V3) -> tuple[bytes, bool]:
-    """Everything that comes over a connection until it ends, and whether it ended with a reset."""
+def bytes_received(server: EmulatorServer, path: str = V3) -> tuple[bytes, bool]:
+    """Everything that arrives over a connection until it ends, and whether it ended with a reset."""
     parts = urlsplit(server.url)
     key = server.v2_key if path.startswith("/v2") else server.v3_key
     query = urlencode(WINDOW[path[1:3]])
     came = b""
-    with socket.create_connection((str(parts.hostname), int(parts.port or 0)), timeout=LONGEST_SECONDS + 2) as wire:
-        wire.sendall(f"GET {path}?{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n".encode())
+    with socket.create_connection(
+        (str(parts.hostname), int(parts.port or 0)), timeout=LONGEST_SECONDS + 2
+    ) as connection:
+        connection.sendall(f"GET {path}?{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n".encode())
         try:
-            while piece := wire.recv(65_536):
+            while piece := connection.recv(65_536):
                 came += piece
         except ConnectionResetError:
             return came, True
@@ -141,8 +143,8 @@ def test_retry_after_is_sent_as_a_date_for_a_time_span(
 ) -> None:
     armed(server, Status(429, retry_after=span))
     headers = ask(client, server, V3).headers
-    told = parsedate_to_datetime(headers["Retry-After"]) - parsedate_to_datetime(headers["Date"])
-    assert abs(told - span) <= timedelta(seconds=2)
+    wait = parsedate_to_datetime(headers["Retry-After"]) - parsedate_to_datetime(headers["Date"])
+    assert abs(wait - span) <= timedelta(seconds=2)
 
 
 def test_a_redirect_names_its_place(server: EmulatorServer, client: httpx.Client) -> None:
@@ -150,20 +152,20 @@ def test_a_redirect_names_its_place(server: EmulatorServer, client: httpx.Client
     assert ask(client, server, V3).headers["Location"] == "https://elsewhere.invalid/"
 
 
-def test_an_echo_tells_the_key_back_in_body_and_headers(server: EmulatorServer, client: httpx.Client) -> None:
+def test_an_echo_repeats_the_key_in_body_and_headers(server: EmulatorServer, client: httpx.Client) -> None:
     armed(server, Echo(422, "a prompt"))
-    told = ask(client, server, V3)
-    assert server.v3_key in told.json()["detail"][0]["msg"]
-    assert server.v3_key in told.headers["X-Echo"]
-    assert "a prompt" in told.text
+    response = ask(client, server, V3)
+    assert server.v3_key in response.json()["detail"][0]["msg"]
+    assert server.v3_key in response.headers["X-Echo"]
+    assert "a prompt" in response.text
 
 
-# The wire
+# The connection
 
 
 def test_a_reset_before_the_status_sends_nothing(server: EmulatorServer) -> None:
     script = armed(server, Reset())
-    assert on_the_wire(server) == (b"", True)
+    assert bytes_received(server) == (b"", True)
     assert script.sent == {"reset before the status": 1}
     assert [request.status for request in server.requests] == [0]
 
@@ -171,7 +173,7 @@ def test_a_reset_before_the_status_sends_nothing(server: EmulatorServer) -> None
 @pytest.mark.parametrize("after", [0.0, 0.5])
 def test_a_reset_in_the_body_comes_after_its_share(server: EmulatorServer, after: float) -> None:
     armed(server, Reset(after=after))
-    came, is_reset = on_the_wire(server)
+    came, is_reset = bytes_received(server)
     head, _, body = came.partition(b"\r\n\r\n")
     announced = int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0])
     assert is_reset
@@ -180,7 +182,7 @@ def test_a_reset_in_the_body_comes_after_its_share(server: EmulatorServer, after
 
 def test_a_body_may_be_shorter_than_its_content_length(server: EmulatorServer, client: httpx.Client) -> None:
     armed(server, CutShort("length"))
-    came, is_reset = on_the_wire(server)
+    came, is_reset = bytes_received(server)
     head, _, body = came.partition(b"\r\n\r\n")
     assert not is_reset
     assert len(body) == int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0]) // 2
@@ -191,7 +193,7 @@ def test_a_body_may_be_shorter_than_its_content_length(server: EmulatorServer, c
 
 def test_a_chunk_may_break_off(server: EmulatorServer, client: httpx.Client) -> None:
     armed(server, CutShort("chunks"))
-    came, _ = on_the_wire(server)
+    came, _ = bytes_received(server)
     size, _, chunk = came.partition(b"\r\n\r\n")[2].partition(b"\r\n")
     assert len(chunk) == int(size, 16) // 2
     armed(server, CutShort("chunks"))
@@ -203,32 +205,32 @@ def test_a_body_framed_by_the_end_of_the_connection_may_be_cut_without_a_trace(
     server: EmulatorServer, client: httpx.Client
 ) -> None:
     armed(server, CutShort("close"))
-    told = ask(client, server, V3)
-    assert told.status_code == 200
+    response = ask(client, server, V3)
+    assert response.status_code == 200
     with pytest.raises(json.JSONDecodeError):
-        told.json()
+        response.json()
 
 
 def test_a_trickle_is_slow_and_breaks_off(server: EmulatorServer) -> None:
     script = armed(server, Trickle(0.3, pause_seconds=0.1))
-    came, _ = on_the_wire(server)
+    came, _ = bytes_received(server)
     assert len(came.partition(b"\r\n\r\n")[2]) == 3
     assert script.sent == {"trickle": 1}
 
 
 def test_a_silence_ends_without_a_word_and_counts(server: EmulatorServer) -> None:
     script = armed(server, Silence(0.2))
-    assert on_the_wire(server) == (b"", False)
+    assert bytes_received(server) == (b"", False)
     assert script.sent == {"silence": 1}
 
 
 @pytest.mark.parametrize("fault", [Silence(3_600), Trickle(3_600, pause_seconds=0.5)], ids=lambda each: each.kind)
 def test_no_fault_lasts_longer_than_it_may(server: EmulatorServer, fault: Fault) -> None:
     armed(server, fault)
-    on_the_wire(server)  # the socket's own timeout is the bound
+    bytes_received(server)  # the socket's own timeout is the bound
 
 
-def test_a_client_that_leaves_a_silence_leaves_the_server_sound(server: EmulatorServer, client: httpx.Client) -> None:
+def test_a_client_that_leaves_a_silence_leaves_the_server_working(server: EmulatorServer, client: httpx.Client) -> None:
     armed(server, Silence(3_600))
     with httpx.Client(timeout=0.2) as hasty, pytest.raises(httpx.ReadTimeout):
         ask(hasty, server, V3)
@@ -241,8 +243,12 @@ def test_a_client_that_leaves_a_silence_leaves_the_server_sound(server: Emulator
 @pytest.mark.parametrize("fault", [each for each in TRANSIENT if isinstance(each, Body)], ids=lambda each: each.kind)
 def test_a_body_of_another_kind_comes_as_it_is(server: EmulatorServer, client: httpx.Client, fault: Body) -> None:
     armed(server, fault)
-    told = ask(client, server, V3)
-    assert (told.status_code, told.content, told.headers["Content-Type"]) == (200, fault.body, fault.content_type)
+    response = ask(client, server, V3)
+    assert (response.status_code, response.content, response.headers["Content-Type"]) == (
+        200,
+        fault.body,
+        fault.content_type,
+    )
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", None])
@@ -251,17 +257,17 @@ def test_a_page_may_come_under_another_type(
 ) -> None:
     honest = page(client, server, V3)
     armed(server, Typed(content_type))
-    told = ask(client, server, V3)
-    assert told.headers.get("Content-Type") == content_type
-    assert told.json() == honest
+    response = ask(client, server, V3)
+    assert response.headers.get("Content-Type") == content_type
+    assert response.json() == honest
 
 
 def test_gzip_may_be_garbage_have_a_wrong_sum_or_end_early(server: EmulatorServer, client: httpx.Client) -> None:
     def packed(fault: Fault) -> bytes:
         armed(server, fault)
-        with client.stream("GET", server.url + V3, headers={"Authorization": f"Bearer {server.v3_key}"}) as told:
-            assert told.headers["Content-Encoding"] == "gzip"
-            return b"".join(told.iter_raw())
+        with client.stream("GET", server.url + V3, headers={"Authorization": f"Bearer {server.v3_key}"}) as response:
+            assert response.headers["Content-Encoding"] == "gzip"
+            return b"".join(response.iter_raw())
 
     with pytest.raises(zlib.error):
         gzip.decompress(packed(Compressed("garbage")))
@@ -281,18 +287,18 @@ def test_gzip_may_be_garbage_have_a_wrong_sum_or_end_early(server: EmulatorServe
 def test_two_pages_may_come_as_one(server: EmulatorServer, client: httpx.Client, path: str) -> None:
     pages = [page(client, server, path), page(client, server, path, **second(client, server, path))]
     armed(server, TwoAtOnce())
-    told = page(client, server, path)
-    assert told["items"] == pages[0]["items"] + pages[1]["items"]
-    assert told.get("end_cursor") == pages[1].get("end_cursor")
+    returned = page(client, server, path)
+    assert returned["items"] == pages[0]["items"] + pages[1]["items"]
+    assert returned.get("end_cursor") == pages[1].get("end_cursor")
 
 
 @pytest.mark.parametrize("path", [V2, V3])
 def test_a_page_may_hold_fewer_items_than_asked_for(server: EmulatorServer, client: httpx.Client, path: str) -> None:
     honest = page(client, server, path)
     armed(server, LIE["fewer items than asked for"])
-    told = page(client, server, path)
-    assert told["items"] == honest["items"][:20]
-    assert told.get("limit", 20) == 20
+    returned = page(client, server, path)
+    assert returned["items"] == honest["items"][:20]
+    assert returned.get("limit", 20) == 20
 
 
 @pytest.mark.parametrize(("kind", "claimed"), [("ignored", 0), ("ignored, and claimed", 40)])
@@ -303,18 +309,18 @@ def test_the_place_asked_for_may_be_ignored(
         first, asked = page(client, server, path), second(client, server, path)
         script = armed(server, LIE[f"the place asked for is {kind}"], 2)
         assert page(client, server, path) == first
-        told = page(client, server, path, **asked)
-        assert told["items"] == first["items"]
-        assert told.get("skip", claimed) == claimed
+        returned = page(client, server, path, **asked)
+        assert returned["items"] == first["items"]
+        assert returned.get("skip", claimed) == claimed
         assert script.sent.total() == 1
 
 
 @pytest.mark.parametrize("path", [V2, V3])
 def test_the_window_asked_for_may_be_ignored(server: EmulatorServer, client: httpx.Client, path: str) -> None:
     armed(server, LIE["the window asked for is ignored"])
-    told = page(client, server, path)
-    assert told["items"] != page(client, server, path)["items"]
-    assert len(told["items"]) == 40
+    returned = page(client, server, path)
+    assert returned["items"] != page(client, server, path)["items"]
+    assert len(returned["items"]) == 40
 
 
 def test_an_empty_page_may_say_that_more_follow_and_lead_to_the_same_place(
@@ -324,13 +330,13 @@ def test_an_empty_page_may_say_that_more_follow_and_lead_to_the_same_place(
     for asked in ({}, second(client, server, V3)):
         honest = page(client, server, V3, **asked)
         armed(server, fault)
-        told = page(client, server, V3, **asked)
-        assert (told["items"], told["has_next_page"]) == ([], True)
-        assert told["end_cursor"] not in (honest["end_cursor"], asked.get("after"))
-        assert page(client, server, V3, after=told["end_cursor"]) == honest
+        returned = page(client, server, V3, **asked)
+        assert (returned["items"], returned["has_next_page"]) == ([], True)
+        assert returned["end_cursor"] not in (honest["end_cursor"], asked.get("after"))
+        assert page(client, server, V3, after=returned["end_cursor"]) == honest
     armed(server, fault)
-    told = page(client, server, V2)
-    assert (told["items"], told["has_more"]) == ([], True)
+    returned = page(client, server, V2)
+    assert (returned["items"], returned["has_more"]) == ([], True)
 
 
 def test_a_cursor_may_come_again_or_be_missing(server: EmulatorServer, client: httpx.Client) -> None:
@@ -338,8 +344,8 @@ def test_a_cursor_may_come_again_or_be_missing(server: EmulatorServer, client: h
     armed(server, LIE["a cursor comes again"])
     assert page(client, server, V3, **asked)["end_cursor"] == asked["after"]
     armed(server, LIE["more to come, and no cursor"])
-    told = page(client, server, V3, **asked)
-    assert (told["has_next_page"], told["end_cursor"]) == (True, None)
+    returned = page(client, server, V3, **asked)
+    assert (returned["has_next_page"], returned["end_cursor"]) == (True, None)
 
 
 @pytest.mark.parametrize(
@@ -417,10 +423,10 @@ def test_a_seed_plans_the_same_faults_and_another_seed_others(server: EmulatorSe
     def statuses(seed: int) -> list[int]:
         script = FaultScript.seeded(seed, rate=0.3, kinds=[Status(500), Status(503)])
         server.script(script)
-        told = [ask(client, server, V3).status_code for _ in range(60)]
-        assert script.sent.total() == sum(status != 200 for status in told)
+        received = [ask(client, server, V3).status_code for _ in range(60)]
+        assert script.sent.total() == sum(status != 200 for status in received)
         assert script.asked == 60
-        return told
+        return received
 
     first = statuses(1)
     assert set(first) == {200, 500, 503}
@@ -428,7 +434,9 @@ def test_a_seed_plans_the_same_faults_and_another_seed_others(server: EmulatorSe
     assert statuses(2) != first
 
 
-def test_a_script_may_spoil_every_request_and_ends_when_told(server: EmulatorServer, client: httpx.Client) -> None:
+def test_a_script_may_spoil_every_request_and_ends_when_it_is_removed(
+    server: EmulatorServer, client: httpx.Client
+) -> None:
     armed(server, Status(500), 0)
     assert [ask(client, server, V3).status_code for _ in range(3)] == [500] * 3
     server.script(None)
@@ -470,7 +478,7 @@ def test_the_last_organization_is_not_deleted(own: EmulatorServer, client: httpx
 
 def test_a_server_may_give_smaller_pages_than_asked_for(client: httpx.Client) -> None:
     with EmulatorServer(Enterprise.synthetic(sessions=50, days=15, ends_at=ENDS_AT), largest_page=7) as own:
-        told = page(client, own, V2)
-        assert (len(told["items"]), told["limit"], told["next_cursor"]) == (7, 7, 7)
-        told = page(client, own, V3)
-        assert (len(told["items"]), told["has_next_page"]) == (7, True)
+        returned = page(client, own, V2)
+        assert (len(returned["items"]), returned["limit"], returned["next_cursor"]) == (7, 7, 7)
+        returned = page(client, own, V3)
+        assert (len(returned["items"]), returned["has_next_page"]) == (7, True)
