@@ -35,7 +35,7 @@ from graphql import (
 Sinks = Mapping[str, bytes]
 
 _REPOSITORY = '(repositorySelector: {repositoryName: "__repository__", repositoryLocationName: "devin_pipeline"})'
-_QUESTIONS = {
+_QUERIES = {
     "runsOrError": "",
     "assetNodes": "",
     "repositoriesOrError": "",
@@ -53,14 +53,14 @@ _FOLLOWED = set(
     assetKey assetMaterializations configuredValues configFields runConfig schema columns capturedLogs stats
     """.split()  # noqa: SIM905 - a literal list would be a line per field
 )
-# Promised by Dagster's schema, and missing from the events it answers with.
+# Promised by Dagster's schema, and missing from the events it responds with.
 _BROKEN = {"pipelineName"}
 
 
 def forms(secret: str) -> dict[str, bytes]:
-    """The spellings under which a secret may lie somewhere, by name."""
+    """The spellings under which a secret may occur, by name."""
     raw = secret.encode()
-    told = {
+    spellings = {
         "plain": raw,
         "URL-encoded": quote(secret, safe="").encode(),
         "URL-encoded path": quote(secret).encode(),
@@ -76,15 +76,18 @@ def forms(secret: str) -> dict[str, bytes]:
     for shift in range(3):
         # Only the characters that no neighbour has a part in.
         whole = base64.b64encode(bytes(shift) + raw)[math.ceil(shift * 8 / 6) : (shift + len(raw)) * 8 // 6]
-        told |= {f"base64, {shift} bytes in": whole, f"urlsafe base64, {shift} bytes in": whole.translate(_URLSAFE)}
-    return told
+        spellings |= {
+            f"base64, {shift} bytes in": whole,
+            f"urlsafe base64, {shift} bytes in": whole.translate(_URLSAFE),
+        }
+    return spellings
 
 
 _URLSAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def found(sinks: Sinks, secrets: Iterable[str]) -> list[str]:
-    """Where secrets lie: their beginning, their spelling and the sink."""
+    """Where secrets are: their beginning, their spelling and the sink."""
     return [
         f"{secret[:12]}… as {form} in {name}"
         for secret in secrets
@@ -94,7 +97,7 @@ def found(sinks: Sinks, secrets: Iterable[str]) -> list[str]:
     ]
 
 
-class Remembering(logging.Handler):
+class Recorder(logging.Handler):
     """Keeps every record as a careless formatter would write it: message, arguments, traceback and all."""
 
     def __init__(self) -> None:
@@ -108,9 +111,9 @@ class Remembering(logging.Handler):
 
 
 @contextmanager
-def every_logger_at_debug() -> Iterator[Remembering]:
-    """Turn the root and every logger there is to DEBUG, and remember what they say."""
-    handler = Remembering()
+def every_logger_at_debug() -> Iterator[Recorder]:
+    """Turn the root and every logger there is to DEBUG, and record what they say."""
+    handler = Recorder()
     loggers = [logging.getLogger(), *(logging.getLogger(name) for name in logging.root.manager.loggerDict)]
     levels = [(logger, logger.level) for logger in loggers]
     for logger in loggers:
@@ -125,14 +128,14 @@ def every_logger_at_debug() -> Iterator[Remembering]:
 
 
 def full_text_of(error: BaseException) -> str:
-    """All that an error tells: text, repr, attributes, and the traceback with the locals of every frame but ours."""
+    """All that an error shows: text, repr, attributes, and the traceback with the locals of every frame but ours."""
     frames = error.__traceback__.tb_next if error.__traceback__ else None
     whole = traceback.TracebackException(type(error), error, frames, capture_locals=True)
     return "\n".join([str(error), repr(error), repr(vars(error)), repr(error.args), *whole.format()])
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """What lies in the files of a folder, by name and kind; databases and Parquet also as the values they hold."""
+    """What is in the files of a folder, by name and kind; databases and Parquet also as the values they hold."""
     sinks: dict[str, bytes] = {}
     for path in sorted(folder.rglob("*")):
         if not path.is_file():
@@ -164,12 +167,12 @@ def _sqlite_rows(path: Path) -> bytes:
 
 def _duckdb_views(path: Path) -> bytes:
     with duckdb.connect(str(path), read_only=True) as connection:
-        told = connection.execute("select * from duckdb_views()").fetchall()
-        return repr([*told, *connection.execute("select * from duckdb_columns()").fetchall()]).encode()
+        views = connection.execute("select * from duckdb_views()").fetchall()
+        return repr([*views, *connection.execute("select * from duckdb_columns()").fetchall()]).encode()
 
 
 def graphql_dump(instance: dg.DagsterInstance) -> dict[str, bytes]:
-    """What Dagster's page could be told: runs with all events and errors, assets with metadata, resources, sensors …"""
+    """What the Dagster UI could be sent: runs with all events and errors, assets with metadata, resources, sensors …"""
     schema = create_schema()
     fields = schema.graphql_schema.query_type.fields
     target = LoadableTargetOrigin(executable_path=sys.executable, module_name="devin_pipeline.definitions")
@@ -177,11 +180,11 @@ def graphql_dump(instance: dg.DagsterInstance) -> dict[str, bytes]:
     sinks: dict[str, bytes] = {}
     with WorkspaceProcessContext(instance, InProcessWorkspaceLoadTarget([origin])) as workspace:
         context = workspace.create_request_context()
-        for name, arguments in _QUESTIONS.items():
+        for name, arguments in _QUERIES.items():
             query = f"query {{ {name}{arguments} {_everything(schema.graphql_schema, fields[name].type, 6)} }}"
-            answer = asyncio.run(schema.execute_async(query, context_value=context))
-            assert not answer.errors, answer.errors
-            sinks[f"GraphQL {name}"] = json.dumps(answer.data, ensure_ascii=False, default=str).encode()
+            result = asyncio.run(schema.execute_async(query, context_value=context))
+            assert not result.errors, result.errors
+            sinks[f"GraphQL {name}"] = json.dumps(result.data, ensure_ascii=False, default=str).encode()
     return sinks
 
 

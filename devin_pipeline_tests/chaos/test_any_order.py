@@ -149,7 +149,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(seed=SEEDS, rate=st.sampled_from([0.1, 0.3, 0.6]))
     def arm_faults(self, seed: int, rate: float) -> None:
-        """From now on some answers are wrong; days that cannot be read stay as they are."""
+        """From now on some responses are wrong; days that cannot be read stay as they are."""
         script = FaultScript.seeded(seed, rate=rate)
         self.harness.server.script(script)
         type(self).scripts.append(script)
@@ -183,7 +183,7 @@ class AnyOrder(RuleBasedStateMachine):
         type(self).damaged += 1
 
     def read(self, days: Sequence[date]) -> None:
-        """Do what a run does, and tell the oracle what was read as soon as it is stored."""
+        """Do what a run does, and have the oracle observe what was read as soon as it is stored."""
         harness, lake = self.harness, self.harness.lake
         windows = {Window(starts_at(day, 8), starts_at(day, 8, after=1)): day for day in days}
         for feed in harness.feeds:
@@ -198,15 +198,15 @@ class AnyOrder(RuleBasedStateMachine):
                         land(lake, RAW[feed], listing, whole, read_at, 8)
                     except Killed:
                         if lake.snapshot(TABLES[feed]).version != version:
-                            self.told(feed, whole, items, read_at)
+                            self.observed(feed, whole, items, read_at)
                         raise
-                    self.told(feed, whole, items, read_at)
+                    self.observed(feed, whole, items, read_at)
                 failed = failed or bool(listing.failures)
             if failed:
                 return
         publish(lake, days)
 
-    def told(self, feed: str, days: Sequence[date], items: Sequence[str], read_at: datetime) -> None:
+    def observed(self, feed: str, days: Sequence[date], items: Sequence[str], read_at: datetime) -> None:
         self.harness.oracle.observe(feed, days, items, read_at)
 
     # What must hold
@@ -237,7 +237,7 @@ def test_any_order_of_everything_ends_with_the_tables_of_a_clean_run(dose: Dose,
             deadline=None,
             derandomize=True,
             database=None,
-            phases=[Phase.generate],  # a failing order is told whole: shrinking it takes minutes
+            phases=[Phase.generate],  # a failing order is printed whole: shrinking it takes minutes
             suppress_health_check=list(HealthCheck),
         ),
     )

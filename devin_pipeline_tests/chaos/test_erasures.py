@@ -30,8 +30,8 @@ _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["devin_pipeline_tests.runs"])
 
 
-def _run_with_stops(run: Run, stops: list[int], tell: Connection) -> None:
-    """Run; before and after each commit is a step, and at some of them wait to be told to go on."""
+def _run_with_stops(run: Run, stops: list[int], pipe: Connection) -> None:
+    """Run; before and after each commit is a step, and at some of them wait until they may go on."""
     names = vars(importlib.import_module("devin_pipeline.lake.lake"))
     write = names["write_deltalake"]
     steps = 0
@@ -40,8 +40,8 @@ def _run_with_stops(run: Run, stops: list[int], tell: Connection) -> None:
         nonlocal steps
         steps += 1
         if steps in stops:
-            tell.send(steps)
-            tell.recv()
+            pipe.send(steps)
+            pipe.recv()
 
     def stopping(*args: Any, **kwargs: Any) -> None:
         step()
@@ -50,24 +50,24 @@ def _run_with_stops(run: Run, stops: list[int], tell: Connection) -> None:
 
     names["write_deltalake"] = stopping
     run()
-    tell.send(-steps)
+    pipe.send(-steps)
 
 
 class Held:
     """A run in a process of its own."""
 
     def __init__(self, run: Run, stops: list[int]) -> None:
-        self._told, tell = _forks.Pipe()
-        self._process = _forks.Process(target=_run_with_stops, args=(run, stops, tell))
+        self._pipe, its_end = _forks.Pipe()
+        self._process = _forks.Process(target=_run_with_stops, args=(run, stops, its_end))
         self._process.start()
-        tell.close()
+        its_end.close()
 
     def next_stop(self) -> int:
         """The step at which it waits; its steps in all, negative, once it is done."""
-        return int(self._told.recv())
+        return int(self._pipe.recv())
 
     def go_on(self) -> None:
-        self._told.send("go on")
+        self._pipe.send("go on")
 
     def kill(self) -> None:
         self._process.kill()
@@ -78,7 +78,7 @@ class Held:
         assert self._process.exitcode == 0
 
 
-def forget_all(lake: Lake, user: str) -> None:
+def erase_all(lake: Lake, user: str) -> None:
     """`forget`, and once more when the hour is over that files of a killed run stay for."""
     left = forget(lake, 8, [("user", user)]).erased.left
     for file in left:
@@ -95,7 +95,7 @@ def harness(make_harness: MakeHarness) -> PipelineHarness:
     return harness
 
 
-def test_whoever_is_forgotten_at_any_step_of_a_run_is_nowhere_once_it_ends_or_is_killed(
+def test_a_person_erased_at_any_step_of_a_run_is_nowhere_once_it_ends_or_is_killed(
     harness: PipelineHarness, tmp_path: Path, dose: Dose, figure: Figure
 ) -> None:
     run = Run(harness.server.url, harness.server.v2_key, harness.server.v3_key, "", harness.feeds, harness.days)
@@ -112,7 +112,7 @@ def test_whoever_is_forgotten_at_any_step_of_a_run_is_nowhere_once_it_ends_or_is
         harness.lake = Lake(str(folder))
         held = Held(run.into(folder), [step, step + 2] if then == "is killed a commit later" else [step])
         assert held.next_stop() == step
-        forget_all(harness.lake, user)
+        erase_all(harness.lake, user)
         if then != "is killed a commit later":
             # It still runs, and has its last commit before it, or is behind it.
             assert places_holding(harness, user, f"canary{user}x") == []
@@ -136,7 +136,7 @@ def test_whoever_is_forgotten_at_any_step_of_a_run_is_nowhere_once_it_ends_or_is
         assert places_holding(harness, user, f"canary{user}x") == [], (step, then)
         assert verify(harness.lake, 8).is_clean
     figure(
-        f"{len(chosen)} of {len(every)} times somebody was forgotten in the middle of a run, which went on or was "
+        f"{len(chosen)} of {len(every)} times somebody was erased in the middle of a run, which went on or was "
         "killed: no file held a byte of them in the end"
     )
 

@@ -204,7 +204,7 @@ def test_whichever_write_fails_readers_see_whole_versions_and_the_next_run_compl
     )
 
 
-def test_whichever_write_of_forget_fails_the_spend_stays_and_the_same_command_again_forgets(
+def test_whichever_write_of_forget_fails_the_spend_stays_and_the_same_command_again_erases(
     harness: PipelineHarness, tmp_path: Path, dose: Dose, figure: Figure
 ) -> None:
     base = run_of(harness, tmp_path / "base")
@@ -214,14 +214,14 @@ def test_whichever_write_of_forget_fails_the_spend_stays_and_the_same_command_ag
     user = next(session.user_id for session in harness.enterprise.sessions if session.user_id)
     spent = spend(harness)
 
-    def forget_in(folder: Path) -> None:
+    def erase_in(folder: Path) -> None:
         harness.lake = Lake(str(folder))
         forget(harness.lake, 8, [("user", user)])
 
     disk = Disk()
     shutil.copytree(base.lake, tmp_path / "counted")
     with disk.attached():
-        forget_in(tmp_path / "counted")
+        erase_in(tmp_path / "counted")
     every = [(before, n + 1) for before in (True, False) for n in range(len(disk.writes))]
     assert {"open_output_stream", "commit", "vacuum", "replace"} <= set(disk.writes)
     chosen = random.Random(16).sample(every, dose(len(every)))
@@ -229,13 +229,13 @@ def test_whichever_write_of_forget_fails_the_spend_stays_and_the_same_command_ag
         folder = tmp_path / f"lake {before} {n}"
         shutil.copytree(base.lake, folder)
         with Disk(n, before).attached(), pytest.raises((NotWritten, OSError)):
-            forget_in(folder)
+            erase_in(folder)
         assert spend(harness) == spent
-        forget_in(folder)
+        erase_in(folder)
         assert spend(harness) == spent
         assert places_holding(harness, user) == []
     figure(
-        f"{len(chosen)} of the {len(every)} single writes of `forget` failed: the same again forgot, and spend stayed"
+        f"{len(chosen)} of the {len(every)} single writes of `forget` failed: the same again erased, and spend stayed"
     )
 
 

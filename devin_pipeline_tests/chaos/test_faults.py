@@ -1,7 +1,7 @@
 """Faults of the API and of the network, with other people at work meanwhile: nothing lost, nothing twice, no ACU off.
 
 Runs go through the client, landing and publishing over real sockets; waits between tries pass at once. What a run
-must have seen is told by the emulator, what the tables must hold by the oracle and by a clean run into a lake of its
+must have seen is known from the emulator, what the tables must hold from the oracle and a clean run into a lake of its
 own.
 """
 
@@ -55,7 +55,7 @@ class Counts:
 
 
 class World:
-    """An enterprise that changes, a server that fails, a lake that follows, and what it must have been told."""
+    """An enterprise that changes, a server that fails, a lake that follows, and what it must have seen."""
 
     def __init__(self, seed: int, counts: Counts, folder: Path, instance: dg.DagsterInstance) -> None:
         self.random = random.Random(seed)
@@ -82,15 +82,15 @@ class World:
             yield client
 
     def truth(self, feed: str) -> Truth:
-        """Every session the feed tells now, with its day and its content."""
-        told: Truth = {}
+        """Every session the feed returns now, with its day and its content."""
+        sessions: Truth = {}
         for payload in self.harness.enterprise.items(FEED_BY_TABLE[feed].name):
             item = an_object(read_json(payload))
             session_id, created_at = text(item["session_id"]), instant(item["created_at"])
             assert session_id is not None
             assert created_at is not None
-            told[canonical_id(session_id)] = (self.harness.oracle.day_of(created_at), content_hash(item))
-        return told
+            sessions[canonical_id(session_id)] = (self.harness.oracle.day_of(created_at), content_hash(item))
+        return sessions
 
     def run(self, client: DevinClient, how: str, script: FaultScript | None, days: Sequence[date] = DAYS) -> bool:
         """A run under a script; whatever it published is checked at once."""
@@ -127,14 +127,14 @@ class World:
         return is_published
 
     def check_listing(self, before: Truth, after: Truth, whole: Sequence[date], listing: SessionBatch) -> None:
-        """No session twice; none lost, and none told otherwise than it is, of those that stood there throughout."""
-        told = {item.session_id: item for item in listing.items}
-        assert len(told) == len(listing.items)
+        """No session twice; none lost, and none with another content, of those that were listed throughout."""
+        returned = {item.session_id: item for item in listing.items}
+        assert len(returned) == len(listing.items)
         throughout = {name for name in before.keys() & after.keys() if before[name][0] in whole}
-        assert throughout - told.keys() == set()
+        assert throughout - returned.keys() == set()
         for name in throughout:
             if before[name] == after[name]:
-                assert content_hash(read_json(told[name].payload.decode())) == before[name][1]
+                assert content_hash(read_json(returned[name].payload.decode())) == before[name][1]
         self.counts.sessions_checked += len(throughout)
 
     def check_refusal(
@@ -177,7 +177,7 @@ class World:
 
 
 def total(rows: Sequence[Row]) -> Decimal:
-    """All ACUs told."""
+    """All known ACUs."""
     return sum((row["acus"] for row in rows if row["acus"] is not None), Decimal(0))
 
 
@@ -220,7 +220,7 @@ def test_no_session_is_lost_or_doubled_and_no_acu_is_off_whatever_the_api_does(
         assert published >= 0.95 * (published + refused)
     figure(
         f"{counts.faults.total()} HTTP faults of {len(counts.faults)} kinds, {counts.events.total()} changes meanwhile,"
-        f" {counts.sessions_checked} tellings of sessions checked: 0 lost, 0 doubled, 0 ACUs off"
+        f" {counts.sessions_checked} versions of sessions checked: 0 lost, 0 doubled, 0 ACUs off"
     )
     figure(
         f"runs published at a fault rate of 10 %: {published} of {published + refused};"

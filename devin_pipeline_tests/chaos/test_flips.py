@@ -1,4 +1,4 @@
-"""Single bits flipped at random in data files: whatever changes a value or breaks a file is named, and heals.
+"""Single bits flipped at random in data files: whatever changes a value or breaks a file is named and rebuilt.
 
 What a flip did is judged by Arrow's plain reading before and after, the footer's statistics included.
 """
@@ -33,7 +33,7 @@ def harness(make_harness: MakeHarness) -> PipelineHarness:
     return harness
 
 
-def told(file: Path) -> object:
+def content_of(file: Path) -> object:
     """All that Arrow reads in a file; the error's name when it cannot."""
     try:
         parquet = pq.ParquetFile(file)
@@ -59,7 +59,7 @@ def statistics(parquet: pq.ParquetFile, number: int) -> object:
 
 
 def is_less(before: object, after: object) -> bool:
-    """True when `after` has the same rows and only tells fewer statistics, none of them false."""
+    """True when `after` has the same rows and only has fewer statistics, none of them false."""
     if not (isinstance(before, tuple) and isinstance(after, tuple)) or before[0] != after[0]:
         return False
     pairs = zip(before[1], after[1], strict=True)
@@ -69,7 +69,7 @@ def is_less(before: object, after: object) -> bool:
     )
 
 
-def test_every_flipped_bit_that_changes_a_value_or_breaks_a_file_is_named_and_heals(
+def test_every_flipped_bit_that_changes_a_value_or_breaks_a_file_is_named_and_rebuilt(
     harness: PipelineHarness, dose: Dose, figure: Figure, tmp_path: Path
 ) -> None:
     chance = random.Random(7)
@@ -83,11 +83,11 @@ def test_every_flipped_bit_that_changes_a_value_or_breaks_a_file_is_named_and_he
         table, file = chance.choice(files)
         path = Path(file.path)
         content = bytearray(path.read_bytes())
-        before, rows = told(path), harness.rows(table.name)
+        before, rows = content_of(path), harness.rows(table.name)
         place, bit = chance.randrange(len(content)), chance.randrange(8)
         content[place] ^= 1 << bit
         path.write_bytes(content)
-        after = told(path)
+        after = content_of(path)
         harms = after != before and not is_less(before, after)
         verdict = verify(harness.lake, 8, first=file.day, last=file.day, tables=[table])
         named = any((finding.table, finding.day) == (table, file.day) for finding in verdict.findings)
@@ -108,6 +108,6 @@ def test_every_flipped_bit_that_changes_a_value_or_breaks_a_file_is_named_and_he
     assert count[True, True] == wanted
     figure(
         f"{count.total()} single-bit flips in data files: {wanted} changed a value or broke the file, each of them "
-        f"named by verify and healed; {count.total() - wanted} changed nothing that is read, {count[False, True]} of "
+        f"named by verify and rebuilt; {count.total() - wanted} changed nothing that is read, {count[False, True]} of "
         "them named all the same"
     )

@@ -36,10 +36,10 @@ _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["devin_pipeline_tests.runs"])
 
 
-def _begin(run: Run, tell: Connection) -> None:
-    tell.send("began")
+def _begin(run: Run, sender: Connection) -> None:
+    sender.send("began")
     run()
-    tell.send("done")
+    sender.send("done")
 
 
 def killed(run: Run, after: float) -> tuple[bool, float]:
@@ -47,18 +47,18 @@ def killed(run: Run, after: float) -> tuple[bool, float]:
 
     With infinity, it runs to its end.
     """
-    told, tell = _forks.Pipe(duplex=False)
-    with closing(told), closing(tell):
-        process = _forks.Process(target=_begin, args=(run, tell))
+    receiver, sender = _forks.Pipe(duplex=False)
+    with closing(receiver), closing(sender):
+        process = _forks.Process(target=_begin, args=(run, sender))
         process.start()
-        tell.close()
-        assert told.recv() == "began"
+        sender.close()
+        assert receiver.recv() == "began"
         began = time.monotonic()
-        ended = told.poll(after if after < float("inf") else None)
+        ended = receiver.poll(after if after < float("inf") else None)
         lasted = time.monotonic() - began
         process.kill()
         process.join()
-        if ended and told.recv() != "done":
+        if ended and receiver.recv() != "done":
             raise AssertionError("the run failed by itself")
         return not ended, lasted
 
@@ -148,7 +148,7 @@ def test_a_killed_backfill_blocks_nobody_and_the_next_one_completes_it(
             while not harness.server.requests:
                 assert backfill.poll() is None
                 time.sleep(0.02)
-            # From its first question to its end takes a second or two.
+            # From its first request to its end takes a second or two.
             time.sleep(chosen.uniform(0, 2))
             backfill.send_signal(signal.SIGKILL)
         begun += backfill.returncode == -signal.SIGKILL

@@ -73,7 +73,7 @@ def enterprise_with_canaries(seed: int) -> Enterprise:
     for session in enterprise.sessions:
         session.title = PROMPTS["title"]
         session.initial_user_message = PROMPTS["message"]
-        session.structured_output = {"told": [PROMPTS["output"]]}
+        session.structured_output = {"output": [PROMPTS["output"]]}
         session.extras = {"x_notes": {"nested": [PROMPTS["extra"]]}}
         session.analysis = {
             "issues": [{"id": "i1", "issue": PROMPTS["analysis"], "impact": PROMPTS["analysis"], "label": "x"}],
@@ -110,10 +110,10 @@ def server() -> Iterator[EmulatorServer]:
         yield running
 
 
-# Whatever the API answers
+# Whatever the API returns
 
 
-def test_no_fault_makes_the_client_tell_a_key_or_a_prompt(
+def test_no_fault_makes_the_client_reveal_a_key_or_a_prompt(
     server: EmulatorServer, dose: Dose, figure: Figure, capfd: pytest.CaptureFixture[str]
 ) -> None:
     probes = Probes([server.v2_key, server.v3_key])
@@ -121,19 +121,21 @@ def test_no_fault_makes_the_client_tell_a_key_or_a_prompt(
     for fault in chosen:
         for feed in FEEDS:
             with every_logger_at_debug() as log:
-                told = asked_under(server, fault, feed)
+                shown = asked_under(server, fault, feed)
             # Whatever their level: httpx writes whole URLs, and with them the users somebody filters by.
             assert [line for line in log.written if line.startswith(("httpx", "httpcore"))] == []
             log_text = "\n".join(log.written).encode()
-            probes.search(f"{fault.kind}, {feed.name}", {"log": log_text, "errors and reprs": "\n".join(told).encode()})
+            probes.search(
+                f"{fault.kind}, {feed.name}", {"log": log_text, "errors and reprs": "\n".join(shown).encode()}
+            )
     out, err = capfd.readouterr()
     probes.search("all faults", {"stdout": out.encode(), "stderr": err.encode()})
     figure(f"{probes.count} leak probes of the client under {len(chosen)} faults: 0 hits for keys and prompts")
 
 
 def asked_under(server: EmulatorServer, fault: Fault, feed: Feed) -> list[str]:
-    """What errors and reprs tell after a read in which the first six requests, or all, meet a fault."""
-    told: list[str] = []
+    """What errors and reprs show after a read in which the first six requests, or all, meet a fault."""
+    shown: list[str] = []
     server.script(FaultScript.of(dict.fromkeys(range(0 if fault in (*LIES, *ECHOES) else 1, 8), fault)))
     with DevinClient(
         base_url=server.url,
@@ -147,16 +149,16 @@ def asked_under(server: EmulatorServer, fault: Fault, feed: Feed) -> list[str]:
             logging.getLogger(name).setLevel(logging.DEBUG)
         try:
             for listing in client.read(feed, WINDOWS):
-                told += [repr(listing), *(full_text_of(error) for error in listing.failures.values())]
+                shown += [repr(listing), *(full_text_of(error) for error in listing.failures.values())]
         except DevinError as error:
-            told.append(full_text_of(error))
+            shown.append(full_text_of(error))
         try:
             client.updated_in(feed, WINDOWS[-1], max_pages=3, deadline_seconds=5)
         except DevinError as error:
-            told.append(full_text_of(error))
-        told += [repr(client), str(client), repr(vars(client))]
+            shown.append(full_text_of(error))
+        shown += [repr(client), str(client), repr(vars(client))]
     server.script(None)
-    return told
+    return shown
 
 
 BAD_KEYS = {
@@ -171,7 +173,7 @@ BAD_KEYS = {
 }
 
 
-def test_no_bad_key_is_told_by_the_error_that_refuses_it(
+def test_no_bad_key_is_in_the_error_that_refuses_it(
     server: EmulatorServer,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -186,14 +188,14 @@ def test_no_bad_key_is_told_by_the_error_that_refuses_it(
             key = pattern.format(prefix=prefix, other=other)
             with every_logger_at_debug() as log:
                 resource = DevinApiResource(base_url=server.url, **{f"{version}_key": key})
-                told = [full_text_of(refusal(resource)), repr(resource), str(resource)]
+                shown = [full_text_of(refusal(resource)), repr(resource), str(resource)]
                 monkeypatch.setenv(f"DEVIN_{version.upper()}_API_KEY", key)
                 result = CliRunner().invoke(main, ["backfill", "--from", str(DAYS[0]), "--to", str(DAYS[-1])])
             monkeypatch.delenv(f"DEVIN_{version.upper()}_API_KEY")
             assert result.exit_code == 2
             # Also a part of it would be too much.
             probes.keys = [key, "livekey0123456789abcdef", "key0123456789abcdef"]
-            sinks = {"log": "\n".join(log.written).encode(), "errors and reprs": "\n".join(told).encode()}
+            sinks = {"log": "\n".join(log.written).encode(), "errors and reprs": "\n".join(shown).encode()}
             probes.search(f"{shape}, {version}", sinks | {"the command": result.output.encode()})
     out, err = capfd.readouterr()
     probes.search("all bad keys", {"stdout": out.encode(), "stderr": err.encode()})
@@ -223,7 +225,7 @@ PASSING = tuple(fault for fault in QUICK if not (isinstance(fault, Status) and f
 
 
 def scripts_of_runs() -> Iterator[tuple[str, FaultScript]]:
-    """Runs that publish in spite of faults, and runs that fail in every way an answer can make them."""
+    """Runs that publish in spite of faults, and runs that fail in every way a response can make them."""
     for seed in range(1_000):
         once = {2: ECHOES[seed % len(ECHOES)], 4: Echo(500, PROMPTS["echo"])}
         yield f"{once[2].kind} once", FaultScript.of(once)
@@ -258,7 +260,7 @@ def test_no_run_leaves_a_key_anywhere_nor_a_prompt_outside_the_lake_nor_under_no
             break
     with dg.DagsterInstance.get() as instance:
         probes.search("the sensor", {"tick": tick_under(server, instance)})
-        probes.search("Dagster's page", graphql_dump(instance))
+        probes.search("the Dagster UI", graphql_dump(instance))
     left = files(tmp_path)
     probes.search("what is left", left, prompts_in=lambda sink: kept == "full" and sink.startswith("lake/"))
     if kept == "full":
@@ -269,18 +271,18 @@ def test_no_run_leaves_a_key_anywhere_nor_a_prompt_outside_the_lake_nor_under_no
 
 def tick_under(server: EmulatorServer, instance: dg.DagsterInstance) -> bytes:
     """What the sensor makes of an API that quotes keys and prompts."""
-    told: list[str] = []
+    shown: list[str] = []
     for echo in ECHOES:
         server.script(FaultScript.of({0: echo}))
         cursor = json.dumps({"until": (datetime.now(UTC) - timedelta(hours=1)).isoformat()})
         resources = {"devin_api": devin_api_resource(Settings())}
         with dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources) as context:
             try:
-                told.append(repr(late_updates(Settings())(context)))
+                shown.append(repr(late_updates(Settings())(context)))
             except DevinError as error:
-                told.append(full_text_of(error))
+                shown.append(full_text_of(error))
     server.script(None)
-    return "\n".join(told).encode()
+    return "\n".join(shown).encode()
 
 
 # That a leak would be found
@@ -320,11 +322,11 @@ def test_what_is_planted_in_any_kind_of_sink_is_found(
     pq.write_table(pa.table({"payload": [["x", secret]]}), lake / "part.parquet", compression="zstd")
     with closing(sqlite3.connect(tmp_path / "events.db")) as events:
         events.execute("create table events (number integer, event text)")
-        # Longer than a page of the file, so that the canary may lie across two of them.
+        # Longer than a page of the file, so that the canary may be split over two of them.
         events.executemany("insert into events values (?, ?)", [(n, "x" * n + secret) for n in range(4_000, 4_100)])
         events.commit()
     with duckdb.connect(str(tmp_path / "devin.duckdb")) as catalog:
-        catalog.execute(f"create view told as select {quoted(secret)} as title")
+        catalog.execute(f"create view titles as select {quoted(secret)} as title")
     (tmp_path / "stdout").write_text(json.dumps({"title": secret}))
     left = files(tmp_path)
     for name in ("lake/part.parquet, its values", "events.db, its rows", "devin.duckdb, its views", "stdout"):
@@ -345,7 +347,7 @@ def test_what_is_planted_in_any_kind_of_sink_is_found(
         instance.report_runless_asset_event(dg.AssetMaterialization("sessions", metadata={"title": secret}))
         leaks.execute_in_process(instance=instance, raise_on_error=False)
         dump = graphql_dump(instance)
-    assert {name for name, told in dump.items() if finds({name: told})} >= {
+    assert {name for name, text in dump.items() if finds({name: text})} >= {
         "GraphQL runsOrError",
         "GraphQL assetNodes",
         "GraphQL assetsOrError",

@@ -140,9 +140,9 @@ def life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Life]:
 def disagree(life: Life, day: date) -> None:
     """A session that v3 has on the day after v2's."""
     edge = starts_at(day, 8)
-    told = {"session_id": "edge", "org_id": "org-edge", "acus_consumed": 3, "title": "At the edge", "status": "exit"}
-    v2 = json.dumps(told | {"created_at": (edge - timedelta(milliseconds=300)).isoformat(), "updated_at": None})
-    v3 = json.dumps(told | {"created_at": int(edge.timestamp()), "updated_at": int(edge.timestamp())})
+    fields = {"session_id": "edge", "org_id": "org-edge", "acus_consumed": 3, "title": "At the edge", "status": "exit"}
+    v2 = json.dumps(fields | {"created_at": (edge - timedelta(milliseconds=300)).isoformat(), "updated_at": None})
+    v3 = json.dumps(fields | {"created_at": int(edge.timestamp()), "updated_at": int(edge.timestamp())})
     life.harness.enterprise.insert_verbatim("session_insights_v2", edge - timedelta(milliseconds=300), v2)
     life.harness.enterprise.insert_verbatim("sessions_v3", edge, v3)
     life.harness.enterprise.insert_verbatim("session_insights_v3", edge, v3)

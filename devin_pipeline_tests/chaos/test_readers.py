@@ -1,6 +1,6 @@
-"""Whoever reads while days, a report and `devin.duckdb` are published over and over sees one version, and no error.
+"""Every read while days, a report and `devin.duckdb` are published over and over sees one version, and no error.
 
-In version k every ACU is k, so that rows of two versions in one answer show.
+In version k every ACU is k, so that rows of two versions in one result show.
 """
 
 import multiprocessing
@@ -28,8 +28,8 @@ ORGANIZATIONS = [f"org-{n}" for n in range(5)]
 
 _SECONDS_AT_MOST = 300
 
-# What a read gives: least and greatest ACUs, and rows, of the days' table and of the report's.
-Told = list[tuple[Decimal, Decimal, int]]
+# What a read returns: least and greatest ACUs, and rows, of the days' table and of the report's.
+Totals = list[tuple[Decimal, Decimal, int]]
 _ASKED = [f"select min(acus), max(acus), count(*) from {table}" for table in ("acu_daily", "acu_weekly")]
 _WHOLE = [len(DAYS) * len(ORGANIZATIONS), len(ORGANIZATIONS)]
 
@@ -42,7 +42,7 @@ def publish(lake: Lake, version: int) -> None:
     write_catalog(lake)
 
 
-def keep_publishing(uri: str, stop: Event, tell: Connection) -> None:
+def keep_publishing(uri: str, stop: Event, sender: Connection) -> None:
     lake = Lake(uri)
     version = 1
     while not stop.is_set():
@@ -51,43 +51,43 @@ def keep_publishing(uri: str, stop: Event, tell: Connection) -> None:
         if version % 10 == 0:
             for table in (ACU_DAILY, ACU_WEEKLY):
                 DeltaTable(lake.location(table)).vacuum(dry_run=False)
-    tell.send(version)
+    sender.send(version)
 
 
 # The doors
 
 
-def through_views(lake: Lake) -> Iterator[Told]:
+def through_views(lake: Lake) -> Iterator[Totals]:
     while True:
         with lake.connect([ACU_DAILY, ACU_WEEKLY]) as connection:
             yield [tuple(connection.rows(query).to_pylist()[0].values()) for query in _ASKED]
 
 
-def through_the_query_door(lake: Lake) -> Iterator[Told]:
+def through_the_query_door(lake: Lake) -> Iterator[Totals]:
     while True:
         yield [tuple(lake.query(query).to_pylist()[0].values()) for query in _ASKED]
 
 
-def through_devin_duckdb(lake: Lake) -> Iterator[Told]:
+def through_devin_duckdb(lake: Lake) -> Iterator[Totals]:
     while True:
         with duckdb.connect(f"{lake.uri}/devin.duckdb", read_only=True) as opened:
             yield [opened.execute(query).fetchall()[0] for query in _ASKED]
 
 
-def through_devin_duckdb_left_open(lake: Lake) -> Iterator[Told]:
+def through_devin_duckdb_left_open(lake: Lake) -> Iterator[Totals]:
     while True:
         with duckdb.connect(f"{lake.uri}/devin.duckdb", read_only=True) as opened:
             for _ in range(20):
                 yield [opened.execute(query).fetchall()[0] for query in _ASKED]
 
 
-def through_delta(lake: Lake) -> Iterator[Told]:
+def through_delta(lake: Lake) -> Iterator[Totals]:
     while True:
         tables = (DeltaTable(lake.location(table)).to_pyarrow_table() for table in (ACU_DAILY, ACU_WEEKLY))
         yield [(pc.min(table["acus"]).as_py(), pc.max(table["acus"]).as_py(), table.num_rows) for table in tables]
 
 
-DOORS: list[Callable[[Lake], Iterator[Told]]] = [
+DOORS: list[Callable[[Lake], Iterator[Totals]]] = [
     through_views,
     through_the_query_door,
     through_devin_duckdb,
@@ -96,19 +96,19 @@ DOORS: list[Callable[[Lake], Iterator[Told]]] = [
 ]
 
 
-def read(door: Callable[[Lake], Iterator[Told]], uri: str, reads: int, tell: Connection) -> None:
-    """Tell every answer, or the error that ended it. So many, and on until a second version of each table was seen."""
-    told: list[Told] = []
+def read(door: Callable[[Lake], Iterator[Totals]], uri: str, reads: int, sender: Connection) -> None:
+    """Send every result, or the error that ended it. So many, and on until a second version of each table was seen."""
+    results: list[Totals] = []
     until = time.monotonic() + _SECONDS_AT_MOST
     try:
-        for answer in door(Lake(uri)):
-            told.append(answer)
-            is_seen_moving = all(before != now for before, now in zip(told[0], answer, strict=True))
-            if (len(told) >= reads and is_seen_moving) or time.monotonic() > until:
+        for result in door(Lake(uri)):
+            results.append(result)
+            is_seen_moving = all(before != now for before, now in zip(results[0], result, strict=True))
+            if (len(results) >= reads and is_seen_moving) or time.monotonic() > until:
                 break
-        tell.send(told)
+        sender.send(results)
     except Exception as error:  # whatever it is, it is what the test looks for
-        tell.send(f"{door.__name__}: {error!r}")
+        sender.send(f"{door.__name__}: {error!r}")
 
 
 def test_every_read_during_constant_publishing_sees_one_version_and_no_error(
@@ -120,22 +120,22 @@ def test_every_read_during_constant_publishing_sees_one_version_and_no_error(
     publish(lake, 1)
     reads_of_a_door = -(-dose(1000) // len(DOORS))
     stop = forks.Event()
-    versions, tell = forks.Pipe(duplex=False)
-    writer = forks.Process(target=keep_publishing, args=(lake.uri, stop, tell))
+    versions, pipe = forks.Pipe(duplex=False)
+    writer = forks.Process(target=keep_publishing, args=(lake.uri, stop, pipe))
     writer.start()
-    answers: dict[str, list[Told]] = {}
+    results: dict[str, list[Totals]] = {}
     try:
         readers = []
         for door in DOORS:
-            told, tell = forks.Pipe(duplex=False)
-            process = forks.Process(target=read, args=(door, lake.uri, reads_of_a_door, tell))
+            receiver, sender = forks.Pipe(duplex=False)
+            process = forks.Process(target=read, args=(door, lake.uri, reads_of_a_door, sender))
             process.start()
-            readers.append((door.__name__, told, process))
-        for name, told, process in readers:
-            assert told.poll(_SECONDS_AT_MOST + 60)
-            answer = told.recv()
-            assert not isinstance(answer, str), answer
-            answers[name] = answer
+            readers.append((door.__name__, receiver, process))
+        for name, receiver, process in readers:
+            assert receiver.poll(_SECONDS_AT_MOST + 60)
+            result = receiver.recv()
+            assert not isinstance(result, str), result
+            results[name] = result
             process.join()
     finally:
         stop.set()
@@ -144,16 +144,16 @@ def test_every_read_during_constant_publishing_sees_one_version_and_no_error(
         writer.join()
 
     seen = set()
-    for name, answer in answers.items():
-        assert len(answer) >= reads_of_a_door
+    for name, result in results.items():
+        assert len(result) >= reads_of_a_door
         for table, rows in enumerate(_WHOLE):
-            of_table = [told[table] for told in answer]
-            assert [told for told in of_table if told != (told[0], told[0], rows)] == [], f"{name}: mixed"
+            of_table = [totals[table] for totals in result]
+            assert [totals for totals in of_table if totals != (totals[0], totals[0], rows)] == [], f"{name}: mixed"
             in_order = [least for least, _, _ in of_table]
             assert in_order == sorted(in_order), f"{name}: back to an older version"
             assert len(set(in_order)) > 1, f"{name}: nothing was published meanwhile"
             seen.update(in_order)
     figure(
-        f"{sum(map(len, answers.values()))} reads through {len(answers)} doors while {published} versions were "
+        f"{sum(map(len, results.values()))} reads through {len(results)} doors while {published} versions were "
         f"published: 0 errors, 0 mixed, {len(seen)} versions seen"
     )

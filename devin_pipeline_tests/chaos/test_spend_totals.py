@@ -29,7 +29,7 @@ def enterprise(sessions: int) -> tuple[list[Row], list[Row]]:
     Those of one organization on one day add up to more digits than a float holds.
     """
     rng = random.Random(7)
-    told: list[Row] = []
+    rows: list[Row] = []
     links: list[Row] = []
     for n in range(sessions):
         is_heavy = n % 10 == 0
@@ -38,7 +38,7 @@ def enterprise(sessions: int) -> tuple[list[Row], list[Row]]:
         common: Row = {"day": rng.choice(DAYS), "session_id": f"s{n}", "org_id": f"o{rng.randrange(5)}"}
         if is_heavy:
             common |= {"day": DAY, "org_id": "heavy"}
-        told.append(common | {"acus": used, "tags": tags, "user_id": None if is_heavy else f"u{rng.randrange(90)}"})
+        rows.append(common | {"acus": used, "tags": tags, "user_id": None if is_heavy else f"u{rng.randrange(90)}"})
         for ordinal in range(rng.randrange(3)):
             number = rng.randrange(2_000)
             links.append(
@@ -50,7 +50,7 @@ def enterprise(sessions: int) -> tuple[list[Row], list[Row]]:
                 }
                 | {"session_created_at": NOON, "state": "merged", "acus_share": used if ordinal == 0 else None}
             )
-    return told, links
+    return rows, links
 
 
 def shuffled(rows: pa.Table, seed: int) -> pa.Table:

@@ -38,11 +38,11 @@ def items_of(day: date) -> dict[datetime, list[str]]:
     """Sessions of a day's first and last instants and of its middle, as v2 writes instants and as v3 does."""
     start, end = starts_at(day, 8), starts_at(day, 8, after=1)
     east = timezone(timedelta(hours=14))
-    told = {}
+    items = {}
     for at in (start, start + timedelta(hours=12, seconds=1), end - TICK):
         stamps: list[object] = [at.isoformat(), at.astimezone(east).isoformat(), at.timestamp()]
-        told[at] = [json.dumps({"session_id": f"{at}", "created_at": stamp}) for stamp in stamps]
-    return told
+        items[at] = [json.dumps({"session_id": f"{at}", "created_at": stamp}) for stamp in stamps]
+    return items
 
 
 def read(texts: list[str]) -> list[Item]:

@@ -1,4 +1,4 @@
-"""Two runs over the same days at once, as processes: nothing is lost, and the newer telling wins whoever ends last."""
+"""Two runs at once over the same days, as processes: nothing is lost, and the newer version wins whatever the order."""
 
 import multiprocessing
 import os
@@ -41,7 +41,7 @@ def run_into(harness: PipelineHarness, folder: Path) -> Run:
     )
 
 
-def require_the_newest_telling(harness: PipelineHarness, moment: Moment) -> None:
+def require_the_latest_versions(harness: PipelineHarness, moment: Moment) -> None:
     assert differences(harness) == {}
     # `devin.duckdb` too.
     moment.before = moment.after
@@ -66,7 +66,7 @@ def test_of_two_runs_at_once_neither_loses_nor_doubles_anything(
             process.join()
         assert [process.exitcode for process in runs] == [0, 0]
         harness.observe()
-        require_the_newest_telling(harness, moment)
+        require_the_latest_versions(harness, moment)
         change(harness.enterprise, chosen, harness)
     figure(f"{pairs} times two runs at once over the same days: every table as expected")
 
@@ -99,5 +99,5 @@ def test_an_older_run_that_ends_after_a_newer_one_overwrites_nothing_newer(
             os.kill(older.pid or 0, signal.SIGCONT)
         older.join()
         assert older.exitcode == 0
-        require_the_newest_telling(harness, newest)
-    figure(f"{held} runs held up while a newer one ran, then let go: every table tells what the newer one read")
+        require_the_latest_versions(harness, newest)
+    figure(f"{held} runs held up while a newer one ran, then let go: every table holds what the newer one read")
