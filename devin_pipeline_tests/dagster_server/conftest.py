@@ -34,7 +34,7 @@ BACKFILLED = [today() - timedelta(days=n) for n in range(49, 39, -1)]
 
 @dataclasses.dataclass(frozen=True)
 class LivePage:
-    """What is going on: the page, its settings, and what was asked of it before the daemon started.
+    """What is going on: the Dagster UI, its settings, and what was asked of it before the daemon started.
 
     Attributes:
         changed_session: A session older than the schedule reads, changed since the sensor's cursor.
@@ -51,7 +51,7 @@ class LivePage:
 
 @pytest.fixture(scope="session")
 def bytecode(pytestconfig: pytest.Config) -> Path:
-    """Where commands keep their bytecode on machines that forbid it beside the sources."""
+    """Where commands keep their bytecode on machines that forbid it next to the sources."""
     cache = pytestconfig.cache
     assert cache is not None
     return cache.mkdir("bytecode")
@@ -61,7 +61,7 @@ def bytecode(pytestconfig: pytest.Config) -> Path:
 def browser() -> Iterator[Browser]:
     """Chromium, in which the name `rebound.example` leads to this machine."""
     if CHROMIUM is None:
-        pytest.skip("no Chromium is installed to look at the page with")
+        pytest.skip("no Chromium is installed to look at the Dagster UI with")
     rebound = f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", rebound])
@@ -94,9 +94,9 @@ def live(tmp_path_factory: pytest.TempPathFactory, bytecode: Path) -> Iterator[L
                 folder / "page.log",
             )
         )
-        eventually(page.answers, 60, "the page answers")
+        eventually(page.answers, 60, "the Dagster UI answers")
 
-        # All of it before the daemon starts, so that its first tick finds everything at once. The sensor's cursor lies
+        # All of it before the daemon starts, so that its first tick finds everything at once. The sensor's cursor is
         # an hour back, the session changed since.
         changed = next(
             session for session in enterprise.sessions if session.created_at < datetime.now(UTC) - timedelta(days=38)

@@ -1,4 +1,4 @@
-"""Dagster's own commands as processes: the settings they get, the page and daemon side by side, and how they end.
+"""Dagster's own commands as processes: the settings they get, the webserver and daemon side by side, and how they end.
 
 Nothing here knows what the pipeline should do.
 """
@@ -84,10 +84,10 @@ def live_settings(server: EmulatorServer, folder: Path, first_day: date) -> dict
 
 
 def environment(settings: dict[str, str], bytecode: Path) -> dict[str, str]:
-    """The environment of a command: ours without settings of whoever runs the tests, and the given ones."""
+    """The environment of a command: ours without the settings of the person who runs the tests, and the given ones."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DEVIN_", "DAGSTER_"))}
     if sys.dont_write_bytecode and not Path(importlib.util.cache_from_source(dagster.__file__)).exists():
-        # Dagster without bytecode costs each process three seconds of compiling; with it beside the packages already
+        # Dagster without bytecode costs each process three seconds of compiling; with it next to the packages already
         # (`UV_COMPILE_BYTECODE`), a folder of our own would be the one that lacks it.
         del inherited["PYTHONDONTWRITEBYTECODE"]
         inherited["PYTHONPYCACHEPREFIX"] = str(bytecode)
@@ -114,10 +114,10 @@ def run(command: Sequence[str], env: dict[str, str], seconds: float = 60) -> sub
         start_new_session=True,
     ) as process:
         try:
-            told, _ = process.communicate(timeout=seconds)
+            output, _ = process.communicate(timeout=seconds)
         finally:
             _kill_group(process)
-    return subprocess.CompletedProcess(list(command), process.returncode, told)
+    return subprocess.CompletedProcess(list(command), process.returncode, output)
 
 
 @contextlib.contextmanager
@@ -126,13 +126,13 @@ def started(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A command that keeps running in the project's or another folder; stopped at the end with all it started."""
     with (
-        log.open("wb") as told,
+        log.open("wb") as output,
         subprocess.Popen(
             command,
             cwd=folder,
             env=env,
             stdin=subprocess.DEVNULL,
-            stdout=told,
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         ) as process,
@@ -180,7 +180,7 @@ def eventually(ask: Callable[[], Answer | None], seconds: float, what: str) -> A
 
 
 class Page:
-    """Dagster's page, asked over GraphQL as a browser does."""
+    """The Dagster UI, queried over GraphQL as a browser does."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -199,7 +199,7 @@ class Page:
         return answer["data"]
 
     def runs(self, **tags: str) -> list[dict[str, Any]]:
-        """The runs that carry these tags (`__` stands for `/`), the newest first."""
+        """The runs that carry these tags (`__` for `/`), the newest first."""
         wanted = [{"key": name.replace("__", "/"), "value": value} for name, value in tags.items()]
         found = self.ask(
             """query($filter: RunsFilter!) { runsOrError(filter: $filter) { ... on Runs { results {

@@ -43,11 +43,11 @@ def test_the_definitions_load_without_any_key_and_without_a_warning(no_key: dict
     ],
 )
 def test_the_definitions_are_clean_for_the_command(command: str, says: str, no_key: dict[str, str]) -> None:
-    told = run(command.split(), no_key)
-    assert told.returncode == 0, told.stdout
-    assert says in told.stdout
+    result = run(command.split(), no_key)
+    assert result.returncode == 0, result.stdout
+    assert says in result.stdout
     # Dagster would rather have `dg check defs` than `dagster definitions validate`; that warning is its own.
-    warnings = [line for line in told.stdout.splitlines() if "warning" in line.lower()]
+    warnings = [line for line in result.stdout.splitlines() if "warning" in line.lower()]
     assert [line for line in warnings if "`definitions_validate_command` is superseded" not in line] == []
 
 

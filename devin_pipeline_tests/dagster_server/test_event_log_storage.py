@@ -127,7 +127,7 @@ def test_dagsters_own_storage_reads_each_day_while_ours_is_open(make_harness: Ma
             assert reader.get_materialized_partitions(key) == set(keys)
             with partition_loading_context(dynamic_partitions_store=reader):
                 status = reader.get_status_by_partition(key, keys, billing_days(Settings()))
-            assert {name: str(told) for name, told in (status or {}).items()} == dict.fromkeys(
+            assert {name: str(shown) for name, shown in (status or {}).items()} == dict.fromkeys(
                 keys, "AssetPartitionStatus.MATERIALIZED"
             )
             for day in keys:
@@ -149,7 +149,7 @@ def test_dagsters_own_storage_reads_each_day_while_ours_is_open(make_harness: Ma
         planned = reader.get_asset_partitions_for_run(result.run_id, DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
         assert dg.AssetKey("acu_daily") in planned
         stored_events = reader.get_records_for_run(result.run_id).records
-        assert [told.event_log_entry for told in stored_events] == instance.all_logs(result.run_id)
+        assert [record.event_log_entry for record in stored_events] == instance.all_logs(result.run_id)
         (done,) = reader.fetch_run_status_changes(DagsterEventType.RUN_SUCCESS, limit=5).records
         assert done.run_id == result.run_id
 
@@ -188,8 +188,8 @@ def test_a_step_that_fails_loses_nothing_and_its_days_show_as_failed(
 def status(instance: dg.DagsterInstance, asset: str, keys: list[str]) -> set[str]:
     """How Dagster shows partitions of an asset."""
     with partition_loading_context(dynamic_partitions_store=instance):
-        told = instance.get_status_by_partition(dg.AssetKey(asset), keys, billing_days(Settings()))
-    return {each.name if each else "MISSING" for each in (told or {}).values()}
+        statuses = instance.get_status_by_partition(dg.AssetKey(asset), keys, billing_days(Settings()))
+    return {each.name if each else "MISSING" for each in (statuses or {}).values()}
 
 
 def recorded(instance: dg.DagsterInstance) -> Counter[tuple[str, str | None]]:
@@ -363,9 +363,9 @@ def test_of_what_a_run_planned_the_partitions_it_did_not_materialize_show_as_fai
         quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
         assert not job.execute_in_process(instance=instance, tags=tags, raise_on_error=False, run_config=quiet).success
         with partition_loading_context(dynamic_partitions_store=instance):
-            told = instance.get_status_by_partition(dg.AssetKey("stopped"), keys, days) or {}
+            statuses = instance.get_status_by_partition(dg.AssetKey("stopped"), keys, days) or {}
     made, failed = "AssetPartitionStatus.MATERIALIZED", "AssetPartitionStatus.FAILED"
-    assert [str(told[key]) for key in keys] == [made, failed, made, failed]
+    assert [str(statuses[key]) for key in keys] == [made, failed, made, failed]
 
 
 def test_partitions_that_a_run_has_planned_show_as_in_progress_until_it_has_materialized_them(
@@ -405,7 +405,7 @@ def test_what_an_interrupted_step_left_unfinished_is_stored_with_its_failure(ope
         failed = StepFailureData(error=None, user_failure_data=None)  # type: ignore[no-untyped-call]
         instance.report_dagster_event(event(DagsterEventType.STEP_FAILURE, failed), run.run_id)
         assert reader.get_materialized_partitions(dg.AssetKey("made")) == {"2026-01-01", "2026-01-02"}
-        types = [told.dagster_event_type for told in reader.all_logs(run.run_id)]
+        types = [entry.dagster_event_type for entry in reader.all_logs(run.run_id)]
         assert types == [DagsterEventType.ASSET_MATERIALIZATION] * 2 + [DagsterEventType.STEP_FAILURE]
 
 
@@ -420,10 +420,10 @@ def test_a_home_of_dagsters_own_storage_goes_on_with_ours_and_back(opened: Open)
         run = instance.create_run_for_job(dg.Definitions(jobs=[empty]).resolve_job_def("empty"))
         instance.report_engine_event("before", run)
     with opened() as instance:
-        assert [told.message for told in instance.all_logs(run.run_id)] == ["before"]
+        assert [entry.message for entry in instance.all_logs(run.run_id)] == ["before"]
         instance.report_engine_event("after", run)
     with opened(stock=True) as instance:
-        assert [told.message for told in instance.all_logs(run.run_id)] == ["before", "after"]
+        assert [entry.message for entry in instance.all_logs(run.run_id)] == ["before", "after"]
 
 
 def tables_of(home: Path, run_id: str) -> tuple[list[Any], list[Any], Any]:
@@ -441,29 +441,29 @@ def tables_of(home: Path, run_id: str) -> tuple[list[Any], list[Any], Any]:
 def test_the_file_of_a_run_is_what_dagsters_own_storage_would_have_made(opened: Open, tmp_path: Path) -> None:
     for name in ("ours", "stock"):
         with opened(name, stock=name == "stock") as instance:
-            instance.report_engine_event("told", job_name="job", run_id="run")
+            instance.report_engine_event("message", job_name="job", run_id="run")
     ours, stocks = tables_of(tmp_path / "ours", "run"), tables_of(tmp_path / "stock", "run")
     assert len(ours[0]) > 20
     assert ours == stocks
 
 
 @pytest.mark.notices("an index of several revisions")
-def test_the_file_of_a_run_is_at_the_newest_revision_where_that_of_the_index_cannot_be_told(
+def test_the_file_of_a_run_is_at_the_newest_revision_where_that_of_the_index_is_unknown(
     opened: Open, tmp_path: Path
 ) -> None:
     with opened() as instance:
-        instance.report_engine_event("told", job_name="job", run_id="before")
+        instance.report_engine_event("message", job_name="job", run_id="before")
     index = tmp_path / "home" / "history" / "runs" / "index.db"
     with sqlite3.connect(index) as connection:
         connection.execute("insert into alembic_version values ('another')")
     connection.close()
     with opened() as instance, pytest.raises(alembic.util.CommandError, match="more than one head"):
-        instance.report_engine_event("told", job_name="job", run_id="after")
+        instance.report_engine_event("message", job_name="job", run_id="after")
     with sqlite3.connect(index) as connection:
         connection.execute("delete from alembic_version where version_num = 'another'")
     connection.close()
     with opened() as instance:
-        instance.report_engine_event("told", job_name="job", run_id="after")
+        instance.report_engine_event("message", job_name="job", run_id="after")
     assert tables_of(tmp_path / "home", "after") == tables_of(tmp_path / "home", "before")
 
 
@@ -475,13 +475,13 @@ def test_a_file_that_many_make_at_once_or_a_kill_left_empty_is_whole(opened: Ope
         (tmp_path / "home" / "history" / "runs" / "run0.db").touch()
         at_once = Barrier(writers, timeout=20)
 
-        def tell(instance: dg.DagsterInstance) -> None:
+        def report(instance: dg.DagsterInstance) -> None:
             for number in range(8):
                 at_once.wait()
-                instance.report_engine_event("told", job_name="job", run_id=f"run{number}")
+                instance.report_engine_event("message", job_name="job", run_id=f"run{number}")
 
         with ThreadPoolExecutor(writers) as threads:
-            list(threads.map(tell, instances))
+            list(threads.map(report, instances))
     with opened(stock=True) as reader:
         for number in range(8):
             assert len(reader.all_logs(f"run{number}")) == writers
@@ -496,22 +496,22 @@ def test_more_runs_than_files_are_kept_open_are_all_written_and_read(opened: Ope
             for run in runs:
                 instance.report_engine_event(text, run)
         for run in runs:
-            assert [told.message for told in instance.all_logs(run.run_id)] == ["one", "two"]
-            assert [told.message for told in reader.all_logs(run.run_id)] == ["one", "two"]
+            assert [entry.message for entry in instance.all_logs(run.run_id)] == ["one", "two"]
+            assert [entry.message for entry in reader.all_logs(run.run_id)] == ["one", "two"]
 
 
 @pytest.mark.notices("news for who watches a run")
 @pytest.mark.parametrize("stock", [False, True])
-def test_who_watches_a_run_is_told_of_each_event_at_once(opened: Open, stock: bool) -> None:
-    told: Queue[str] = Queue()
+def test_who_watches_a_run_gets_each_event_at_once(opened: Open, stock: bool) -> None:
+    received: Queue[str] = Queue()
     with opened() as instance:
         run = instance.create_run_for_job(dg.Definitions(jobs=[empty]).resolve_job_def("empty"))
         instance.report_engine_event("before", run)
         with opened(stock=stock) as page:
-            page.watch_event_logs(run.run_id, None, lambda event, cursor: told.put(event.message))
+            page.watch_event_logs(run.run_id, None, lambda event, cursor: received.put(event.message))
             for text in ("one", "two"):
                 instance.report_engine_event(text, run)
-                while told.get(timeout=20) != text:
+                while received.get(timeout=20) != text:
                     pass
 
 
@@ -522,7 +522,7 @@ def test_a_home_that_was_wiped_can_be_written_again(opened: Open) -> None:
         instance.wipe()
         run = instance.create_run_for_job(job)
         instance.report_engine_event("after", run)
-        assert [told.message for told in instance.all_logs(run.run_id)] == ["after"]
+        assert [entry.message for entry in instance.all_logs(run.run_id)] == ["after"]
 
 
 def test_a_killed_process_loses_no_event_it_had_stored(opened: Open, tmp_path: Path) -> None:
@@ -539,4 +539,4 @@ with dg.DagsterInstance.from_config(sys.argv[1]) as instance:
         killed = subprocess.run([sys.executable, "-c", dies, str(tmp_path / "home")])
         assert killed.returncode == -signal.SIGKILL
     with opened(stock=True) as reader:
-        assert [told.message for told in reader.all_logs("killed")] == [str(number) for number in range(50)]
+        assert [entry.message for entry in reader.all_logs("killed")] == [str(number) for number in range(50)]

@@ -1,6 +1,6 @@
-"""Dagster's page and daemon over an emulator, watched over GraphQL and in a real browser.
+"""The Dagster UI and daemon over an emulator, watched over GraphQL and in a real browser.
 
-One page and one daemon serve it all; the tests are in the order in which things happen.
+One webserver and one daemon serve it all; the tests are in the order in which things happen.
 """
 
 import json
@@ -50,8 +50,8 @@ def test_a_tick_of_the_sensor_reads_the_old_day_of_a_changed_session_again(live:
 
 def test_the_doctor_finds_the_daemon_alive_and_everything_switched_on(live: LivePage, bytecode: Path) -> None:
     _run_of_the_sensor(live)
-    told = run(["devin-pipeline", "doctor", "--json"], environment(live.settings, bytecode))
-    checks = {(each["name"], each["subject"]): each for each in json.loads(told.stdout.splitlines()[-1])["checks"]}
+    result = run(["devin-pipeline", "doctor", "--json"], environment(live.settings, bytecode))
+    checks = {(each["name"], each["subject"]): each for each in json.loads(result.stdout.splitlines()[-1])["checks"]}
     on = {subject: each["found"] for (name, subject), each in checks.items() if name in ("schedule", "sensor")}
     assert on == dict.fromkeys(
         ("late_updates", "rerun_unaffected_days", "reports_after_backfill", "daily_refresh", "weekly_maintenance"),

@@ -95,7 +95,7 @@ def unguarded(live: LivePage, bytecode: Path, tmp_path_factory: pytest.TempPathF
     command = ["dagster-webserver", "--empty-workspace", "-h", "127.0.0.1", "-p", str(port)]
     log = tmp_path_factory.mktemp("unguarded") / "log"
     with started(command, environment(live.settings, bytecode), log):
-        eventually(page.answers, 60, "the unguarded page answers")
+        eventually(page.answers, 60, "the unguarded Dagster UI answers")
         yield page
 
 
@@ -103,12 +103,12 @@ def unguarded(live: LivePage, bytecode: Path, tmp_path_factory: pytest.TempPathF
 
 
 def status(page: Page, method: str, path: str, headers: Headers = (), body: str = "") -> int:
-    """The status of one request with these headers and, unless they have one, the Host of the page."""
-    return answer(page, method, path, headers, body)[0]
+    """The status of one request with these headers and, unless they have one, the Host of the Dagster UI."""
+    return response_of(page, method, path, headers, body)[0]
 
 
-def answer(page: Page, method: str, path: str, headers: Headers = (), body: str = "") -> tuple[int, str]:
-    """The status and the text of an answer."""
+def response_of(page: Page, method: str, path: str, headers: Headers = (), body: str = "") -> tuple[int, str]:
+    """The status and the text of a response."""
     own = page.url.removeprefix("http://")
     connection = http.client.HTTPConnection(own, timeout=30)
     connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
@@ -253,8 +253,8 @@ def test_what_dagster_cannot_use_of_a_request_gets_an_answer_of_4xx_without_a_tr
     live: LivePage, unguarded: Page, path: str, body: str, expected: int
 ) -> None:
     method, headers = ("POST", (JSON,)) if body else ("GET", ())
-    assert answer(unguarded, method, path, headers, body)[0] == 500
-    found, text = answer(live.page, method, path, headers, body)
+    assert response_of(unguarded, method, path, headers, body)[0] == 500
+    found, text = response_of(live.page, method, path, headers, body)
     assert found == expected, text
     assert all(word not in text for word in ("Traceback", "stack", ".py"))
     assert "Traceback" not in log_of(live)
@@ -370,7 +370,7 @@ ATTACKS = {
 }
 AS_JSON = """([page, mutation]) => fetch(`${page}/graphql`, {
     method: 'POST', body: JSON.stringify({query: mutation}), headers: {'Content-Type': 'application/json'}
-}).then(answer => answer.status, () => 'refused by the browser')"""
+}).then(response => response.status, () => 'refused by the browser')"""
 WEBSOCKET = """page => new Promise(done => {
     const socket = new WebSocket(`${page.replace('http', 'ws')}/graphql`, 'graphql-ws');
     socket.onopen = () => done('opened');
@@ -438,15 +438,15 @@ def test_a_name_that_was_pointed_at_this_machine_changes_nothing(
 ) -> None:
     # To the browser its page is of the same origin as what it asks: no Origin is foreign, no preflight is needed.
     ours, theirs = a_pool(), a_pool()
-    answers = [
+    statuses = [
         _ask_from_its_own_page(browser, page.url.replace("127.0.0.1", REBOUND), name)
         for page, name in ((live.page, ours), (unguarded, theirs))
     ]
-    assert answers == [403, 200]
+    assert statuses == [403, 200]
     assert pools(unguarded) & {ours, theirs} == {theirs}
 
 
-def test_the_page_itself_changes_what_it_is_told_to(browser: Browser, live: LivePage) -> None:
+def test_the_dagster_ui_itself_may_change_settings(browser: Browser, live: LivePage) -> None:
     name = a_pool()
     assert _ask_from_its_own_page(browser, live.page.url, name) == 200
     assert name in pools(live.page)
@@ -475,8 +475,8 @@ def test_a_picture_in_what_the_page_shows_changes_nothing(browser: Browser, live
 
 def test_no_other_page_may_frame_it(browser: Browser, live: LivePage) -> None:
     tab = browser.new_page()
-    answer = tab.goto(live.page.url)
-    assert answer is not None
-    assert answer.headers["x-frame-options"] == "DENY"
-    assert "object-src 'none'" in answer.headers["content-security-policy"]
+    response = tab.goto(live.page.url)
+    assert response is not None
+    assert response.headers["x-frame-options"] == "DENY"
+    assert "object-src 'none'" in response.headers["content-security-policy"]
     tab.close()

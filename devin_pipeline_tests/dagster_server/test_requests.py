@@ -231,7 +231,7 @@ def test_a_day_whose_run_failed_is_asked_for_again_until_it_is_read(
     noon = datetime(*day.timetuple()[:3], HOUR + 4, tzinfo=UTC)
     server.enterprise.add_session(created_at=noon, updated_at=now - timedelta(minutes=1))
     (first,) = tick_of_the_sensor(instance, cursor_an_hour_back()).run_requests
-    # Hours later the update lies behind the cursor, and no run has read the day.
+    # Hours later the update is behind the cursor, and no run has read the day.
     later = {"until": now.isoformat(), "awaited": {day.isoformat(): (now - timedelta(hours=7)).isoformat()}}
     server.enterprise.delete_session(
         next(each.session_id for each in server.enterprise.sessions if each.created_at == noon)
@@ -368,7 +368,7 @@ def test_reports_are_asked_for_once_after_a_run_that_left_them_out_and_never_aft
     instance = dg.DagsterInstance.ephemeral()
 
     def made(*names: str) -> None:
-        # The page's backfills run assets in the job that Dagster makes of all of them.
+        # Backfills from the Dagster UI run assets in the job that Dagster makes of all of them.
         ran = defs.resolve_job_def("__ASSET_JOB" if names else "refresh").execute_in_process(
             instance=instance,
             asset_selection=[dg.AssetKey(name) for name in names] or None,
@@ -383,7 +383,7 @@ def test_reports_are_asked_for_once_after_a_run_that_left_them_out_and_never_aft
         )
         return tick.total_requested, tick.cursor
 
-    # Dagster cannot tell what is new since a tick that saw no event at all.
+    # Dagster cannot say what is new since a tick that saw no event at all.
     instance.report_runless_asset_event(dg.AssetMaterialization("something_else"))
     count, cursor = requested(None)
     assert count == 0

@@ -100,8 +100,8 @@ def cached_snapshot(harness: PipelineHarness) -> dict[str, dict[str, object]]:
 def statuses(harness: PipelineHarness, table: Table) -> set[str]:
     keys = [day.isoformat() for day in harness.days]
     with partition_loading_context(dynamic_partitions_store=harness.instance):
-        told = harness.instance.get_status_by_partition(dg.AssetKey(table.name), keys, billing_days(Settings()))
-    return {each.name if each else "MISSING" for each in (told or {}).values()}
+        statuses = harness.instance.get_status_by_partition(dg.AssetKey(table.name), keys, billing_days(Settings()))
+    return {each.name if each else "MISSING" for each in (statuses or {}).values()}
 
 
 @pytest.mark.notices("the newest materialization of each day of an old run")

@@ -82,7 +82,7 @@ def test_a_run_that_is_going_on_when_the_page_is_stopped_ends_well_in_the_backgr
             eventually(lambda: "Opening" in log.read_text(), 60, "the command starts the others")
             # Now, before any of them can: they would make it in the same moment.
             assert (Path(settings["DAGSTER_HOME"]) / "history" / "runs" / "index.db").exists()
-            eventually(page.answers, 60, "the page answers")
+            eventually(page.answers, 60, "the Dagster UI answers")
             assert httpx.get(page.url, headers={"Host": "evil.example"}).status_code == 403
             running = processes_of(process)
             assert set(running) == {"dagster", "dagster._daemon", "devin_pipeline.dagster_server.webserver"}
@@ -114,7 +114,7 @@ def test_the_ui_opens_whatever_the_folder_for_temporary_files_and_leaves_nothing
     page = Page(f"http://127.0.0.1:{port}")
     env = environment({"TMPDIR": str(temporary)}, bytecode)
     with started(["devin-pipeline", "ui", "--demo", "--port", str(port)], env, log, tmp_path) as process:
-        eventually(page.answers, 120, "the page answers")
+        eventually(page.answers, 120, "the Dagster UI answers")
         assert _locations(page) == ["devin_pipeline"]
         require_nothing_left(process, number, port)
     assert not [line for line in log.read_text().splitlines() if "Traceback" in line or "socket" in line.lower()]
@@ -128,7 +128,7 @@ def test_a_page_for_reading_changes_nothing_runs_no_daemon_and_says_when_it_stop
     command = ["devin-pipeline", "ui", "--demo", "--read-only", "--port", str(port)]
     env = environment({}, bytecode)
     with started(command, env, log, tmp_path) as process:
-        eventually(page.answers, 60, "the page answers")
+        eventually(page.answers, 60, "the Dagster UI answers")
         running = processes_of(process)
         assert set(running) == {"dagster", "devin_pipeline.dagster_server.webserver"}
         assert _locations(page) == ["devin_pipeline"]
