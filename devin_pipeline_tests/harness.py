@@ -30,7 +30,7 @@ from devin_pipeline_tests.runs import Run
 
 Row = dict[str, Any]
 
-# Told by clocks, not by the server's data.
+# Set by clocks, not by the server's data.
 _OF_CLOCKS = {"fetched_at", "first_seen_at", "last_changed_at", "content_hash", "reason"}
 
 
@@ -115,7 +115,7 @@ def warnings(result: dg.ExecuteInProcessResult) -> set[str]:
 
 
 def comparable(rows: Iterable[Row], columns: Sequence[str]) -> list[str]:
-    """Rows as text in one order, without what clocks tell."""
+    """Rows as text in one order, without what clocks set."""
     return sorted(repr([_plain(row[column], column) for column in columns]) for row in rows)
 
 
@@ -138,18 +138,18 @@ def differences(harness: PipelineHarness) -> dict[str, tuple[list[str], list[str
 
 
 def contents(rows: Callable[[str], Sequence[Row]], oracle: Oracle) -> dict[str, list[str]]:
-    """Every table's rows as text in one order: the columns the oracle tells, without what clocks tell."""
+    """Every table's rows as text in one order: the columns the oracle knows, without what clocks set."""
     found = {}
     for table in ALL_TABLES:
         expected = oracle.table(table.name)
         columns = [name for name in (expected[0] if expected else {}) if name not in _OF_CLOCKS]
-        told = rows(table.name)
-        found[table.name] = comparable(told, columns) if columns else [str(row) for row in told]
+        stored = rows(table.name)
+        found[table.name] = comparable(stored, columns) if columns else [str(row) for row in stored]
     return found
 
 
 class Moment:
-    """What the tables hold before a run over some days (all, when not told), and what they will hold after it."""
+    """What the tables hold before a run over some days (all by default), and what they will hold after it."""
 
     def __init__(self, harness: PipelineHarness, days: Sequence[date] | None = None) -> None:
         self.harness = harness
@@ -186,7 +186,7 @@ class Moment:
         return [name for name, files in self._files().items() if files != self.files[name]]
 
     def observe_landed_feeds(self) -> None:
-        """Tell the oracle which feeds the run had landed before it ended."""
+        """Have the oracle observe the feeds that the run had landed before it ended."""
         for feed in set(self.harness.feeds) & set(self.commits()):
             self.harness.oracle.observe(feed, self.days, self.harness.listed(feed), datetime.now(UTC))
 

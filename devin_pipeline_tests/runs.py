@@ -61,13 +61,13 @@ class Run:
 
 
 Stored = Callable[[list[date], SessionBatch, datetime], None]
-"""Told which days now lie in the lake, how they were read, and when the read began."""
+"""Called with the days that are now in the lake, how they were read, and when the read began."""
 
 
 def read_feed(
     client: DevinClient, lake: Lake, feed: str, days: Sequence[date], stored: Stored = lambda *_: None
 ) -> None:
-    """Land what a feed tells of some days, and say so.
+    """Land what a feed returns for some days, and call `stored` for each batch.
 
     Raises:
         DevinError: A day could not be read; the others have landed.

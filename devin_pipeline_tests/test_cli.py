@@ -273,16 +273,16 @@ def test_a_warning_begins_with_how_many_were_found_and_names_what_and_where(harn
 
 
 @pytest.mark.notices("a day that could not be read, taken for an empty one")
-def test_a_day_the_api_cannot_tell_costs_the_others_nothing(harness: PipelineHarness) -> None:
+def test_a_day_that_cannot_be_read_costs_the_others_nothing(harness: PipelineHarness) -> None:
     harness.make()
     bad = harness.days[2]
     kept = [row for row in harness.rows("sessions") if row["day"] == bad]
     harness.enterprise.grow_acus(40)
-    # Among so many sessions of another year, the answer for this day is no answer to what was asked.
+    # Among so many sessions of another year, the response for this day does not answer the request.
     at = next(s.created_at for s in harness.enterprise.sessions if (s.created_at - timedelta(hours=8)).date() == bad)
     for number in range(40):
-        stray = f'{{"session_id": "stray{number}", "created_at": 1700000000, "acus_consumed": 1}}'
-        harness.enterprise.insert_verbatim("sessions_v3", at, stray)
+        outside = f'{{"session_id": "outside{number}", "created_at": 1700000000, "acus_consumed": 1}}'
+        harness.enterprise.insert_verbatim("sessions_v3", at, outside)
     result = backfill(harness)
 
     assert result.exit_code == 1
@@ -291,9 +291,9 @@ def test_a_day_the_api_cannot_tell_costs_the_others_nothing(harness: PipelineHar
     assert "--only-missing" not in lines(result)[-1]
     assert [row for row in harness.rows("sessions") if row["day"] == bad] == kept
     assert all(row["is_listed"] for row in harness.rows("raw_sessions_v3"))
-    told = {session.session_id.removeprefix("devin-"): session for session in harness.enterprise.sessions}
+    by_id = {session.session_id.removeprefix("devin-"): session for session in harness.enterprise.sessions}
     for row in harness.rows("sessions"):
-        if row["day"] != bad and (acus := told[row["session_id"]].acus) is not None:
+        if row["day"] != bad and (acus := by_id[row["session_id"]].acus) is not None:
             assert row["acus"] == Decimal(str(acus))
 
 
@@ -335,11 +335,11 @@ def stop(running: Running | subprocess.Popen[bytes], number: int) -> str:
     # As a terminal does: to whatever the command has started, too.
     os.killpg(running.pid, number) if number == signal.SIGINT else running.send_signal(number)
     try:
-        told, errors = running.communicate(timeout=10)
+        output, errors = running.communicate(timeout=10)
     finally:
         running.kill()
     assert running.returncode == 1
-    return ((told or b"") + (errors or b"")).decode()
+    return ((output or b"") + (errors or b"")).decode()
 
 
 def begun(words: list[str], folder: Path) -> Running:
@@ -352,9 +352,9 @@ def stopped(harness: PipelineHarness, tmp_path: Path, number: int, once: Callabl
     words = ["backfill", "--from", str(harness.days[0]), "--to", str(harness.days[-1]), "--days-per-run", "2"]
     with begun(words, tmp_path) as running:
         once()
-        told = stop(running, number)
-    assert told.splitlines()[-3:] == STOPPED
-    assert "Traceback" not in told
+        output = stop(running, number)
+    assert output.splitlines()[-3:] == STOPPED
+    assert "Traceback" not in output
     with dg.DagsterInstance.get() as instance:
         # The first of two runs.
         assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.CANCELED]
@@ -366,7 +366,7 @@ def stopped(harness: PipelineHarness, tmp_path: Path, number: int, once: Callabl
     "a closed terminal",
 )
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=["SIGTERM", "SIGINT", "SIGHUP"])
-def test_a_backfill_that_is_told_to_stop_does_so_at_once_publishes_nothing_half_and_can_go_on(
+def test_a_backfill_that_gets_a_signal_stops_at_once_publishes_nothing_half_and_can_go_on(
     harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
 ) -> None:
     moment = Moment(harness, harness.days[:2])
@@ -396,15 +396,15 @@ def test_a_backfill_whose_request_hangs_stops_all_the_same(
     assert not Path(harness.lake.uri).exists()
 
 
-def test_a_backfill_that_is_told_to_stop_before_it_has_begun_asks_nothing(
+def test_a_backfill_that_gets_a_signal_before_it_has_begun_asks_nothing(
     harness: PipelineHarness, tmp_path: Path
 ) -> None:
     words = ["backfill", "--from", str(harness.days[0]), "--to", str(harness.days[-1])]
     with begun(words, tmp_path) as running:
         assert running.stderr is not None
         assert b"4 days in one run. As Dagster's own command:" in running.stderr.readline()
-        told = stop(running, signal.SIGTERM)
-    assert told.splitlines()[-3:] == STOPPED
+        output = stop(running, signal.SIGTERM)
+    assert output.splitlines()[-3:] == STOPPED
     assert harness.server.requests == []
 
 
@@ -437,12 +437,12 @@ def test_what_heeds_no_interrupt_is_cut_off() -> None:
     with subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == b"begun\n"
-        told = stop(running, signal.SIGINT)
+        output = stop(running, signal.SIGINT)
     # Reminded now and then, since Python drops an interrupt that arrives at the wrong moment.
-    assert told.count("interrupted") > 1
+    assert output.count("interrupted") > 1
 
 
-# What query answers
+# What query returns
 
 
 @pytest.fixture
@@ -517,8 +517,8 @@ def test_csv_is_what_a_csv_reader_reads(small_lake: Lake) -> None:
 )
 def test_text_that_a_spreadsheet_would_run_is_neutralised_in_csv(small_lake: Lake, text: str) -> None:
     query = "select " + " || ".join(f"chr({ord(character)})" for character in text) + " as a"
-    told = run("query", query, "--format", "csv").stdout_bytes.decode()
-    assert list(csv.reader(io.StringIO(told, newline=""))) == [["a"], [f"'{text}"]]
+    output = run("query", query, "--format", "csv").stdout_bytes.decode()
+    assert list(csv.reader(io.StringIO(output, newline=""))) == [["a"], [f"'{text}"]]
     assert json.loads(run("query", query, "--format", "json").stdout) == [{"a": text}]
 
 
@@ -575,11 +575,11 @@ def test_a_table_for_people_ends_somewhere_and_says_so(small_lake: Lake) -> None
 
 def test_a_process_that_ends_at_once_has_written_all(small_lake: Lake, tmp_path: Path) -> None:
     asked = ["query", "select unnest(range(200000)) as n", "--format", "csv"]
-    # Where Python is told to buffer nothing, there is nothing to lose.
+    # Where Python buffers nothing, there is nothing to lose.
     buffering = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     asking = buffering | {"DEVIN_LAKE": str(tmp_path / "lake"), "DEVIN_API_URL": "http://127.0.0.1:9"}
-    told = subprocess.run([COMMAND, *asked], cwd=tmp_path, env=asking, capture_output=True, text=True, check=True)
-    assert told.stdout.split() == ["n", *map(str, range(200_000))]
+    result = subprocess.run([COMMAND, *asked], cwd=tmp_path, env=asking, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["n", *map(str, range(200_000))]
     with subprocess.Popen(["true"], stdin=subprocess.PIPE) as deaf:
         deaf.wait()
         assert deaf.stdin is not None
@@ -616,9 +616,9 @@ def test_the_demo_runs_without_any_key_and_says_demo(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [".dagster_home_demo", "data"]
 
     asked = ["query", "--demo", "select count(*) as sessions from sessions", "--format", "json"]
-    answered = run_process(*asked, folder=tmp_path, env=clean)
-    assert json.loads(answered.stdout) == [{"sessions": 40}]
-    assert answered.stderr.startswith(b"DEMO DATA")
+    counted = run_process(*asked, folder=tmp_path, env=clean)
+    assert json.loads(counted.stdout) == [{"sessions": 40}]
+    assert counted.stderr.startswith(b"DEMO DATA")
 
     looked = run_process("doctor", "--demo", folder=tmp_path, env=environment)
     assert (looked.returncode, b"failed" in looked.stdout) == (0, False), looked.stdout
@@ -634,10 +634,10 @@ def test_the_demo_runs_without_any_key_and_says_demo(tmp_path: Path) -> None:
 
 def is_answered(url: str, key: str) -> bool:
     try:
-        answer = httpx.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=5)
+        response = httpx.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=5)
     except httpx.RequestError:
         return False
-    return answer.status_code == 200 and "service_user_id" in answer.text
+    return response.status_code == 200 and "service_user_id" in response.text
 
 
 def test_the_emulator_serves_with_faults_as_asked_until_it_is_stopped(tmp_path: Path) -> None:
@@ -645,9 +645,9 @@ def test_the_emulator_serves_with_faults_as_asked_until_it_is_stopped(tmp_path: 
     with Running(*words, folder=tmp_path) as served:
         assert served.stdout is not None
         said = b"".join(served.stdout.readline() for _ in range(4)).decode()
-        told = dict(re.findall(r"^export (\w+)=(\S+)$", said, re.MULTILINE))
-        assert set(told) == {"DEVIN_API_URL", "DEVIN_V2_API_KEY", "DEVIN_V3_API_KEY"}
-        honest = [is_answered(f"{told['DEVIN_API_URL']}/v3/self", told["DEVIN_V3_API_KEY"]) for _ in range(30)]
+        exported = dict(re.findall(r"^export (\w+)=(\S+)$", said, re.MULTILINE))
+        assert set(exported) == {"DEVIN_API_URL", "DEVIN_V2_API_KEY", "DEVIN_V3_API_KEY"}
+        honest = [is_answered(f"{exported['DEVIN_API_URL']}/v3/self", exported["DEVIN_V3_API_KEY"]) for _ in range(30)]
         assert True in honest
         assert False in honest
         served.send_signal(signal.SIGTERM)
@@ -669,7 +669,7 @@ def test_a_dotenv_that_cannot_be_read_gets_three_lines_and_exit_2(
 
 
 @pytest.mark.parametrize("words", [["rebuild"], ["forget", "--user", "u"]])
-def test_an_address_that_is_none_gets_three_lines_from_every_command_that_needs_it(
+def test_an_invalid_address_gets_three_lines_from_every_command_that_needs_it(
     harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
     monkeypatch.setenv("DEVIN_API_URL", "http://[")
@@ -719,8 +719,11 @@ def test_an_error_of_the_system_gets_three_lines_and_one_of_ours_its_traceback()
     def ours() -> None:
         raise OSError("a mistake of ours")
 
-    told = CliRunner().invoke(group, ["system"])
-    assert (told.exit_code, lines(told)[:2]) == (1, ["/nowhere/at-all cannot be used.", "No such file or directory."])
+    result = CliRunner().invoke(group, ["system"])
+    assert (result.exit_code, lines(result)[:2]) == (
+        1,
+        ["/nowhere/at-all cannot be used.", "No such file or directory."],
+    )
     assert isinstance(CliRunner().invoke(group, ["ours"]).exception, OSError)
 
 
@@ -735,9 +738,9 @@ def test_what_is_opened_while_stdout_is_closed_is_not_printed_into(tmp_path: Pat
         exit_process(0)
     """
     words = ["sh", "-c", 'exec "$0" "$@" >&-', sys.executable, "-c", opened, str(tmp_path / "file")]
-    told = subprocess.run(words, stderr=subprocess.PIPE, text=True)
-    assert (told.returncode, (tmp_path / "file").read_text()) == (1, "")
-    assert told.stderr.splitlines()[0] == "The output was truncated."
+    result = subprocess.run(words, stderr=subprocess.PIPE, text=True)
+    assert (result.returncode, (tmp_path / "file").read_text()) == (1, "")
+    assert result.stderr.splitlines()[0] == "The output was truncated."
 
 
 @pytest.mark.parametrize("words", [["doctor", "--demo"], ["ui", "--demo"]])

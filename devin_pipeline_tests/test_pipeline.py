@@ -39,8 +39,8 @@ def test_every_table_equals_the_independent_computation_whatever_the_server_does
     run = harness.refresh if keys == "both" else harness.make
     run()
     assert differences(harness) == {}
-    told = [row["session_id"] for row in harness.rows("sessions")]
-    assert len(told) == len(set(told)) > 50
+    ids = [row["session_id"] for row in harness.rows("sessions")]
+    assert len(ids) == len(set(ids)) > 50
 
     # The same again appends no version and changes no row.
     versions, rows = harness.versions(), harness.everything()
@@ -48,7 +48,7 @@ def test_every_table_equals_the_independent_computation_whatever_the_server_does
     assert harness.versions() == versions
     assert harness.everything() == rows
 
-    # What changed is told, and raw keeps what was told before.
+    # What changed is derived, and raw keeps the versions before it.
     harness.enterprise.grow_acus(12)
     harness.enterprise.merge_pull_requests(5)
     harness.enterprise.add_analyses(6)
@@ -73,7 +73,7 @@ def test_every_table_equals_the_independent_computation_whatever_the_server_does
     assert is_listed.pop(session) is False
     # v3 is always asked for deleted organizations too; v2 cannot be.
     of_organization = [row["session_id"] for row in harness.rows("sessions") if row["org_id"] == organization]
-    assert {is_listed[told] for told in of_organization if told in is_listed} == {keys != "v2"}
+    assert {is_listed[session_id] for session_id in of_organization if session_id in is_listed} == {keys != "v2"}
     assert ("organizations_stay_listed" in warned) == (keys == "v2")
     assert sum(row["acus"] or 0 for row in harness.rows("acu_daily")) == spent
 
@@ -94,7 +94,7 @@ def test_a_day_that_lost_its_sessions_keeps_them_as_unlisted_until_they_come_bac
 
     fields = {name: getattr(lost[0], name) for name in ("session_id", "org_id", "title", "updated_at")}
     harness.enterprise.add_session(created_at=lost[0].created_at, **fields)
-    # What is told once is not told for ever.
+    # What is reported once is not reported for ever.
     assert "sessions_stay_listed" not in warnings(harness.refresh())
     assert differences(harness) == {}
     listed = [row["is_listed"] for row in harness.rows("sessions") if row["day"] == day]
@@ -109,9 +109,9 @@ def test_a_range_run_asks_for_every_day_and_records_each(make_harness: MakeHarne
 
     recorded = {}
     for event in harness.instance.fetch_materializations(dg.AssetKey("raw_sessions_v3"), limit=100).records:
-        told = event.asset_materialization
-        assert told is not None
-        recorded[told.partition] = told.metadata["dagster/partition_row_count"].value
+        materialization = event.asset_materialization
+        assert materialization is not None
+        recorded[materialization.partition] = materialization.metadata["dagster/partition_row_count"].value
     assert len(set(recorded.values())) > 5
     rows = [row["day"].isoformat() for row in harness.rows("raw_sessions_v3")]
     assert recorded == {day.isoformat(): rows.count(day.isoformat()) for day in harness.days}
@@ -223,19 +223,19 @@ def test_fields_the_reference_does_not_list_are_counted(make_harness: MakeHarnes
     assert "fields_are_known" not in warnings(harness.run(harness.days[:1]))
 
 
-def test_each_run_tells_the_acus_of_each_day_made_or_left_alone(make_harness: MakeHarness) -> None:
+def test_each_run_reports_the_acus_of_each_day_rebuilt_or_unchanged(make_harness: MakeHarness) -> None:
     harness = make_harness("v2", sessions=40, days=3)
     for changed in (20, 1, 0):
         harness.enterprise.grow_acus(changed)
         result = harness.refresh()
-        told = {
+        reported = {
             (event.asset_key.to_user_string(), event.partition): event.materialization.metadata.get("acus")
             for event in result.get_asset_materialization_events()
             if event.asset_key
         }
         for table in (*SESSION_TABLES, *ROLLUP_TABLES):
             for day in harness.days:
-                figure = told[table.name, day.isoformat()]
+                figure = reported[table.name, day.isoformat()]
                 spent = [
                     row[table.acus_column] or 0
                     for row in harness.rows(table.name)
@@ -265,7 +265,7 @@ def test_one_check_may_run_alone_where_what_others_read_is_damaged(make_harness:
     harness.refresh()
     for file in harness.lake.snapshot(TABLES["raw_session_insights_v2"]).stored_files():
         content = bytearray(Path(file.path).read_bytes())
-        # Where its pages lie; the footer stays.
+        # Its pages; the footer stays.
         content[4:2000] = bytes(1996)
         Path(file.path).write_bytes(content)
     key = dg.AssetCheckKey(dg.AssetKey("raw_session_insights_v2"), "clocks_agree")
@@ -298,14 +298,14 @@ def test_a_refused_key_fails_the_run_names_the_permission_and_changes_nothing(
     monkeypatch.setenv("DEVIN_V3_API_KEY", harness.server.limited_v3_key)
     result = harness.run()
     assert not result.success
-    told = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
-    assert told[0] is not None
-    assert "ViewAccountSessions" in (told[0].description or "")
+    failures = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
+    assert failures[0] is not None
+    assert "ViewAccountSessions" in (failures[0].description or "")
     assert not any(harness.server.limited_v3_key in repr(event) for event in result.all_events)
     assert harness.everything() == rows
 
 
-def test_a_run_on_a_full_disk_fails_saying_so_publishes_nothing_half_and_the_next_one_heals(
+def test_a_run_on_a_full_disk_fails_saying_so_publishes_nothing_half_and_the_next_one_succeeds(
     make_harness: MakeHarness,
 ) -> None:
     harness = make_harness("both")
@@ -346,14 +346,14 @@ def test_an_item_that_lost_its_creation_time_stays_listed_and_stops_nothing(make
         harness.enterprise.insert_verbatim(feed, session.created_at, lost)
     harness.refresh()
     assert differences(harness) == {}
-    told = next(
+    row = next(
         row for row in harness.rows("sessions") if row["session_id"] == session.session_id.removeprefix("devin-")
     )
-    assert told["is_listed"] is True
+    assert row["is_listed"] is True
 
 
 @pytest.mark.notices("a bad day among good ones")
-def test_after_a_run_with_a_bad_day_the_days_beside_it_are_requested(make_harness: MakeHarness) -> None:
+def test_after_a_run_with_a_bad_day_the_other_days_are_requested(make_harness: MakeHarness) -> None:
     harness = make_harness("v3")
     bad = harness.days[1]
     result = run_with_bad_day(harness, bad)
@@ -366,9 +366,9 @@ def test_after_a_run_with_a_bad_day_the_days_beside_it_are_requested(make_harnes
     for request in requested.run_requests or []:
         first, last = range_of(request)
         # Dagster's daemon adds the name of the sensor.
-        beside = harness.run(days_between(first, last), {"dagster/sensor_name": "rerun_unaffected_days"})
-        assert beside.success
-        assert "newest_closed_day_is_read" in warnings(beside) or last > bad
+        retried = harness.run(days_between(first, last), {"dagster/sensor_name": "rerun_unaffected_days"})
+        assert retried.success
+        assert "newest_closed_day_is_read" in warnings(retried) or last > bad
     assert {row["day"] for row in harness.rows("sessions")} == {harness.days[0], *harness.days[2:]}
 
 
@@ -423,11 +423,13 @@ def test_days_without_a_session_are_read_and_recorded_as_empty(make_harness: Mak
     for table in (*RAW_SESSION_TABLES, TABLES["sessions"], TABLES["acu_daily"]):
         records = harness.instance.fetch_materializations(dg.AssetKey(table.name), limit=100).records
         rows = [
-            told.metadata["dagster/partition_row_count"].value for r in records if (told := r.asset_materialization)
+            materialization.metadata["dagster/partition_row_count"].value
+            for r in records
+            if (materialization := r.asset_materialization)
         ]
         assert rows == [0] * 3
-        answer = harness.lake.query(f"select * from {table.name}")
-        assert (answer.num_rows, answer.column_names) == (0, table.column_names)
+        stored = harness.lake.query(f"select * from {table.name}")
+        assert (stored.num_rows, stored.column_names) == (0, table.column_names)
     assert harness.rows("acu_monthly") == []
 
 
@@ -452,8 +454,8 @@ def test_a_few_sessions_of_other_days_are_left_out_and_warned_of(
     harness = make_harness("v3", sessions=0, days=1)
     monkeypatch.setenv("DEVIN_FEEDS", "raw_sessions_v3")
     at = int(starts_at(harness.days[0], 8).timestamp())
-    told = [{"session_id": f"s{n}", "created_at": at - (n == 0) * 99, "acus_consumed": 1} for n in range(12)]
-    with serving(lambda asked: page_v3(told)) as served:
+    sent = [{"session_id": f"s{n}", "created_at": at - (n == 0) * 99, "acus_consumed": 1} for n in range(12)]
+    with serving(lambda asked: page_v3(sent)) as served:
         monkeypatch.setenv("DEVIN_API_URL", served.url)
         result = harness.run()
     assert result.success
@@ -508,7 +510,7 @@ ODD = {
 
 
 @pytest.mark.notices("prompts in a log")
-def test_texts_of_any_kind_and_size_are_stored_as_sent_and_told_in_no_event_or_log(
+def test_texts_of_any_kind_and_size_are_stored_as_sent_and_appear_in_no_event_or_log(
     make_harness: MakeHarness, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -533,10 +535,10 @@ def test_texts_of_any_kind_and_size_are_stored_as_sent_and_told_in_no_event_or_l
     result = harness.run()
 
     assert result.success
-    told = {row["session_id"]: row for row in harness.rows("sessions")}
-    assert {name: told[name.replace(" ", "_")]["initial_user_message"] for name in texts} == texts
-    assert told["tagged"]["tags"] == tags
-    assert told["deep"]["has_analysis"] is False
+    sessions = {row["session_id"]: row for row in harness.rows("sessions")}
+    assert {name: sessions[name.replace(" ", "_")]["initial_user_message"] for name in texts} == texts
+    assert sessions["tagged"]["tags"] == tags
+    assert sessions["deep"]["has_analysis"] is False
     split = [row["acus_split"] for row in harness.rows("acu_daily_by_tag") if row["tag"] != "(untagged)"]
     assert sorted(split) == [Decimal("0.000100")] * 9_999 + [Decimal("0.000101")]
     events = [repr(entry) for entry in harness.instance.all_logs(result.run_id)]

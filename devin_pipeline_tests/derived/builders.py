@@ -13,11 +13,11 @@ from devin_pipeline_tests.tables.rows import DAY, NOON, Row, rows_of
 _PLACING = {"day", "created_at", "fetched_at", "acus", "is_listed", "payload", "moved_to"}
 
 
-def version(session_id: str = "a", *, updated_at: datetime | None = NOON, **told: object) -> Row:
-    """A version of a session; what is no column of raw becomes a field of its payload."""
-    columns = {name: value for name, value in told.items() if name in _PLACING}
-    fields = {name: value for name, value in told.items() if name not in _PLACING}
-    payload = None if told.get("is_listed") is False else json.dumps(fields)
+def version(session_id: str = "a", *, updated_at: datetime | None = NOON, **values: object) -> Row:
+    """A version of a session; what is not a column of raw becomes a field of its payload."""
+    columns = {name: value for name, value in values.items() if name in _PLACING}
+    fields = {name: value for name, value in values.items() if name not in _PLACING}
+    payload = None if values.get("is_listed") is False else json.dumps(fields)
     return {"session_id": session_id, "updated_at": updated_at, "payload": payload} | columns
 
 
@@ -29,7 +29,7 @@ def as_sent(payload: str, session_id: str = "a") -> Row:
 def reader_of(
     *, v2: Sequence[Row] = (), v3: Sequence[Row] = (), insights: Sequence[Row] = (), days: Sequence[date] = (DAY,)
 ) -> Iterator[Connection]:
-    """A connection that has told the sessions of these versions."""
+    """A connection with the views of the sessions of these versions."""
     feeds = {"raw_session_insights_v2": v2, "raw_sessions_v3": v3, "raw_session_insights_v3": insights}
     with Connection() as connection:
         for name, versions in feeds.items():

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.notices("pieces of text in the log")
 
 
 def places_holding(harness: PipelineHarness, *words: str) -> list[str]:
-    """Files of the lake and of DAGSTER_HOME in whose bytes, or in whose values, a word stands."""
+    """Files of the lake and of DAGSTER_HOME in whose bytes, or in whose values, a word occurs."""
     folders = (Path(harness.lake.uri), Path(os.environ["DAGSTER_HOME"]))
     found = []
     for file in sorted(path for folder in folders for path in folder.rglob("*") if path.is_file()):

@@ -30,14 +30,14 @@ def acus(text: str) -> Decimal:
     return Decimal(text).quantize(Decimal("0.000001"))
 
 
-def row(table: Table, told: Mapping[str, object]) -> Row:
-    """A row of the table: null where that may be, else a value of the column's type, unless told."""
-    assert told.keys() <= set(table.column_names), "a column the table has not"
-    return {c.name: None if c.nullable else _some(c.name, c.type) for c in table.columns} | dict(told)
+def row(table: Table, values: Mapping[str, object]) -> Row:
+    """A row of the table: null where that may be, else a value of the column's type, unless given."""
+    assert values.keys() <= set(table.column_names), "a column the table has not"
+    return {c.name: None if c.nullable else _some(c.name, c.type) for c in table.columns} | dict(values)
 
 
 def rows_of(table: Table, rows: Iterable[Mapping[str, object]]) -> pa.Table:
-    return pa.Table.from_pylist([row(table, told) for told in rows], table.schema)
+    return pa.Table.from_pylist([row(table, values) for values in rows], table.schema)
 
 
 def findings(
