@@ -1,4 +1,4 @@
-"""Forgetting through the command: nothing of the forgotten is left in any byte of the lake, and the spend is."""
+"""Erasure through the command: nothing of the erased is left in any byte of the lake, and the spend is."""
 
 import os
 import shutil
@@ -51,7 +51,7 @@ def places_holding(harness: PipelineHarness, *words: str) -> list[str]:
 
 
 def spend(harness: PipelineHarness) -> list[tuple[object, ...]]:
-    """ACUs of every table that has them, by what does not tell who."""
+    """ACUs of every table that has them, by columns that do not say who."""
     with harness.lake.connect() as connection:
         return [
             tuple(row.values())
@@ -67,7 +67,7 @@ def spend(harness: PipelineHarness) -> list[tuple[object, ...]]:
         ]
 
 
-def forget(*arguments: str) -> str:
+def run_forget(*arguments: str) -> str:
     result = CliRunner().invoke(main, ["forget", *arguments])
     assert result.exit_code == 0, result.output
     return result.output
@@ -105,14 +105,14 @@ def harness(made: PipelineHarness, copied: Callable[[PipelineHarness], PipelineH
 
 
 @pytest.mark.notices("files that were checked against older entries of the erasure list only")
-def test_a_forgotten_session_and_then_a_forgotten_user_are_nowhere_and_their_spend_is(harness: PipelineHarness) -> None:
+def test_an_erased_session_and_then_an_erased_user_are_nowhere_and_their_spend_is(harness: PipelineHarness) -> None:
     session = one_with_a_child_and_an_analysis(harness)
     number = harness.enterprise.sessions.index(session)
     words = (session.session_id, *(f"canary{what}{number}x" for what in ("title", "prompt", "second")))
     before = spend(harness)
     assert {place.split(": ")[1] for place in places_holding(harness, *words)} == set(words)
 
-    assert "from 1 stored session," in forget("--session", f"devin-{session.session_id}")
+    assert "from 1 stored session," in run_forget("--session", f"devin-{session.session_id}")
     assert places_holding(harness, *words) == []
     assert spend(harness) == before
     with duckdb.connect(f"{harness.lake.uri}/devin.duckdb", read_only=True) as catalog:
@@ -122,12 +122,12 @@ def test_a_forgotten_session_and_then_a_forgotten_user_are_nowhere_and_their_spe
     theirs = [n for n, s in enumerate(harness.enterprise.sessions) if s.user_id == user]
     of_user = [user, *(f"canary{what}{n}x" for n in theirs for what in ("title", "prompt", "second"))]
     assert places_holding(harness, user) != []
-    forget("--user", user)
+    run_forget("--user", user)
     assert places_holding(harness, *of_user) == []
     assert spend(harness) == before
     assert verify(harness.lake, 8).is_clean
 
-    # It stays in force: what changes is told, and what is forgotten is not.
+    # It stays in force: what changes is stored, and what is erased is not.
     for n in (*theirs, number):
         harness.enterprise.sessions[n].acus = Decimal(1)
     harness.enterprise.add_analyses(5)
@@ -147,7 +147,7 @@ def test_without_text_every_figure_is_as_with_it_and_no_file_holds_any(
     before = spend(harness)
     lengths = [len(row["title"] or "") for row in harness.rows("sessions")]
     monkeypatch.setenv("DEVIN_TEXT", "none")
-    assert "from 60 stored sessions" in forget("--text")
+    assert "from 60 stored sessions" in run_forget("--text")
     assert places_holding(harness, "canary") == []
     assert spend(harness) == before
     assert verify(harness.lake, 8).is_clean
@@ -162,7 +162,7 @@ def test_without_text_every_figure_is_as_with_it_and_no_file_holds_any(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text", "told"),
+    ("arguments", "text", "expected"),
     [
         ((), "", "takes --user and --session, or --text"),
         (("--user", "a", "--text"), "none", "takes --user and --session, or --text"),
@@ -173,13 +173,13 @@ def test_without_text_every_figure_is_as_with_it_and_no_file_holds_any(
     ],
 )
 def test_a_call_that_cannot_be_meant_is_refused(
-    arguments: tuple[str, ...], text: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: tuple[str, ...], text: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEVIN_LAKE", str(tmp_path / "lake"))
     monkeypatch.setenv("DEVIN_TEXT", text)
     result = CliRunner().invoke(main, ["forget", *arguments])
     assert result.exit_code == 2
-    assert told in result.output
+    assert expected in result.output
     assert not (tmp_path / "lake").exists()
 
 
@@ -206,7 +206,7 @@ class Erased:
         self.days = sorted({row["day"] for row in harness.rows("sessions") if row["user_id"] == self.user})
         self.spend = spend(harness)
         assert len({place.split(": ")[1] for place in places_holding(harness, *self.words)}) == len(self.words)
-        forget("--user", self.user)
+        run_forget("--user", self.user)
         self.require_nowhere()
 
     def require_nowhere(self) -> None:
@@ -388,7 +388,7 @@ def test_what_a_step_writes_of_what_it_read_before_an_erasure_is_erased_when_it_
     user = next(s.user_id for s in harness.enterprise.sessions if s.user_id)
     read_before = harness.lake.snapshot(SESSIONS).rows()
     with erasing(harness.lake, 8):
-        forget("--user", user)
+        run_forget("--user", user)
         harness.lake.replace_days(SESSIONS, harness.days, read_before)
         assert places_holding(harness, user) != []
     assert places_holding(harness, user) == []
@@ -445,7 +445,7 @@ def test_forget_never_says_gone_while_a_file_of_a_killed_run_remains(harness: Pi
     assert {place.split(": ")[0] for place in places_holding(harness, user)} == {name}
 
     make_older(left)
-    assert "from" in forget("--user", user)
+    assert "from" in run_forget("--user", user)
     assert places_holding(harness, user) == []
 
 
@@ -464,13 +464,13 @@ def test_what_a_killed_run_left_is_deleted_by_later_runs_too(harness: PipelineHa
     assert erasure_list().outcome == "ok"
 
 
-def test_several_users_and_sessions_are_forgotten_in_one_call(harness: PipelineHarness) -> None:
+def test_several_users_and_sessions_are_erased_in_one_call(harness: PipelineHarness) -> None:
     session = one_with_a_child_and_an_analysis(harness)
     users = sorted({s.user_id for s in harness.enterprise.sessions if s.user_id and s is not session})[:3]
     before = spend(harness)
     words = [f"--user={user}" for user in users]
     theirs = sum(s.user_id in users or s is session for s in harness.enterprise.sessions)
-    assert f"from {theirs} stored sessions" in forget(*words, "--session", session.session_id)
+    assert f"from {theirs} stored sessions" in run_forget(*words, "--session", session.session_id)
     number = harness.enterprise.sessions.index(session)
     assert places_holding(harness, *users, session.session_id, f"canarytitle{number}x") == []
     assert spend(harness) == before

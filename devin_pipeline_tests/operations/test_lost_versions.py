@@ -119,8 +119,8 @@ def test_a_lost_log_entry_of_a_session_that_was_deleted_since_costs_no_acu(
     assert spent(harness) == acus("51")
 
 
-def findings_of(told: dict[str, list[dict[str, str]]]) -> list[str]:
-    return [finding["table"] for finding in told["findings"]]
+def findings_of(report: dict[str, list[dict[str, str]]]) -> list[str]:
+    return [finding["table"] for finding in report["findings"]]
 
 
 @pytest.mark.parametrize(

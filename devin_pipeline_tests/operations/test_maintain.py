@@ -57,7 +57,7 @@ def maintain_job(harness: PipelineHarness) -> dg.ExecuteInProcessResult:
     )
 
 
-def test_a_lake_in_many_files_gets_few_again_and_everything_is_sound_and_as_it_was(harness: PipelineHarness) -> None:
+def test_a_lake_in_many_files_gets_few_again_and_everything_is_intact_and_as_it_was(harness: PipelineHarness) -> None:
     rows = harness.everything()
     for table in (RAW, TABLES["sessions"], TABLES["acu_daily"], TABLES["acu_weekly"]):
         split(harness, table)
@@ -89,7 +89,7 @@ def test_a_lake_in_many_files_gets_few_again_and_everything_is_sound_and_as_it_w
     assert differences(harness) == {}
 
 
-def test_a_raw_day_whose_row_breaks_its_seal_is_told_and_left(harness: PipelineHarness) -> None:
+def test_a_raw_day_whose_row_does_not_give_its_row_hash_is_reported_and_left(harness: PipelineHarness) -> None:
     rows = harness.lake.snapshot(RAW).rows()
     rows = rows.filter(pc.equal(rows.column("day"), pa.scalar(harness.days[0]))).slice(1)
     acus = rows.column_names.index("acus")
@@ -110,11 +110,11 @@ def test_a_raw_day_whose_row_breaks_its_seal_is_told_and_left(harness: PipelineH
     assert "row_hash" in result_of_command.stderr
 
 
-def test_a_table_whose_log_is_broken_is_told_and_the_others_are_joined(harness: PipelineHarness) -> None:
+def test_a_table_whose_log_is_broken_is_reported_and_the_others_are_joined(harness: PipelineHarness) -> None:
     split(harness, TABLES["sessions"])
     (Path(harness.lake.location(RAW)) / "_delta_log" / f"{0:020}.json").write_text("{")
-    told = maintain(harness.lake, 8).left
-    assert any("log of raw_sessions_v3 cannot be read" in each for each in told)
+    skipped = maintain(harness.lake, 8).left
+    assert any("log of raw_sessions_v3 cannot be read" in each for each in skipped)
     days = [file.day for file in harness.lake.snapshot(TABLES["sessions"]).stored_files()]
     assert len(days) == len(set(days))
 

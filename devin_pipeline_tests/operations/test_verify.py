@@ -1,4 +1,4 @@
-"""Verification and healing: damaged files, rows and logs of every kind of table, and lakes that are sound."""
+"""Verification and repair: damaged files, rows and logs of every kind of table, and lakes that are intact."""
 
 import json
 import re
@@ -123,7 +123,7 @@ def take_all_columns(file: Path, _: Path) -> None:
 
 
 def garble(file: Path, _: Path) -> None:
-    """The header of a page, which no reader gets past; a byte of a value might leave the other rows sound.
+    """The header of a page, which no reader gets past; a byte of a value might leave the other rows intact.
 
     Done twice, it is undone.
     """
@@ -150,7 +150,7 @@ def lie_in_the_footer(file: Path, _: Path) -> None:
 DAMAGES = [delete, truncate, empty, take_all_columns, garble, swap, lie_in_the_footer]
 
 
-def test_damaged_files_of_derived_tables_and_reports_are_healed_by_the_plain_backfill_that_is_printed(
+def test_damaged_files_of_derived_tables_and_reports_are_rebuilt_by_the_backfill_that_is_printed(
     harness: PipelineHarness,
 ) -> None:
     before = harness.everything()
@@ -218,7 +218,7 @@ def test_a_file_with_the_same_rows_that_is_not_the_one_written_is_named(harness:
 
 
 @pytest.mark.notices("damage: another number of rows")
-def test_a_log_that_tells_another_number_of_rows_is_named(harness: PipelineHarness) -> None:
+def test_a_log_with_another_number_of_rows_is_named(harness: PipelineHarness) -> None:
     rows = harness.lake.snapshot(REPORT).stored_files()[0].rows
     entry = last_entry(harness, REPORT)
     entry.write_text(entry.read_text().replace(f'\\"numRecords\\":{rows}', f'\\"numRecords\\":{rows + 1}'))
@@ -239,11 +239,11 @@ def test_a_column_whose_name_changed_is_named_though_every_value_is_there(harnes
 HASH_OF_NOTHING = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 
 
-# Damage to rows of sound files
+# Damage to rows of intact files
 
 
 def write_again(harness: PipelineHarness, table: Table, day: date, change: Callable[[Row], Row]) -> None:
-    """A day written anew with its first row changed, past everything that would refuse it."""
+    """A day rewritten with its first row changed, past everything that would refuse it."""
     first, *others = harness.lake.snapshot(table).rows([day]).to_pylist()
     rows = pa.Table.from_pylist([change(first), *others], table.schema)
     write_deltalake(
@@ -253,7 +253,7 @@ def write_again(harness: PipelineHarness, table: Table, day: date, change: Calla
 
 @pytest.mark.notices("damage: a derived row unlike its inputs")
 @pytest.mark.parametrize("table", [SESSIONS, ROLLUP], ids=lambda table: table.name)
-def test_a_derived_row_that_is_not_what_its_inputs_give_is_named_and_heals(
+def test_a_derived_row_that_is_not_what_its_inputs_give_is_named_and_rebuilt(
     harness: PipelineHarness, table: Table
 ) -> None:
     before = harness.everything()
@@ -293,8 +293,8 @@ def test_a_raw_row_that_stands_twice_is_named(harness: PipelineHarness) -> None:
     assert finding.what.endswith("rows: a row with the key of another")
 
 
-def version(**told: object) -> Row:
-    """A sealed version of a session, as told by `payload` unless said otherwise."""
+def version(**values: object) -> Row:
+    """A version of a session with its row hash, as in `payload` unless given otherwise."""
     payload = '{"acus_consumed":1.5,"created_at":1764590400,"session_id":"devin-a","updated_at":1764594000}'
     content = {"content_hash": "aad2", "payload": payload}
     columns = {
@@ -304,7 +304,7 @@ def version(**told: object) -> Row:
         "is_listed": True,
         "fetched_at": after(2),
     }
-    found = row(RAW, content | columns | {"created_at": NOON} | told)
+    found = row(RAW, content | columns | {"created_at": NOON} | values)
     return dict(with_row_hash(RAW, pa.Table.from_pylist([found], RAW.schema)).to_pylist()[0])
 
 
@@ -313,26 +313,26 @@ def fault_of(row: Row) -> str | None:
 
 
 @pytest.mark.notices("damage: a raw row's hash")
-def test_a_sound_version_has_no_fault_and_any_change_of_it_has() -> None:
+def test_an_intact_version_has_no_fault_and_any_change_of_it_has() -> None:
     hash_ = content_hash(version()["payload"].encode())
-    sound = version(content_hash=hash_)
-    assert fault_of(sound) is None
+    intact = version(content_hash=hash_)
+    assert fault_of(intact) is None
     assert fault_of(version(content_hash=hash_, redacted="ids")) is None
     tombstone = {"content_hash": None, "payload": None, "acus": None, "is_listed": False}
     assert fault_of(version(**tombstone)) is None
     for name in RAW.column_names:
-        changed = sound | {name: "x" if isinstance(sound[name], str) else None}
+        changed = intact | {name: "x" if isinstance(intact[name], str) else None}
         if name == "redacted":
-            changed = sound | {name: "text"}
+            changed = intact | {name: "text"}
         if name == "moved_to":
-            changed = sound | {name: DAY + timedelta(days=1)}
+            changed = intact | {name: DAY + timedelta(days=1)}
         if name not in ("day", "created_at"):
             assert fault_of(changed) == "its values do not give its row_hash"
 
 
 @pytest.mark.notices("damage: a payload unlike its content hash", "damage: key columns unlike the payload")
 @pytest.mark.parametrize(
-    ("told", "fault"),
+    ("values", "fault"),
     [
         ({}, "its payload does not give its content_hash"),
         ({"content_hash": None}, "a version without content"),
@@ -347,10 +347,10 @@ def test_a_sound_version_has_no_fault_and_any_change_of_it_has() -> None:
         ({"redacted": "ids", "acus": acus("1.6")}, "its payload has another acus"),
     ],
 )
-def test_a_sealed_row_that_contradicts_its_payload_is_faulty(told: Row, fault: str) -> None:
-    assert fault_of(version(**told)) == fault
-    unsealed = version(**told) | {"row_hash": None}
-    assert fault_of(unsealed) == fault
+def test_a_row_that_contradicts_its_payload_is_faulty_with_and_without_a_row_hash(values: Row, fault: str) -> None:
+    assert fault_of(version(**values)) == fault
+    without_hash = version(**values) | {"row_hash": None}
+    assert fault_of(without_hash) == fault
 
 
 # Damaged raw days: an ordinary run leaves them alone, --repair saves what can be saved
@@ -360,10 +360,10 @@ def backfill(harness: PipelineHarness, *words: str) -> Result:
     return run("backfill", "--from", str(harness.days[0]), "--to", str(harness.days[-1]), *words)
 
 
-def test_an_ordinary_run_leaves_an_unreadable_raw_day_alone_and_makes_the_days_beside_it(
+def test_an_ordinary_run_leaves_an_unreadable_raw_day_alone_and_rebuilds_the_other_days(
     harness: PipelineHarness,
 ) -> None:
-    # The last day, so that those beside it are neighbours.
+    # The last day, so that the others are neighbours.
     day = harness.days[-1]
     file = file_of(harness, RAW, day)
     truncate(file, file)
@@ -380,7 +380,7 @@ def test_an_ordinary_run_leaves_an_unreadable_raw_day_alone_and_makes_the_days_b
 
 
 @pytest.mark.notices("damage: rows that are not intact, repaired", "damage: rows of older files, repaired")
-def test_repair_keeps_sound_rows_and_brings_back_the_damaged_one_from_an_older_file(harness: PipelineHarness) -> None:
+def test_repair_keeps_intact_rows_and_restores_the_damaged_one_from_an_older_file(harness: PipelineHarness) -> None:
     before = harness.everything()
     write_again(harness, RAW, harness.days[0], lambda row: row | {"payload": "{}"})
     result = run("verify")
@@ -398,7 +398,7 @@ def test_repair_keeps_sound_rows_and_brings_back_the_damaged_one_from_an_older_f
     assert harness.everything() == before
 
 
-def test_repair_of_a_raw_day_keeps_what_only_older_files_tell_and_says_what_is_lost(harness: PipelineHarness) -> None:
+def test_repair_of_a_raw_day_keeps_what_only_older_files_hold_and_says_what_is_lost(harness: PipelineHarness) -> None:
     deleted = next(row for row in harness.rows("sessions") if not row["is_listed"])
     day = deleted["day"]
     spent = sum(s.acus or 0 for s in harness.enterprise.sessions if day_of(s.created_at, 8) == day) + deleted["acus"]
@@ -408,17 +408,17 @@ def test_repair_of_a_raw_day_keeps_what_only_older_files_tell_and_says_what_is_l
     assert f"backfill --from {day} --to {day} --repair" in result.output
     done = run("backfill", "--from", str(day), "--to", str(day), "--repair")
     assert done.exit_code == 0, done.output
-    told = re.search(rf"{RAW.name} {day}: 0 rows kept, (\d+) brought back from older files, (\d+) lost", done.stderr)
-    assert told is not None
-    assert int(told[1]) > 0 < int(told[2])
-    assert int(told[1]) + int(told[2]) == stored
+    counts = re.search(rf"{RAW.name} {day}: 0 rows kept, (\d+) brought back from older files, (\d+) lost", done.stderr)
+    assert counts is not None
+    assert int(counts[1]) > 0 < int(counts[2])
+    assert int(counts[1]) + int(counts[2]) == stored
     assert run("verify").exit_code == 0
     assert deleted["session_id"] in {row["session_id"] for row in harness.rows("sessions")}
     assert sum(row["acus"] or 0 for row in harness.rows("acu_daily") if row["day"] == day) == spent
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_a_repaired_day_is_sound_and_its_rows_are_those_that_were(
+def test_a_repaired_day_is_intact_and_its_rows_are_those_that_were(
     harness: PipelineHarness, damage: Callable[[Path, Path], None]
 ) -> None:
     day = harness.days[0]
@@ -467,7 +467,7 @@ def lose_log(harness: PipelineHarness, table: Table) -> None:
 
 @pytest.mark.notices("damage: an emptied log entry")
 @pytest.mark.parametrize("damage", [garble_entry, empty_entry, lose_entry, lose_log])
-def test_a_broken_log_is_named_with_what_heals_it(
+def test_a_broken_log_is_named_with_the_command_that_repairs_it(
     harness: PipelineHarness, damage: Callable[[PipelineHarness, Table], None]
 ) -> None:
     before = harness.rows("sessions")
@@ -504,10 +504,10 @@ def test_a_run_writes_nothing_to_a_raw_table_whose_log_is_broken(harness: Pipeli
     assert f"  restore {harness.lake.location(RAW)} from a backup" in result.output
 
 
-# Lakes that are sound
+# Lakes that are intact
 
 
-def test_a_lake_is_sound_before_and_after_a_backfill_that_keeps_no_text(
+def test_a_lake_is_intact_before_and_after_a_backfill_that_keeps_no_text(
     harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = run("verify")
@@ -521,7 +521,9 @@ def test_a_lake_is_sound_before_and_after_a_backfill_that_keeps_no_text(
     assert run("verify").exit_code == 0
 
 
-def test_a_lake_from_before_row_hash_is_sound_and_is_sealed_where_it_is_written_again(harness: PipelineHarness) -> None:
+def test_a_lake_from_before_row_hash_is_intact_and_gets_hashes_where_it_is_written_again(
+    harness: PipelineHarness,
+) -> None:
     for table in RAW_SESSION_TABLES:
         rows = harness.lake.snapshot(table).rows().drop_columns(["row_hash", "redacted"])
         shutil.rmtree(harness.lake.location(table))
@@ -542,7 +544,7 @@ def test_a_lake_from_before_row_hash_is_sound_and_is_sealed_where_it_is_written_
     assert all(row["row_hash"] for row in rows if row["day"] in written)
 
 
-def test_an_empty_lake_is_sound(tmp_path: Path) -> None:
+def test_an_empty_lake_is_intact(tmp_path: Path) -> None:
     assert verify(Lake(str(tmp_path / "lake")), 8).is_clean
     assert not (tmp_path / "lake").exists()
 
@@ -550,16 +552,16 @@ def test_an_empty_lake_is_sound(tmp_path: Path) -> None:
 # The command
 
 
-def test_verify_tells_json_and_looks_at_the_days_asked_for(harness: PipelineHarness) -> None:
+def test_verify_prints_json_and_looks_at_the_days_asked_for(harness: PipelineHarness) -> None:
     delete(file_of(harness, SESSIONS, harness.days[0]), Path())
     delete(file_of(harness, SESSIONS, harness.days[2]), Path())
-    told = json.loads(run("verify", "--json", "--to", str(harness.days[1])).stdout)
+    report = json.loads(run("verify", "--json", "--to", str(harness.days[1])).stdout)
     file = file_of(harness, SESSIONS, harness.days[0]).relative_to(harness.lake.uri)
-    assert told["findings"] == [
+    assert report["findings"] == [
         {"table": "sessions", "day": str(harness.days[0]), "what": "it is missing", "file": str(file)}
     ]
-    assert told["repair_commands"] == [f"devin-pipeline backfill --from {harness.days[0]} --to {harness.days[0]}"]
-    assert told["not_checked"].keys() >= {"acu_daily"}
+    assert report["repair_commands"] == [f"devin-pipeline backfill --from {harness.days[0]} --to {harness.days[0]}"]
+    assert report["not_checked"].keys() >= {"acu_daily"}
     assert run("verify", "--from", str(harness.days[1]), "--to", str(harness.days[1])).exit_code == 0
     both = run("verify").output
     assert both.count("devin-pipeline backfill") == 2
@@ -579,7 +581,9 @@ def test_a_wrong_call_gets_three_lines_and_exit_2(harness: PipelineHarness, word
     assert says in result.stderr
 
 
-def test_what_another_run_writes_meanwhile_is_told(harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_run_writes_meanwhile_is_reported(
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     emptied = harness.lake.snapshot(SESSIONS).rows([harness.days[0]]).slice(0, 0)
     read = Connection.rows
 
