@@ -1,4 +1,4 @@
-"""A disk that is full, as the kernel tells it."""
+"""A disk that is full, as the kernel reports it."""
 
 import resource
 from collections.abc import Iterator

@@ -135,7 +135,7 @@ def test_nothing_is_written_when_no_table_changed(lake: Lake) -> None:
 
     def stored() -> list[tuple[str, int, int]]:
         found = [(path, path.stat()) for path in [Path(lake.uri), *Path(lake.uri).rglob("*")]]
-        return sorted((str(path), told.st_ino, told.st_mtime_ns) for path, told in found)
+        return sorted((str(path), status.st_ino, status.st_mtime_ns) for path, status in found)
 
     before = stored()
     assert write_catalog(lake) == (made.file, [], False)
@@ -154,7 +154,7 @@ def foreign(file: Path) -> None:
 
 
 def older(file: Path) -> None:
-    """As made before the file told what it was made of: the same views, no digest."""
+    """As made before the file held its fingerprint: the same views, no fingerprint."""
     with duckdb.connect(str(file)) as connection:
         connection.execute("drop macro catalog_fingerprint")
 
@@ -182,7 +182,7 @@ def linked(file: Path) -> None:
     ],
     ids=["gone", "empty", "cut short", "flipped", "foreign", "older", "a link"],
 )
-def test_a_file_that_is_not_what_was_written_is_written_anew_though_no_table_changed(
+def test_a_file_that_is_not_what_was_written_is_rewritten_though_no_table_changed(
     lake: Lake, spoil: Callable[[Path], object]
 ) -> None:
     fill(lake, "a")

@@ -44,7 +44,7 @@ def sessions(*ids: str, day: date = DAY) -> pa.Table:
 
 
 def add_file(lake: Lake, rows: pa.Table, table: Table = SESSIONS) -> None:
-    """Add a file beside those there are, as other writers of Delta do."""
+    """Add a file to those there are, as other writers of Delta do."""
     write_deltalake(lake.location(table), rows, mode="append")
 
 
@@ -109,7 +109,7 @@ def test_what_is_one_file_a_day_is_not_touched(lake: Lake) -> None:
     assert stored(lake) == before
 
 
-def test_a_damaged_day_is_told_and_left_and_the_days_beside_it_are_joined(lake: Lake) -> None:
+def test_a_damaged_day_is_reported_and_left_and_the_other_days_are_joined(lake: Lake) -> None:
     lake.replace_days(SESSIONS, [DAY, NEXT_DAY], pa.concat_tables([sessions("a"), sessions("x", day=NEXT_DAY)]))
     add_file(lake, sessions("b"))
     add_file(lake, sessions("y", day=NEXT_DAY))
@@ -122,11 +122,11 @@ def test_a_damaged_day_is_told_and_left_and_the_days_beside_it_are_joined(lake: 
     assert [file.rows for file in lake.snapshot(SESSIONS).stored_files()] == [1, 1, 2]
 
 
-def test_a_day_whose_rows_are_found_damaged_is_told_and_left(lake: Lake) -> None:
+def test_a_day_whose_rows_are_found_damaged_is_reported_and_left(lake: Lake) -> None:
     lake.replace_days(SESSIONS, [DAY], sessions("a"))
     add_file(lake, sessions("b"))
     before = stored(lake)
-    assert compact(lake, SESSIONS, lambda snapshot, days: dict.fromkeys(days, "a seal")) == [Skipped(DAY, "a seal")]
+    assert compact(lake, SESSIONS, lambda snapshot, days: dict.fromkeys(days, "a hash")) == [Skipped(DAY, "a hash")]
     assert stored(lake) == before
 
 
@@ -239,11 +239,11 @@ def test_an_older_file_of_a_day_is_found_though_the_entry_that_added_it_is_gone(
         age(entry, 31)
     lake.replace_days(SESSIONS, [DAY], sessions("b"))
     (new,) = lake.snapshot(SESSIONS).files([DAY])
-    told = [(file.path, file.rows) for file in files_ever(SESSIONS, lake.location(SESSIONS), DAY)]
-    assert told == [(new, 1), (old, 1)]
+    listed = [(file.path, file.rows) for file in files_ever(SESSIONS, lake.location(SESSIONS), DAY)]
+    assert listed == [(new, 1), (old, 1)]
     assert expire_log(lake, SESSIONS) == 1
-    told = [(file.path, file.rows) for file in files_ever(SESSIONS, lake.location(SESSIONS), DAY)]
-    assert told == [(new, 1), (old, 0)]
+    listed = [(file.path, file.rows) for file in files_ever(SESSIONS, lake.location(SESSIONS), DAY)]
+    assert listed == [(new, 1), (old, 0)]
 
 
 def test_a_table_never_written_is_left_alone(lake: Lake) -> None:

@@ -36,8 +36,8 @@ def everything_in(lake: Lake) -> dict[str, int]:
 
 
 def test_a_query_gets_its_rows_with_decimals_exactly(lake: Lake) -> None:
-    answer = lake.query("select sum(acus) as acus, sum(acus) = 0.3 as is_exact from sessions")
-    assert answer.to_pylist() == [{"acus": Decimal("0.300000"), "is_exact": True}]
+    result = lake.query("select sum(acus) as acus, sum(acus) = 0.3 as is_exact from sessions")
+    assert result.to_pylist() == [{"acus": Decimal("0.300000"), "is_exact": True}]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_one_statement_that_reads_is_answered(lake: Lake, query: str, rows: list
     assert lake.query(query).to_pylist() == rows
 
 
-def test_describe_and_summarize_tell_the_columns(lake: Lake) -> None:
+def test_describe_and_summarize_list_the_columns(lake: Lake) -> None:
     for query in ("describe sessions", "summarize sessions"):
         assert lake.query(query).column("column_name").to_pylist() == SESSIONS.column_names
 
@@ -163,8 +163,8 @@ def test_a_query_loads_no_extension(lake: Lake) -> None:
         lake.query("from st_read('x')")
     assert "install" not in str(refused.value)
     settings = "autoinstall_known_extensions", "autoload_known_extensions", "allow_community_extensions"
-    answer = lake.query(f"select name, value from duckdb_settings() where name in {settings}")
-    assert {row["value"] for row in answer.to_pylist()} == {"false"}
+    settled = lake.query(f"select name, value from duckdb_settings() where name in {settings}")
+    assert {row["value"] for row in settled.to_pylist()} == {"false"}
 
 
 def test_a_query_larger_than_memory_leaves_no_spill_behind(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,9 +198,9 @@ def test_a_query_that_does_not_work_says_so_in_one_line(lake: Lake, query: str) 
 
 def test_a_readers_clock_shows_utc() -> None:
     with Connection() as connection:
-        told = connection.rows("select timestamptz '2025-12-01 23:30:00-08'::text as told").to_pylist()
+        shown = connection.rows("select timestamptz '2025-12-01 23:30:00-08'::text as shown").to_pylist()
         (instant,) = connection.rows(
             "select $at::timestamptz as at", {"at": datetime(2025, 12, 1, tzinfo=UTC)}
         ).to_pylist()
-    assert told == [{"told": "2025-12-02 07:30:00+00"}]
+    assert shown == [{"shown": "2025-12-02 07:30:00+00"}]
     assert instant["at"] == datetime(2025, 12, 1, tzinfo=UTC)

@@ -94,7 +94,7 @@ def test_the_log_entry_of_a_commit_that_does_not_fit_changes_nothing(lake: Lake)
     assert lake.snapshot(SESSIONS).rows().equals(stored)
 
 
-def test_on_a_disk_that_fills_up_half_way_devin_duckdb_stays_as_it_was_and_nothing_is_left_beside_it(
+def test_on_a_disk_that_fills_up_half_way_devin_duckdb_stays_as_it_was_and_nothing_is_left_next_to_it(
     lake: Lake,
 ) -> None:
     made = write_catalog(lake)
@@ -119,7 +119,7 @@ def test_on_a_full_disk_a_lake_is_claimed_by_nobody(lake: Lake) -> None:
     assert lake.identity == OURS
 
 
-def test_on_a_full_disk_who_is_to_be_forgotten_is_not_half_remembered(lake: Lake) -> None:
+def test_on_a_full_disk_the_erasure_list_is_not_half_written(lake: Lake) -> None:
     with no_file_beyond(10), pytest.raises(NotWritten, match="The erasure list was not written"):
         lake.add_to_erasure_list([("user", "u")])
     assert not lake.erasure_list()

@@ -146,8 +146,8 @@ def test_no_type_of_duckdb_is_left_out() -> None:
 @pytest.mark.parametrize("form", ALL)
 def test_a_value_of_any_type_has_one_form_to_read_and_one_in_json(form: Form) -> None:
     with Connection.sandboxed([]) as connection:
-        answer = connection.query_as_text(f"select {form.value} as x")
-        ((shown,),) = [row for rows in answer.batches for row in rows]
+        result = connection.query_as_text(f"select {form.value} as x")
+        ((shown,),) = [row for rows in result.batches for row in rows]
     assert shown == form.text
     with Connection.sandboxed([]) as connection:
         ((row,),) = list(connection.query_as_json(f"select {form.value} as x"))
@@ -173,9 +173,9 @@ def test_the_end_of_a_query_may_be_a_semicolon_and_a_comment() -> None:
 
 def test_rows_come_in_order_and_all_of_them_whatever_their_number() -> None:
     with Connection.sandboxed([]) as connection:
-        answer = connection.query_as_text("select unnest(range(123456)) as n order by n desc")
-        shown = [row[0] for rows in answer.batches for row in rows]
-    assert (answer.rows, shown) == (123456, [str(n) for n in reversed(range(123456))])
+        result = connection.query_as_text("select unnest(range(123456)) as n order by n desc")
+        shown = [row[0] for rows in result.batches for row in rows]
+    assert (result.rows, shown) == (123456, [str(n) for n in reversed(range(123456))])
 
 
 def test_what_keeps_an_answer_is_not_among_the_tables() -> None:

@@ -42,7 +42,7 @@ def test_an_identity_that_cannot_be_read_fits_nobody(lake: Lake, left: bytes) ->
 
 
 @pytest.mark.parametrize(
-    ("theirs", "told"),
+    ("theirs", "expected"),
     [
         (msgspec.structs.replace(OURS, kind="demo"), "kind is 'live', not 'demo'"),
         (msgspec.structs.replace(OURS, host="devin.example.com"), "host is 'api.devin.ai', not 'devin.example.com'"),
@@ -52,13 +52,13 @@ def test_an_identity_that_cannot_be_read_fits_nobody(lake: Lake, left: bytes) ->
     ids=["kind", "host", "scope", "hour"],
 )
 def test_another_identity_is_refused_naming_what_differs_and_nothing_else(
-    lake: Lake, theirs: LakeIdentity, told: str
+    lake: Lake, theirs: LakeIdentity, expected: str
 ) -> None:
     lake.claim(OURS)
     for ask in (lake.claim, lake.require_identity):
         with pytest.raises(WrongLake) as refused:
             ask(theirs)
-        assert refused.value.why == f"of the stored rows {told}"
+        assert refused.value.why == f"of the stored rows {expected}"
         assert lake.uri in refused.value.what
         assert "DEVIN_LAKE" in refused.value.todo
     assert lake.identity == OURS

@@ -35,8 +35,8 @@ def lake(tmp_path: Path) -> Lake:
     return Lake(str(tmp_path / "lake"))
 
 
-def sessions(*ids: str, day: date = DAY, **told: object) -> pa.Table:
-    return rows_of(SESSIONS, [{"day": day, "session_id": session_id, **told} for session_id in ids])
+def sessions(*ids: str, day: date = DAY, **values: object) -> pa.Table:
+    return rows_of(SESSIONS, [{"day": day, "session_id": session_id, **values} for session_id in ids])
 
 
 def ids(lake: Lake, table: Table = SESSIONS) -> list[tuple[date, str]]:
@@ -69,7 +69,7 @@ def test_rows_come_to_lie_in_key_order_in_whichever_they_are_given(lake: Lake) -
 
 
 def test_what_is_written_is_read_back_in_key_order_and_schema(lake: Lake) -> None:
-    told: Row = {
+    values: Row = {
         "tags": ["b", "a", "b"],
         "acus": acus("0.1"),
         "title": "Grüße\x00 ✓",
@@ -77,12 +77,12 @@ def test_what_is_written_is_read_back_in_key_order_and_schema(lake: Lake) -> Non
         "feeds": ["f"],
     }
     commit = lake.replace_days(
-        SESSIONS, [DAY, NEXT_DAY], pa.concat_tables([sessions("a", "b", **told), sessions("c", day=NEXT_DAY)])
+        SESSIONS, [DAY, NEXT_DAY], pa.concat_tables([sessions("a", "b", **values), sessions("c", day=NEXT_DAY)])
     )
     assert commit == Commit(SESSIONS, 1, [DAY, NEXT_DAY])
     rows = lake.snapshot(SESSIONS).rows()
     assert rows.schema.equals(SESSIONS.schema)
-    assert rows.equals(pa.concat_tables([sessions("a", "b", **told), sessions("c", day=NEXT_DAY)]))
+    assert rows.equals(pa.concat_tables([sessions("a", "b", **values), sessions("c", day=NEXT_DAY)]))
 
 
 def test_replacing_days_leaves_every_other_day_alone(lake: Lake) -> None:
@@ -110,15 +110,15 @@ def test_of_several_days_only_the_changed_ones_are_written(lake: Lake) -> None:
 
 def test_any_changed_value_makes_a_new_version(lake: Lake) -> None:
     lake.replace_days(SESSIONS, [DAY], sessions("a"))
-    told: Row = {}
+    values: Row = {}
     changes: list[Row] = [{"title": "t"}, {"acus": acus("0.000001")}, {"tags": ["x"]}, {"is_listed": False}]
     for change in changes:
-        told |= change
-        assert lake.replace_days(SESSIONS, [DAY], sessions("a", **told)).days == [DAY]
-        assert lake.snapshot(SESSIONS).rows().equals(sessions("a", **told))
+        values |= change
+        assert lake.replace_days(SESSIONS, [DAY], sessions("a", **values)).days == [DAY]
+        assert lake.snapshot(SESSIONS).rows().equals(sessions("a", **values))
 
 
-def test_one_row_twice_is_told_from_the_row_once(lake: Lake) -> None:
+def test_one_row_twice_differs_from_the_row_once(lake: Lake) -> None:
     lake.replace_days(SESSIONS, [DAY], sessions("a"))
     assert lake.replace_days(SESSIONS, [DAY], sessions("a", "a")).days == [DAY]
     assert ids(lake) == [(DAY, "a"), (DAY, "a")]
@@ -146,14 +146,14 @@ def test_a_null_where_none_may_be_is_refused_and_nothing_is_written(lake: Lake) 
 def test_a_planned_row_outside_its_days_is_refused_and_nothing_is_written(lake: Lake) -> None:
     lake.replace_days(SESSIONS, [NEXT_DAY], sessions("kept", day=NEXT_DAY))
     with pytest.raises(DeltaError):
-        lake.rewrite(SESSIONS, lambda _: Rewrite([DAY], sessions("stray", day=NEXT_DAY)))
+        lake.rewrite(SESSIONS, lambda _: Rewrite([DAY], sessions("outside", day=NEXT_DAY)))
     assert ids(lake) == [(NEXT_DAY, "kept")]
 
 
 def test_rows_outside_the_days_to_replace_never_touch_another_day(lake: Lake) -> None:
     lake.replace_days(SESSIONS, [NEXT_DAY], sessions("kept", day=NEXT_DAY))
     with pytest.raises((LakeError, DeltaError, ValueError)):
-        lake.replace_days(SESSIONS, [DAY], pa.concat_tables([sessions("a"), sessions("stray", day=NEXT_DAY)]))
+        lake.replace_days(SESSIONS, [DAY], pa.concat_tables([sessions("a"), sessions("outside", day=NEXT_DAY)]))
     assert ids(lake) == [(NEXT_DAY, "kept")]
 
 
@@ -176,14 +176,14 @@ def test_a_connection_to_some_days_shows_those_days_only(lake: Lake) -> None:
         ]
 
 
-def test_a_column_that_older_files_lack_reads_as_null_beside_newer_files(lake: Lake) -> None:
+def test_a_column_that_older_files_lack_reads_as_null_next_to_newer_files(lake: Lake) -> None:
     older = dataclasses.replace(SESSIONS, columns=tuple(c for c in SESSIONS.columns if c.name != "title"))
     lake.replace_days(older, [DAY], sessions("old").drop_columns("title"))
     assert lake.snapshot(SESSIONS).rows().column("title").to_pylist() == [None]
-    lake.replace_days(SESSIONS, [NEXT_DAY], sessions("new", day=NEXT_DAY, title="told"))
+    lake.replace_days(SESSIONS, [NEXT_DAY], sessions("new", day=NEXT_DAY, title="known"))
     rows = lake.snapshot(SESSIONS).rows()
     assert rows.schema.equals(SESSIONS.schema)
-    assert rows.column("title").to_pylist() == [None, "told"]
+    assert rows.column("title").to_pylist() == [None, "known"]
 
 
 def test_two_writers_of_one_day_keep_both_additions(lake: Lake) -> None:
@@ -238,10 +238,10 @@ def test_what_another_process_writes_is_seen_at_once(lake: Lake, tmp_path: Path)
     assert lake.cached_snapshot(SESSIONS).rows().num_rows == 0
     assert lake.replace_days(SESSIONS, [DAY], sessions("b")).conflicts == 0
 
-    # A table made anew in the same place, with as many versions.
+    # A table created again in the same place, with as many versions.
     other = Lake(str(tmp_path / "other"))
-    for told in ("x", "y", "z"):
-        other.replace_days(SESSIONS, [DAY], sessions(told))
+    for session_id in ("x", "y", "z"):
+        other.replace_days(SESSIONS, [DAY], sessions(session_id))
     assert other.snapshot(SESSIONS).version == lake.snapshot(SESSIONS).version
     shutil.rmtree(lake.location(SESSIONS))
     shutil.copytree(other.location(SESSIONS), lake.location(SESSIONS))
@@ -434,7 +434,7 @@ def test_rows_in_another_order_are_the_same_rows_and_are_put_in_order_when_writt
     assert stored_as_written(lake, ACU_WEEKLY).equals(rows)
 
 
-def test_the_log_tells_each_file_with_its_day_and_rows(lake: Lake) -> None:
+def test_the_log_lists_each_file_with_its_day_and_rows(lake: Lake) -> None:
     lake.replace_days(
         RAW_QUARANTINE,
         [DAY, NEXT_DAY],

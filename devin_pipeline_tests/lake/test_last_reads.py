@@ -1,4 +1,4 @@
-"""When days were last read: noted in small files that stay few, whoever writes or reads meanwhile."""
+"""When days were last read: noted in small files that stay few, whatever writes or reads meanwhile."""
 
 import threading
 from datetime import UTC, date, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Where a lake may lie: a path is taken as it is, or refused before anything else is done."""
+"""Where a lake may be: a path is taken as it is, or refused before anything else is done."""
 
 import multiprocessing
 import os

@@ -63,7 +63,7 @@ READS: dict[str, tuple[str, Callable[[Lake], object]]] = {
 
 
 @pytest.mark.parametrize("what", READS)
-def test_what_this_user_may_not_read_is_told_with_the_systems_words(lake: Lake, what: str) -> None:
+def test_what_this_user_may_not_read_is_reported_with_the_systems_words(lake: Lake, what: str) -> None:
     pattern, read = READS[what]
     only(lake, pattern).chmod(0)
     with as_somebody_else(), pytest.raises(NotRead) as refused:
@@ -169,7 +169,7 @@ def test_an_entry_of_a_log_that_is_a_folder_is_a_lost_commit(lake: Lake) -> None
     assert emptied_entries(lake.location(SESSIONS)) == [str(entry)]
 
 
-def test_a_garbled_entry_that_delta_no_longer_reads_is_told_of_by_repair(lake: Lake) -> None:
+def test_a_garbled_entry_that_delta_no_longer_reads_is_reported_by_repair(lake: Lake) -> None:
     delta = lake.snapshot(RAW).delta
     assert delta is not None
     delta.create_checkpoint()
