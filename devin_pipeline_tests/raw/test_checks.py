@@ -13,8 +13,8 @@ from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, acus, aft
 pytestmark = pytest.mark.notices("ACUs that fell")
 
 
-def version(session_id: str = "a", hours: float = 0, **told: object) -> Row:
-    return {"session_id": session_id, "fetched_at": after(hours), **told}
+def version(session_id: str = "a", hours: float = 0, **values: object) -> Row:
+    return {"session_id": session_id, "fetched_at": after(hours), **values}
 
 
 def test_two_versions_of_one_instant_are_found() -> None:

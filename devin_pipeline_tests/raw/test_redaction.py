@@ -51,14 +51,14 @@ def lake(tmp_path: Path) -> Lake:
     return Lake(str(tmp_path / "lake"))
 
 
-def told(redaction: Redaction, item: object) -> dict[str, object]:
+def redacted(redaction: Redaction, item: object) -> dict[str, object]:
     payload, _ = redaction.payload(json.dumps(item).encode(), SESSION_FIELDS)
     read: dict[str, object] = json.loads(payload)
     return read
 
 
 def test_text_goes_and_its_length_and_everything_else_stay() -> None:
-    kept = told(NO_TEXT, ITEM)
+    kept = redacted(NO_TEXT, ITEM)
     assert "Secret" not in json.dumps(kept)
     plain = set(ITEM) - {
         "title",
@@ -143,27 +143,27 @@ def test_nothing_to_take_out_leaves_the_bytes_alone() -> None:
     assert Redaction(True, ErasureList()).payload(b'{ "a" : 1 }', SESSION_FIELDS) == (b'{ "a" : 1 }', None)
 
 
-def test_a_forgotten_user_is_told_by_a_pseudonym_and_without_text(lake: Lake) -> None:
-    forgotten = lake.add_to_erasure_list([("user", "email|jo")])
-    redaction = Redaction(True, forgotten)
-    kept = told(redaction, ITEM)
+def test_an_erased_user_has_a_pseudonym_and_no_text(lake: Lake) -> None:
+    erased = lake.add_to_erasure_list([("user", "email|jo")])
+    redaction = Redaction(True, erased)
+    kept = redacted(redaction, ITEM)
     assert "Secret" not in json.dumps(kept)
     assert "email|jo" not in json.dumps(kept)
-    assert kept["user_id"] == forgotten.pseudonym("user", "email|jo")
+    assert kept["user_id"] == erased.pseudonym("user", "email|jo")
     assert kept["session_id"] == "devin-a"
     other = ITEM | {"user_id": "email|jim"}
-    assert told(redaction, other) == other
-    assert told(redaction, ITEM | {"user_id": None, "service_user_id": "email|jo"})["title"] != ITEM["title"]
+    assert redacted(redaction, other) == other
+    assert redacted(redaction, ITEM | {"user_id": None, "service_user_id": "email|jo"})["title"] != ITEM["title"]
 
 
-def test_a_forgotten_session_is_told_by_a_pseudonym_wherever_it_is_named(lake: Lake) -> None:
+def test_an_erased_session_has_a_pseudonym_wherever_it_is_named(lake: Lake) -> None:
     redaction = Redaction(True, lake.add_to_erasure_list([("session", "a")]))
-    kept = told(redaction, ITEM)
+    kept = redacted(redaction, ITEM)
     pseudonym = redaction.erased.pseudonym("session", "a")
     assert (kept["session_id"], kept["user_id"], kept["url"]) == (pseudonym, pseudonym, None)
     assert "Secret" not in json.dumps(kept)
     child = {"session_id": "b", "parent_session_id": "devin-a", "child_session_ids": ["devin-z", "a"], "title": "T"}
-    assert told(redaction, child) == child | {
+    assert redacted(redaction, child) == child | {
         "parent_session_id": pseudonym,
         "child_session_ids": ["devin-z", pseudonym],
     }
@@ -191,8 +191,8 @@ def test_a_forgotten_session_is_told_by_a_pseudonym_wherever_it_is_named(lake: L
     ],
 )
 def test_the_quick_look_finds_every_item_that_redaction_changes(payload: str, lake: Lake) -> None:
-    forgotten = lake.add_to_erasure_list([("user", "jo"), ("session", "a")])
-    for redaction in (Redaction(True, forgotten), Redaction(True, lake.erasure_list())):
+    erased = lake.add_to_erasure_list([("user", "jo"), ("session", "a")])
+    for redaction in (Redaction(True, erased), Redaction(True, lake.erasure_list())):
         rows = pa.table({"session_id": ["b", None], "payload": [payload, None]}, pa.schema(_COLUMNS))
         changes = redaction.payload(payload.encode(), SESSION_FIELDS)[0] != payload.encode()
         assert redaction.may_change(RAW_SESSIONS_V3, rows).to_pylist() == [changes, False]
@@ -214,7 +214,7 @@ def test_a_quarantined_item_of_a_feed_that_is_gone_is_redacted_like_a_session(la
 _COLUMNS = [("session_id", pa.string()), ("payload", pa.string())]
 
 
-def test_the_list_of_the_forgotten_holds_no_id_and_knows_them_again(lake: Lake) -> None:
+def test_the_erasure_list_holds_no_id_and_recognizes_each(lake: Lake) -> None:
     lake.add_to_erasure_list([("user", "email|jo")])
     lake.add_to_erasure_list([("session", "a")])
     again = lake.add_to_erasure_list([("user", "email|jo")])

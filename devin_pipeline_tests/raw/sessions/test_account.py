@@ -229,5 +229,5 @@ def test_a_new_organization_next_to_a_damaged_day_costs_that_day_only(make_harne
 
 
 def payload(row: Row) -> Row:
-    told: Row = json.loads(row["payload"])
-    return told
+    item: Row = json.loads(row["payload"])
+    return item

@@ -42,8 +42,8 @@ V3 = RAW["raw_sessions_v3"]
 SECOND = int(NOON.timestamp())
 
 
-def item(session_id: object = "a", /, **told: object) -> str:
-    return json.dumps({"session_id": session_id, "created_at": SECOND, "updated_at": SECOND} | told)
+def item(session_id: object = "a", /, **fields: object) -> str:
+    return json.dumps({"session_id": session_id, "created_at": SECOND, "updated_at": SECOND} | fields)
 
 
 def page_of(items: Sequence[str]) -> CursorPage:
@@ -129,10 +129,10 @@ def test_an_item_is_stored_as_sent_with_what_places_it(feed: Feed) -> None:
 def test_first_versions_are_the_same_whether_or_not_others_are_known_of_their_day(feed: Feed, tmp_path: Path) -> None:
     sent = [item("c", acus_consumed=1.5), item("devin-a", title="ü"), item("b", updated_at=None, pull_requests=[])]
     alone = feed.read(*sent, hours=1)
-    beside = Feed(Lake(str(tmp_path / "beside")))
-    beside.read(item("z"))
-    landed = beside.read(item("z"), *sent, hours=1)
-    assert [row for row in beside.rows() if row["session_id"] != "z"] == feed.rows()
+    together = Feed(Lake(str(tmp_path / "together")))
+    together.read(item("z"))
+    landed = together.read(item("z"), *sent, hours=1)
+    assert [row for row in together.rows() if row["session_id"] != "z"] == feed.rows()
     assert alone.new_versions == landed.new_versions == {DAY: 3}
 
 
@@ -155,9 +155,9 @@ SPELLINGS = (
 def items_of_servers(spelling: int, count: int = 20, **changed: object) -> list[str]:
     """What one of several servers behind an address sends of sessions that do not change."""
     instant, tags, number = SPELLINGS[spelling]
-    told = f'"created_at": {instant}, "updated_at": {instant}, "tags": {tags}, "acus_consumed": {number}'
+    fields = f'"created_at": {instant}, "updated_at": {instant}, "tags": {tags}, "acus_consumed": {number}'
     more = "".join(f", {json.dumps(name)}: {json.dumps(value)}" for name, value in changed.items())
-    return [f'{{"session_id": "{n}", {told}{more}}}' for n in range(count)]
+    return [f'{{"session_id": "{n}", {fields}{more}}}' for n in range(count)]
 
 
 @pytest.mark.notices("spelling: instants by value", "spelling: tags as a set")
@@ -202,8 +202,8 @@ def test_a_lake_of_before_gains_no_version_from_the_new_rule_in_any_spelling(fee
 def test_a_redacted_version_of_before_gains_none_either(feed: Feed) -> None:
     feed.keeps_text = False
     feed.read(*items_of_servers(1, title="secret"))
-    told = {item.session_id: item.payload for item in page_of(items_of_servers(1, title="secret")).items}
-    rows = [row | {"content_hash": content_hash_as_spelled(told[row["session_id"]])} for row in feed.rows()]
+    payloads = {item.session_id: item.payload for item in page_of(items_of_servers(1, title="secret")).items}
+    rows = [row | {"content_hash": content_hash_as_spelled(payloads[row["session_id"]])} for row in feed.rows()]
     feed.lake.rewrite(V3, lambda _: Rewrite([DAY], with_row_hash(V3, pa.Table.from_pylist(rows, V3.schema))))
     assert feed.read(*items_of_servers(1, title="secret"), hours=1).new_versions[DAY] == 0
     feed.keeps_text = True
@@ -432,21 +432,21 @@ def test_the_same_bad_item_twice_in_one_read_is_one_row(feed: Feed) -> None:
 def test_a_quarantined_items_day_is_that_of_its_creation_else_the_first_asked_for(feed: Feed) -> None:
     tomorrow = SECOND + 86400
     feed.read(item("late", created_at=tomorrow, acus_consumed="x"), item("when", created_at="?"), days=[DAY, NEXT_DAY])
-    told = {json.loads(row["payload"])["session_id"]: (row["day"], row["reason"]) for row in feed.quarantine()}
-    assert told == {
+    quarantined = {json.loads(row["payload"])["session_id"]: (row["day"], row["reason"]) for row in feed.quarantine()}
+    assert quarantined == {
         "late": (NEXT_DAY, "acus_consumed is not a number"),
         "when": (DAY, "created_at is not usable"),
     }
 
 
-def test_a_session_twice_in_one_read_closes_the_gate(feed: Feed) -> None:
+def test_a_session_twice_in_one_read_fails_validation(feed: Feed) -> None:
     with pytest.raises(ValidationFailed, match="two are of one session"):
         feed.read(item("a"), item("devin-a", title="again"), item(""))
     assert feed.rows() == []
     assert feed.quarantine() == []
 
 
-def test_an_item_outside_the_days_read_closes_the_gate(feed: Feed) -> None:
+def test_an_item_outside_the_days_read_fails_validation(feed: Feed) -> None:
     start, end = SECOND - 4 * 3600, SECOND + 20 * 3600
     for outside in (start - 1, end):
         with pytest.raises(ValidationFailed, match=r"not asked for: 2025-1[12]-\d\d\. "):
@@ -455,7 +455,7 @@ def test_an_item_outside_the_days_read_closes_the_gate(feed: Feed) -> None:
     assert feed.read(item("first", created_at=start), item("last", created_at=end - 1)).placed == {DAY: 2}
 
 
-def test_figures_of_a_range_are_told_per_day(feed: Feed) -> None:
+def test_figures_of_a_range_are_reported_per_day(feed: Feed) -> None:
     tomorrow = SECOND + 86400
     landed = feed.read(
         item("a", acus_consumed=1.25),
@@ -476,11 +476,11 @@ def test_without_text_a_version_keeps_what_places_it_and_the_hash_of_what_was_se
     blank = Feed(Lake(feed.lake.uri + "_blank"), keeps_text=False)
     blank.read(item("a", title="Secret", acus_consumed=2), item("q", title="Secret", acus_consumed=-1))
     (row,), (quarantined,) = blank.rows(), blank.quarantine()
-    for told, sent in ((row, as_sent["a"]), (quarantined, as_sent["q"])):
-        assert json.loads(told["payload"])["title"] == "xxxxxx"
-        assert told["redacted"] == "text"
+    for stored, sent in ((row, as_sent["a"]), (quarantined, as_sent["q"])):
+        assert json.loads(stored["payload"])["title"] == "xxxxxx"
+        assert stored["redacted"] == "text"
         changed = {"payload", "redacted", "row_hash"}
-        assert {name for name in told if told[name] != sent[name]} == changed
+        assert {name for name in stored if stored[name] != sent[name]} == changed
 
 
 def test_switching_the_text_off_and_on_makes_no_version(feed: Feed) -> None:
@@ -495,7 +495,7 @@ def test_switching_the_text_off_and_on_makes_no_version(feed: Feed) -> None:
     feed.read(item(title="New"), hours=3)
     assert feed.lake.snapshot(V3).version == version
 
-    # The API still tells the last version, so its text comes back; the one before it is gone for good.
+    # The API still returns the last version, so its text comes back; the one before it is gone for good.
     feed.keeps_text = True
     feed.read(item(title="New"), hours=4)
     assert feed.history() == [(0, "xxx"), (1, "New")]
@@ -505,7 +505,7 @@ def test_switching_the_text_off_and_on_makes_no_version(feed: Feed) -> None:
     assert feed.lake.snapshot(V3).version == version
 
 
-def test_a_forgotten_session_stays_forgotten_and_its_changes_are_versions_still(feed: Feed) -> None:
+def test_an_erased_session_stays_erased_and_its_changes_are_versions_still(feed: Feed) -> None:
     feed.lake.add_to_erasure_list([("session", "a")])
     for hours, acus_consumed in enumerate((1, 1, 2)):
         feed.read(item("devin-a", title="Secret", user_id="jo", acus_consumed=acus_consumed), hours=hours)
@@ -523,7 +523,7 @@ def test_a_forgotten_session_stays_forgotten_and_its_changes_are_versions_still(
     assert feed.rows()[-1]["is_listed"] is False
 
 
-def test_who_is_forgotten_while_a_read_lands_is_forgotten_in_it(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_person_erased_while_a_read_lands_is_erased_in_it(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
     rewrite = Lake.rewrite
 
     def and_meanwhile(lake: Lake, *args: object, repairs: bool = False) -> Commit:
@@ -569,7 +569,7 @@ def test_a_row_is_hashed_as_earlier_versions_did(text: str | None, value: str) -
     assert row_hash(V3, row) == expected
 
 
-def test_the_hash_of_a_row_tells_any_change_of_it(feed: Feed) -> None:
+def test_the_hash_of_a_row_shows_any_change_of_it(feed: Feed) -> None:
     feed.read(item("a", title="A"), item("q", acus_consumed=-1))
     for table, row in ((V3, feed.rows()[0]), (RAW_QUARANTINE, feed.quarantine()[0])):
         assert row["row_hash"] == row_hash(table, row)
@@ -598,9 +598,9 @@ def test_a_stored_row_that_changed_is_not_written_again(feed: Feed) -> None:
     assert feed.lake.snapshot(V3).files() == files
 
 
-def test_a_row_from_before_row_hash_is_sealed_when_its_day_is_written_again(feed: Feed) -> None:
+def test_a_row_from_before_row_hash_gets_one_when_its_day_is_written_again(feed: Feed) -> None:
     feed.read(item("a"), item("b"))
-    unsealed = [row | {"row_hash": None} for row in feed.rows()]
-    feed.lake.replace_days(V3, [DAY], pa.Table.from_pylist(unsealed, V3.schema))
+    without_hash = [row | {"row_hash": None} for row in feed.rows()]
+    feed.lake.replace_days(V3, [DAY], pa.Table.from_pylist(without_hash, V3.schema))
     feed.read(item("a", title="new"), item("b"), hours=1)
     assert [row["row_hash"] for row in feed.rows()] == [row_hash(V3, row) for row in feed.rows()]

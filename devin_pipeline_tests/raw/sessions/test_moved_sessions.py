@@ -26,8 +26,8 @@ def feed(tmp_path: Path) -> Feed:
     return Feed(Lake(str(tmp_path)))
 
 
-def on_next_day(session_id: str = "a", **told: object) -> str:
-    return item(session_id, created_at=SECOND + A_DAY, **told)
+def on_next_day(session_id: str = "a", **fields: object) -> str:
+    return item(session_id, created_at=SECOND + A_DAY, **fields)
 
 
 def history(feed: Feed, session_id: str = "a") -> list[tuple[date, str]]:
