@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="Size of the tests in chaos/, in percent of the full dose (default 1; 100 earns the README's figures).",
+        help="Size of the tests in chaos/, in percent of the full dose (default 1; docs/reliability.md: 100).",
     )
 
 

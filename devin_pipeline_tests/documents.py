@@ -27,14 +27,9 @@ _LAYERS = {
 }
 
 
-def documents() -> dict[Path, str]:
-    """Every document with generated text, and how it should read."""
-    return {
-        PROJECT / "README.md": _page("README.md", _tables_in_short()),
-        PROJECT / "docs/configuration.md": _page("docs/configuration.md", _settings()),
-        PROJECT / "docs/tables.md": _page("docs/tables.md", _tables()),
-        PROJECT / ".env.example": "".join(_example_of_settings()),
-    }
+def document(path: str) -> str:
+    """How a document with generated text should read."""
+    return "".join(_example_of_settings()) if path == ".env.example" else _page(path, _GENERATED[path]())
 
 
 def documented_settings() -> dict[str, FieldInfo]:
@@ -122,6 +117,10 @@ def _table(table: Table) -> Iterator[str]:
     )
 
 
+_GENERATED = {"README.md": _tables_in_short, "docs/configuration.md": _settings, "docs/tables.md": _tables}
+DOCUMENTS = (*_GENERATED, ".env.example")
+
+
 if __name__ == "__main__":
-    for path, text in documents().items():
-        path.write_text(text)
+    for path in DOCUMENTS:
+        (PROJECT / path).write_text(document(path))

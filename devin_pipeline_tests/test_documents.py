@@ -28,7 +28,7 @@ from devin_pipeline.devin_api import FEED_BY_TABLE
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES
-from devin_pipeline_tests.documents import COMMAND, PROJECT, documents
+from devin_pipeline_tests.documents import COMMAND, DOCUMENTS, PROJECT, document
 from devin_pipeline_tests.runs import Run
 
 # At this instant the demo was run whose figures the README shows.
@@ -73,9 +73,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
-def test_what_is_generated_is_what_the_code_says(path: Path) -> None:
-    assert path.read_text() == documents()[path], f"{path.name} is stale, or was edited by hand. Run: {COMMAND}"
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_what_is_generated_is_what_the_code_says(path: str) -> None:
+    assert text_of(path) == document(path), f"{path} is stale, or was edited by hand. Run: {COMMAND}"
 
 
 def test_the_readme_is_short() -> None:
