@@ -6,7 +6,6 @@ from datetime import date
 import dagster as dg
 
 from devin_pipeline.derived.publishing import BuildResult, publish_rollups, publish_session_tables
-from devin_pipeline.derived.queries import INPUTS
 from devin_pipeline.lake import Lake
 from devin_pipeline.orchestration.asset_specs import asset_spec_kwargs
 from devin_pipeline.orchestration.partitions import RANGES, days_of
@@ -49,7 +48,7 @@ def _rollups(billing_days: dg.PartitionsDefinition[str], erased: Erased) -> dg.A
     @dg.multi_asset(
         name="rollups",
         specs=[
-            dg.AssetSpec(**asset_spec_kwargs(table), deps=INPUTS[table.name], partitions_def=billing_days)
+            dg.AssetSpec(**asset_spec_kwargs(table), deps=table.inputs, partitions_def=billing_days)
             for table in ROLLUP_TABLES
         ],
         can_subset=True,

@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 from devin_pipeline import progress
 from devin_pipeline.billing_calendar import days_in_words
 from devin_pipeline.derived.queries import (
-    INPUTS,
     assert_publishable,
     cache_inputs,
     create_session_views,
@@ -182,7 +181,7 @@ def _pairs(lake: Lake, looked_for: pa.Table | None = None) -> set[tuple[date, da
 
 def inputs_of(rollups: Sequence[Table]) -> list[Table]:
     """The tables that some rollups, built at once, are built from."""
-    return [TABLES[name] for name in dict.fromkeys(name for table in rollups for name in INPUTS[table.name])]
+    return [TABLES[name] for name in dict.fromkeys(name for table in rollups for name in table.inputs)]
 
 
 def days_of_other_code(lake: Lake, hour: int, tables: Sequence[Table] = DERIVED_TABLES) -> list[date]:
@@ -194,7 +193,7 @@ def days_of_other_code(lake: Lake, hour: int, tables: Sequence[Table] = DERIVED_
         tables: The derived tables.
     """
     followed = {table.name for table in tables}
-    followed |= {name for table in tables for name in INPUTS.get(table.name, ())}
+    followed |= {name for table in tables for name in table.inputs}
     days = (lake.days_of_other_code(TABLES[name], fingerprint(TABLES[name], hour)) for name in followed)
     return sorted(set().union(*days))
 

@@ -14,14 +14,7 @@ import pyarrow as pa
 from devin_pipeline.devin_api import lenient_json
 from devin_pipeline.errors import ValidationFailed
 from devin_pipeline.lake import Connection, code_fingerprint
-from devin_pipeline.tables import SESSION_TABLES, TABLES, Table
-
-INPUTS = {
-    "acu_daily": ("sessions", "session_pull_requests", "prompt_feedback"),
-    "acu_daily_by_tag": ("sessions",),
-    "acu_daily_by_repository": ("sessions", "session_pull_requests"),
-}
-"""The tables each rollup is made of."""
+from devin_pipeline.tables import ROLLUP_TABLES, SESSION_TABLES, TABLES, Table
 
 _COLUMNS_ROLLED_UP = {
     "sessions": (
@@ -59,8 +52,10 @@ def fingerprint(table: Table, hour: int) -> str:
     update which only renames or moves asks for no rebuild.
     """
     code = code_of(table)
-    equal = msgspec.json.decode((_HERE / "equal_code.json").read_bytes(), type=dict[str, EqualCode])[table.name]
-    return equal.fingerprints[hour] if code == equal.code else hashlib.sha256(f"{code} {hour}".encode()).hexdigest()
+    equal = msgspec.json.decode((_HERE / "equal_code.json").read_bytes(), type=dict[str, EqualCode]).get(table.name)
+    if equal and equal.code == code:
+        return equal.fingerprints[hour]
+    return hashlib.sha256(f"{code} {hour}".encode()).hexdigest()
 
 
 @cache
@@ -69,7 +64,7 @@ def code_of(table: Table) -> str:
     # The views on the way are those of the session tables.
     views = (_HERE / "sessions").glob("_*.sql") if table in SESSION_TABLES else ()
     # What a rollup is built from changes with the code of its session tables.
-    inputs = [code_of(TABLES[name]) for name in INPUTS.get(table.name, ())]
+    inputs = [code_of(TABLES[name]) for name in table.inputs]
     sources = (_file(table.name), *views, Path(__file__), Path(lenient_json.__file__))
     return code_fingerprint(*sources, table=table, settings=inputs)
 
@@ -151,7 +146,7 @@ def _days_built(days: Sequence[date]) -> pa.Table:
 def cache_inputs(connection: Connection, inputs: Sequence[Table]) -> None:
     """Read once, for several rollups and their validation, what they need of their inputs."""
     for table in inputs:
-        connection.cache_columns(table.name, _COLUMNS_ROLLED_UP[table.name])
+        connection.cache_columns(table.name, _COLUMNS_ROLLED_UP.get(table.name, "*"))
 
 
 def _repaired_payloads_of(connection: Connection) -> pa.Table:
@@ -189,15 +184,12 @@ def _finite(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-# The column of each rollup that adds up to the ACUs of its sessions.
-ACUS_OF_ROLLUP = {"acu_daily": "acus", "acu_daily_by_tag": "acus_split", "acu_daily_by_repository": "acus_split"}
-
 _CHECKS_OF_SESSIONS = ("session_ids_are_unique", "sessions_are_inside_their_day", "every_raw_session_is_derived")
 
 
 def rollup_sql(table: Table) -> str:
     """A SELECT of a rollup by day and organization, as the check `acus_add_up` reads it."""
-    return f'select day, org_id, {ACUS_OF_ROLLUP[table.name]} as acus from "{table.name}"'  # noqa: S608 - our own names
+    return f'select day, org_id, {table.acus_column} as acus from "{table.name}"'  # noqa: S608 - our own names
 
 
 def assert_publishable(
@@ -216,9 +208,9 @@ def assert_publishable(
         ValidationFailed: A check of `checks/` finds something.
     """
     connection.register(table.name, rows)
-    if table.name in ACUS_OF_ROLLUP:
+    if table in ROLLUP_TABLES:
         connection.create_view("rollup", rollup_sql(table))
-    for check in ("acus_add_up",) if table.name in ACUS_OF_ROLLUP else _CHECKS_OF_SESSIONS:
+    for check in ("acus_add_up",) if table in ROLLUP_TABLES else _CHECKS_OF_SESSIONS:
         query = _sql(check)
         params = {"hour": hour, "days": days}
         found = connection.rows(

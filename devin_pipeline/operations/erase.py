@@ -34,7 +34,6 @@ from devin_pipeline.lake import (
 from devin_pipeline.raw.erasure import is_to_redact, redact, rows_to_redact
 from devin_pipeline.raw.redaction import Redaction
 from devin_pipeline.reports.publishing import BuiltByOtherCode, publish_report
-from devin_pipeline.reports.queries import INPUTS as INPUTS_OF_REPORTS
 from devin_pipeline.tables import (
     ALL_TABLES,
     RAW_SESSION_TABLES,
@@ -292,7 +291,7 @@ def _rebuild(
     for table in REPORT_TABLES:
         if not _unproven(lake, table, days, erased):
             continue
-        derived = [TABLES[name] for name in INPUTS_OF_REPORTS[table.name] if TABLES[name].layer == "derived"]
+        derived = [TABLES[name] for name in table.inputs if TABLES[name].layer == "derived"]
         if others := days_of_other_code(lake, hour, derived):
             erased.reports_wait = BuiltByOtherCode(table, others)
             continue
@@ -334,7 +333,7 @@ def _inputs(table: Table) -> Sequence[Table]:
     if table in ROLLUP_TABLES:
         # All of them are built at once, and each note names what all are built from.
         return inputs_of(ROLLUP_TABLES)
-    return [TABLES[name] for name in INPUTS_OF_REPORTS[table.name]]
+    return [TABLES[name] for name in table.inputs]
 
 
 def _note_checked(lake: Lake, erasure_list: ErasureList, erased: ErasureProgress) -> None:

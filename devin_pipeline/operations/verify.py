@@ -309,7 +309,7 @@ class _Verification:
             self._compare(session_tables, RAW_SESSION_TABLES, days, create_views)
         for table in ROLLUP_TABLES:
             if table in self._tables:
-                self._compare([table], [TABLES[name] for name in derived.INPUTS[table.name]], days)
+                self._compare([table], [TABLES[name] for name in table.inputs], days)
 
     def _compare(
         self,
@@ -367,7 +367,7 @@ class _Verification:
 
     def _compare_report(self, table: Table) -> None:
         """Compare a report with what the derived tables give."""
-        inputs = [TABLES[name] for name in reports.INPUTS[table.name]]
+        inputs = [TABLES[name] for name in table.inputs]
         names = {each.name for each in inputs}
         if names & {name for name, _ in self._damaged} or not names <= self._snapshots.keys():
             self._leave([table], [None])

@@ -11,7 +11,6 @@ from devin_pipeline.orchestration.partitions import RANGES
 from devin_pipeline.orchestration.resources import Erased, LakeResource
 from devin_pipeline.orchestration.run_metadata import MAKES_REPORTS, REPORTS_WAIT, report_table
 from devin_pipeline.reports.publishing import BuiltByOtherCode, publish_report
-from devin_pipeline.reports.queries import INPUTS
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, REPORT_TABLES, Table
 
@@ -51,7 +50,7 @@ def report_assets(days_of_other_code: DaysOfOtherCode, erased: Erased) -> list[d
 
 
 def _report(table: Table, days_of_other_code: DaysOfOtherCode, erased: Erased) -> dg.AssetsDefinition:
-    @table_asset(table, deps=INPUTS[table.name], automation_condition=WHEN_LEFT_BEHIND, backfill_policy=RANGES)
+    @table_asset(table, deps=table.inputs, automation_condition=WHEN_LEFT_BEHIND, backfill_policy=RANGES)
     def report(context: dg.AssetExecutionContext, lake: LakeResource) -> None:
         opened = lake.open()
         opened.claim(lake.identity)

@@ -9,7 +9,7 @@ from datetime import date
 
 from devin_pipeline.errors import Problem
 from devin_pipeline.lake import Commit, Lake
-from devin_pipeline.reports.queries import INPUTS, fingerprint, select
+from devin_pipeline.reports.queries import fingerprint, select
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES, Table
 
@@ -44,7 +44,7 @@ def publish_report(lake: Lake, table: Table, days_of_other_code: DaysOfOtherCode
     Raises:
         BuiltByOtherCode: There are such days. Its rows would follow two rules at once.
     """
-    inputs = [TABLES[name] for name in INPUTS[table.name]]
+    inputs = [TABLES[name] for name in table.inputs]
 
     def require_one_code() -> None:
         # guard: a report over days of two versions of the code

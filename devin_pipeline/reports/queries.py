@@ -7,13 +7,6 @@ import pyarrow as pa
 from devin_pipeline.lake import Connection, code_fingerprint
 from devin_pipeline.tables import Table
 
-INPUTS = {
-    "acu_weekly": ("acu_daily",),
-    "acu_monthly": ("acu_daily",),
-    "pull_requests": ("session_pull_requests",),
-    "acus_per_merged_pull_request": ("acu_daily", "pull_requests"),
-}
-
 
 def fingerprint(table: Table) -> str:
     """The fingerprint of the code that builds a report: all that its rows follow from but its inputs."""
@@ -24,7 +17,7 @@ def select(connection: Connection, table: Table) -> pa.Table:
     """The rows of a report, in its schema and key order.
 
     Args:
-        connection: Holds the report's INPUTS under their table names.
+        connection: Holds the report's inputs under their table names.
         table: The report.
     """
     return connection.rows(_query_file(table).read_text()).cast(table.schema)

@@ -191,10 +191,11 @@ ACU_DAILY = Table(
         *CUBE_MEASURES,
     ),
     key=("day", "org_id", "user_id", "service_user_id", "origin", "category", "playbook_id", "state"),
+    inputs=("sessions", "session_pull_requests", "prompt_feedback"),
 )
 
 
-def _acu_daily_by(name: str, grain: str, *dimensions: Column) -> Table:
+def _acu_daily_by(name: str, grain: str, *dimensions: Column, inputs: tuple[str, ...]) -> Table:
     dimension = dimensions[-1].name
     return Table(
         name=name,
@@ -209,6 +210,7 @@ def _acu_daily_by(name: str, grain: str, *dimensions: Column) -> Table:
             Column("acus_split", ACUS, f"Each session's ACUs shared equally over its {dimension} values; adds up."),
         ),
         key=("day", "org_id", *(column.name for column in dimensions)),
+        inputs=inputs,
     )
 
 
@@ -216,12 +218,14 @@ ACU_DAILY_BY_TAG = _acu_daily_by(
     "acu_daily_by_tag",
     "One row per day, organization and tag (`(untagged)` when none).",
     required("tag", pa.string(), "Tag, or (untagged)."),
+    inputs=("sessions",),
 )
 ACU_DAILY_BY_REPOSITORY = _acu_daily_by(
     "acu_daily_by_repository",
     "One row per day, organization, host and repository (`(none)` for both when none).",
     Column("host", pa.string(), "Host of the repository, or (none)."),
     required("repository", pa.string(), "Repository of the sessions' pull requests, or (none)."),
+    inputs=("sessions", "session_pull_requests"),
 )
 
 ROLLUP_TABLES = (ACU_DAILY, ACU_DAILY_BY_TAG, ACU_DAILY_BY_REPOSITORY)

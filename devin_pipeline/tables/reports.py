@@ -23,6 +23,7 @@ def _acus_by(period: Column, name: str) -> Table:
         ),
         key=(period.name, "org_id", "user_id", "service_user_id"),
         partitioned_by=None,
+        inputs=("acu_daily",),
     )
 
 
@@ -47,6 +48,7 @@ PULL_REQUESTS = Table(
     ),
     key=("url",),
     partitioned_by=None,
+    inputs=("session_pull_requests",),
 )
 
 ACUS_PER_MERGED_PULL_REQUEST = Table(
@@ -63,6 +65,7 @@ ACUS_PER_MERGED_PULL_REQUEST = Table(
     ),
     key=("week", "org_id"),
     partitioned_by=None,
+    inputs=("acu_daily", "pull_requests"),
 )
 
 REPORT_TABLES = (ACU_WEEKLY, ACU_MONTHLY, PULL_REQUESTS, ACUS_PER_MERGED_PULL_REQUEST)

@@ -44,6 +44,7 @@ class Table:
         columns: The columns in their stored order.
         key: The columns that identify a row; rows are stored in this order.
         partitioned_by: The column by whose values the table is stored and written in parts; None for one part.
+        inputs: The tables that a rollup or a report is built from; session tables are built from the raw ones.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Table:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     partitioned_by: str | None = "day"
+    inputs: tuple[str, ...] = ()
 
     @property
     def by_day(self) -> bool:

@@ -92,8 +92,8 @@ def test_every_spend_total_is_exact_and_the_same_in_any_order_with_any_number_of
         first = first or made
         for name, table in made.items():
             assert table.equals(first[name]), (name, run)
-    for name, column in (derived.ACUS_OF_ROLLUP | {"acu_weekly": "acus", "acu_monthly": "acus"}).items():
-        assert pc.sum(first[name].column(column)).as_py() == spent, name
+    for name in (*(table.name for table in ROLLUP_TABLES), "acu_weekly", "acu_monthly"):
+        assert pc.sum(first[name].column(TABLES[name].acus_column)).as_py() == spent, name
     figure(
         f"{len(first)} tables of spend over {len(rows)} sessions, made {RUNS} times in another order by 1 to "
         f"{MOST_THREADS} threads: equal to the last digit, and {spent} ACUs in each rollup as Python counts them."

@@ -7,14 +7,14 @@ from decimal import Decimal
 import pytest
 
 from devin_pipeline.lake import Connection
-from devin_pipeline.reports.queries import INPUTS, select
-from devin_pipeline.tables import TABLES
+from devin_pipeline.reports.queries import select
+from devin_pipeline.tables import REPORT_TABLES, TABLES
 from devin_pipeline_tests.tables.rows import DAY, Row, acus, after, rows_of
 
 
 def report(name: str, **tables: Sequence[Row]) -> list[Row]:
     with Connection() as connection:
-        for input_ in INPUTS[name]:
+        for input_ in TABLES[name].inputs:
             connection.register(input_, rows_of(TABLES[input_], tables.get(input_, ())))
         rows: list[Row] = select(connection, TABLES[name]).to_pylist()
     return rows
@@ -268,6 +268,6 @@ def test_pull_requests_count_in_the_week_and_organization_of_their_first_session
     ]
 
 
-@pytest.mark.parametrize("name", INPUTS)
+@pytest.mark.parametrize("name", [table.name for table in REPORT_TABLES])
 def test_a_report_of_nothing_is_no_rows(name: str) -> None:
     assert report(name) == []
