@@ -7,8 +7,8 @@ from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, Row, acus
 _DIMENSIONS = ("org_id", "user_id", "service_user_id", "origin", "category", "playbook_id", "state")
 
 
-def link(session_id: str, ordinal: int = 0, state: str | None = "open", **told: object) -> Row:
-    return {"session_id": session_id, "ordinal": ordinal, "state": state, **told}
+def link(session_id: str, ordinal: int = 0, state: str | None = "open", **values: object) -> Row:
+    return {"session_id": session_id, "ordinal": ordinal, "state": state, **values}
 
 
 def test_every_measure_of_one_group() -> None:

@@ -6,30 +6,30 @@ from devin_pipeline_tests.derived.builders import columns, only, rolled_up
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, Row, acus
 
 
-def links(session_id: str, *repositories: str | None, **told: object) -> list[Row]:
+def links(session_id: str, *repositories: str | None, **values: object) -> list[Row]:
     return [
-        {"session_id": session_id, "ordinal": n, "host": "h", "repository": repository, **told}
+        {"session_id": session_id, "ordinal": n, "host": "h", "repository": repository, **values}
         for n, repository in enumerate(repositories)
     ]
 
 
-def told(sessions: list[Row], pull_requests: list[Row]) -> dict[str, tuple[object, ...]]:
+def by_repository(sessions: list[Row], pull_requests: list[Row]) -> dict[str, tuple[object, ...]]:
     rows = rolled_up("acu_daily_by_repository", sessions=sessions, session_pull_requests=pull_requests)
     return {row["repository"]: (row["sessions"], row["acus_touching"], row["acus_split"]) for row in rows}
 
 
 def test_shares_are_truncated_and_the_remainder_goes_to_the_first_repository_linked() -> None:
     sessions: list[Row] = [{"session_id": "a", "acus": acus("0.000005")}]
-    assert told(sessions, links("a", "z/z", "a/a", "z/z", "m/m")[::-1]) == {
+    assert by_repository(sessions, links("a", "z/z", "a/a", "z/z", "m/m")[::-1]) == {
         "z/z": (1, acus("0.000005"), acus("0.000003")),
         "a/a": (1, acus("0.000005"), acus("0.000001")),
         "m/m": (1, acus("0.000005"), acus("0.000001")),
     }
 
 
-def test_links_of_no_known_form_count_as_none_beside_others() -> None:
+def test_links_of_no_known_form_count_as_none_next_to_others() -> None:
     sessions: list[Row] = [{"session_id": "a", "acus": acus("1")}, {"session_id": "b", "acus": acus("2")}]
-    assert told(sessions, links("a", None, "o/r", None)) == {
+    assert by_repository(sessions, links("a", None, "o/r", None)) == {
         "(none)": (2, acus("3"), acus("2.5")),
         "o/r": (1, acus("1"), acus("0.5")),
     }
@@ -48,13 +48,13 @@ def test_repositories_of_one_name_on_two_hosts_are_two() -> None:
 
 def test_unknown_acus_stay_unknown() -> None:
     sessions: list[Row] = [{"session_id": "a"}, {"session_id": "b", "acus": acus("1")}]
-    assert told(sessions, links("a", "o/r", "o/s") + links("b", "o/s")) == {
+    assert by_repository(sessions, links("a", "o/r", "o/s") + links("b", "o/s")) == {
         "o/r": (1, None, None),
         "o/s": (2, acus("1"), acus("1")),
     }
 
 
-def test_organizations_and_days_are_told_apart() -> None:
+def test_organizations_and_days_are_kept_apart() -> None:
     sessions: list[Row] = [
         {"session_id": "a", "org_id": "o", "acus": acus("1")},
         {"session_id": "a", "org_id": "o", "day": NEXT_DAY, "acus": acus("2")},

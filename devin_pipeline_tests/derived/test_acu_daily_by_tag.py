@@ -13,9 +13,9 @@ def by_tag(*sessions: tuple[list[str], str | None]) -> dict[str, tuple[object, .
         {"session_id": f"s{n}", "tags": tags, "acus": None if used is None else acus(used)}
         for n, (tags, used) in enumerate(sessions)
     ]
-    told = rolled_up("acu_daily_by_tag", sessions=rows)
-    assert [row["tag"] for row in told] == sorted(row["tag"] for row in told)
-    return {row["tag"]: (row["sessions"], row["acus_touching"], row["acus_split"]) for row in told}
+    rolled = rolled_up("acu_daily_by_tag", sessions=rows)
+    assert [row["tag"] for row in rolled] == sorted(row["tag"] for row in rolled)
+    return {row["tag"]: (row["sessions"], row["acus_touching"], row["acus_split"]) for row in rolled}
 
 
 def test_shares_are_truncated_and_the_remainder_goes_to_the_first_tag_sent() -> None:
@@ -34,15 +34,15 @@ def test_a_repeated_tag_counts_once_at_its_first_place() -> None:
 
 
 def test_tags_overlap_when_touching_and_add_up_when_split() -> None:
-    told = by_tag((["x", "y"], "1"), (["x"], "2"), ([], "4"))
-    assert told == {
+    split = by_tag((["x", "y"], "1"), (["x"], "2"), ([], "4"))
+    assert split == {
         "x": (2, acus("3"), acus("2.5")),
         "y": (1, acus("1"), acus("0.5")),
         "(untagged)": (1, acus("4"), acus("4")),
     }
 
 
-def test_unknown_acus_stay_unknown_and_known_ones_count_beside_them() -> None:
+def test_unknown_acus_stay_unknown_and_known_ones_count_next_to_them() -> None:
     assert by_tag((["x", "y"], None), (["y"], "1"), ([], None)) == {
         "x": (1, None, None),
         "y": (2, acus("1"), acus("1")),
@@ -50,7 +50,7 @@ def test_unknown_acus_stay_unknown_and_known_ones_count_beside_them() -> None:
     }
 
 
-def test_organizations_and_days_are_told_apart() -> None:
+def test_organizations_and_days_are_kept_apart() -> None:
     sessions: list[Row] = [
         {"session_id": "a", "org_id": "o", "tags": ["x"], "acus": acus("1")},
         {"session_id": "b", "org_id": None, "tags": ["x"], "acus": acus("2")},

@@ -10,8 +10,8 @@ from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, acus, fin
 pytestmark = pytest.mark.notices("an organization that vanished", "a day far too quiet", "a rollup of no organization")
 
 
-def session(session_id: str = "a", **told: object) -> Row:
-    return {"session_id": session_id, **told}
+def session(session_id: str = "a", **values: object) -> Row:
+    return {"session_id": session_id, **values}
 
 
 def test_a_session_in_two_rows_of_a_day_is_found() -> None:
@@ -43,14 +43,14 @@ def test_sessions_outside_their_day_are_found_to_the_microsecond() -> None:
     assert found == [{"day": DAY, "sessions_outside": 2}]
 
 
-def test_raw_sessions_that_are_not_told_and_told_ones_without_raw_are_found() -> None:
+def test_raw_sessions_that_are_not_derived_and_derived_ones_without_raw_are_found() -> None:
     raw: dict[str, Any] = {
         "raw_session_insights_v2": [session("a"), session("a", fetched_at=NOON + timedelta(hours=1))],
         "raw_sessions_v3": [session("a"), session("b", is_listed=False)],
         "raw_session_insights_v3": [session("c", day=NEXT_DAY)],
     }
-    told = [session("a"), session("b"), session("c", day=NEXT_DAY)]
-    assert findings("derived", "every_raw_session_is_derived", params={"days": None}, sessions=told, **raw) == []
+    right = [session("a"), session("b"), session("c", day=NEXT_DAY)]
+    assert findings("derived", "every_raw_session_is_derived", params={"days": None}, sessions=right, **raw) == []
     wrong = [session("a"), session("b", day=NEXT_DAY), session("x"), session("y")]
     assert findings("derived", "every_raw_session_is_derived", params={"days": None}, sessions=wrong, **raw) == [
         {"day": DAY, "missing": 1, "without_raw": 2},
@@ -77,8 +77,8 @@ def test_a_rollup_that_does_not_add_up_is_found_to_the_last_digit() -> None:
     def found(rolled_up: list[Row]) -> list[Row]:
         return findings("derived", "acus_add_up", sessions=sessions, rollup=rolled_up)
 
-    def finding(day: date, told: str | None, rolled: str | None) -> Row:
-        values = (None if text is None else acus(text) for text in (told, rolled))
+    def finding(day: date, summed: str | None, rolled: str | None) -> Row:
+        values = (None if text is None else acus(text) for text in (summed, rolled))
         return {"day": day} | dict(zip(("acus_of_sessions", "acus_rolled_up"), values, strict=True))
 
     assert found(right) == []
@@ -130,7 +130,7 @@ def newest_closed(hour: int = 8) -> date:
 
 
 def busy(*weekly: int, last: date | None = None) -> dict[date, int]:
-    """So many sessions on one weekday, oldest week first; the last of them on the newest closed day, unless told."""
+    """So many sessions on one weekday, oldest week first; the last of them on the newest closed day, unless given."""
     newest = last or newest_closed()
     days = [newest - timedelta(weeks=week) for week in range(len(weekly) - 1, -1, -1)]
     return {day: sessions for day, sessions in zip(days, weekly, strict=True) if sessions}
@@ -155,7 +155,7 @@ def test_a_closed_day_far_below_its_weekdays_median_is_found(weekly: tuple[int, 
     assert found == ([] if quiet is None else [{"day": newest_closed(), **quiet}])
 
 
-def test_only_the_days_checked_are_told_and_all_when_none_are_named() -> None:
+def test_only_the_days_checked_are_reported_and_all_when_none_are_named() -> None:
     rows = busy(40, 40, 40, 0, 40)
     quiet = newest_closed() - timedelta(weeks=1)
     check = "days_are_as_busy_as_usual"

@@ -29,7 +29,7 @@ def test_the_version_fetched_last_counts_whatever_its_updated_at_and_place() -> 
     assert row["is_listed"] is True
 
 
-def test_a_tombstone_unlists_a_session_but_its_last_version_still_tells() -> None:
+def test_a_tombstone_unlists_a_session_but_its_last_version_still_counts() -> None:
     versions = [version(title="kept"), version(fetched_at=after(1), is_listed=False)]
     row = only(latest(v3=versions))
     assert (row["payload"], row["is_listed"], row["versions"]) == ('{"title": "kept"}', False, 1)
@@ -42,7 +42,7 @@ def test_a_session_that_came_back_is_listed_again() -> None:
     assert (row["payload"], row["is_listed"], row["versions"]) == ('{"title": "back"}', True, 2)
 
 
-def test_a_session_with_nothing_but_a_tombstone_is_not_told() -> None:
+def test_a_session_with_nothing_but_a_tombstone_is_left_out() -> None:
     assert latest(v3=[version(is_listed=False)]) == []
 
 

@@ -54,7 +54,7 @@ def test_a_field_of_another_type_is_null_and_the_others_stay() -> None:
 
 def test_an_analysis_of_another_type_is_none() -> None:
     wrong: list[object] = ["text", [], ["x"], 5, True]
-    right, *rows = parsed(json.dumps(FIELDS), *(json.dumps(FIELDS | {"analysis": told}) for told in wrong))
+    right, *rows = parsed(json.dumps(FIELDS), *(json.dumps(FIELDS | {"analysis": analysis}) for analysis in wrong))
     assert right["has_analysis"] is True
     for row in rows:
         assert {name for name in row if row[name] != right[name]} == {"analysis", "has_analysis", "session_id"}
@@ -62,7 +62,7 @@ def test_an_analysis_of_another_type_is_none() -> None:
         assert set((row["analysis"] or {}).values()) <= {None}
 
 
-def test_a_payload_of_another_shape_is_a_session_that_tells_nothing() -> None:
+def test_a_payload_of_another_shape_is_a_session_without_fields() -> None:
     odd = ["{}", "[]", "5", "null", '"text"', '[{"title": "T"}]']
     versions = [as_sent(payload, f"a{n}") for n, payload in enumerate(odd)]
     *rows, neighbour = derived("sessions", insights=[*versions, version("b", title="T")])
@@ -107,26 +107,26 @@ TEXTS = {
 }
 
 
-def test_text_is_told_as_sent_but_for_lone_surrogates() -> None:
+def test_text_is_stored_as_sent_but_for_lone_surrogates() -> None:
     rows = parsed(*(f'{{"title": "{sent}", "status": "exit"}}' for sent in TEXTS))
     assert [row["title"] for row in rows] == list(TEXTS.values())
     assert {row["status"] for row in rows} == {"exit"}
 
 
-def test_a_lone_surrogate_deep_in_an_analysis_is_mended_too() -> None:
+def test_a_lone_surrogate_deep_in_an_analysis_is_replaced_too() -> None:
     payload = '{"title": "T", "analysis": {"issues": [{"issue": "a\\ud800"}, {"issue": "b"}]}}'
     rows = derived("session_issues", insights=[as_sent(payload)])
     assert [row["issue"] for row in rows] == ["a\N{REPLACEMENT CHARACTER}", "b"]
 
 
-def test_a_payload_is_mended_for_its_own_feed_and_session_only() -> None:
+def test_a_payload_is_repaired_for_its_own_feed_and_session_only() -> None:
     rows = derived("sessions", v2=[as_sent('{"initial_user_message": "\\ud800"}')], v3=[version(title="T")])
     assert only(rows)["initial_user_message"] == "\N{REPLACEMENT CHARACTER}"
     assert only(rows)["title"] == "T"
 
 
 @pytest.mark.parametrize(
-    ("sent", "told"),
+    ("sent", "expected"),
     [
         ('{"b": [1, null], "a": "ü"}', {"b": [1, None], "a": "ü"}),
         ('"text"', "text"),
@@ -136,12 +136,12 @@ def test_a_payload_is_mended_for_its_own_feed_and_session_only() -> None:
         ('{"x": NaN}', {"x": None}),
     ],
 )
-def test_structured_output_is_json_text(sent: str, told: object) -> None:
+def test_structured_output_is_json_text(sent: str, expected: object) -> None:
     def refuse(constant: str) -> None:
         raise ValueError(constant)
 
     text = only(derived("sessions", v3=[as_sent(f'{{"structured_output": {sent}}}')]))["structured_output"]
-    assert json.loads(text, parse_constant=refuse) == told
+    assert json.loads(text, parse_constant=refuse) == expected
 
 
 def test_no_structured_output_is_null() -> None:
@@ -165,8 +165,8 @@ ANALYSES = {
 def test_an_analysis_counts_when_it_is_an_object_that_holds_something() -> None:
     of_v3 = parsed(*(f'{{"analysis": {analysis}}}' for analysis in ANALYSES))
     of_v2 = parsed(v2=[f'{{"session_analysis": {analysis}}}' for analysis in ANALYSES])
-    told = list(ANALYSES.values())
-    assert [row["has_analysis"] for row in of_v3] == [row["has_analysis"] for row in of_v2] == told
+    expected = list(ANALYSES.values())
+    assert [row["has_analysis"] for row in of_v3] == [row["has_analysis"] for row in of_v2] == expected
 
 
 def test_each_feed_has_its_own_name_for_the_analysis() -> None:

@@ -5,7 +5,7 @@ from devin_pipeline_tests.tables.rows import Row
 
 
 def feedback(*sent: object) -> list[Row]:
-    versions = [version(f"s{n}", analysis={"suggested_prompt": told}) for n, told in enumerate(sent)]
+    versions = [version(f"s{n}", analysis={"suggested_prompt": suggestion}) for n, suggestion in enumerate(sent)]
     return derived("prompt_feedback", insights=versions)
 
 

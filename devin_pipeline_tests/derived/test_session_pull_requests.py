@@ -184,14 +184,14 @@ def shares(*sent: object, acus_sent: str | None) -> list[object]:
 def test_urls_are_normalised_and_name_their_repository_and_number() -> None:
     rows = links(*({"url": sent} for sent, *_ in URLS))
     assert columns(rows, "url", "host", "repository", "number") == [
-        (sent if url is _SAME else url, *told) for sent, url, *told in URLS
+        (sent if url is _SAME else url, *parts) for sent, url, *parts in URLS
     ]
     assert [row["ordinal"] for row in rows] == list(range(len(URLS)))
 
 
 def test_every_shape_of_a_pull_request_is_read() -> None:
     rows = links(*(sent for sent, *_ in SHAPES))
-    assert columns(rows, "url", "state") == [tuple(told) for _, *told in SHAPES]
+    assert columns(rows, "url", "state") == [tuple(expected) for _, *expected in SHAPES]
 
 
 def test_a_link_carries_its_sessions_organization_and_instants() -> None:
@@ -201,7 +201,7 @@ def test_a_link_carries_its_sessions_organization_and_instants() -> None:
     assert row["acus_share"] is None
 
 
-def test_links_come_from_the_newest_telling_of_any_feed() -> None:
+def test_links_come_from_the_latest_version_of_any_feed() -> None:
     rows = derived(
         "session_pull_requests",
         insights=[version(pull_requests=[pull(1)])],
@@ -220,12 +220,12 @@ def test_items_that_are_null_are_left_out_and_the_others_keep_their_place() -> N
 
 
 def test_shares_are_truncated_and_the_remainder_goes_to_the_first() -> None:
-    told = shares(pull(1), pull(2), pull(3), acus_sent="1.000001")
-    assert told == [acus("0.333335"), acus("0.333333"), acus("0.333333")]
+    found = shares(pull(1), pull(2), pull(3), acus_sent="1.000001")
+    assert found == [acus("0.333335"), acus("0.333333"), acus("0.333333")]
 
 
 @pytest.mark.parametrize(
-    ("used", "told"),
+    ("used", "texts"),
     [
         ("0", ["0", "0", "0"]),
         ("0.000001", ["0.000001", "0", "0"]),
@@ -234,8 +234,8 @@ def test_shares_are_truncated_and_the_remainder_goes_to_the_first() -> None:
         (None, [None, None, None]),
     ],
 )
-def test_shares_add_up_to_what_the_session_used(used: str | None, told: list[str | None]) -> None:
-    expected = [None if text is None else acus(text) for text in told]
+def test_shares_add_up_to_what_the_session_used(used: str | None, texts: list[str | None]) -> None:
+    expected = [None if text is None else acus(text) for text in texts]
     assert shares(pull(1), pull(2), pull(3), acus_sent=used) == expected
 
 

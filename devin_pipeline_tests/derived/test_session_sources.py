@@ -1,4 +1,4 @@
-"""Which feed's telling counts for which field."""
+"""Which feed's version counts for which field."""
 
 from datetime import datetime
 
@@ -31,7 +31,7 @@ ORDERS: list[tuple[tuple[datetime | None, datetime | None, datetime | None], str
 ]
 
 
-def test_the_newest_telling_counts_and_among_equals_the_richer_feed() -> None:
+def test_the_latest_version_counts_and_among_equals_the_richer_feed() -> None:
     insights, v3, v2 = (
         # Fetched in the opposite order: when a feed was read says nothing.
         [
@@ -41,15 +41,15 @@ def test_the_newest_telling_counts_and_among_equals_the_richer_feed() -> None:
         for place, feed in enumerate(("insights", "v3", "v2"))
     )
     rows = derived("sessions", insights=insights, v3=v3, v2=v2)
-    expected = [told for _, told in ORDERS]
+    expected = [feed for _, feed in ORDERS]
     assert [row["title"] for row in rows] == expected
-    assert [row["acus"] for row in rows] == [acus(str(("insights", "v3", "v2").index(told))) for told in expected]
+    assert [row["acus"] for row in rows] == [acus(str(("insights", "v3", "v2").index(feed))) for feed in expected]
     assert {tuple(row["feeds"]) for row in rows} == {
         ("raw_session_insights_v2", "raw_session_insights_v3", "raw_sessions_v3")
     }
 
 
-def test_a_null_of_the_newest_telling_counts_too() -> None:
+def test_a_null_of_the_latest_version_counts_too() -> None:
     row = session(
         v3=[version(updated_at=after(1), title=None, acus=None, tags=None)],
         insights=[version(title="old", acus=acus("5"), tags=["old"], org_id="o")],
@@ -57,7 +57,7 @@ def test_a_null_of_the_newest_telling_counts_too() -> None:
     assert (row["title"], row["acus"], row["tags"], row["org_id"]) == (None, None, [], None)
 
 
-def test_fields_of_v3_come_from_the_newest_v3_telling_though_v2_is_newer() -> None:
+def test_fields_of_v3_come_from_the_latest_v3_version_though_v2_is_newer() -> None:
     row = session(
         v2=[version(updated_at=after(2), title="v2", origin="never", is_archived=False, service_user_id="never")],
         v3=[version(updated_at=after(1), title="v3", origin="slack", category=None, is_archived=True)],
@@ -77,14 +77,14 @@ def test_fields_of_one_feed_come_from_that_feed_however_old() -> None:
     assert row["initial_user_message"] == "hello"
 
 
-def test_what_only_v2_has_told_leaves_fields_of_v3_unknown() -> None:
+def test_what_only_v2_has_returned_leaves_fields_of_v3_unknown() -> None:
     row = session(v2=[version(status="exit", status_detail="never", is_archived=True, structured_output=1)])
     unknown = ("status_detail", "origin", "is_archived", "structured_output", "session_size", "num_user_messages")
     assert {row[name] for name in unknown} == {None}
     assert (row["status"], row["state"], row["child_session_ids"]) == ("exit", "finished", [])
 
 
-def test_a_detail_counts_only_with_the_updated_at_of_the_newest_telling() -> None:
+def test_a_detail_counts_only_with_the_updated_at_of_the_latest_version() -> None:
     v2 = [version(updated_at=after(1), status="running")]
     same = session(v2=v2, v3=[version(updated_at=after(1), status="running", status_detail="waiting_for_user")])
     assert (same["status_detail"], same["state"]) == ("waiting_for_user", "waiting")
@@ -92,23 +92,23 @@ def test_a_detail_counts_only_with_the_updated_at_of_the_newest_telling() -> Non
     assert (older["status_detail"], older["state"]) == (None, "running")
 
 
-def test_a_detail_counts_when_nobody_tells_an_updated_at() -> None:
+def test_a_detail_counts_when_no_feed_has_an_updated_at() -> None:
     row = session(v2=[version(updated_at=None)], v3=[version(updated_at=None, status_detail="finished")])
     assert (row["status_detail"], row["state"]) == ("finished", "finished")
 
 
 def test_the_first_analysis_that_is_not_empty_counts() -> None:
-    told = {"issues": [{"issue": "v2"}]}
-    v2 = [version(session_analysis=told)]
+    analysis = {"issues": [{"issue": "v2"}]}
+    v2 = [version(session_analysis=analysis)]
     assert issues(insights=[version(updated_at=after(1), analysis=None)], v2=v2) == ["v2"]
     assert issues(insights=[version(updated_at=after(1), analysis={})], v2=v2) == ["v2"]
     assert issues(insights=[version(updated_at=after(1), analysis={"issues": []})], v2=v2) == []
     assert issues(insights=[version(analysis={"issues": [{"issue": "v3"}]})], v2=v2) == ["v3"]
-    newer = [version(updated_at=after(1), session_analysis=told)]
+    newer = [version(updated_at=after(1), session_analysis=analysis)]
     assert issues(insights=[version(analysis={"issues": [{"issue": "v3"}]})], v2=newer) == ["v2"]
 
 
-def test_has_analysis_is_unknown_until_an_insights_feed_tells() -> None:
+def test_has_analysis_is_unknown_until_an_insights_feed_is_read() -> None:
     assert session(v3=[version(analysis={"issues": [1]})])["has_analysis"] is None
     assert session(v3=[version()], insights=[version()])["has_analysis"] is False
     assert session(v3=[version()], v2=[version(session_analysis={})])["has_analysis"] is False
@@ -116,7 +116,7 @@ def test_has_analysis_is_unknown_until_an_insights_feed_tells() -> None:
     assert row["has_analysis"] is True
 
 
-def test_a_tombstoned_feed_does_not_list_but_its_last_version_still_tells() -> None:
+def test_a_tombstoned_feed_does_not_list_but_its_last_version_still_counts() -> None:
     gone = [
         version(updated_at=after(1), title="last words", acus=acus("2")),
         version(fetched_at=after(2), is_listed=False),
@@ -128,7 +128,7 @@ def test_a_tombstoned_feed_does_not_list_but_its_last_version_still_tells() -> N
     assert row["feeds"] == ["raw_session_insights_v2", "raw_session_insights_v3"]
 
 
-def test_first_and_last_are_told_over_the_versions_of_every_feed() -> None:
+def test_first_and_last_are_taken_over_the_versions_of_every_feed() -> None:
     row = session(
         v2=[version(fetched_at=after(3)), version(fetched_at=after(8), title="x")],
         v3=[version(fetched_at=after(1)), version(fetched_at=after(5), title="x"), version(fetched_at=after(6))],

@@ -12,8 +12,8 @@ def test_steps_keep_their_order_beyond_nine() -> None:
 
 
 def test_steps_of_v2_have_no_color_and_null_steps_are_left_out() -> None:
-    told = {"timeline": [None, {"title": "t", "description": "d"}]}
-    rows = derived("session_timeline", v2=[version(session_analysis=told)])
+    analysis = {"timeline": [None, {"title": "t", "description": "d"}]}
+    rows = derived("session_timeline", v2=[version(session_analysis=analysis)])
     assert columns(rows, "ordinal", "title", "color", "issue_id") == [(1, "t", None, None)]
 
 

@@ -40,8 +40,8 @@ def test_the_state_is_the_first_that_fits() -> None:
     assert [(row["status"], row["status_detail"], row["state"]) for row in rows] == STATES
 
 
-def test_a_session_told_in_full() -> None:
-    told = {
+def test_a_session_with_every_field() -> None:
+    fields = {
         "url": "https://app.devin.ai/sessions/a",
         "org_id": "org-1",
         "user_id": "auth0|1",
@@ -63,9 +63,9 @@ def test_a_session_told_in_full() -> None:
         "structured_output": {"x": 1},
         "analysis": {"issues": []},
     }
-    row = only(derived("sessions", insights=[version(payload=json.dumps(told), acus=acus("0.000001"))]))
+    row = only(derived("sessions", insights=[version(payload=json.dumps(fields), acus=acus("0.000001"))]))
     renamed = {"url", "analysis"}
-    assert row == {name: value for name, value in told.items() if name not in renamed} | {
+    assert row == {name: value for name, value in fields.items() if name not in renamed} | {
         "day": DAY,
         "session_id": "a",
         "session_url": "https://app.devin.ai/sessions/a",
@@ -93,7 +93,7 @@ def test_lists_are_never_null() -> None:
     assert [(row["tags"], row["child_session_ids"]) for row in rows] == [([], [])] * 3
 
 
-def test_tags_that_are_no_text_are_told_as_the_json_they_are() -> None:
+def test_tags_that_are_not_text_are_stored_as_json() -> None:
     rows = derived("sessions", v3=[version("a", tags=["x", 5, 1.5, True, {"k": [1]}, None, "x"])])
     assert only(rows)["tags"] == ["x", "5", "1.5", "true", '{"k":[1]}', "x"]
 

@@ -20,11 +20,11 @@ def report(name: str, **tables: Sequence[Row]) -> list[Row]:
     return rows
 
 
-def cube(day: date, **told: object) -> Row:
-    return {"day": day, "sessions": 1, **told}
+def cube(day: date, **values: object) -> Row:
+    return {"day": day, "sessions": 1, **values}
 
 
-def link(session_id: str, number: int | None = 1, **told: object) -> Row:
+def link(session_id: str, number: int | None = 1, **values: object) -> Row:
     return {
         "session_id": session_id,
         "url": f"https://h/o/r/pull/{number}",
@@ -33,7 +33,7 @@ def link(session_id: str, number: int | None = 1, **told: object) -> Row:
         "number": number,
         "session_created_at": after(0),
         "session_updated_at": after(0),
-        **told,
+        **values,
     }
 
 
@@ -88,7 +88,7 @@ def test_every_measure_is_summed_over_the_days_and_dimensions_of_a_period(name: 
 
 
 @pytest.mark.parametrize(("name", "period"), [("acu_weekly", "week"), ("acu_monthly", "month")])
-def test_people_and_periods_are_told_apart_and_unknown_acus_stay_unknown(name: str, period: str) -> None:
+def test_people_and_periods_are_kept_apart_and_unknown_acus_stay_unknown(name: str, period: str) -> None:
     next_period = DAY.replace(day=8) if period == "week" else date(2026, 1, 1)
     rows = report(
         name,
@@ -148,7 +148,7 @@ def test_of_sessions_created_in_one_instant_the_least_id_is_first() -> None:
         ([link("a", state="open", ordinal=1), link("a", state="merged", ordinal=0)], "open"),
     ],
 )
-def test_the_state_is_told_by_the_session_that_changed_last_then_by_the_greatest_id(
+def test_the_state_is_that_of_the_session_that_changed_last_or_has_the_greatest_id(
     links: list[Row], state: str | None
 ) -> None:
     assert only(report("pull_requests", session_pull_requests=links))["state"] == state
@@ -187,9 +187,9 @@ def test_links_without_url_are_no_pull_requests_and_unknown_acus_stay_unknown() 
     assert (row["sessions"], row["acus"]) == (1, None)
 
 
-def cost(used: str | None, merged: int, **told: object) -> Row:
+def cost(used: str | None, merged: int, **values: object) -> Row:
     pull_requests = [{"url": str(n), "state": "merged", "first_day": DAY} for n in range(merged)]
-    daily = [cube(DAY, acus=None if used is None else acus(used), **told)]
+    daily = [cube(DAY, acus=None if used is None else acus(used), **values)]
     return only(report("acus_per_merged_pull_request", acu_daily=daily, pull_requests=pull_requests))
 
 
@@ -218,8 +218,8 @@ def test_acus_per_merged_pull_request_are_rounded_half_up_from_exact_acus() -> N
             for place in range(merged)
         ],
     )
-    told = [(row["merged_pull_requests"], row["acus_per_merged_pull_request"]) for row in rows]
-    assert told == [(merged, Decimal(each)) for _, merged, each in COSTS]
+    found = [(row["merged_pull_requests"], row["acus_per_merged_pull_request"]) for row in rows]
+    assert found == [(merged, Decimal(each)) for _, merged, each in COSTS]
 
 
 def test_without_a_merged_pull_request_there_is_no_cost_of_one() -> None:
@@ -235,8 +235,8 @@ def test_unknown_acus_make_an_unknown_cost() -> None:
 def test_sessions_that_merge_nothing_cost_nothing_and_unknown_ones_an_unknown_amount() -> None:
     assert cost("10", 0)["acus_of_merging_sessions"] == acus("0")
     assert cost("10", 1, sessions_with_merged_pull_request=1)["acus_of_merging_sessions"] is None
-    told = cost("10", 1, sessions_with_merged_pull_request=1, acus_of_merging_sessions=acus("3"))
-    assert told["acus_of_merging_sessions"] == acus("3")
+    found = cost("10", 1, sessions_with_merged_pull_request=1, acus_of_merging_sessions=acus("3"))
+    assert found["acus_of_merging_sessions"] == acus("3")
 
 
 def test_pull_requests_count_in_the_week_and_organization_of_their_first_session() -> None:
@@ -258,10 +258,10 @@ def test_pull_requests_count_in_the_week_and_organization_of_their_first_session
             {"url": "6", "state": "merged", "org_id": None, "first_day": DAY},
         ],
     )
-    told = [
+    found = [
         (r["week"], r["org_id"], r["acus"], r["merged_pull_requests"], r["acus_per_merged_pull_request"]) for r in rows
     ]
-    assert told == [
+    assert found == [
         (DAY, "o", acus("3"), 1, acus("3")),
         (DAY, None, acus("8"), 2, acus("4")),
         (next_week, "o", acus("4"), 0, None),
