@@ -18,7 +18,7 @@ _FULL = 1_000_000
 
 @click.command()
 @click.option("--sessions", type=click.IntRange(min=1000), help="Sessions to serve: 20,000; 100,000 with --growth.")
-@click.option("--days", default=365, show_default=True, type=click.IntRange(14, 2000), help="Billing days they lie in.")
+@click.option("--days", default=365, show_default=True, type=click.IntRange(14, 2000), help="Billing days they are in.")
 @click.option("--stages", default=",".join(parts.STAGES), show_default=True, help="What to measure, by commas.")
 @click.option("--repeat", default=1, show_default=True, help="How often each comparison is made; medians count.")
 @click.option("--full", is_flag=True, help="A lake of 1,000,000 sessions, a year's backfill of 100,000. Takes long.")
@@ -39,7 +39,7 @@ def main(
     keep: Path | None,
     report: Path | None,
 ) -> None:
-    """Measure this pipeline beside dlt and a plain script, on one server, each stage in a process of its own."""
+    """Measure this pipeline next to dlt and a plain script, on one server, each stage in a process of its own."""
     wanted = stages.split(",")
     if unknown := set(wanted) - set(parts.STAGES):
         raise click.BadParameter(f"there is no stage {', '.join(sorted(unknown))}; there are {', '.join(parts.STAGES)}")
@@ -48,13 +48,13 @@ def main(
         [(parts.lake, *size) for size in growth.sizes(most)]
         if grows
         else [
-            (parts.wire, sessions or _QUICK, days),
+            (parts.api, sessions or _QUICK, days),
             (parts.lake, most, days),
             *([(parts.command, _A_YEARS_BACKFILL, days)] if full else []),
         ]
     )
 
-    def tell(row: Row) -> None:
+    def show(row: Row) -> None:
         click.echo(f"{row.stage} ({row.sessions:,} sessions, {row.days} days): {row.wall_seconds:.2f} s", err=True)
 
     rows: list[Row] = []
@@ -69,7 +69,7 @@ def main(
                 stages_wanted=wanted,
                 repeat=repeat,
                 compresses=compresses,
-                tell=tell,
+                on_row=show,
             )
             if report:
                 report.write_text(json.dumps(as_json(rows), indent=1))

@@ -41,8 +41,8 @@ def as_table(rows: Sequence[Row]) -> Table:
         by_days = [row for row in mine if row.sessions == usual_sessions]
         table.add_row(
             stage,
-            *(_told(by_sessions, lambda row: row.sessions, cost) for cost in _COSTS),
-            *(_told(by_days, lambda row: row.days, cost) for cost in _COSTS),
+            *(_exponent_text(by_sessions, lambda row: row.sessions, cost) for cost in _COSTS),
+            *(_exponent_text(by_days, lambda row: row.days, cost) for cost in _COSTS),
         )
     return table
 
@@ -54,6 +54,6 @@ _COSTS: tuple[Callable[[Row], float], ...] = (
 )
 
 
-def _told(rows: Sequence[Row], size: Callable[[Row], float], cost: Callable[[Row], float]) -> str:
+def _exponent_text(rows: Sequence[Row], size: Callable[[Row], float], cost: Callable[[Row], float]) -> str:
     found = exponent([(size(row), cost(row)) for row in rows])
     return "" if found is None else f"{found:.2f}"

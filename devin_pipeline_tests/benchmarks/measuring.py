@@ -44,8 +44,8 @@ def measured(cost: Cost) -> Iterator[None]:
 
 
 def _cpu_seconds() -> float:
-    told = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in told)
+    usages = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in usages)
 
 
 def _peak_bytes() -> int:
@@ -61,11 +61,11 @@ class Place:
 
     Attributes:
         url: The server.
-        folder: Where to write; what lies there is found.
+        folder: Where to write; what is there is found.
         start: The first day that has sessions.
         first: The first day to work on.
         last: The last day to work on.
-        sessions: How many sessions the server tells of all its days.
+        sessions: How many sessions the server lists over all its days.
     """
 
     url: str
@@ -89,7 +89,7 @@ def in_own_process(module: str, name: str, place: Place) -> Cost:
     """Have a module do a piece of work in a new process.
 
     Args:
-        module: One that calls `do_as_told` when it is run.
+        module: One that calls `run_named_work` when it is run.
         name: Which piece of its work.
         place: Where.
 
@@ -103,7 +103,7 @@ def in_own_process(module: str, name: str, place: Place) -> Cost:
     return msgspec.json.decode(ran.stdout.splitlines()[-1], type=Cost)
 
 
-def do_as_told(works: Mapping[str, Work]) -> None:
+def run_named_work(works: Mapping[str, Work]) -> None:
     """Do the piece of work that standard input names, and print what it cost as the last line."""
     task = msgspec.json.decode(sys.stdin.buffer.read(), type=_Task, dec_hook=lambda kind, text: kind(text))
     cost = Cost()
@@ -123,8 +123,8 @@ class Disk:
         found = {}
         for file in folder.rglob("*") if folder.exists() else ():
             if file.is_file():
-                told = file.stat()
-                found[str(file.relative_to(folder))] = (told.st_size, told.st_mtime_ns)
+                status = file.stat()
+                found[str(file.relative_to(folder))] = (status.st_size, status.st_mtime_ns)
         return cls(found)
 
     def bytes_of(self, *tables: str) -> int:
@@ -142,4 +142,4 @@ class Disk:
 
     def bytes_since(self, before: "Disk") -> int:
         """Size of the files that are new or were written again, logs included."""
-        return sum(told[0] for name, told in self.files.items() if before.files.get(name) != told)
+        return sum(state[0] for name, state in self.files.items() if before.files.get(name) != state)

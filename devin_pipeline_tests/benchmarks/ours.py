@@ -32,7 +32,7 @@ def client(url: str) -> DevinClient:
 
 
 def read(asking: DevinClient, days: Sequence[date], feed: Table = RAW) -> Iterator[tuple[SessionBatch, list[date]]]:
-    """Read what a feed tells of some days, each listing with its days."""
+    """Read some days of a feed, each batch with its days."""
     windows = {Window(starts_at(day, HOUR), starts_at(day, HOUR, after=1)): day for day in days}
     for listing in asking.read(FEED_BY_TABLE[feed.name], list(windows)):
         for failure in listing.failures.values():

@@ -1,4 +1,4 @@
-"""What is measured against what: the wire beside its peers, a lake of any size, the command over a year."""
+"""What is measured against what: the API next to its peers, a lake of any size, the command over a year."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -22,16 +22,16 @@ STAGES = ("fetch", "raw", "backfill", "peers", "derive", "reports", "query", "re
 
 @dataclass(frozen=True)
 class Bench:
-    """A server, a folder to work in, and where rows are told as they come.
+    """A server, a folder to work in, and what to call with rows as they come.
 
     Attributes:
         server: Serves the sessions.
         sessions: How many there are.
-        days: The billing days they lie in, oldest first.
+        days: The billing days they are in, oldest first.
         folder: An empty folder, to leave lakes in.
         wanted: The stages to measure.
         repeat: How often each comparison with a peer is made; its median counts.
-        tell: Is told of each row.
+        on_row: Called with each row.
     """
 
     server: Server
@@ -40,7 +40,7 @@ class Bench:
     folder: Path
     wanted: frozenset[str]
     repeat: int
-    tell: Callable[[Row], None]
+    on_row: Callable[[Row], None]
 
     def measure(
         self,
@@ -56,7 +56,7 @@ class Bench:
 
         Args:
             stage: Its name.
-            folder: Name of the folder it works in; what lies there it finds.
+            folder: Name of the folder it works in; what is there it finds.
             latency: How slowly the server answers.
             day: The one day to work on; all when left out.
             name: What to call it, when not by its own name.
@@ -77,13 +77,13 @@ class Bench:
         self.server.take(latency)
         self.server.log()
         cost = in_own_process((peers if is_peer else stages).__name__, stage, place)
-        told = self.server.log()
+        log = self.server.log()
         if (found := cost.facts.get("sessions")) is not None and found != self.sessions:
             raise RuntimeError(f"{stage} found {found:.0f} of {self.sessions} sessions")
         after = Disk.of(written)
         row = Row(
             stage=name or stage,
-            latency=str(latency) if told.requests else "",
+            latency=str(latency) if log.requests else "",
             sessions=self.sessions,
             days=len(self.days),
             wall_seconds=cost.wall_seconds,
@@ -91,33 +91,35 @@ class Bench:
             peak_bytes=cost.peak_bytes,
             disk_bytes=after.bytes_of() - before.bytes_of(),
             written_bytes=after.bytes_since(before),
-            requests=told.requests,
-            in_flight=told.in_flight,
+            requests=log.requests,
+            in_flight=log.in_flight,
             commits=after.commits_since(before),
-            limit_seconds=limit(told.waited_seconds, cost) if limit else None,
-            facts=cost.facts | {"server CPU seconds": told.cpu_seconds, "bytes sent": told.bytes_sent},
+            limit_seconds=limit(log.waited_seconds, cost) if limit else None,
+            facts=cost.facts | {"server CPU seconds": log.cpu_seconds, "bytes sent": log.bytes_sent},
         )
-        self.tell(row)
+        self.on_row(row)
         return row
 
-    def anew(self, stage: str, latency: Latency, limit: Callable[[float, Cost], float] | None = None) -> Row:
+    def in_empty_folders(
+        self, stage: str, latency: Latency, limit: Callable[[float, Cost], float] | None = None
+    ) -> Row:
         """Measure in an empty folder each time, as often as comparisons are repeated."""
         # Not removed in between: ext4 makes files more slowly just after thousands went, a tenth of a backfill's time.
-        return middle([self.measure(stage, f"anew-{uuid4().hex}", latency, limit=limit) for _ in range(self.repeat)])
+        return middle([self.measure(stage, f"empty-{uuid4().hex}", latency, limit=limit) for _ in range(self.repeat)])
 
 
-def wire(bench: Bench) -> list[Row]:
-    """From the API to tables, beside the peers on the same server."""
+def api(bench: Bench) -> list[Row]:
+    """From the API to tables, next to the peers on the same server."""
     rows = []
     if "fetch" in bench.wanted:
         for latency in LATENCIES:
-            row = bench.measure("fetch", "anew", latency, limit=_of_the_wire if latency != NO_LATENCY else None)
+            row = bench.measure("fetch", "empty", latency, limit=_least_waiting if latency != NO_LATENCY else None)
             rows.append(row)
     if "raw" in bench.wanted:
-        rows.append(bench.anew("bytes → raw", NO_LATENCY, lambda _, cost: cost.facts["skimming seconds"]))
-    others = {peer: bench.anew(peer, USUAL) for peer in peers.PEERS if "peers" in bench.wanted}
+        rows.append(bench.in_empty_folders("bytes → raw", NO_LATENCY, lambda _, cost: cost.facts["skimming seconds"]))
+    others = {peer: bench.in_empty_folders(peer, USUAL) for peer in peers.PEERS if "peers" in bench.wanted}
     whole = [
-        bench.anew(stage, USUAL, _of_the_wire)
+        bench.in_empty_folders(stage, USUAL, _least_waiting)
         for stage, part in (
             ("API → raw", "raw"),
             ("backfill", "backfill"),
@@ -146,7 +148,7 @@ def lake(bench: Bench) -> list[Row]:
 
 def command(bench: Bench) -> list[Row]:
     """The command over all days, fetch to reports."""
-    return [bench.measure("backfill", "backfill", USUAL, limit=_of_the_wire)] if "backfill" in bench.wanted else []
+    return [bench.measure("backfill", "backfill", USUAL, limit=_least_waiting)] if "backfill" in bench.wanted else []
 
 
 def run(
@@ -158,29 +160,29 @@ def run(
     stages_wanted: Iterable[str] = STAGES,
     repeat: int = 1,
     compresses: bool = False,
-    tell: Callable[[Row], None],
+    on_row: Callable[[Row], None],
 ) -> list[Row]:
     """Measure a part with a server of its own.
 
     Args:
-        part: `wire`, `lake` or `command`.
+        part: `api`, `lake` or `command`.
         sessions: How many.
         days: Over how many billing days, up to the last that is over.
         folder: Where lakes are left.
         stages_wanted: Some of `STAGES`.
         repeat: How often each comparison with a peer is made.
         compresses: Whether the server compresses its answers.
-        tell: Is told of each row.
+        on_row: Called with each row.
     """
     last = newest_closed_day(datetime.now(UTC), DAY_STARTS_AT_UTC_HOUR)
     works_in = folder / f"{part.__name__}-{sessions}-{days}"
     works_in.mkdir(parents=True)
     with serving(sessions, days, last, compresses=compresses) as server:
         billing_days = days_between(date.fromordinal(last.toordinal() - days + 1), last)
-        return part(Bench(server, sessions, billing_days, works_in, frozenset(stages_wanted), repeat, tell))
+        return part(Bench(server, sessions, billing_days, works_in, frozenset(stages_wanted), repeat, on_row))
 
 
-def _of_the_wire(waited_seconds: float, _: Cost) -> float:
+def _least_waiting(waited_seconds: float, _: Cost) -> float:
     return waited_seconds / ours.IN_FLIGHT
 
 

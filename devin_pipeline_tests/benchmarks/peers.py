@@ -10,7 +10,7 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from devin_pipeline_tests.benchmarks.measuring import Cost, Place, Work, do_as_told, measured
+from devin_pipeline_tests.benchmarks.measuring import Cost, Place, Work, measured, run_named_work
 from devin_pipeline_tests.benchmarks.server import V2_KEY, V2_PATH
 from devin_pipeline_tests.benchmarks.sessions import DAY_STARTS_AT_UTC_HOUR
 
@@ -131,4 +131,4 @@ PEERS: Mapping[str, Work] = {
 
 
 if __name__ == "__main__":
-    do_as_told(PEERS)
+    run_named_work(PEERS)

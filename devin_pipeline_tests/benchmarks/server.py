@@ -1,8 +1,8 @@
 """Serves the sessions of a benchmark from a process of its own, so that no client shares its interpreter lock.
 
-It tells what Devin's API tells, as fast as it may: no checks of keys, no faults. The emulator is for those. Each answer
-takes as long as was asked for, and the log says how long that was: the limit of a client is what its requests waited,
-divided by how many it had in flight.
+It returns what Devin's API returns, as fast as it may: no checks of keys, no faults. The emulator is for those. Each
+response takes as long as was asked for, and the log says how long that was: the limit of a client is what its requests
+waited, divided by how many it had in flight.
 """
 
 import argparse
@@ -109,7 +109,7 @@ class _Api:
         elif order == "change":
             self._sessions.change(date.fromordinal(_number(asked, "day", 0)))
         elif order == "log":
-            told = {
+            log = {
                 "requests": len(self._answers),
                 "waited_seconds": sum(latency for _, latency, _ in self._answers),
                 "bytes_sent": sum(size for *_, size in self._answers),
@@ -117,7 +117,7 @@ class _Api:
                 "cpu_seconds": time.process_time() - self._cpu_before,
             }
             self._answers, self._most_waiting, self._cpu_before = [], 0, time.process_time()
-            return told
+            return log
         return {}
 
     def _set_latency(self, latency: Latency) -> None:
@@ -162,8 +162,8 @@ class _Api:
 
 
 async def _answer(send: _Send, body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:
-    told = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *(headers or [])]
-    await send({"type": "http.response.start", "status": 200, "headers": told})
+    all_headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *(headers or [])]
+    await send({"type": "http.response.start", "status": 200, "headers": all_headers})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -200,9 +200,9 @@ class Server:
         return Log(**self._order("log"))
 
     def _order(self, order: str, **asked: int) -> dict[str, Any]:
-        answer = httpx.get(f"{self.url}/_benchmark/{order}", params=asked, trust_env=False, timeout=60)
-        told: dict[str, Any] = answer.raise_for_status().json()
-        return told
+        response = httpx.get(f"{self.url}/_benchmark/{order}", params=asked, trust_env=False, timeout=60)
+        reply: dict[str, Any] = response.raise_for_status().json()
+        return reply
 
 
 @contextmanager

@@ -89,7 +89,7 @@ class Sessions:
         return bisect.bisect_left(range(self.count), microseconds, key=lambda number: self.created_at(number) * 10**6)
 
     def item(self, feed: Feed, number: int) -> bytes:
-        """One session as JSON, as a feed tells it."""
+        """One session as JSON, as a feed returns it."""
         return self._rendered.get((feed, number)) or self._item(feed, number)
 
     def _item(self, feed: Feed, number: int) -> bytes:
@@ -111,7 +111,7 @@ class Sessions:
         title = self._of(pools.titles, number, 5)
         is_v2 = feed == "session_insights_v2"
         is_analysed = (pick // 16) % 100 < 85
-        told = (
+        common = (
             b'{"acus_consumed":%b,"created_at":%b,"org_id":"%b","pull_requests":[%b],"session_id":"%b","status":"%b",'
             b'"tags":[%b],"updated_at":%b,"url":"https://app.devin.ai/sessions/%b","title":"%b",'
             % (
@@ -130,18 +130,18 @@ class Sessions:
         if is_v2:
             analysis = self._analysis_v2(number, prompt) if is_analysed else b"null"
             return b'%b"user_id":%b,"initial_user_message":"%b","session_analysis":%b}' % (
-                told,
+                common,
                 who.user_id,
                 prompt,
                 analysis,
             )
         task = TASKS[(pick // 1600) % len(TASKS)]
-        told = (
+        of_v3 = (
             b'%b"category":"%b","child_session_ids":null,"is_archived":false,"origin":"%b","parent_session_id":null,'
             b'"playbook_id":null,"service_user_id":%b,"status_detail":%b,"structured_output":null,"subcategory":"%b",'
             b'"user_id":%b'
             % (
-                told,
+                common,
                 task.category.encode(),
                 _ORIGINS[low % len(_ORIGINS)].encode(),
                 who.service_user_id,
@@ -151,9 +151,9 @@ class Sessions:
             )
         )
         if feed == "sessions_v3":
-            return told + b"}"
+            return of_v3 + b"}"
         return b'%b,"num_user_messages":%d,"num_devin_messages":%d,"session_size":"%b","analysis":%b}' % (
-            told,
+            of_v3,
             1 + low % 9,
             2 + low % 31,
             b"m" if low % 3 else b"s",

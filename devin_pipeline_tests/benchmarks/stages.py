@@ -13,14 +13,14 @@ from devin_pipeline.lake import Lake
 from devin_pipeline.raw.sessions.moved_sessions import HeldSessions
 from devin_pipeline.tables import SESSIONS
 from devin_pipeline_tests.benchmarks import ours
-from devin_pipeline_tests.benchmarks.measuring import Cost, Place, Work, do_as_told, measured
+from devin_pipeline_tests.benchmarks.measuring import Cost, Place, Work, measured, run_named_work
 from devin_pipeline_tests.benchmarks.recipes import RECIPES
 from devin_pipeline_tests.benchmarks.server import V2_KEY, V2_PATH, Server
 from devin_pipeline_tests.benchmarks.sessions import DAY_STARTS_AT_UTC_HOUR
 
 
 class _Skimmed(msgspec.Struct):
-    """A page of which each item is passed over once: no parser could do less, and tell where an item ends."""
+    """A page of which each item is passed over once: no parser could do less, and find where an item ends."""
 
     items: list[msgspec.Raw]
 
@@ -40,7 +40,7 @@ def land(place: Place, cost: Cost) -> None:
     floor = Cost()
     every_day = _days(place)
     held = HeldSessions()
-    # As many days at once as a listing of the client tells of.
+    # As many days at once as a batch of the client covers.
     at_once = max(1, len(every_day) * PAGES_PER_BATCH * PAGE_SIZE // place.sessions)
     for start in range(0, len(every_day), at_once):
         days = every_day[start : start + at_once]
@@ -149,4 +149,4 @@ STAGES: Mapping[str, Work] = {
 
 
 if __name__ == "__main__":
-    do_as_told(STAGES)
+    run_named_work(STAGES)

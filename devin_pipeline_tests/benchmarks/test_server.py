@@ -23,15 +23,15 @@ def server() -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("feed", FEEDS, ids=[feed.name for feed in FEEDS])
-def test_every_session_is_told_once_whatever_the_windows(server: Server, feed: Feed) -> None:
-    told: Counter[str | None] = Counter()
+def test_every_session_is_returned_once_whatever_the_windows(server: Server, feed: Feed) -> None:
+    returned: Counter[str | None] = Counter()
     with DevinClient(base_url=server.url, v2_key=V2_KEY, v3_key=V3_KEY) as client:
         for days in (DAYS[:1], DAYS[1:]):
             listing = read_all(client, feed, [Window(starts_at(day, 8), starts_at(day, 8, after=1)) for day in days])
             assert not listing.failures
-            told.update(item.session_id for item in listing.items if item.rejection_reason is None)
-    assert len(told) == SESSIONS
-    assert set(told.values()) == {1}
+            returned.update(item.session_id for item in listing.items if item.rejection_reason is None)
+    assert len(returned) == SESSIONS
+    assert set(returned.values()) == {1}
 
 
 def test_the_log_says_what_was_asked_and_how_long_it_had_to_wait(server: Server) -> None:
@@ -48,7 +48,7 @@ def test_the_log_says_what_was_asked_and_how_long_it_had_to_wait(server: Server)
     assert server.log().requests == 0
 
 
-def test_a_changed_session_is_told_anew_and_no_other(server: Server) -> None:
+def test_a_changed_session_is_returned_changed_and_no_other(server: Server) -> None:
     window = [Window(starts_at(DAYS[0], 8), starts_at(DAYS[-1], 8, after=1))]
     with DevinClient(base_url=server.url, v2_key=V2_KEY) as client:
         before = {item.payload for item in read_all(client, SESSION_INSIGHTS_V2, window).items}
