@@ -1,4 +1,4 @@
-"""Where Dagster's home may lie."""
+"""Where Dagster's home may be."""
 
 from pathlib import Path
 

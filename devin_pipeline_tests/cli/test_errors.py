@@ -181,10 +181,10 @@ def run(case: Case, command: str) -> tuple[int, str, str]:
         words, cwd=case.folder, env=case.environment, stderr=subprocess.PIPE, encoding="utf-8", errors="replace",
         **case.options,
     ) as running:  # fmt: skip
-        told = ""
+        output = ""
         if command in SERVING and running.stdout is not None:
             while line := running.stdout.readline():
-                told += line
+                output += line
                 if SERVING[command] in line:
                     running.send_signal(signal.SIGTERM)
                     break
@@ -192,7 +192,7 @@ def run(case: Case, command: str) -> tuple[int, str, str]:
             rest, errors = running.communicate(timeout=120)
         finally:
             running.kill()
-    return running.returncode, told + (rest or ""), errors
+    return running.returncode, output + (rest or ""), errors
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
@@ -201,7 +201,7 @@ def test_a_command_that_cannot_do_its_work_says_so_in_three_lines_and_never_by_a
     case: Case, command: str, condition: str
 ) -> None:
     if command == "ui":
-        # It starts processes, and the Python of the tests may lie where nobody else may look.
+        # It starts processes, and the Python of the tests may be where nobody else may look.
         case.before = []
     CONDITIONS[condition](case)
     code, output, errors = run(case, command)
@@ -217,7 +217,7 @@ def require_ending(code: int, output: str, errors: str, ending: tuple[int, str])
     assert failed or all(line.endswith((".", "!", "?")) or ": devin-pipeline " in line for line in lines)
 
 
-# A disk or volume that fails in the middle of a read. No such disk is at hand, so the C library is told to.
+# A disk or volume that fails in the middle of a read. No such disk is at hand, so the C library is made to fail.
 FAILING_READS = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -269,7 +269,7 @@ def failing_reads(prepared: tuple[Path, EmulatorServer]) -> Path:
         ("rebuild", IN_NOTES, (1, "/")),
     ],
 )
-def test_a_read_that_fails_half_way_is_told_in_three_lines_with_the_systems_words(
+def test_a_read_that_fails_half_way_gets_three_lines_with_the_systems_words(
     case: Case, failing_reads: Path, command: str, where: str, ending: tuple[int, str], number: int
 ) -> None:
     case.environment |= {"LD_PRELOAD": str(failing_reads), "FAILING": where, "FAILS_WITH": str(number)}

@@ -43,8 +43,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     lake.claim(LakeIdentity("live", "api.devin.ai", "enterprise", 8))
     sessions = TABLES["sessions"]
     updated = NOON + timedelta(hours=2, minutes=30, seconds=59)
-    told = {"session_id": "a", "title": TITLE, "tags": ["ü"], "created_at": NOON, "updated_at": updated}
-    lake.replace_days(sessions, [DAY], rows_of(sessions, [told]))
+    values = {"session_id": "a", "title": TITLE, "tags": ["ü"], "created_at": NOON, "updated_at": updated}
+    lake.replace_days(sessions, [DAY], rows_of(sessions, [values]))
     return lake
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: how soon each command ends, whatever it is doing and whoever started it."""
+"""Ctrl-C and SIGTERM: how soon each command ends, whatever it is doing and however it was started."""
 
 import os
 import re

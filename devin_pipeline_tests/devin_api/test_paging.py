@@ -302,7 +302,7 @@ def test_v2_pages_that_never_agree_fail_after_eight_passes(fault: str) -> None:
 @pytest.mark.notices("sessions just where a range was cut", "a session at the window's end")
 @pytest.mark.parametrize("feed", [SESSION_INSIGHTS_V2, SESSIONS_V3])
 def test_a_long_range_comes_in_batches_of_whole_days_and_where_it_is_cut_nothing_is_out_of_window(feed: Feed) -> None:
-    # Evenly spread, so that a session lies just where each day begins.
+    # Evenly spread, so that a session is just where each day begins.
     over = days(20)
     every, script = served_honestly(feed, 8_000, over)
     with serving(script) as served, client_of(served) as client:

@@ -77,7 +77,7 @@ def test_the_parts_of_a_full_day_are_read_in_parallel(with_total: bool, newest_f
     parts = Counter(bounds(one) for one in asked if not is_whole(one))
     assert len(parts) >= PAGES // 4
     assert max(parts.values()) <= 6
-    # Both sides of a bound are asked for what lies on it.
+    # Both sides of a bound are asked for what is on it.
     assert all(before[1] == after[0] + 1 for before, after in pairwise(sorted(parts)))
     assert (min(parts)[0], max(parts)[1]) == WHOLE
     assert len(asked) <= 1 + 1.5 * PAGES
@@ -161,10 +161,10 @@ def test_of_many_full_days_one_after_the_other_is_read_so_that_few_are_held() ->
 @pytest.mark.parametrize(
     ("includes_start", "includes_end"), [(True, False), (False, False), (False, True), (True, True)]
 )
-def test_whichever_side_a_bound_belongs_to_what_lies_on_it_is_returned_once(
+def test_whichever_side_a_bound_belongs_to_what_is_on_it_is_returned_once(
     includes_start: bool, includes_end: bool, with_total: bool
 ) -> None:
-    # Every other second, so that many lie on a bound; none on those of the day.
+    # Every other second, so that many are on a bound; none on those of the day.
     every = [
         {**one, "created_at": WHOLE[0] + 2 * (MANY - place)} for place, one in enumerate(sessions(MANY, DAY, "v3"))
     ]

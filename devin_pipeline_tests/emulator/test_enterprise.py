@@ -79,7 +79,7 @@ def test_a_tiny_enterprise_of_one_day_that_has_just_begun_is_possible() -> None:
     assert [day_start <= session.created_at < day_start + timedelta(seconds=3) for session in sessions] == [True] * 5
 
 
-def test_both_versions_tell_the_same_session_at_the_same_second(untouched: Enterprise) -> None:
+def test_both_versions_return_the_same_session_at_the_same_second(untouched: Enterprise) -> None:
     v2, v3 = parsed(untouched, "session_insights_v2"), parsed(untouched, "session_insights_v3")
     hidden = {organization.org_id for organization in untouched.organizations if organization.is_deleted}
     assert set(v3) - set(v2) == {session_id for session_id, item in v3.items() if item["org_id"] in hidden} != set()
@@ -183,7 +183,7 @@ def test_nulls_missing_keys_and_hostile_texts_all_occur(untouched: Enterprise) -
     assert any(item["status"] == "running" and item.get("status_detail") == "working" for item in items)
 
 
-def test_each_version_tells_an_analysis_in_its_own_vocabulary(untouched: Enterprise) -> None:
+def test_each_version_returns_an_analysis_in_its_own_vocabulary(untouched: Enterprise) -> None:
     v2 = [
         item["session_analysis"]
         for item in parsed(untouched, "session_insights_v2").values()
@@ -204,7 +204,7 @@ def test_the_plain_v3_listing_carries_neither_analysis_nor_messages(untouched: E
         assert not {"analysis", "num_user_messages", "session_size", "initial_user_message"} & set(item)
 
 
-def test_an_edited_session_is_told_as_edited(enterprise: Enterprise) -> None:
+def test_an_edited_session_is_returned_as_edited(enterprise: Enterprise) -> None:
     session = enterprise.sessions[5]
     before = enterprise.items("sessions_v3")
     session.title = "edited"

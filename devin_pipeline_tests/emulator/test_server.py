@@ -105,7 +105,7 @@ def test_each_key_opens_its_own_version_only(client: httpx.Client, server: Emula
     assert [statuses["/v3/self", name] for name in ("v2", "v3", "limited v2", "limited v3")] == [401, 200, 401, 200]
 
 
-def test_a_refusal_tells_its_reason_as_detail(client: httpx.Client, server: EmulatorServer) -> None:
+def test_a_refusal_has_its_reason_as_detail(client: httpx.Client, server: EmulatorServer) -> None:
     for response in (
         client.get(server.url + V2),
         client.get(server.url + "/no"),
@@ -125,10 +125,10 @@ def test_keys_have_the_prefixes_of_their_families_and_stay_the_same_for_a_seed(s
     assert EmulatorServer(Enterprise(seed=8)).v3_key != server.v3_key
 
 
-def test_self_tells_a_service_user_of_the_whole_enterprise(client: httpx.Client, server: EmulatorServer) -> None:
-    answer = ask(client, server, "/v3/self").json()
-    assert answer["principal_type"] == "service_user"
-    assert answer["org_id"] is None
+def test_self_returns_a_service_user_of_the_whole_enterprise(client: httpx.Client, server: EmulatorServer) -> None:
+    owner = ask(client, server, "/v3/self").json()
+    assert owner["principal_type"] == "service_user"
+    assert owner["org_id"] is None
 
 
 @pytest.mark.parametrize("size", ["7", "200"])
@@ -302,7 +302,7 @@ def test_deleted_organizations_are_shown_to_v3_on_request_only(client: httpx.Cli
     assert deleted not in {item["org_id"] for item in every_v2_item(client, server, [])}
 
 
-def test_organization_twins_tell_one_organization(client: httpx.Client, server: EmulatorServer) -> None:
+def test_organization_twins_return_one_organization(client: httpx.Client, server: EmulatorServer) -> None:
     org_id = server.enterprise.sessions[0].org_id
     deleted = next(each.org_id for each in server.enterprise.organizations if each.is_deleted)
     for twin in (
@@ -340,7 +340,7 @@ def test_organization_twins_tell_one_organization(client: httpx.Client, server: 
         (V3, "after", base64.b64encode(b"[]").decode(), "value_error"),
     ],
 )
-def test_bad_values_are_told_as_the_framework_tells_them(
+def test_bad_values_are_refused_as_the_framework_does(
     client: httpx.Client, server: EmulatorServer, path: str, name: str, value: str, kind: str
 ) -> None:
     response = ask(client, server, path, [(name, value)])
@@ -395,7 +395,7 @@ def test_an_edit_shows_in_the_next_answer(client: httpx.Client, own: EmulatorSer
     assert ask(client, own, V3, [("first", "1")]).json()["items"][0]["title"] == "edited"
 
 
-def test_edits_while_listings_are_served_are_all_told_in_the_end(client: httpx.Client, own: EmulatorServer) -> None:
+def test_edits_while_listings_are_served_are_all_returned_in_the_end(client: httpx.Client, own: EmulatorServer) -> None:
     problems: list[int] = []
 
     def read() -> None:
