@@ -1,4 +1,4 @@
-"""Where the lake lies says nothing about what it holds."""
+"""Where the lake is says nothing about what it holds."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -51,16 +51,16 @@ def test_no_column_takes_its_value_from_the_path_of_the_lake(
     }
     # Every door for readers, and every command that reads.
     assert verify(harness.lake, 8).findings == []
-    question = "select day, org_id, acus from acu_daily order by org_id"
-    answer = [(harness.days[0], *row) for row in expected]
-    assert [tuple(row.values()) for row in harness.lake.query(question).to_pylist()] == answer
+    query = "select day, org_id, acus from acu_daily order by org_id"
+    rows = [(harness.days[0], *row) for row in expected]
+    assert [tuple(row.values()) for row in harness.lake.query(query).to_pylist()] == rows
     with duckdb.connect() as bi:
         bi.execute(f"attach '{harness.lake.uri}/devin.duckdb' as devin (read_only)")
-        assert bi.sql(question.replace("from ", "from devin.")).fetchall() == answer
-    asked = CliRunner().invoke(main, ["query", "--format", "csv", question])
+        assert bi.sql(query.replace("from ", "from devin.")).fetchall() == rows
+    asked = CliRunner().invoke(main, ["query", "--format", "csv", query])
     assert asked.stdout.splitlines()[1:] == [f"{harness.days[0]},org-a,3.000000", f"{harness.days[0]},org-b,5.000000"]
     delta = DeltaTable(harness.lake.location(TABLES["acu_daily"])).to_pyarrow_table().to_pylist()
-    assert sorted((row["day"], row["org_id"], row["acus"]) for row in delta) == answer
+    assert sorted((row["day"], row["org_id"], row["acus"]) for row in delta) == rows
     before = harness.everything()
     maintained = CliRunner().invoke(main, ["maintain"])
     assert maintained.exit_code == 0, maintained.output

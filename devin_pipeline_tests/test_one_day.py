@@ -34,17 +34,19 @@ def with_two_sessions(make_harness: MakeHarness, keys: str) -> PipelineHarness:
     harness = make_harness(keys, sessions=0, days=3)
     noon = starts_at(harness.days[1], 8) + timedelta(hours=4)
     link = PullRequest("https://github.com/o/r/pull/1", "merged")
-    told: dict[str, Any] = {"org_id": "org-1", "updated_at": noon}
-    harness.enterprise.add_session(session_id="moves", created_at=noon, acus=Decimal(5), pull_requests=(link,), **told)
-    harness.enterprise.add_session(session_id="stays", created_at=noon, acus=Decimal(1), pull_requests=(), **told)
+    fields: dict[str, Any] = {"org_id": "org-1", "updated_at": noon}
+    harness.enterprise.add_session(
+        session_id="moves", created_at=noon, acus=Decimal(5), pull_requests=(link,), **fields
+    )
+    harness.enterprise.add_session(session_id="stays", created_at=noon, acus=Decimal(1), pull_requests=(), **fields)
     return harness
 
 
-def move(harness: PipelineHarness, days: int, **told: object) -> None:
+def move(harness: PipelineHarness, days: int, **changes: object) -> None:
     """Have the API correct when a session was created."""
     session = harness.enterprise.session("moves")
     session.created_at += timedelta(days=days)
-    for name, value in told.items():
+    for name, value in changes.items():
         setattr(session, name, value)
 
 
@@ -126,12 +128,12 @@ def disagree(harness: PipelineHarness, updated_at: str = "T07:59:59.7Z") -> tupl
     edge = starts_at(harness.days[1], 8)
     before = edge - timedelta(milliseconds=300)
     text = f"{before:%Y-%m-%d}T07:59:59.7Z"
-    told = {"session_id": "edge", "org_id": "org-1", "acus_consumed": 3, "title": "edge", "status": "exit"}
+    fields = {"session_id": "edge", "org_id": "org-1", "acus_consumed": 3, "title": "edge", "status": "exit"}
     v2 = {"created_at": text, "updated_at": f"{before:%Y-%m-%d}{updated_at}", "initial_user_message": "From v2."}
     v3 = {"created_at": int(edge.timestamp()), "updated_at": int(edge.timestamp()), "category": "other"}
-    harness.enterprise.insert_verbatim("session_insights_v2", before, json.dumps(told | v2))
-    harness.enterprise.insert_verbatim("sessions_v3", edge, json.dumps(told | v3))
-    harness.enterprise.insert_verbatim("session_insights_v3", edge, json.dumps(told | v3))
+    harness.enterprise.insert_verbatim("session_insights_v2", before, json.dumps(fields | v2))
+    harness.enterprise.insert_verbatim("sessions_v3", edge, json.dumps(fields | v3))
+    harness.enterprise.insert_verbatim("session_insights_v3", edge, json.dumps(fields | v3))
     return harness.days[0], harness.days[1]
 
 
@@ -165,9 +167,9 @@ def test_a_change_in_either_feed_reaches_the_day_that_counts(make_harness: MakeH
     harness.make()
     harness.enterprise.remove_verbatim("session_insights_v2")
     edge = starts_at(after, 8) - timedelta(milliseconds=300)
-    told = {"session_id": "edge", "org_id": "org-1", "acus_consumed": 4, "initial_user_message": "Changed."}
+    fields = {"session_id": "edge", "org_id": "org-1", "acus_consumed": 4, "initial_user_message": "Changed."}
     times = {"created_at": edge.isoformat(), "updated_at": (edge + timedelta(hours=9)).isoformat()}
-    harness.enterprise.insert_verbatim("session_insights_v2", edge, json.dumps(told | times))
+    harness.enterprise.insert_verbatim("session_insights_v2", edge, json.dumps(fields | times))
     assert harness.run([before]).success
     (session,) = harness.rows("sessions")
     assert (session["day"], session["acus"], session["initial_user_message"]) == (before, Decimal(4), "Changed.")

@@ -151,7 +151,7 @@ def harness(make_harness: MakeHarness) -> PipelineHarness:
 @pytest.mark.notices(
     "a table of one version that another one writes to", "a day whose files are not those that this code built"
 )
-def test_days_of_two_versions_of_the_code_are_told_apart_in_both_directions(
+def test_days_of_two_versions_of_the_code_are_distinguished_in_both_directions(
     harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     days = sorted({file.day for file in harness.lake.snapshot(TABLES["sessions"]).stored_files() if file.day})

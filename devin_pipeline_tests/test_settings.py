@@ -125,6 +125,6 @@ def test_the_environment_is_read_for_settings_by_the_command_line_and_the_defini
             if makes_settings or reads:
                 readers.setdefault(room, set()).add("settings" if makes_settings else "environment")
     assert {room for room, what in readers.items() if "settings" in what} == {"definitions.py", "cli/environment.py"}
-    # Dagster's own folder, temporary folders, proxies and certificates are no settings of ours.
+    # Dagster's own folder, temporary folders, proxies and certificates are not settings of ours.
     rooms = {room.partition("/")[0] for room in readers if not room.startswith(("cli/", "definitions"))}
     assert rooms == {"dagster_server", "devin_api"}

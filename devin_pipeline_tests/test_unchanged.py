@@ -26,7 +26,7 @@ def written(lake: Lake) -> dict[Path, tuple[int, int]]:
     }
 
 
-def made_again(harness: PipelineHarness) -> tuple[list[date], list[date]]:
+def rebuilt_days(harness: PipelineHarness) -> tuple[list[date], list[date]]:
     """The days whose session tables, and those whose rollups, a run would make."""
     return publish_session_tables(harness.lake, harness.days, 8).days, publish_rollups(
         harness.lake, harness.days, 8
@@ -60,7 +60,7 @@ def test_after_one_changed_session_only_its_day_is_written(make_harness: MakeHar
         if files_by_day(harness, table).get(day) != files.get(day)
     }
     assert len(changed) == 1
-    assert made_again(harness) == ([], [])
+    assert rebuilt_days(harness) == ([], [])
 
 
 def days_with_sessions(harness: PipelineHarness) -> list[date]:
@@ -73,19 +73,19 @@ def files_by_day(harness: PipelineHarness, table: Table) -> dict[date | None, st
 
 @pytest.mark.notices("files that are no longer what was made")
 @pytest.mark.parametrize("table", [SESSIONS, ROLLUP], ids=lambda table: table.name)
-def test_a_day_whose_file_is_no_longer_what_was_made_is_made_again(make_harness: MakeHarness, table: Table) -> None:
+def test_a_day_whose_file_is_no_longer_what_was_built_is_rebuilt(make_harness: MakeHarness, table: Table) -> None:
     harness = make_harness("v2", sessions=60, days=3)
     harness.make()
     before = harness.everything()
-    assert made_again(harness) == ([], [])
+    assert rebuilt_days(harness) == ([], [])
     damaged = next(file for file in harness.lake.snapshot(table).stored_files() if file.day == harness.days[1])
     content = bytearray(Path(damaged.path).read_bytes())
     content[len(content) // 2] ^= 1
     Path(damaged.path).write_bytes(content)
-    again = made_again(harness)
+    again = rebuilt_days(harness)
     assert harness.days[1] in again[table == ROLLUP]
     assert harness.everything() == before
-    assert made_again(harness) == ([], [])
+    assert rebuilt_days(harness) == ([], [])
 
 
 @pytest.mark.parametrize("notes", [b"", b"{", b'{"2026-01-01": 1}', b"\xff"])
@@ -95,28 +95,28 @@ def test_unreadable_notes_cost_no_more_than_making_all_once(make_harness: MakeHa
     versions = harness.versions()
     for file in (Path(harness.lake.uri) / "made_of").iterdir():
         file.write_bytes(notes)
-    told = sorted(
+    with_files = sorted(
         day for day in harness.days if day in {file.day for file in harness.lake.snapshot(SESSIONS).stored_files()}
     )
-    assert made_again(harness) == (told, told)
-    assert made_again(harness) == ([], [])
+    assert rebuilt_days(harness) == (with_files, with_files)
+    assert rebuilt_days(harness) == ([], [])
     assert harness.versions() == versions
 
 
 @pytest.mark.notices("queries other than those it was made by")
-def test_everything_is_made_again_when_queries_or_settings_change_or_days_are_invalidated(
+def test_everything_is_rebuilt_when_queries_or_settings_change_or_days_are_invalidated(
     make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness = make_harness("v2", sessions=60, days=3)
     harness.make()
     every = days_with_sessions(harness)
     harness.lake.invalidate(every)
-    assert made_again(harness) == (every, every)
+    assert rebuilt_days(harness) == (every, every)
     with monkeypatch.context() as changed:
         changed.setattr(publishing, "fingerprint", lambda table, hour: f"other queries, {hour}")
-        assert made_again(harness) == (every, every)
-        assert made_again(harness) == ([], [])
-    assert made_again(harness) == (every, every)
+        assert rebuilt_days(harness) == (every, every)
+        assert rebuilt_days(harness) == ([], [])
+    assert rebuilt_days(harness) == (every, every)
 
 
 def test_reports_follow_their_inputs_and_nothing_else(make_harness: MakeHarness) -> None:
@@ -142,6 +142,6 @@ def test_a_range_in_parts_comes_to_the_same_as_in_one(
     for table in (*SESSION_TABLES, *ROLLUP_TABLES):
         harness.lake.replace_days(table, harness.days, table.schema.empty_table())
     emptied = harness.lake.snapshot(SESSIONS).version or 0
-    assert len(made_again(harness)[0]) > 1
+    assert len(rebuilt_days(harness)[0]) > 1
     assert (harness.lake.snapshot(SESSIONS).version or 0) == emptied + len(days_with_sessions(harness))
     assert harness.everything() == whole

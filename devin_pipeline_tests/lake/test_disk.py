@@ -73,7 +73,7 @@ def test_on_a_full_disk_a_write_says_so_leaves_the_old_version_and_no_half_file(
 
 
 @pytest.mark.parametrize("size", [0, 100, 3000])
-def test_on_a_full_disk_the_first_write_of_a_table_leaves_nothing_to_read_and_can_be_made_again(
+def test_on_a_full_disk_the_first_write_of_a_table_leaves_nothing_to_read_and_can_be_repeated(
     lake: Lake, size: int
 ) -> None:
     with no_file_beyond(size), pytest.raises(NotWritten, match="File too large"):

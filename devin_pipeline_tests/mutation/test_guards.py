@@ -32,7 +32,7 @@ def test_every_mutant_is_other_code_that_python_can_read() -> None:
 SOURCE = '''
 def paid(acus: float, rate: float) -> float:
     """Looks like one: # guard: nothing"""
-    # Credits are no spend.
+    # Credits are not spend.
     # guard: a credit
     if acus < 0:
         return 0.0

@@ -44,8 +44,8 @@ def test_no_two_tables_share_a_name() -> None:
 def test_a_table_says_what_its_rows_and_columns_are(table: Table) -> None:
     assert table.grain.startswith("One row per ")
     assert [column.name for column in table.columns if not column.description.endswith(".")] == []
-    told = {field.name: field.metadata[b"description"].decode() for field in table.schema}
-    assert told == {column.name: column.description for column in table.columns}
+    described = {field.name: field.metadata[b"description"].decode() for field in table.schema}
+    assert described == {column.name: column.description for column in table.columns}
 
 
 @_EVERY_TABLE
