@@ -1,4 +1,4 @@
-"""Writes what the documents say about settings and tables from where these are declared.
+"""Writes what the documents say about settings, tables and checks from where these are declared.
 
     uv run python -m devin_pipeline_tests.documents
 
@@ -11,8 +11,11 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import dagster as dg
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from devin_pipeline.definitions import pipeline
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, DERIVED_TABLES, RAW_TABLES, REPORT_TABLES, Table
 
@@ -117,7 +120,39 @@ def _table(table: Table) -> Iterator[str]:
     )
 
 
-_GENERATED = {"README.md": _tables_in_short, "docs/configuration.md": _settings, "docs/tables.md": _tables}
+def definitions() -> dg.Definitions:
+    """The pipeline as Dagster loads it when all feeds are read."""
+    keys = {"DEVIN_V2_API_KEY": "apk_user_" + "a1" * 20, "DEVIN_V3_API_KEY": "cog_" + "a1" * 20}
+    return pipeline(Settings(**{name: SecretStr(key) for name, key in keys.items()}))  # type: ignore[arg-type]
+
+
+def _checks() -> Iterator[str]:
+    of_tables: dict[str, list[str]] = {}
+    specs: dict[str, dg.AssetCheckSpec] = {}
+    for each in definitions().asset_checks or ():
+        for spec in each.check_specs:
+            specs[spec.name] = spec
+            of_tables.setdefault(spec.name, []).append(f"`{spec.asset_key.to_user_string()}`")
+    yield from _rows(
+        ("check", "of", "if it fails", "true when green"),
+        *(
+            (
+                f"`{name}`",
+                ", ".join(of_tables[name]),
+                "stops" if spec.blocking else "warns",
+                spec.description or "",
+            )
+            for name, spec in specs.items()
+        ),
+    )
+
+
+_GENERATED = {
+    "README.md": _tables_in_short,
+    "docs/configuration.md": _settings,
+    "docs/operations.md": _checks,
+    "docs/tables.md": _tables,
+}
 DOCUMENTS = (*_GENERATED, ".env.example")
 
 

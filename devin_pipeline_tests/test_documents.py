@@ -7,11 +7,9 @@ import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import dagster as dg
 import pytest
 from click.testing import CliRunner
 from dotenv import dotenv_values
-from pydantic import SecretStr
 
 from devin_pipeline.billing_calendar import day_of, days_between
 from devin_pipeline.cli import main
@@ -23,12 +21,11 @@ from devin_pipeline.cli.environment import (
     use_live_environment,
 )
 from devin_pipeline.dagster_server.code_location import CODE_LOCATION, DEFINITIONS
-from devin_pipeline.definitions import pipeline
 from devin_pipeline.devin_api import FEED_BY_TABLE
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES
-from devin_pipeline_tests.documents import COMMAND, DOCUMENTS, PROJECT, document
+from devin_pipeline_tests.documents import COMMAND, DOCUMENTS, PROJECT, definitions, document
 from devin_pipeline_tests.runs import Run
 
 # At this instant the demo was run whose figures the README shows.
@@ -53,12 +50,6 @@ def rows(page: str, section: str) -> dict[str, str]:
     assert table is not None
     cells = [line.strip("| \n").split(" | ") for line in table.group().splitlines()[2:]]
     return {cell[0].strip("`"): cell[1] for cell in cells}
-
-
-def definitions() -> dg.Definitions:
-    return pipeline(
-        Settings(DEVIN_V2_API_KEY=SecretStr("apk_user_" + "a1" * 20), DEVIN_V3_API_KEY=SecretStr("cog_" + "a1" * 20))
-    )
 
 
 @pytest.fixture(scope="module")
