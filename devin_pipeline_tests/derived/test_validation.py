@@ -29,7 +29,7 @@ def test_a_rollup_that_does_not_add_up_to_its_sessions_is_not_written(table: Tab
             gate(table, rows_of(table, [{"org_id": "o", ACUS[table.name]: acus(wrong)}]), sessions=sessions)
 
 
-def test_sessions_that_miss_one_or_tell_one_twice_or_on_another_day_are_not_written() -> None:
+def test_sessions_that_lack_one_or_have_one_twice_or_on_another_day_are_not_written() -> None:
     raw = {table.name: rows_of(table, [{"session_id": "a"}]) for table in RAW_SESSION_TABLES}
     right = rows_of(SESSIONS, [{"session_id": "a"}])
     gate(SESSIONS, right, **raw)
