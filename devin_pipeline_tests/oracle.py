@@ -625,7 +625,7 @@ _KINDS = ("pull", "pulls", "pull-requests", "pullrequests", "pullrequest", "merg
 
 
 def _page_of(host: str, kind: str, before: list[str]) -> tuple[str, str] | None:
-    """The host and the repository of a page, from what stands before the kind of its link."""
+    """The host and the repository of a pull request's page, from what is before the kind of its link."""
     lower, parts = [part.lower() for part in before], [_decoded(part) for part in before]
     for mark in (["_git"], ["_apis", "git", "repositories"]):
         if kind.startswith("pullrequest") and lower[-1 - len(mark) : -1] == mark:

@@ -98,7 +98,7 @@ def publish(lake: Lake, days: Sequence[date]) -> None:
 
 
 def counted_twice(lake: Lake) -> list[str]:
-    """Keys that stand twice in a table, sessions that stand in two days, tables not read as the version they have."""
+    """Keys that are twice in a table, sessions that are in two days, tables not read as the version they have."""
     found: list[str] = []
     with lake.connect() as connection:
         for table in ALL_TABLES:

@@ -453,7 +453,7 @@ def test_a_page_that_comes_otherwise_the_second_time_gets_a_warning(
 
 
 def moved(asked: Asked, by: int, bounds: Sequence[str]) -> Asked:
-    """The request as a server understands it whose bounds lie a second elsewhere."""
+    """The request as a server understands it whose bounds are a second elsewhere."""
     query = {
         name: [str(int(values[0]) + by)] if name.endswith(tuple(bounds)) else values
         for name, values in asked.query.items()

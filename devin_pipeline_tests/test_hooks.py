@@ -4,7 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
-import yaml  # type: ignore[import-untyped]  # types are no dependency of ours
+import yaml  # type: ignore[import-untyped]  # types are not a dependency of ours
 
 PROJECT = Path(__file__).parent.parent
 HOOKS = [

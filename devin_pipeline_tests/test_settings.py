@@ -77,7 +77,7 @@ def test_a_folder_or_file_of_secrets_that_cannot_be_read_is_refused_without_its_
         Settings(DEVIN_SECRETS_DIR=str(tmp_path)).require_usable()
 
 
-def test_two_pipelines_stand_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_may_hold_two_pipelines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, unusable in {"DEVIN_LAKE": "/dev/null/lake", "DEVIN_V3_API_KEY": KEY, "DEVIN_API_URL": "ftp://x"}.items():
         monkeypatch.setenv(name, unusable)
     stored = {}

@@ -1,4 +1,4 @@
-"""The spell list finds the words that the glossary bans, wherever a word can stand."""
+"""The spell list finds the words that the glossary bans, wherever a word can be."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""What a benchmark asks of the pipeline: every call into rooms whose signatures may change stands here, once."""
+"""What a benchmark asks of the pipeline: every call into rooms whose signatures may change is here, once."""
 
 import os
 import shutil

@@ -70,7 +70,7 @@ def _dlt(place: Place, cost: Cost, windows: Sequence[tuple[datetime, datetime]])
         {
             "name": f"{_TABLE}_{number}",
             "table_name": _TABLE,
-            # Several are parallelized below: from here, dlt 1.31 has one request in flight whatever stands here.
+            # Several are parallelized below: from here, dlt 1.31 has one request in flight whatever is set here.
             "parallelized": len(windows) == 1,
             "write_disposition": "append",
             "endpoint": {"path": V2_PATH, "params": _params(*window), "data_selector": "items"},

@@ -1,4 +1,4 @@
-"""The billing day does not depend on where the host stands."""
+"""The billing day does not depend on where the host is."""
 
 import json
 import time

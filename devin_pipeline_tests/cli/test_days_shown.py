@@ -1,4 +1,4 @@
-"""How far a run is: what its steps report, and where the bar stands."""
+"""How far a run is: what its steps report, and how far the bar is."""
 
 import io
 from collections import defaultdict
@@ -32,7 +32,7 @@ def test_a_run_reports_days_as_they_are_stored_and_each_step_to_its_end(
     assert set(seen) >= {"reading raw_sessions_v3", "building tables", "building rollups"}
 
 
-def test_the_bar_moves_with_the_days_of_the_run_and_stands_at_those_that_are_made() -> None:
+def test_the_bar_moves_with_the_days_of_the_run_and_counts_those_that_are_done() -> None:
     bar = Progress(console=Console(file=io.StringIO()))
     shown = DaysShown(119, bar)
     (task,) = bar.tasks

@@ -74,7 +74,7 @@ def test_csv_and_json_are_utf8_and_a_table_escapes_what_cannot_be_shown(lake: La
     heading, row = table.stdout.decode(encoding).splitlines()
     shown = TITLE.encode(encoding, "backslashreplace").decode(encoding)
     assert shown in row
-    # What stands behind an escape still stands under its heading.
+    # What follows an escape is still under its heading.
     if encoding == "ascii":
         assert row.index('["\\xfc"]') == heading.index("tags")
     assert [called.returncode for called in (as_csv, as_json, table)] == [0, 0, 0]
@@ -200,7 +200,7 @@ def test_a_terminal_of_any_encoding_shows_how_far_a_backfill_is(
     assert " … ".encode(encoding, "backslashreplace") in seen
 
 
-def test_the_bar_of_a_backfill_that_fails_stands_at_the_days_that_are_made(
+def test_the_bar_of_a_backfill_that_fails_shows_the_days_that_are_done(
     make_harness: Callable[..., PipelineHarness], tmp_path: Path
 ) -> None:
     harness = make_harness("v3", sessions=20, days=2)

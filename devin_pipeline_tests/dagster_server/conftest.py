@@ -1,4 +1,4 @@
-"""One Dagster page and daemon over an emulator, and where commands keep their bytecode."""
+"""One Dagster UI and daemon over an emulator, and where commands keep their bytecode."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, sync_playwright
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline_tests.dagster_server.running import (
     PARTITIONED,
-    Page,
+    DagsterUi,
     environment,
     eventually,
     free_port,
@@ -33,7 +33,7 @@ BACKFILLED = [today() - timedelta(days=n) for n in range(49, 39, -1)]
 
 
 @dataclasses.dataclass(frozen=True)
-class LivePage:
+class LiveUi:
     """What is going on: the Dagster UI, its settings, and what was asked of it before the daemon started.
 
     Attributes:
@@ -42,7 +42,7 @@ class LivePage:
         backfill: The backfill of the partitioned assets over `BACKFILLED`.
     """
 
-    page: Page
+    ui: DagsterUi
     settings: dict[str, str]
     changed_session: str
     scheduled_tags: dict[str, str]
@@ -70,7 +70,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="package")
-def live(tmp_path_factory: pytest.TempPathFactory, bytecode: Path) -> Iterator[LivePage]:
+def live(tmp_path_factory: pytest.TempPathFactory, bytecode: Path) -> Iterator[LiveUi]:
     folder = tmp_path_factory.mktemp("live")
     enterprise = Enterprise.synthetic(seed=11, sessions=200, days=DAYS)
     with contextlib.ExitStack() as stack:
@@ -78,7 +78,7 @@ def live(tmp_path_factory: pytest.TempPathFactory, bytecode: Path) -> Iterator[L
         settings = live_settings(server, folder, today() - timedelta(days=DAYS - 1))
         env = environment(settings, bytecode)
         port = free_port()
-        page = Page(f"http://127.0.0.1:{port}")
+        ui = DagsterUi(f"http://127.0.0.1:{port}")
         stack.enter_context(
             started(
                 [
@@ -91,10 +91,10 @@ def live(tmp_path_factory: pytest.TempPathFactory, bytecode: Path) -> Iterator[L
                     str(port),
                 ],
                 env,
-                folder / "page.log",
+                folder / "ui.log",
             )
         )
-        eventually(page.answers, 60, "the Dagster UI answers")
+        eventually(ui.answers, 60, "the Dagster UI answers")
 
         # All of it before the daemon starts, so that its first tick finds everything at once. The sensor's cursor is
         # an hour back, the session changed since.
@@ -104,24 +104,24 @@ def live(tmp_path_factory: pytest.TempPathFactory, bytecode: Path) -> Iterator[L
         with enterprise.lock:
             changed.acus = Decimal(1000)
             changed.updated_at = datetime.now(UTC)
-        page.ask(
+        ui.ask(
             """mutation($sensor: SensorSelector!, $cursor: String) {
                  setSensorCursor(sensorSelector: $sensor, cursor: $cursor) { __typename } }""",
             sensor=_selector("sensorName", "late_updates"),
             cursor=json.dumps({"until": (datetime.now(UTC) - timedelta(hours=1)).isoformat()}),
         )
-        tags = _tags_of_a_tick(page)
-        backfill = _backfill(page)
+        tags = _tags_of_a_tick(ui)
+        backfill = _backfill(ui)
         stack.enter_context(started(["dagster-daemon", "run", "-w", "workspace.yaml"], env, folder / "daemon.log"))
-        yield LivePage(page, settings, changed.session_id, tags, backfill)
+        yield LiveUi(ui, settings, changed.session_id, tags, backfill)
 
 
 def _selector(of: str, name: str) -> dict[str, str]:
     return {"repositoryName": "__repository__", "repositoryLocationName": "devin_pipeline", of: name}
 
 
-def _tags_of_a_tick(page: Page) -> dict[str, str]:
-    tick = page.ask(
+def _tags_of_a_tick(ui: DagsterUi) -> dict[str, str]:
+    tick = ui.ask(
         """mutation($schedule: ScheduleSelector!, $at: Float!) {
              scheduleDryRun(selectorData: $schedule, timestamp: $at) { ... on DryRunInstigationTick {
                evaluationResult { runRequests { tags { key value } } skipReason error { message } } } } }""",
@@ -132,8 +132,8 @@ def _tags_of_a_tick(page: Page) -> dict[str, str]:
     return {tag["key"]: tag["value"] for tag in request["tags"]}
 
 
-def _backfill(page: Page) -> str:
-    launched = page.ask(
+def _backfill(ui: DagsterUi) -> str:
+    launched = ui.ask(
         """mutation($backfill: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $backfill) {
              __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }""",
         backfill={

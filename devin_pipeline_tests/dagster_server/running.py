@@ -179,7 +179,7 @@ def eventually(ask: Callable[[], Answer | None], seconds: float, what: str) -> A
     raise AssertionError(f"{what}: not within {seconds:.0f} s")
 
 
-class Page:
+class DagsterUi:
     """The Dagster UI, queried over GraphQL as a browser does."""
 
     def __init__(self, url: str) -> None:

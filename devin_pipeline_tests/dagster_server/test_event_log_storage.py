@@ -507,8 +507,8 @@ def test_who_watches_a_run_gets_each_event_at_once(opened: Open, stock: bool) ->
     with opened() as instance:
         run = instance.create_run_for_job(dg.Definitions(jobs=[empty]).resolve_job_def("empty"))
         instance.report_engine_event("before", run)
-        with opened(stock=stock) as page:
-            page.watch_event_logs(run.run_id, None, lambda event, cursor: received.put(event.message))
+        with opened(stock=stock) as watcher:
+            watcher.watch_event_logs(run.run_id, None, lambda event, cursor: received.put(event.message))
             for text in ("one", "two"):
                 instance.report_engine_event(text, run)
                 while received.get(timeout=20) != text:

@@ -14,14 +14,14 @@ from playwright.sync_api import Page as Tab
 
 from devin_pipeline.lake import Lake
 from devin_pipeline.tables import TABLES
-from devin_pipeline_tests.dagster_server.conftest import BACKFILLED, LivePage
+from devin_pipeline_tests.dagster_server.conftest import BACKFILLED, LiveUi
 from devin_pipeline_tests.dagster_server.running import REPORTS, days_ago, environment, eventually, run, span
 
 pytestmark = pytest.mark.xdist_group("live")
 
 
-def test_the_daemon_finds_the_one_code_location_with_everything_switched_on(live: LivePage) -> None:
-    found = live.page.ask(
+def test_the_daemon_finds_the_one_code_location_with_everything_switched_on(live: LiveUi) -> None:
+    found = live.ui.ask(
         """{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError {
              ... on RepositoryLocation { repositories { name
                sensors { name sensorState { status } } schedules { name scheduleState { status } } } } } } } } }"""
@@ -37,18 +37,18 @@ def test_the_daemon_finds_the_one_code_location_with_everything_switched_on(live
     )
 
 
-def test_a_tick_of_the_schedule_asks_for_35_days_in_one_range(live: LivePage) -> None:
+def test_a_tick_of_the_schedule_asks_for_35_days_in_one_range(live: LiveUi) -> None:
     first, last = span(live.scheduled_tags)
     assert (last - first).days == 34
 
 
-def test_a_tick_of_the_sensor_reads_the_old_day_of_a_changed_session_again(live: LivePage) -> None:
+def test_a_tick_of_the_sensor_reads_the_old_day_of_a_changed_session_again(live: LiveUi) -> None:
     _run_of_the_sensor(live)
     rows = _rows(live, "sessions", "select acus from sessions where session_id = $id", id=live.changed_session)
     assert [row["acus"] for row in rows] == [1000]
 
 
-def test_the_doctor_finds_the_daemon_alive_and_everything_switched_on(live: LivePage, bytecode: Path) -> None:
+def test_the_doctor_finds_the_daemon_alive_and_everything_switched_on(live: LiveUi, bytecode: Path) -> None:
     _run_of_the_sensor(live)
     result = run(["devin-pipeline", "doctor", "--json"], environment(live.settings, bytecode))
     checks = {(each["name"], each["subject"]): each for each in json.loads(result.stdout.splitlines()[-1])["checks"]}
@@ -62,10 +62,10 @@ def test_the_doctor_finds_the_daemon_alive_and_everything_switched_on(live: Live
 
 
 @pytest.fixture(scope="module")
-def tab(live: LivePage, browser: Browser) -> Tab:
+def tab(live: LiveUi, browser: Browser) -> Tab:
     # A run must have been there, or there is nothing to see.
     _run_of_the_sensor(live)
-    tab = browser.new_page(viewport={"width": 1600, "height": 1000}, base_url=live.page.url)
+    tab = browser.new_page(viewport={"width": 1600, "height": 1000}, base_url=live.ui.url)
     tab.set_default_timeout(20_000)
     expect.set_options(timeout=20_000)
     return tab
@@ -97,9 +97,9 @@ def test_the_page_of_an_asset_shows_its_checks_and_how_they_ended(tab: Tab) -> N
     expect(tab.get_by_text("Succeeded").first).to_be_visible()
 
 
-def test_a_backfill_from_the_page_is_one_run_and_ends_with_fresh_reports(live: LivePage) -> None:
+def test_a_backfill_from_the_dagster_ui_is_one_run_and_ends_with_fresh_reports(live: LiveUi) -> None:
     def ended() -> Any:
-        backfill = live.page.ask(
+        backfill = live.ui.ask(
             """query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill {
                  status error { message } runs(limit: 10) { runId status } } } }""",
             id=live.backfill,
@@ -123,7 +123,7 @@ def test_a_backfill_from_the_page_is_one_run_and_ends_with_fresh_reports(live: L
     assert day["acus"] > 1000
 
 
-def test_the_events_of_an_asset_are_listed_one_by_one_in_the_dagster_ui(live: LivePage, tab: Tab) -> None:
+def test_the_events_of_an_asset_are_listed_one_by_one_in_the_dagster_ui(live: LiveUi, tab: Tab) -> None:
     tab.goto("/assets/acu_daily?view=events")
     for day in BACKFILLED:
         expect(tab.get_by_text(day.isoformat(), exact=True).first).to_be_visible()
@@ -131,13 +131,13 @@ def test_the_events_of_an_asset_are_listed_one_by_one_in_the_dagster_ui(live: Li
 
 
 def test_a_run_of_a_command_is_one_of_the_code_location_which_executes_it_again(
-    live: LivePage, tab: Tab, bytecode: Path
+    live: LiveUi, tab: Tab, bytecode: Path
 ) -> None:
     day = str(days_ago(37))
     command = ["devin-pipeline", "backfill", "--from", day, "--to", day]
     assert run(command, environment(live.settings, bytecode)).returncode == 0
-    (of_command,) = live.page.runs(devin__trigger="backfill")
-    listed = live.page.ask(
+    (of_command,) = live.ui.runs(devin__trigger="backfill")
+    listed = live.ui.ask(
         """query($job: PipelineSelector!) { pipelineOrError(params: $job) { ... on Pipeline { runs { runId } } } }""",
         job={
             "pipelineName": "refresh",
@@ -149,17 +149,17 @@ def test_a_run_of_a_command_is_one_of_the_code_location_which_executes_it_again(
 
     tab.goto(f"/runs/{of_command['runId']}")
     tab.get_by_text("Re-execute all").first.click()
-    again = eventually(lambda: live.page.runs(dagster__parent_run_id=of_command["runId"]), 60, "it is executed again")
-    eventually(lambda: live.page.run_status(again[0]["runId"]) == "SUCCESS", 60, "that succeeds")
+    again = eventually(lambda: live.ui.runs(dagster__parent_run_id=of_command["runId"]), 60, "it is executed again")
+    eventually(lambda: live.ui.run_status(again[0]["runId"]) == "SUCCESS", 60, "that succeeds")
 
 
-def _run_of_the_sensor(live: LivePage) -> None:
-    (run,) = eventually(lambda: live.page.runs(dagster__sensor_name="late_updates"), 60, "the sensor requests a run")
-    eventually(lambda: live.page.run_status(run["runId"]) == "SUCCESS", 60, "its run succeeds")
+def _run_of_the_sensor(live: LiveUi) -> None:
+    (run,) = eventually(lambda: live.ui.runs(dagster__sensor_name="late_updates"), 60, "the sensor requests a run")
+    eventually(lambda: live.ui.run_status(run["runId"]) == "SUCCESS", 60, "its run succeeds")
 
 
-def _days_of_run(live: LivePage, run_id: str) -> set[date]:
-    events = live.page.ask(
+def _days_of_run(live: LiveUi, run_id: str) -> set[date]:
+    events = live.ui.ask(
         """query($id: ID!) { runOrError(runId: $id) { ... on Run { assetMaterializations {
              assetKey { path } partition } } } }""",
         id=run_id,
@@ -167,8 +167,8 @@ def _days_of_run(live: LivePage, run_id: str) -> set[date]:
     return {date.fromisoformat(each["partition"]) for each in events if each["assetKey"]["path"] == ["sessions"]}
 
 
-def _newest_materializations(live: LivePage) -> dict[str, float]:
-    nodes = live.page.ask("{ assetNodes { assetKey { path } assetMaterializations(limit: 1) { timestamp } } }")
+def _newest_materializations(live: LiveUi) -> dict[str, float]:
+    nodes = live.ui.ask("{ assetNodes { assetKey { path } assetMaterializations(limit: 1) { timestamp } } }")
     return {
         node["assetKey"]["path"][0]: max(
             (float(each["timestamp"]) for each in node["assetMaterializations"]), default=0
@@ -177,7 +177,7 @@ def _newest_materializations(live: LivePage) -> dict[str, float]:
     }
 
 
-def _rows(live: LivePage, table: str, query: str, **params: object) -> list[dict[str, Any]]:
+def _rows(live: LiveUi, table: str, query: str, **params: object) -> list[dict[str, Any]]:
     with Lake(live.settings["DEVIN_LAKE"]).connect([TABLES[table]]) as connection:
         rows: list[dict[str, Any]] = connection.rows(query, params).to_pylist()
     return rows

@@ -1,4 +1,4 @@
-"""What the guarded page refuses, over real sockets and from real pages of other sites in a real browser.
+"""What the guarded Dagster UI refuses, over real sockets and from real pages of other sites in a real browser.
 
 Each attack is made on the unguarded webserver of the same instance too, where it must succeed: else it proves nothing.
 """
@@ -25,8 +25,8 @@ from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
 from devin_pipeline.dagster_server.origin_guard import OriginGuard
-from devin_pipeline_tests.dagster_server.conftest import REBOUND, LivePage
-from devin_pipeline_tests.dagster_server.running import Page, environment, eventually, free_port, started
+from devin_pipeline_tests.dagster_server.conftest import REBOUND, LiveUi
+from devin_pipeline_tests.dagster_server.running import DagsterUi, environment, eventually, free_port, started
 
 pytestmark = [
     pytest.mark.xdist_group("live"),
@@ -67,49 +67,49 @@ def limit(pool: str) -> str:
     return f'mutation {{ setConcurrencyLimit(concurrencyKey: "{pool}", limit: 1) }}'
 
 
-def pools(page: Page) -> set[str]:
+def pools(ui: DagsterUi) -> set[str]:
     """The pools whose limit somebody has set."""
     return {
         each["concurrencyKey"]
-        for each in page.ask("{ instance { concurrencyLimits { concurrencyKey } } }")["instance"]["concurrencyLimits"]
+        for each in ui.ask("{ instance { concurrencyLimits { concurrencyKey } } }")["instance"]["concurrencyLimits"]
     }
 
 
-def forged_events(page: Page) -> set[str]:
+def forged_events(ui: DagsterUi) -> set[str]:
     """The assets that are none of ours and have an event."""
-    found = page.ask("{ assetsOrError { ... on AssetConnection { nodes { key { path } } } } }")
+    found = ui.ask("{ assetsOrError { ... on AssetConnection { nodes { key { path } } } } }")
     names = {node["key"]["path"][0] for node in found["assetsOrError"]["nodes"]}
     return {name for name in names if name.startswith("pool_")}
 
 
-def changed(page: Page) -> set[str]:
+def changed(ui: DagsterUi) -> set[str]:
     """What was changed by name, as a limit or as an event."""
-    return pools(page) | forged_events(page)
+    return pools(ui) | forged_events(ui)
 
 
 @pytest.fixture(scope="module")
-def unguarded(live: LivePage, bytecode: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def unguarded(live: LiveUi, bytecode: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterUi]:
     """Dagster's own webserver over the same instance."""
     port = free_port()
-    page = Page(f"http://127.0.0.1:{port}")
+    ui = DagsterUi(f"http://127.0.0.1:{port}")
     command = ["dagster-webserver", "--empty-workspace", "-h", "127.0.0.1", "-p", str(port)]
     log = tmp_path_factory.mktemp("unguarded") / "log"
     with started(command, environment(live.settings, bytecode), log):
-        eventually(page.answers, 60, "the unguarded Dagster UI answers")
-        yield page
+        eventually(ui.answers, 60, "the unguarded Dagster UI answers")
+        yield ui
 
 
 # Request by request
 
 
-def status(page: Page, method: str, path: str, headers: Headers = (), body: str = "") -> int:
+def status(ui: DagsterUi, method: str, path: str, headers: Headers = (), body: str = "") -> int:
     """The status of one request with these headers and, unless they have one, the Host of the Dagster UI."""
-    return response_of(page, method, path, headers, body)[0]
+    return response_of(ui, method, path, headers, body)[0]
 
 
-def response_of(page: Page, method: str, path: str, headers: Headers = (), body: str = "") -> tuple[int, str]:
+def response_of(ui: DagsterUi, method: str, path: str, headers: Headers = (), body: str = "") -> tuple[int, str]:
     """The status and the text of a response."""
-    own = page.url.removeprefix("http://")
+    own = ui.url.removeprefix("http://")
     connection = http.client.HTTPConnection(own, timeout=30)
     connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
     for name, value in (*(() if dict(headers).keys() & {"Host"} else (("Host", own),)), *headers):
@@ -135,9 +135,9 @@ def response_of(page: Page, method: str, path: str, headers: Headers = (), body:
         ("/server_info", (("Sec-Fetch-Site", "same-origin"), ("Referer", "http://OWN/runs"))),
     ],
 )
-def test_the_page_and_programs_on_this_machine_are_answered(live: LivePage, path: str, headers: Headers) -> None:
-    port = live.page.url.rpartition(":")[2]
-    assert status(live.page, "GET", path, tuple((name, value.replace("PORT", port)) for name, value in headers)) == 200
+def test_the_dagster_ui_and_programs_on_this_machine_are_answered(live: LiveUi, path: str, headers: Headers) -> None:
+    port = live.ui.url.rpartition(":")[2]
+    assert status(live.ui, "GET", path, tuple((name, value.replace("PORT", port)) for name, value in headers)) == 200
 
 
 @pytest.mark.parametrize(
@@ -164,13 +164,13 @@ def test_the_page_and_programs_on_this_machine_are_answered(live: LivePage, path
     ],
 )
 def test_what_is_addressed_to_another_host_or_made_by_another_site_is_refused(
-    live: LivePage, unguarded: Page, headers: Headers
+    live: LiveUi, unguarded: DagsterUi, headers: Headers
 ) -> None:
-    port = live.page.url.rpartition(":")[2]
+    port = live.ui.url.rpartition(":")[2]
     sent = tuple((name, value.replace("PORT", port)) for name, value in headers)
-    assert status(live.page, "GET", "/server_info", sent) == 403
+    assert status(live.ui, "GET", "/server_info", sent) == 403
     origin = () if "Origin" in dict(sent) else (("Origin", "http://OWN"),)
-    assert status(live.page, "GET", "/graphql", (*UPGRADE, *origin, *sent)) != 101
+    assert status(live.ui, "GET", "/graphql", (*UPGRADE, *origin, *sent)) != 101
     assert status(unguarded, "GET", "/server_info", sent) == 200
 
 
@@ -197,30 +197,30 @@ def test_what_is_addressed_to_another_host_or_made_by_another_site_is_refused(
     ],
 )
 def test_nothing_but_json_posted_to_graphql_changes_anything(
-    live: LivePage, unguarded: Page, method: str, path: str, headers: Headers, body: str
+    live: LiveUi, unguarded: DagsterUi, method: str, path: str, headers: Headers, body: str
 ) -> None:
-    def attack(page: Page, name: str) -> int:
+    def attack(ui: DagsterUi, name: str) -> int:
         mutation = limit(name)
         text = body.replace("BODY", f'{{"query": {json.dumps(mutation)}}}').replace("PLAIN", mutation)
-        return status(page, method, path.replace("MUTATION", quote(mutation)).replace("NAME", name), headers, text)
+        return status(ui, method, path.replace("MUTATION", quote(mutation)).replace("NAME", name), headers, text)
 
     ours, theirs = a_pool(), a_pool()
-    assert attack(live.page, ours) == 403
+    assert attack(live.ui, ours) == 403
     assert attack(unguarded, theirs) == 200
-    assert ours not in changed(live.page)
+    assert ours not in changed(live.ui)
     # An evaluation alone makes no asset.
-    assert "report_asset_check" in path or theirs in changed(live.page)
+    assert "report_asset_check" in path or theirs in changed(live.ui)
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "PUT", "DELETE", "HEAD"])
-def test_no_other_method_reaches_graphql(live: LivePage, method: str) -> None:
-    assert status(live.page, method, "/graphql", (("Access-Control-Request-Method", "POST"),)) == 403
+def test_no_other_method_reaches_graphql(live: LiveUi, method: str) -> None:
+    assert status(live.ui, method, "/graphql", (("Access-Control-Request-Method", "POST"),)) == 403
 
 
-def test_a_websocket_opens_for_the_page_alone(live: LivePage, unguarded: Page) -> None:
-    assert status(live.page, "GET", "/graphql", (*UPGRADE, ("Origin", "http://OWN"))) == 101
+def test_a_websocket_opens_for_the_dagster_ui_alone(live: LiveUi, unguarded: DagsterUi) -> None:
+    assert status(live.ui, "GET", "/graphql", (*UPGRADE, ("Origin", "http://OWN"))) == 101
     for foreign in ((), (("Origin", "http://evil.example"),)):
-        assert status(live.page, "GET", "/graphql", (*UPGRADE, *foreign)) == 403
+        assert status(live.ui, "GET", "/graphql", (*UPGRADE, *foreign)) == 403
         assert status(unguarded, "GET", "/graphql", (*UPGRADE, *foreign)) == 101
 
 
@@ -250,11 +250,11 @@ QUERY = '{"query": "{ version }"}'
     ],
 )
 def test_what_dagster_cannot_use_of_a_request_gets_an_answer_of_4xx_without_a_traceback(
-    live: LivePage, unguarded: Page, path: str, body: str, expected: int
+    live: LiveUi, unguarded: DagsterUi, path: str, body: str, expected: int
 ) -> None:
     method, headers = ("POST", (JSON,)) if body else ("GET", ())
     assert response_of(unguarded, method, path, headers, body)[0] == 500
-    found, text = response_of(live.page, method, path, headers, body)
+    found, text = response_of(live.ui, method, path, headers, body)
     assert found == expected, text
     assert all(word not in text for word in ("Traceback", "stack", ".py"))
     assert "Traceback" not in log_of(live)
@@ -265,10 +265,10 @@ def test_what_dagster_cannot_use_of_a_request_gets_an_answer_of_4xx_without_a_tr
     ["junk", "[]", b"\0", '{"type": "start"}', '{"type": "start", "id": [], "payload": {"query": "{ version }"}}'],
 )
 def test_what_dagster_cannot_use_on_a_websocket_closes_it_without_a_traceback(
-    live: LivePage, message: str | bytes
+    live: LiveUi, message: str | bytes
 ) -> None:
-    url = live.page.url.replace("http", "ws")
-    with connect(f"{url}/graphql", origin=Origin(live.page.url), subprotocols=[Subprotocol("graphql-ws")]) as opened:
+    url = live.ui.url.replace("http", "ws")
+    with connect(f"{url}/graphql", origin=Origin(live.ui.url), subprotocols=[Subprotocol("graphql-ws")]) as opened:
         opened.send(message)
         with pytest.raises(ConnectionClosed) as closed:
             opened.recv(timeout=30)
@@ -287,17 +287,17 @@ def test_what_dagster_cannot_use_on_a_websocket_closes_it_without_a_traceback(
     ],
 )
 def test_an_address_and_headers_of_200_kb_are_refused(
-    live: LivePage, unguarded: Page, path: str, headers: Headers
+    live: LiveUi, unguarded: DagsterUi, path: str, headers: Headers
 ) -> None:
     # Dagster's own webserver takes any header, and an address of up to 64 kB.
     assert status(unguarded, "GET", path, headers) == (400 if "?" in path else 200)
-    assert status(live.page, "GET", path, headers) == 431
+    assert status(live.ui, "GET", path, headers) == 431
 
 
 @pytest.mark.notices("a head without end")
-def test_headers_without_end_are_not_read_to_their_end(live: LivePage, unguarded: Page) -> None:
-    def bytes_read(page: Page) -> int:
-        host, _, port = page.url.removeprefix("http://").partition(":")
+def test_headers_without_end_are_not_read_to_their_end(live: LiveUi, unguarded: DagsterUi) -> None:
+    def bytes_read(ui: DagsterUi) -> int:
+        host, _, port = ui.url.removeprefix("http://").partition(":")
         sent = 0
         with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=5) as connection:
             connection.sendall(b"GET / HTTP/1.1\r\nX-Long: ")
@@ -305,24 +305,24 @@ def test_headers_without_end_are_not_read_to_their_end(live: LivePage, unguarded
                 sent += connection.send(b"x" * 100_000)
         return sent
 
-    assert bytes_read(live.page) < 8_000_000
+    assert bytes_read(live.ui) < 8_000_000
     assert bytes_read(unguarded) >= 16_000_000
 
 
-def log_of(live: LivePage) -> str:
+def log_of(live: LiveUi) -> str:
     """What the webserver has logged."""
-    return (Path(live.settings["DAGSTER_HOME"]).parent / "page.log").read_text()
+    return (Path(live.settings["DAGSTER_HOME"]).parent / "ui.log").read_text()
 
 
 @pytest.mark.notices("two hosts at once")
-def test_a_request_with_two_hosts_is_refused_by_the_server_and_by_the_guard(live: LivePage) -> None:
+def test_a_request_with_two_hosts_is_refused_by_the_server_and_by_the_guard(live: LiveUi) -> None:
     async def ask(*hosts: str) -> int:
         guarded = httpx.ASGITransport(OriginGuard(PlainTextResponse("seen"), port=3000))
         async with httpx.AsyncClient(transport=guarded) as client:
             headers = [("Host", host) for host in hosts]
             return (await client.get("http://127.0.0.1:3000/", headers=headers)).status_code
 
-    assert status(live.page, "GET", "/server_info", (("Host", "OWN"), ("Host", "rebound.example"))) == 400
+    assert status(live.ui, "GET", "/server_info", (("Host", "OWN"), ("Host", "rebound.example"))) == 400
     assert asyncio.run(ask("127.0.0.1:3000")) == 200
     assert asyncio.run(ask("127.0.0.1:3000", "rebound.example")) == 403
 
@@ -339,40 +339,40 @@ def test_at_the_default_port_hosts_and_origins_have_none() -> None:
 
 # From pages in a browser
 
-# Functions (page, name, mutation) of a page of another site; each ends when the browser is done with it.
-DONE_BY_AN_ELEMENT = """(page, name, mutation) => new Promise(done => {
+# Functions (ui, name, mutation) of a page of another site; each ends when the browser is done with it.
+DONE_BY_AN_ELEMENT = """(ui, name, mutation) => new Promise(done => {
     const element = document.createElement(TAG);
     element.onload = element.onerror = () => done();
-    element[ATTRIBUTE] = `${page}/graphql?query=${encodeURIComponent(mutation)}`;
+    element[ATTRIBUTE] = `${ui}/graphql?query=${encodeURIComponent(mutation)}`;
     document.body.append(element); })"""
-DONE_BY_A_FORM = """(page, name, mutation) => new Promise(done => {
+DONE_BY_A_FORM = """(ui, name, mutation) => new Promise(done => {
     const frame = document.createElement('iframe'), form = document.createElement('form');
     frame.name = name;
     document.body.append(frame, form);
     frame.onload = () => done();
     Object.assign(form, {method: 'post', enctype: ENCTYPE, target: name,
-                         action: `${page}/graphql?query=${encodeURIComponent(mutation)}`});
+                         action: `${ui}/graphql?query=${encodeURIComponent(mutation)}`});
     form.submit(); })"""
 ATTACKS = {
     "an image": DONE_BY_AN_ELEMENT.replace("TAG", "'img'").replace("ATTRIBUTE", "'src'"),
     "a script": DONE_BY_AN_ELEMENT.replace("TAG", "'script'").replace("ATTRIBUTE", "'src'"),
     "a form": DONE_BY_A_FORM.replace("ENCTYPE", "'application/x-www-form-urlencoded'"),
     "a form with files": DONE_BY_A_FORM.replace("ENCTYPE", "'multipart/form-data'"),
-    "a GET": """(page, name, mutation) =>
-        fetch(`${page}/graphql?query=${encodeURIComponent(mutation)}`, {mode: 'no-cors'})""",
-    "a text with ?query=": """(page, name, mutation) =>
-        fetch(`${page}/graphql?query=${encodeURIComponent(mutation)}`, {method: 'POST', mode: 'no-cors', body: 'x'})""",
-    "JSON that calls itself text": """(page, name, mutation) =>
-        fetch(`${page}/graphql`, {method: 'POST', mode: 'no-cors', body: JSON.stringify({query: mutation}),
+    "a GET": """(ui, name, mutation) =>
+        fetch(`${ui}/graphql?query=${encodeURIComponent(mutation)}`, {mode: 'no-cors'})""",
+    "a text with ?query=": """(ui, name, mutation) =>
+        fetch(`${ui}/graphql?query=${encodeURIComponent(mutation)}`, {method: 'POST', mode: 'no-cors', body: 'x'})""",
+    "JSON that calls itself text": """(ui, name, mutation) =>
+        fetch(`${ui}/graphql`, {method: 'POST', mode: 'no-cors', body: JSON.stringify({query: mutation}),
                                   headers: {'Content-Type': 'text/plain; application/json'}})""",
-    "an event": """(page, name) =>
-        fetch(`${page}/report_asset_materialization/${name}`, {method: 'POST', mode: 'no-cors'})""",
+    "an event": """(ui, name) =>
+        fetch(`${ui}/report_asset_materialization/${name}`, {method: 'POST', mode: 'no-cors'})""",
 }
-AS_JSON = """([page, mutation]) => fetch(`${page}/graphql`, {
+AS_JSON = """([ui, mutation]) => fetch(`${ui}/graphql`, {
     method: 'POST', body: JSON.stringify({query: mutation}), headers: {'Content-Type': 'application/json'}
 }).then(response => response.status, () => 'refused by the browser')"""
-WEBSOCKET = """page => new Promise(done => {
-    const socket = new WebSocket(`${page.replace('http', 'ws')}/graphql`, 'graphql-ws');
+WEBSOCKET = """ui => new Promise(done => {
+    const socket = new WebSocket(`${ui.replace('http', 'ws')}/graphql`, 'graphql-ws');
     socket.onopen = () => done('opened');
     socket.onerror = () => done('refused'); })"""
 
@@ -406,21 +406,19 @@ def site(request: pytest.FixtureRequest, browser: Browser, port_of_a_site: int) 
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_another_site_changes_nothing(site: Tab, live: LivePage, unguarded: Page, attack: str) -> None:
+def test_another_site_changes_nothing(site: Tab, live: LiveUi, unguarded: DagsterUi, attack: str) -> None:
     ours, theirs = a_pool(), a_pool()
-    for page, name in ((live.page, ours), (unguarded, theirs)):
-        site.evaluate(
-            f"([page, name, mutation]) => ({ATTACKS[attack]})(page, name, mutation)", [page.url, name, limit(name)]
-        )
+    for ui, name in ((live.ui, ours), (unguarded, theirs)):
+        site.evaluate(f"([ui, name, mutation]) => ({ATTACKS[attack]})(ui, name, mutation)", [ui.url, name, limit(name)])
     assert changed(unguarded) & {ours, theirs} == {theirs}
 
 
-def test_another_site_opens_no_websocket_and_frames_nothing(site: Tab, live: LivePage, unguarded: Page) -> None:
-    assert site.evaluate(WEBSOCKET, live.page.url) == "refused"
+def test_another_site_opens_no_websocket_and_frames_nothing(site: Tab, live: LiveUi, unguarded: DagsterUi) -> None:
+    assert site.evaluate(WEBSOCKET, live.ui.url) == "refused"
     assert site.evaluate(WEBSOCKET, unguarded.url) == "opened"
-    assert site.evaluate(AS_JSON, [live.page.url, limit(a_pool())]) == "refused by the browser"
-    shown = {page.url: _framed(site, page.url) for page in (live.page, unguarded)}
-    assert "Dagster" not in shown[live.page.url]
+    assert site.evaluate(AS_JSON, [live.ui.url, limit(a_pool())]) == "refused by the browser"
+    shown = {ui.url: _framed(site, ui.url) for ui in (live.ui, unguarded)}
+    assert "Dagster" not in shown[live.ui.url]
     assert "Dagster" in shown[unguarded.url]
 
 
@@ -434,22 +432,22 @@ def _framed(site: Tab, url: str) -> str:
 
 
 def test_a_name_that_was_pointed_at_this_machine_changes_nothing(
-    browser: Browser, live: LivePage, unguarded: Page
+    browser: Browser, live: LiveUi, unguarded: DagsterUi
 ) -> None:
     # To the browser its page is of the same origin as what it asks: no Origin is foreign, no preflight is needed.
     ours, theirs = a_pool(), a_pool()
     statuses = [
-        _ask_from_its_own_page(browser, page.url.replace("127.0.0.1", REBOUND), name)
-        for page, name in ((live.page, ours), (unguarded, theirs))
+        _ask_from_its_own_page(browser, ui.url.replace("127.0.0.1", REBOUND), name)
+        for ui, name in ((live.ui, ours), (unguarded, theirs))
     ]
     assert statuses == [403, 200]
     assert pools(unguarded) & {ours, theirs} == {theirs}
 
 
-def test_the_dagster_ui_itself_may_change_settings(browser: Browser, live: LivePage) -> None:
+def test_the_dagster_ui_itself_may_change_settings(browser: Browser, live: LiveUi) -> None:
     name = a_pool()
-    assert _ask_from_its_own_page(browser, live.page.url, name) == 200
-    assert name in pools(live.page)
+    assert _ask_from_its_own_page(browser, live.ui.url, name) == 200
+    assert name in pools(live.ui)
 
 
 def _ask_from_its_own_page(browser: Browser, url: str, pool: str) -> object:
@@ -461,21 +459,21 @@ def _ask_from_its_own_page(browser: Browser, url: str, pool: str) -> object:
         tab.close()
 
 
-def test_a_picture_in_what_the_page_shows_changes_nothing(browser: Browser, live: LivePage) -> None:
+def test_a_picture_in_what_the_dagster_ui_shows_changes_nothing(browser: Browser, live: LiveUi) -> None:
     # Dagster draws Markdown of metadata and descriptions with its pictures: they are asked from its own origin.
     name = a_pool()
     tab = browser.new_page()
-    tab.goto(f"{live.page.url}/server_info")
+    tab.goto(f"{live.ui.url}/server_info")
     tab.evaluate(
-        f"([page, name, mutation]) => ({ATTACKS['an image']})(page, name, mutation)", [live.page.url, name, limit(name)]
+        f"([ui, name, mutation]) => ({ATTACKS['an image']})(ui, name, mutation)", [live.ui.url, name, limit(name)]
     )
     tab.close()
-    assert name not in pools(live.page)
+    assert name not in pools(live.ui)
 
 
-def test_no_other_page_may_frame_it(browser: Browser, live: LivePage) -> None:
+def test_no_other_page_may_frame_it(browser: Browser, live: LiveUi) -> None:
     tab = browser.new_page()
-    response = tab.goto(live.page.url)
+    response = tab.goto(live.ui.url)
     assert response is not None
     assert response.headers["x-frame-options"] == "DENY"
     assert "object-src 'none'" in response.headers["content-security-policy"]

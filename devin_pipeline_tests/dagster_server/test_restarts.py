@@ -20,7 +20,7 @@ from devin_pipeline_tests.dagster_server.running import (
     FIRST,
     LAST,
     PARTITIONED,
-    Page,
+    DagsterUi,
     environment,
     eventually,
     free_port,
@@ -50,14 +50,14 @@ class Machine:
         self._process: subprocess.Popen[bytes] | None = None
 
     @contextlib.contextmanager
-    def ui(self) -> Iterator[Page]:
+    def ui(self) -> Iterator[DagsterUi]:
         """The Dagster UI, once it answers."""
         port = free_port()
-        page = Page(f"http://127.0.0.1:{port}")
+        ui = DagsterUi(f"http://127.0.0.1:{port}")
         command = ["devin-pipeline", "ui", "--port", str(port)]
         with started(command, self.env, self.folder / "log", self.folder) as self._process:
-            eventually(page.answers, 60, "the Dagster UI answers")
-            yield page
+            eventually(ui.answers, 60, "the Dagster UI answers")
+            yield ui
 
     def kill_when(self, is_time: Callable[[], bool]) -> None:
         """Kill every process of the Dagster UI, those of its runs included, in the moment when it is time."""
@@ -102,8 +102,8 @@ def _soon(is_so: Callable[[], bool], what: str) -> None:
         time.sleep(0.002)
 
 
-def _launch(page: Page) -> str:
-    launched = page.ask(
+def _launch(ui: DagsterUi) -> str:
+    launched = ui.ask(
         """mutation($run: ExecutionParams!) { launchRun(executionParams: $run) {
              __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }""",
         run={
@@ -131,8 +131,8 @@ def machine(tmp_path: Path, bytecode: Path) -> Iterator[Machine]:
 def test_after_a_kill_at_every_step_of_a_run_the_next_one_starts_within_two_minutes(
     machine: Machine, first: int
 ) -> None:
-    with machine.ui() as page:
-        whole = _launch(page)
+    with machine.ui() as ui:
+        whole = _launch(ui)
         _soon(lambda: machine.status(whole) == "SUCCESS", "a run ends")
     steps = machine.steps_begun(whole)
     assert steps > 10
@@ -140,8 +140,8 @@ def test_after_a_kill_at_every_step_of_a_run_the_next_one_starts_within_two_minu
     # Before its process says that it has started, before its first step, and after each step begins.
     for step in range(first, steps + 1, STRIDE):
         restarted = time.monotonic()
-        with machine.ui() as page:
-            killed.append(_launch(page))
+        with machine.ui() as ui:
+            killed.append(_launch(ui))
             _soon(lambda: not _is_waiting(machine.status(killed[-1])), "the run starts after the restart")
             assert time.monotonic() - restarted < SECONDS_TO_START
             assert {machine.status(run_id) for run_id in killed[:-1]} <= {"FAILURE"}
@@ -152,9 +152,9 @@ def test_after_a_kill_at_every_step_of_a_run_the_next_one_starts_within_two_minu
 def test_a_run_of_a_killed_command_is_failed_before_and_while_the_dagster_ui_is_up(machine: Machine) -> None:
     before = _killed_backfill(machine)
     assert machine.status(before) == "STARTED"
-    with machine.ui() as page:
+    with machine.ui() as ui:
         meanwhile = _killed_backfill(machine)
-        run_id = _launch(page)
+        run_id = _launch(ui)
         _soon(lambda: not _is_waiting(machine.status(run_id)), "the next run starts")
         assert [machine.status(each) for each in (before, meanwhile)] == ["FAILURE", "FAILURE"]
         again = run(_backfill_command(), machine.env)
@@ -162,8 +162,8 @@ def test_a_run_of_a_killed_command_is_failed_before_and_while_the_dagster_ui_is_
 
 
 def test_a_backfill_of_the_dagster_ui_goes_on_after_a_restart(machine: Machine) -> None:
-    with machine.ui() as page:
-        launched = page.ask(
+    with machine.ui() as ui:
+        launched = ui.ask(
             """mutation($backfill: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $backfill) {
                  __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }""",
             backfill={
@@ -172,12 +172,12 @@ def test_a_backfill_of_the_dagster_ui_goes_on_after_a_restart(machine: Machine) 
             },
         )["launchPartitionBackfill"]
         backfill_id = launched["backfillId"]
-        (killed,) = eventually(lambda: page.runs(dagster__backfill=backfill_id), 60, "the backfill starts a run")
+        (killed,) = eventually(lambda: ui.runs(dagster__backfill=backfill_id), 60, "the backfill starts a run")
         machine.kill_when(lambda: machine.steps_begun(killed["runId"]) >= 5)
-    with machine.ui() as page:
+    with machine.ui() as ui:
 
         def ended() -> Any:
-            backfill = page.ask(
+            backfill = ui.ask(
                 """query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill {
                      status error { message } } } }""",
                 id=backfill_id,

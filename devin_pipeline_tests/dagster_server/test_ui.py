@@ -15,7 +15,7 @@ import pytest
 
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline_tests.dagster_server.running import (
-    Page,
+    DagsterUi,
     environment,
     eventually,
     free_port,
@@ -76,18 +76,18 @@ def test_a_run_that_is_going_on_when_the_page_is_stopped_ends_well_in_the_backgr
     with EmulatorServer(enterprise, latency_seconds=LONGER_THAN_STOPPING_TAKES) as server:
         settings = live_settings(server, tmp_path, today() - timedelta(days=2))
         port, log = free_port(), tmp_path / "log"
-        page = Page(f"http://127.0.0.1:{port}")
+        ui = DagsterUi(f"http://127.0.0.1:{port}")
         command = ["devin-pipeline", "ui", "--port", str(port)]
         with started(command, environment(settings, bytecode), log, tmp_path) as process:
             eventually(lambda: "Opening" in log.read_text(), 60, "the command starts the others")
             # Now, before any of them can: they would make it in the same moment.
             assert (Path(settings["DAGSTER_HOME"]) / "history" / "runs" / "index.db").exists()
-            eventually(page.answers, 60, "the Dagster UI answers")
-            assert httpx.get(page.url, headers={"Host": "evil.example"}).status_code == 403
+            eventually(ui.answers, 60, "the Dagster UI answers")
+            assert httpx.get(ui.url, headers={"Host": "evil.example"}).status_code == 403
             running = processes_of(process)
             assert set(running) == {"dagster", "dagster._daemon", "devin_pipeline.dagster_server.webserver"}
-            run_id = _launch(page)
-            eventually(lambda: page.run_status(run_id) == "STARTED", 60, "the daemon starts the run")
+            run_id = _launch(ui)
+            eventually(lambda: ui.run_status(run_id) == "STARTED", 60, "the daemon starts the run")
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=30) == 0, log.read_text()
             assert not runs_still(running["dagster._daemon"])
@@ -111,11 +111,11 @@ def test_the_ui_opens_whatever_the_folder_for_temporary_files_and_leaves_nothing
     temporary = tmp_path / name
     temporary.mkdir()
     port, log = free_port(), tmp_path / "log"
-    page = Page(f"http://127.0.0.1:{port}")
+    ui = DagsterUi(f"http://127.0.0.1:{port}")
     env = environment({"TMPDIR": str(temporary)}, bytecode)
     with started(["devin-pipeline", "ui", "--demo", "--port", str(port)], env, log, tmp_path) as process:
-        eventually(page.answers, 120, "the Dagster UI answers")
-        assert _locations(page) == ["devin_pipeline"]
+        eventually(ui.answers, 120, "the Dagster UI answers")
+        assert _locations(ui) == ["devin_pipeline"]
         require_nothing_left(process, number, port)
     assert not [line for line in log.read_text().splitlines() if "Traceback" in line or "socket" in line.lower()]
 
@@ -124,15 +124,15 @@ def test_a_page_for_reading_changes_nothing_runs_no_daemon_and_says_when_it_stop
     tmp_path: Path, bytecode: Path
 ) -> None:
     port, log = free_port(), tmp_path / "log"
-    page = Page(f"http://127.0.0.1:{port}")
+    ui = DagsterUi(f"http://127.0.0.1:{port}")
     command = ["devin-pipeline", "ui", "--demo", "--read-only", "--port", str(port)]
     env = environment({}, bytecode)
     with started(command, env, log, tmp_path) as process:
-        eventually(page.answers, 60, "the Dagster UI answers")
+        eventually(ui.answers, 60, "the Dagster UI answers")
         running = processes_of(process)
         assert set(running) == {"dagster", "devin_pipeline.dagster_server.webserver"}
-        assert _locations(page) == ["devin_pipeline"]
-        wiped = page.ask(
+        assert _locations(ui) == ["devin_pipeline"]
+        wiped = ui.ask(
             """mutation { wipeAssets(assetPartitionRanges: [{assetKey: {path: ["sessions"]}}]) { __typename } }"""
         )
         assert wiped["wipeAssets"]["__typename"] == "UnauthorizedError"
@@ -148,7 +148,7 @@ def test_a_page_for_reading_changes_nothing_runs_no_daemon_and_says_when_it_stop
         eventually(lambda: not runs_still(running["dagster"]), 30, "the code server ends too")
 
 
-def _launch(page: Page) -> str:
+def _launch(ui: DagsterUi) -> str:
     selector = {
         "repositoryName": "__repository__",
         "repositoryLocationName": "devin_pipeline",
@@ -156,7 +156,7 @@ def _launch(page: Page) -> str:
         "assetSelection": [{"path": ["raw_sessions_v3"]}],
     }
     day = (today() - timedelta(days=1)).isoformat()
-    launched = page.ask(
+    launched = ui.ask(
         """mutation($run: ExecutionParams!) { launchRun(executionParams: $run) {
              __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }""",
         run={"selector": selector, "executionMetadata": {"tags": [{"key": "dagster/partition", "value": day}]}},
@@ -171,8 +171,8 @@ def _is_finished(instance: dg.DagsterInstance, run_id: str) -> bool:
     return found is not None and found.is_finished
 
 
-def _locations(page: Page) -> list[Any]:
-    found = page.ask("{ workspaceOrError { ... on Workspace { locationEntries { name } } } }")
+def _locations(ui: DagsterUi) -> list[Any]:
+    found = ui.ask("{ workspaceOrError { ... on Workspace { locationEntries { name } } } }")
     return [entry["name"] for entry in found["workspaceOrError"]["locationEntries"]]
 
 
@@ -188,16 +188,16 @@ def test_a_backfill_and_a_reader_open_the_home_of_the_ui_at_once_and_a_second_da
         with started(["devin-pipeline", "ui", "--port", str(port)], env, log, tmp_path) as process:
             backfill = run(["devin-pipeline", "backfill", "--from", day, "--to", day], env, 120)
             assert backfill.returncode == 0, backfill.stdout
-            page = Page(f"http://127.0.0.1:{port}")
-            eventually(page.answers, 60, "the Dagster UI answers")
+            ui = DagsterUi(f"http://127.0.0.1:{port}")
+            eventually(ui.answers, 60, "the Dagster UI answers")
 
             reader = free_port()
             with started(["devin-pipeline", "ui", "--read-only", "--port", str(reader)], env, tmp_path / "reader"):
                 second = run(["devin-pipeline", "ui", "--port", str(free_port())], env)
                 assert second.returncode == 2
                 assert second.stdout.splitlines()[-3].endswith(f"is open already, at http://127.0.0.1:{port}.")
-                eventually(Page(f"http://127.0.0.1:{reader}").answers, 60, "one for reading opens next to it")
-            assert page.answers()
+                eventually(DagsterUi(f"http://127.0.0.1:{reader}").answers, 60, "one for reading opens next to it")
+            assert ui.answers()
 
             require_nothing_left(process, signal.SIGINT, port)
             assert process.wait(timeout=1) == 0

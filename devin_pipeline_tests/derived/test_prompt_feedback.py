@@ -19,7 +19,7 @@ def test_feedback_keeps_its_order_and_repetitions() -> None:
     ]
 
 
-def test_what_may_be_missing_at_any_level_is_no_row() -> None:
+def test_what_is_missing_at_any_level_makes_no_row() -> None:
     assert feedback(None, {}, "x", {"feedback_items": None}, {"feedback_items": []}) == []
 
 

@@ -26,7 +26,7 @@ def test_a_suggestion_has_a_row_with_the_number_of_its_feedback_items() -> None:
     assert [row["session_id"] for row in rows] == [f"s{n}" for n in range(len(SUGGESTIONS))]
 
 
-def test_nothing_suggested_is_no_row() -> None:
+def test_nothing_suggested_makes_no_row() -> None:
     assert suggestions(None, {}, "text", [], {"suggested_prompt": None, "original_prompt": None}) == []
 
 

@@ -17,7 +17,7 @@ def test_action_items_keep_their_order_and_repetitions() -> None:
     ]
 
 
-def test_what_may_be_missing_at_any_level_is_no_row() -> None:
+def test_what_is_missing_at_any_level_makes_no_row() -> None:
     sent: list[object] = [None, {}, {"action_items": None}, {"action_items": []}, {"action_items": {}}]
     versions = [version(f"s{n}", analysis=analysis) for n, analysis in enumerate(sent)]
     assert derived("session_action_items", insights=versions) == []

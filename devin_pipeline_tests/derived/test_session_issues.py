@@ -26,7 +26,7 @@ def test_null_items_are_left_out_and_the_others_keep_their_place() -> None:
     assert [row[1] for row in issues(None, {"issue": "x"}, None, {})] == [1, 3]
 
 
-def test_what_may_be_missing_at_any_level_is_no_row() -> None:
+def test_what_is_missing_at_any_level_makes_no_row() -> None:
     sent: list[object] = [None, {}, {"issues": None}, {"issues": []}, {"issues": "x"}, {"timeline": []}]
     versions = [version(f"s{n}", analysis=analysis) for n, analysis in enumerate(sent)]
     assert derived("session_issues", insights=versions) == []

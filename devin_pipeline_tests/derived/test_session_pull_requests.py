@@ -210,7 +210,7 @@ def test_links_come_from_the_latest_version_of_any_feed() -> None:
     assert columns(rows, "number", "state") == [(2, "merged")]
 
 
-def test_no_links_are_no_rows() -> None:
+def test_no_links_make_no_rows() -> None:
     versions = [version("a"), version("b", pull_requests=None), version("c", pull_requests=[])]
     assert derived("session_pull_requests", v3=versions) == []
 

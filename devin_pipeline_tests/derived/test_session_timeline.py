@@ -17,7 +17,7 @@ def test_steps_of_v2_have_no_color_and_null_steps_are_left_out() -> None:
     assert columns(rows, "ordinal", "title", "color", "issue_id") == [(1, "t", None, None)]
 
 
-def test_what_may_be_missing_at_any_level_is_no_row() -> None:
+def test_what_is_missing_at_any_level_makes_no_row() -> None:
     sent: list[object] = [None, {}, {"timeline": None}, {"timeline": []}, {"timeline": 1}]
     versions = [version(f"s{n}", analysis=analysis) for n, analysis in enumerate(sent)]
     assert derived("session_timeline", insights=versions) == []

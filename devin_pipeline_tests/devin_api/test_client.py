@@ -365,7 +365,7 @@ def test_an_answer_that_never_ends_is_cut_at_the_deadline_whatever_part_of_it_is
             client.first_page(SESSIONS_V3, DAY[0], size=200, deadline_seconds=5)
         assert caught.value.more_tries == 5
         assert time.monotonic() - began < 5
-        # The next question gets a connection of its own.
+        # The next request gets a connection of its own.
         assert len(client.first_page(SESSIONS_V3, DAY[0], size=200, deadline_seconds=5).items) == 1
 
 
@@ -474,7 +474,7 @@ def in_chunks(*chunks: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
 
 @pytest.mark.parametrize("tail", BEHIND_A_BODY)
 @pytest.mark.parametrize("way", ["at once", "apart", "by the byte"])
-def test_what_stands_behind_a_compressed_body_is_taken_as_gunzip_takes_it(tail: str, way: str) -> None:
+def test_what_follows_a_compressed_body_is_taken_as_gunzip_takes_it(tail: str, way: str) -> None:
     behind = BEHIND_A_BODY[tail]
     unpacked = subprocess.run(["gzip", "-dc"], input=MEMBER + behind, capture_output=True, check=False)
     # 2 is a warning: decompression OK, trailing garbage ignored.

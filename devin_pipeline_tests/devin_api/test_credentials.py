@@ -130,7 +130,7 @@ def test_any_other_address_is_refused_without_being_shown(given: str) -> None:
 
 
 @pytest.mark.parametrize("given", ["", " ", "..", ".", "org a", "a/b", "a?b", "a%2fb", "org\x00", "ö", "o" * 201])
-def test_an_organization_that_cannot_stand_in_a_path_is_refused(given: str) -> None:
+def test_an_organization_that_cannot_be_part_of_a_path_is_refused(given: str) -> None:
     with pytest.raises(ConfigurationError, match="DEVIN_ORG_ID"):
         check_organization(given)
     assert check_organization(" org-1_a|b\n") == "org-1_a|b"

@@ -220,7 +220,7 @@ def test_an_unusable_creation_time_rejects_an_item_and_an_unusable_update_time_d
     assert item.rejection_reason is None
 
 
-def test_a_creation_time_may_lie_a_day_ahead_of_our_clock_but_no_more() -> None:
+def test_a_creation_time_may_be_a_day_ahead_of_our_clock_but_no_more() -> None:
     edge = int((NOW + timedelta(days=1)).timestamp())
     assert read_one(item_with(created_at=str(edge))).created_at == NOW + timedelta(days=1)
     assert read_one(item_with(created_at=str(edge + 1))).created_at is None

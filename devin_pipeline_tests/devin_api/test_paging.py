@@ -166,7 +166,7 @@ def test_v3_what_moves_between_pages_costs_nobody_a_neighbour(drift: str) -> Non
     before = names(every)
 
     def moves(asked: Asked) -> Reply:
-        # As v3's cursors do: a page starts behind a session, wherever that stands by now.
+        # As v3's cursors do: a page starts behind a session, wherever that is by now.
         last = asked.one("after")
         start = next((n + 1 for n, one in enumerate(every) if one["session_id"] == last), 0)
         items = every[start : start + 200]

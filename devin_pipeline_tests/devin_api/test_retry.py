@@ -204,7 +204,7 @@ def test_a_thread_that_waits_for_a_slot_while_the_read_is_cancelled_sends_nothin
         return answer.wait(20)
 
     def asked_all_the_same() -> bool:
-        pytest.fail("asked although it was called off")
+        pytest.fail("asked although it was cancelled")
 
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(retrier.call, slow, as_sent, deadline=Deadline.after(600), cancel=cancel)

@@ -123,7 +123,7 @@ def test_one_item_on_which_the_server_fails_is_named_and_all_others_are_read(fee
 @pytest.mark.parametrize(
     "bad", [["s0"], ["s449"], ["s250"], ["s251"], ["s449", "s0"], ["s100", "s101", "s102", "s300"]]
 )
-def test_wherever_it_lies_and_however_many_there_are(feed: Feed, bad: list[str]) -> None:
+def test_wherever_it_is_and_however_many_there_are(feed: Feed, bad: list[str]) -> None:
     every = made(feed, 450)
     batch, _ = read(feed, fails_with(feed, every, bad))
     assert batch.failures == {}

@@ -185,7 +185,7 @@ def test_whichever_side_a_bound_belongs_to_what_is_on_it_is_returned_once(
 
 
 @pytest.mark.notices("sessions that a part lists and another holds")
-def test_a_day_is_read_along_one_chain_where_what_a_part_lists_lies_in_another() -> None:
+def test_a_day_is_read_along_one_chain_where_what_a_part_lists_is_in_another() -> None:
     every = sessions(MANY, DAY, "v3")
     # The filter goes by another clock than the times it shows, but not across the bounds of the day.
     shown = {str(one["session_id"]): {**one, "created_at": int(str(one["created_at"])) - 5} for one in every[:-1]}

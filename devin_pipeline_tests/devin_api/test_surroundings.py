@@ -111,7 +111,7 @@ def test_a_proxy_that_wants_another_password_is_named_and_not_asked_again(monkey
 
 @pytest.mark.parametrize("value", NO_PROXIES)
 @pytest.mark.parametrize("variable", PROXIES)
-def test_what_is_no_proxy_is_refused_by_the_variables_name_and_never_shown(
+def test_what_is_not_a_proxy_is_refused_by_the_variables_name_and_never_shown(
     variable: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Two that can be used: neither is blamed.

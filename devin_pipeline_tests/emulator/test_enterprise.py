@@ -47,7 +47,7 @@ def test_equal_arguments_give_byte_identical_items(untouched: Enterprise, feed: 
     assert Enterprise.synthetic(ends_at=ENDS_AT, seed=8).items(feed) != untouched.items(feed)
 
 
-def test_sessions_fill_every_billing_day_up_to_the_end_and_none_lies_in_the_future(untouched: Enterprise) -> None:
+def test_sessions_fill_every_billing_day_up_to_the_end_and_none_is_in_the_future(untouched: Enterprise) -> None:
     created = [session.created_at for session in untouched.sessions]
     first_day = datetime(2026, 2, 17, 8, tzinfo=UTC)
     assert len(created) == 600

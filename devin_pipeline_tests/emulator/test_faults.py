@@ -406,7 +406,7 @@ def test_a_fault_may_be_tied_to_a_session_wherever_it_is_listed(
     assert script.sent == {"status 500": 2}
 
 
-def test_a_lie_that_finds_no_place_is_not_counted_and_the_answer_is_honest(
+def test_a_fault_that_finds_no_place_is_not_counted_and_the_response_is_honest(
     server: EmulatorServer, client: httpx.Client
 ) -> None:
     for kind in ("items are left out", "the last page too early", "the total is larger", "next_cursor is 0"):

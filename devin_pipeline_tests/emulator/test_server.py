@@ -183,7 +183,7 @@ def test_cursors_stay_put_and_offsets_shift_when_a_session_comes_in_between(
     assert v2_next["items"][0] == v2["items"][-1]
 
 
-def test_a_cursor_survives_the_deletion_of_the_session_it_stands_at(client: httpx.Client, own: EmulatorServer) -> None:
+def test_a_cursor_survives_the_deletion_of_the_session_it_points_at(client: httpx.Client, own: EmulatorServer) -> None:
     before = every_v3_item(client, own, V3)
     page = ask(client, own, V3, [("first", "10")]).json()
     own.enterprise.delete_session(page["items"][-1]["session_id"])

@@ -62,7 +62,7 @@ class Adding:
         """Nothing."""
 
 
-def test_rows_come_to_lie_in_key_order_in_whichever_they_are_given(lake: Lake) -> None:
+def test_rows_are_stored_in_key_order_whatever_order_they_are_given_in(lake: Lake) -> None:
     lake.replace_days(SESSIONS, [DAY], sessions("c", "a", "b"))
     (file,) = lake.snapshot(SESSIONS).files()
     assert pq.read_table(file, columns=["session_id"]).column("session_id").to_pylist() == ["a", "b", "c"]
@@ -345,7 +345,7 @@ def test_a_table_never_written_is_a_view_of_no_rows_with_its_columns(lake: Lake)
 
 
 @pytest.mark.parametrize("name", ["it's a folder", 'Müllers "數據" #1;&{x}~'])
-def test_a_lake_may_lie_in_any_folder_a_person_makes(tmp_path: Path, name: str) -> None:
+def test_a_lake_may_be_in_any_folder_a_person_makes(tmp_path: Path, name: str) -> None:
     lake = Lake(str(tmp_path / name / "lake"))
     lake.replace_days(SESSIONS, [DAY], sessions("a"))
     lake.replace_days(SESSIONS, [DAY], sessions("b"))

@@ -144,7 +144,7 @@ def test_a_lake_that_this_user_may_not_look_into_is_refused(lake: Lake) -> None:
 
 
 @pytest.mark.parametrize("uri", ["foo://bucket/lake", "~nobody-of-this-name/lake", "\udcff"])
-def test_a_place_that_no_lake_can_lie_in_is_refused(uri: str) -> None:
+def test_a_place_that_no_lake_can_be_in_is_refused(uri: str) -> None:
     with pytest.raises(UnusableLocation):
         Lake(uri).require_readable()
 

@@ -42,7 +42,7 @@ class Guard:
         """The source without the guard.
 
         Raises:
-            ValueError: There is nothing below the marker that it could stand for.
+            ValueError: Nothing below the marker is code that it could mark.
         """
         begin = sum(map(len, source.splitlines(keepends=True)[: self.line - 1]))
         if self.old is None:

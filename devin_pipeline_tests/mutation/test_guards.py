@@ -12,7 +12,7 @@ from devin_pipeline_tests.mutation.noticing import noticing_tests
 GUARDS = guards_of(PROJECT / "devin_pipeline")
 
 
-def test_each_name_stands_for_one_guard() -> None:
+def test_each_name_is_of_one_guard() -> None:
     assert [name for name, count in Counter(guard.name for guard in GUARDS).items() if count > 1] == []
 
 

@@ -286,7 +286,7 @@ def test_a_raw_row_that_changed_is_named_and_what_follows_from_it_is_not_blamed(
 
 
 @pytest.mark.notices("damage: a raw row twice")
-def test_a_raw_row_that_stands_twice_is_named(harness: PipelineHarness) -> None:
+def test_a_raw_row_that_is_stored_twice_is_named(harness: PipelineHarness) -> None:
     rows = harness.lake.snapshot(RAW).rows([harness.days[0]])
     harness.lake.replace_days(RAW, harness.days[:1], pa.concat_tables([rows, rows.slice(0, 1)]))
     (finding,) = looked_at(harness, tables=[RAW]).findings

@@ -1,4 +1,4 @@
-"""The billing day: every instant is in exactly one, wherever the host stands."""
+"""The billing day: every instant is in exactly one, wherever the host is."""
 
 import time
 from collections.abc import Iterator

@@ -74,7 +74,7 @@ def test_acus_that_fell_in_the_newest_version_are_found() -> None:
     assert findings("raw", "acus_did_not_fall", fine + fell) == [{"day": DAY, "sessions": 1, "acus_lost": acus("0.5")}]
 
 
-def test_listed_sessions_are_those_whose_newest_version_is_no_tombstone() -> None:
+def test_listed_sessions_are_those_whose_latest_version_is_not_a_tombstone() -> None:
     query = (Path(devin_pipeline.__file__).parent / "raw" / "listed_sessions.sql").read_text()
     versions = [
         version("stays"),

@@ -199,7 +199,7 @@ def test_a_table_cannot_be_partitioned_by_who_may_have_to_be_erased() -> None:
         dataclasses.replace(ROSTER, partitioned_by="object_id")
 
 
-def test_a_partition_that_is_no_name_of_a_folder_is_refused(lake: Lake) -> None:
+def test_a_partition_that_is_not_a_name_of_a_folder_is_refused(lake: Lake) -> None:
     with pytest.raises(ValueError, match="cannot have a partition"):
         append_versions(lake, ROSTER, members({"id": "p1"}, kind="a/b"), after(0))
 

@@ -182,7 +182,7 @@ def test_a_session_that_links_a_pull_request_twice_counts_once() -> None:
     assert (row["sessions"], row["acus"]) == (1, acus("1"))
 
 
-def test_links_without_url_are_no_pull_requests_and_unknown_acus_stay_unknown() -> None:
+def test_links_without_url_are_not_pull_requests_and_unknown_acus_stay_unknown() -> None:
     row = only(report("pull_requests", session_pull_requests=[link("a"), link("b", url=None, acus_share=acus("1"))]))
     assert (row["sessions"], row["acus"]) == (1, None)
 
@@ -269,5 +269,5 @@ def test_pull_requests_count_in_the_week_and_organization_of_their_first_session
 
 
 @pytest.mark.parametrize("name", [table.name for table in REPORT_TABLES])
-def test_a_report_of_nothing_is_no_rows(name: str) -> None:
+def test_a_report_of_nothing_has_no_rows(name: str) -> None:
     assert report(name) == []

@@ -341,7 +341,7 @@ def test_an_unread_item_holds_no_text_to_blank(feed: Feed) -> None:
     assert [(row["payload"], row["redacted"]) for row in feed.quarantine()] == [("", None)]
 
 
-def test_an_item_written_otherwise_is_no_new_version(feed: Feed) -> None:
+def test_an_item_written_otherwise_is_not_a_new_version(feed: Feed) -> None:
     sent = item(title="ü", acus_consumed=1.5, tags=["x"])
     feed.read(sent)
     reordered = json.dumps(dict(reversed(json.loads(sent).items())), indent=1, ensure_ascii=False)
