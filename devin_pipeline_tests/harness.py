@@ -67,16 +67,16 @@ class PipelineHarness:
         )
 
     def make(self) -> None:
-        """What a run makes, in a third of the time and without Dagster's record of it; the oracle sees it too."""
+        """Build what a run builds, in a third of its time and without Dagster's record; the oracle observes it too."""
         self.run_quickly()
         self.observe()
 
     def run_quickly(self) -> None:
-        """The same, and the oracle sees nothing of it."""
+        """The same, and the oracle does not observe it."""
         Run(self.server.url, self.server.v2_key, self.server.v3_key, self.lake.uri, self.feeds, self.days)()
 
     def refresh(self) -> dg.ExecuteInProcessResult:
-        """A run that must succeed, which the oracle sees too."""
+        """A run that must succeed, which the oracle observes too."""
         return self._refresh(None)
 
     def land(self) -> dg.ExecuteInProcessResult:
@@ -90,7 +90,7 @@ class PipelineHarness:
         return result
 
     def observe(self) -> None:
-        """Let the oracle read what the server sends now."""
+        """Let the oracle observe what the server sends now."""
         for feed in self.feeds:
             self.oracle.observe(feed, self.days, self.listed(feed), datetime.now(UTC))
 
@@ -191,8 +191,8 @@ class Moment:
             self.harness.oracle.observe(feed, self.days, self.harness.listed(feed), datetime.now(UTC))
 
 
-def make_again(lake: Lake, table: Table, days: Sequence[date]) -> None:
-    """What a run does for a derived table or a report, without Dagster and the API."""
+def rebuild(lake: Lake, table: Table, days: Sequence[date]) -> None:
+    """Rebuild days of a derived table, or a report, as a run does, without Dagster and the API."""
     if table in REPORT_TABLES:
         publish_report(lake, table)
     elif table in ROLLUP_TABLES:

@@ -254,7 +254,7 @@ def acus_of(item: JsonObject) -> Decimal | None:
 
 
 def reason_to_quarantine(item: Json, fetched_at: datetime) -> str | None:
-    """Why the item cannot be placed, None when it can."""
+    """Why the item is quarantined, None when it is accepted."""
     if not isinstance(item, dict):
         return "not an object"
     if usable_id(item.get("session_id")) is None:

@@ -104,7 +104,7 @@ def counted_twice(lake: Lake) -> list[str]:
         for table in ALL_TABLES:
             stored = sum(file.rows for file in lake.snapshot(table).stored_files())
             if connection.rows(f'from "{table.name}"').num_rows != stored:
-                found.append(f"{table.name}: not the {stored} rows of its newest version")
+                found.append(f"{table.name}: not the {stored} rows of its latest version")
             key = ", ".join(f'"{name}"' for name in table.key)
             rows = connection.rows(f'select {key} from "{table.name}" group by all having count(*) > 1')
             found += [f"{table.name}: {row}" for row in rows.to_pylist()]

@@ -118,7 +118,7 @@ def test_a_range_run_asks_for_every_day_and_records_each(make_harness: MakeHarne
 
 
 @pytest.mark.notices("ACUs as text")
-def test_items_that_cannot_be_placed_are_kept_aside_and_warned_of(make_harness: MakeHarness) -> None:
+def test_items_that_cannot_be_accepted_are_quarantined_and_warned_of(make_harness: MakeHarness) -> None:
     harness = make_harness("v3", sessions=20)
     at = harness.enterprise.sessions[3].created_at
     second = int(at.timestamp())

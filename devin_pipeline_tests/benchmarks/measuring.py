@@ -113,7 +113,7 @@ def run_named_work(works: Mapping[str, Work]) -> None:
 
 @dataclass(frozen=True)
 class Disk:
-    """What a folder holds: its files, and the newest version of each Delta table in it."""
+    """What a folder holds: its files, and the latest version of each Delta table in it."""
 
     files: dict[str, tuple[int, int]]
 

@@ -75,7 +75,7 @@ def report(lake: Lake, table: Table) -> None:
 
 
 def rows(lake: Lake, table: Table) -> int:
-    """How many rows the newest version of a table has."""
+    """How many rows the latest version of a table has."""
     return sum(file.rows for file in lake.snapshot(table).stored_files())
 
 

@@ -171,7 +171,7 @@ def run(
         folder: Where lakes are left.
         stages_wanted: Some of `STAGES`.
         repeat: How often each comparison with a peer is made.
-        compresses: Whether the server compresses its answers.
+        compresses: Whether the server compresses its responses.
         on_row: Called with each row.
     """
     last = newest_closed_day(datetime.now(UTC), DAY_STARTS_AT_UTC_HOUR)

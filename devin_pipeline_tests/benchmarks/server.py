@@ -43,7 +43,7 @@ _Asked = dict[str, list[str]]
 
 @dataclass(frozen=True)
 class Latency:
-    """How long an answer takes, in milliseconds: drawn evenly between two bounds, by a seed."""
+    """How long a response takes, in milliseconds: drawn evenly between two bounds, by a seed."""
 
     least: int
     most: int
@@ -215,7 +215,7 @@ def serving(
         count: How many sessions.
         days: Over how many billing days.
         last_day: The last of these.
-        compresses: Answer clients that accept gzip so, as a server would that compresses while it answers (level 1).
+        compresses: Answer clients that accept gzip so, as a server would that compresses while it responds (level 1).
         texts: How many different texts each pool holds; the usual thousands when left out.
     """
     arguments = [str(count), str(days), last_day.isoformat(), *(["--gzip"] if compresses else [])]

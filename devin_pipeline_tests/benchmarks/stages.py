@@ -124,8 +124,8 @@ def _query(recipe: str) -> Work:
     def ask(place: Place, cost: Cost) -> None:
         lake = _lake(place)
         with measured(cost):
-            answer = lake.query(RECIPES[recipe])
-        assert answer.num_rows, f"{recipe}: no rows"
+            result = lake.query(RECIPES[recipe])
+        assert result.num_rows, f"{recipe}: no rows"
         warm = [Cost() for _ in range(5)]
         for each in warm:
             with measured(each):

@@ -16,7 +16,7 @@ from devin_pipeline.operations.repair import repair
 from devin_pipeline.operations.verify import verify
 from devin_pipeline.tables import ALL_TABLES
 from devin_pipeline_tests.conftest import Dose, Figure
-from devin_pipeline_tests.harness import PipelineHarness, make_again
+from devin_pipeline_tests.harness import PipelineHarness, rebuild
 
 MakeHarness = Callable[..., PipelineHarness]
 
@@ -98,7 +98,7 @@ def test_every_flipped_bit_that_changes_a_value_or_breaks_a_file_is_named_and_re
         if table.layer == "raw":
             repair(harness.lake, days, 8, keeps_text=True)
         else:
-            make_again(harness.lake, table, days)
+            rebuild(harness.lake, table, days)
         assert verify(harness.lake, 8, first=file.day, last=file.day, tables=[table]).is_clean
         if table.layer != "raw":
             assert harness.rows(table.name) == rows

@@ -26,7 +26,7 @@ def as_sent(payload: str, session_id: str = "a") -> Row:
 
 
 @contextmanager
-def reader_of(
+def connection_over(
     *, v2: Sequence[Row] = (), v3: Sequence[Row] = (), insights: Sequence[Row] = (), days: Sequence[date] = (DAY,)
 ) -> Iterator[Connection]:
     """A connection with the views of the sessions of these versions."""
@@ -47,7 +47,7 @@ def derived(
     days: Sequence[date] = (DAY,),
 ) -> list[Row]:
     """The rows of a session table that these versions lead to."""
-    with reader_of(v2=v2, v3=v3, insights=insights, days=days) as connection:
+    with connection_over(v2=v2, v3=v3, insights=insights, days=days) as connection:
         rows: list[Row] = select(connection, TABLES[name], days).to_pylist()
     return rows
 

@@ -5,14 +5,14 @@ from datetime import date
 
 import pytest
 
-from devin_pipeline_tests.derived.builders import columns, only, reader_of, version
+from devin_pipeline_tests.derived.builders import columns, connection_over, only, version
 from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, NOON, Row, after
 
 pytestmark = pytest.mark.notices("what a session said before it vanished")
 
 
 def latest(days: Sequence[date] = (DAY,), **feeds: Sequence[Row]) -> list[Row]:
-    with reader_of(days=days, **feeds) as connection:
+    with connection_over(days=days, **feeds) as connection:
         rows: list[Row] = connection.rows("from _latest_versions order by day, session_id, precedence").to_pylist()
     return rows
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from devin_pipeline_tests.derived.builders import as_sent, derived, only, reader_of, version
+from devin_pipeline_tests.derived.builders import as_sent, connection_over, derived, only, version
 from devin_pipeline_tests.tables.rows import Row
 
 pytestmark = pytest.mark.notices("a payload Python cannot read", "lone surrogates and NaN")
@@ -25,7 +25,7 @@ FIELDS: Row = {
 def parsed(*payloads: str, v2: Sequence[str] = (), v3: Sequence[str] = ()) -> list[Row]:
     """Payloads of v3 insights, or of another feed, parsed."""
     versions = [[as_sent(payload, f"s{n:02}") for n, payload in enumerate(sent)] for sent in (payloads, v2, v3)]
-    with reader_of(insights=versions[0], v2=versions[1], v3=versions[2]) as connection:
+    with connection_over(insights=versions[0], v2=versions[1], v3=versions[2]) as connection:
         rows: list[Row] = connection.rows("from _parsed_versions order by session_id").to_pylist()
     return rows
 

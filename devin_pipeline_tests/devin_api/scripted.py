@@ -240,7 +240,7 @@ def json_reply(value: object, status: int = 200) -> Reply:
 
 
 def reset(handler: BaseHTTPRequestHandler) -> None:
-    """Hang up with a reset instead of an answer."""
+    """Hang up with a reset instead of a response."""
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     handler.connection.close()
 

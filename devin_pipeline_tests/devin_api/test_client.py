@@ -353,7 +353,7 @@ def keep_silent(handler: BaseHTTPRequestHandler) -> None:
     [trickle(GOOD.body, 0.05), trickle_headers, trickle_without_a_length, keep_silent],
     ids=["body", "headers", "body of no length", "nothing"],
 )
-def test_an_answer_that_never_ends_is_cut_at_the_deadline_whatever_part_of_it_is_slow(
+def test_a_response_that_never_ends_is_cut_at_the_deadline_whatever_part_of_it_is_slow(
     slowly: Callable[[BaseHTTPRequestHandler], None],
 ) -> None:
     began = time.monotonic()
@@ -378,7 +378,7 @@ def set_at_an_interrupt(event: threading.Event) -> Iterator[None]:
         raise
 
 
-def test_an_interrupt_does_not_wait_for_an_answer_that_never_comes() -> None:
+def test_an_interrupt_does_not_wait_for_a_response_that_never_comes() -> None:
     interrupted, let_go, waited = threading.Event(), threading.Event(), threading.Event()
 
     def script(asked: Asked) -> Reply:

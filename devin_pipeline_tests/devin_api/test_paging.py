@@ -261,7 +261,7 @@ def page_of(every: list[Session], asked: Asked, **changes: object) -> Reply:
 
 NEVER_WHOLE: dict[str, Callable[[list[Session], Asked], Reply]] = {
     "the total is larger than what comes": lambda every, asked: page_of(every, asked, total=451),
-    "the total grows with each answer": lambda every, asked: page_of(every, asked, total=450 + asked.number),
+    "the total grows with each response": lambda every, asked: page_of(every, asked, total=450 + asked.number),
     "the last page says more": lambda every, asked: page_of(every, asked, has_more=True),
     "skip is ignored": lambda every, asked: page_of(every, asked, skip=0, items=every[:200]),
     "skip is echoed but ignored": lambda every, asked: page_of(every, asked, items=every[:200]),

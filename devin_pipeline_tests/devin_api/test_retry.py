@@ -70,8 +70,8 @@ def ask(errors: list[Exception], fake: FakeTime, *, budget: float = 600, cancel:
     return retrier.call(attempt, as_sent, deadline=Deadline.after(budget, fake.clock), cancel=cancel or CancelToken())
 
 
-def as_sent(answer: T) -> T:
-    return answer
+def as_sent(response: T) -> T:
+    return response
 
 
 def unreachable() -> Unreachable:
@@ -165,7 +165,7 @@ def test_cancelling_ends_a_wait() -> None:
 def test_no_more_ask_at_once_than_may_however_many_read_their_answers() -> None:
     retrier = Retrier(at_once=2)
     counted = threading.Lock()
-    asking = most_asking = answers = 0
+    asking = most_asking = responses = 0
     all_have_theirs = threading.Event()
 
     def send() -> None:
@@ -179,10 +179,10 @@ def test_no_more_ask_at_once_than_may_however_many_read_their_answers() -> None:
             asking -= 1
 
     def read(_: None) -> bool:
-        nonlocal answers
+        nonlocal responses
         with counted:
-            answers += 1
-            if answers == 6:
+            responses += 1
+            if responses == 6:
                 all_have_theirs.set()
         return all_have_theirs.wait(20)
 
@@ -197,11 +197,11 @@ def test_no_more_ask_at_once_than_may_however_many_read_their_answers() -> None:
 
 def test_a_thread_that_waits_for_a_slot_while_the_read_is_cancelled_sends_nothing_more() -> None:
     retrier, cancel = Retrier(at_once=1), CancelToken()
-    sent, answer = threading.Event(), threading.Event()
+    sent, response = threading.Event(), threading.Event()
 
     def slow() -> bool:
         sent.set()
-        return answer.wait(20)
+        return response.wait(20)
 
     def asked_all_the_same() -> bool:
         pytest.fail("asked although it was cancelled")
@@ -211,7 +211,7 @@ def test_a_thread_that_waits_for_a_slot_while_the_read_is_cancelled_sends_nothin
         assert sent.wait(20)
         second = threads.submit(retrier.call, asked_all_the_same, as_sent, deadline=Deadline.after(600), cancel=cancel)
         cancel.set()
-        answer.set()
+        response.set()
         assert first.result() is True
         with pytest.raises(CancelledError):
             second.result()

@@ -100,7 +100,7 @@ def test_a_companys_own_certificates_are_trusted_when_the_environment_names_them
     assert len(served.asked) == 1
 
 
-def test_over_tls_too_an_answer_is_cut_at_its_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_over_tls_too_a_response_is_cut_at_its_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     with (

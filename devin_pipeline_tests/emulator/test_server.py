@@ -507,7 +507,7 @@ def test_it_stops_at_once_and_gives_its_port_back() -> None:
             EmulatorServer(Enterprise(), port=port).start()
 
 
-def test_a_slow_answer_does_not_keep_it_from_stopping() -> None:
+def test_a_slow_response_does_not_keep_it_from_stopping() -> None:
     server = EmulatorServer(Enterprise(), latency_seconds=30)
     server.start()
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=5) as connection:

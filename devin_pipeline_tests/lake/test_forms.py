@@ -178,7 +178,7 @@ def test_rows_come_in_order_and_all_of_them_whatever_their_number() -> None:
     assert (result.rows, shown) == (123456, [str(n) for n in reversed(range(123456))])
 
 
-def test_what_keeps_an_answer_is_not_among_the_tables() -> None:
+def test_what_holds_a_result_is_not_among_the_tables() -> None:
     with Connection.sandboxed([]) as connection:
         connection.create_view("sessions", "select 1 as a")
         assert list(connection.query_as_json("show tables")) == [['{"name":"sessions"}']]

@@ -37,7 +37,7 @@ from devin_pipeline.tables import (
     Table,
 )
 from devin_pipeline.tables.raw import RAW_SESSIONS_V3
-from devin_pipeline_tests.harness import PipelineHarness, Row, make_again, open_harness, set_environment, the_last_days
+from devin_pipeline_tests.harness import PipelineHarness, Row, open_harness, rebuild, set_environment, the_last_days
 from devin_pipeline_tests.tables.rows import DAY, NOON, acus, after, row
 
 RAW = RAW_SESSIONS_V3
@@ -186,7 +186,7 @@ def test_making_a_table_again_replaces_a_damaged_file(
     day = harness.days[1] if table.by_day else None
     damage(file_of(harness, table, day), file_of(harness, TABLES["session_timeline"], harness.days[0]))
     assert named(looked_at(harness, tables=[table])) == {(table.name, day)}
-    make_again(harness.lake, table, harness.days)
+    rebuild(harness.lake, table, harness.days)
     assert looked_at(harness, tables=[table]).is_clean
     assert harness.rows(table.name) == before
 
@@ -261,7 +261,7 @@ def test_a_derived_row_that_is_not_what_its_inputs_give_is_named_and_rebuilt(
     verdict = looked_at(harness)
     assert named(verdict) == {(table.name, harness.days[0])}
     assert "its rows are not what" in verdict.findings[0].what
-    make_again(harness.lake, table, harness.days[:1])
+    rebuild(harness.lake, table, harness.days[:1])
     assert looked_at(harness).is_clean
     assert harness.everything() == before
 
@@ -478,7 +478,7 @@ def test_a_broken_log_is_named_with_the_command_that_repairs_it(
     assert f"  rm -r {harness.lake.location(SESSIONS)}\n" in result.output
     assert f"  devin-pipeline backfill --from {harness.days[0]} --to {harness.days[-1]}\n" in result.output
     shutil.rmtree(harness.lake.location(SESSIONS))
-    make_again(harness.lake, SESSIONS, harness.days)
+    rebuild(harness.lake, SESSIONS, harness.days)
     assert looked_at(harness).is_clean
     assert harness.rows("sessions") == before
 

@@ -69,8 +69,8 @@ def test_an_instant_is_in_one_day_whatever_zone_the_host_shows_it_in(host_zone: 
     assert starts_at(DAY, 8).isoformat() == "2025-12-01T08:00:00+00:00"
     window = billing_days(Settings()).time_window_for_partition_key("2025-12-01")
     assert (window.start.timestamp(), window.end.timestamp()) == (1764576000, 1764662400)
-    with Connection() as reader:
-        (row,) = reader.rows("select ($at::timestamptz - to_hours(8))::date as day", {"at": at}).to_pylist()
+    with Connection() as connection:
+        (row,) = connection.rows("select ($at::timestamptz - to_hours(8))::date as day", {"at": at}).to_pylist()
     assert row == {"day": DAY}
 
 

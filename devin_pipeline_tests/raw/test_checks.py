@@ -56,7 +56,7 @@ def test_quarantined_items_are_counted_by_day_and_reason_of_their_feed_only() ->
     assert none == []
 
 
-def test_acus_that_fell_in_the_newest_version_are_found() -> None:
+def test_acus_that_fell_in_the_latest_version_are_found() -> None:
     fell = [version("fell", acus=acus("2.5")), version("fell", 1, acus=acus("2")), version("fell", 2, is_listed=False)]
     fine = [
         version("rose", acus=acus("1")),

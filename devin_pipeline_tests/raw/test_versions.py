@@ -161,8 +161,8 @@ def test_an_erased_person_is_stored_under_a_pseudonym_whichever_name_was_given(l
         append_versions(lake, ROSTER, members(jo, other), after(hours), read_whole=kinds("people"))
     rows = {row["object_id"]: row for row in lake.snapshot(ROSTER).rows().to_pylist()}
     assert rows.keys() == {pseudonym, "p2"}
-    assert json.loads(rows["p2"]["answer"]) == other
-    assert json.loads(rows[pseudonym]["answer"]) == {"id": pseudonym, "email": pseudonym, "name": "xx", "seats": 3}
+    assert json.loads(rows["p2"]["item"]) == other
+    assert json.loads(rows[pseudonym]["item"]) == {"id": pseudonym, "email": pseudonym, "name": "xx", "seats": 3}
     assert (rows[pseudonym]["redacted"], rows["p2"]["redacted"]) == ("text", None)
 
     append_versions(lake, ROSTER, members(jo | {"seats": 4}, other), after(2), read_whole=kinds("people"))
@@ -175,9 +175,9 @@ def test_an_erased_person_is_stored_under_a_pseudonym_whichever_name_was_given(l
 
 def test_a_row_whose_key_names_an_erased_person_loses_its_text_whatever_it_says_itself(lake: Lake) -> None:
     lake.add_to_erasure_list([("user", "p1")])
-    silent = members({"id": "p1"}).set_column(3, "answer", pa.array(['{"seats": 2, "note": "of Jo"}'], pa.string()))
+    silent = members({"id": "p1"}).set_column(3, "item", pa.array(['{"seats": 2, "note": "of Jo"}'], pa.string()))
     append_versions(lake, ROSTER, silent, after(0))
-    assert [json.loads(row["answer"]) for row in lake.snapshot(ROSTER).rows().to_pylist()] == [
+    assert [json.loads(row["item"]) for row in lake.snapshot(ROSTER).rows().to_pylist()] == [
         {"seats": 2, "note": "xxxxx"}
     ]
 

@@ -53,15 +53,15 @@ def findings(
     """What the SELECT of a check finds: `versions` are of raw, `rollup` of `acu_daily`, `views` of `sessions`."""
     package = Path(devin_pipeline.__file__).parent
     query = (package / room / "checks" / f"{check}.sql").read_text()
-    with Connection() as reader:
-        reader.register("versions", rows_of(RAW_SESSION_TABLES[0], versions))
-        reader.register("rollup", rows_of(TABLES["acu_daily"], rollup))
-        reader.register("rows_per_day", counted(rows_per_day or {}))
+    with Connection() as connection:
+        connection.register("versions", rows_of(RAW_SESSION_TABLES[0], versions))
+        connection.register("rollup", rows_of(TABLES["acu_daily"], rollup))
+        connection.register("rows_per_day", counted(rows_per_day or {}))
         for name, rows in (views or {}).items():
-            reader.register(name, rows_of(TABLES["sessions"], rows))
+            connection.register(name, rows_of(TABLES["sessions"], rows))
         for name, rows in tables.items():
-            reader.register(name, rows_of(TABLES[name], rows))
-        found: list[Row] = reader.rows(query, params).to_pylist()
+            connection.register(name, rows_of(TABLES[name], rows))
+        found: list[Row] = connection.rows(query, params).to_pylist()
     return found
 
 

@@ -91,7 +91,7 @@ def test_another_enterprise_that_shares_an_organization_is_known_by_the_sessions
     for session in harness.enterprise.sessions:
         if session.org_id == "org-ours":
             harness.enterprise.delete_session(session.session_id)
-    # That sessions of ours are gone is no reason, without new organizations next to it.
+    # That sessions of ours are gone is not a reason without new organizations next to it.
     add(harness, "org-new", 5)
     result = harness.run()
     assert not result.success

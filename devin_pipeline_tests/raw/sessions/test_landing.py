@@ -391,7 +391,7 @@ def test_ids_that_differ_in_case_or_form_only_are_sessions_of_their_own(feed: Fe
     assert {row["session_id"] for row in feed.rows()} == set(ids)
 
 
-def test_what_cannot_be_placed_is_kept_once_per_feed_day_and_content(feed: Feed) -> None:
+def test_what_cannot_be_accepted_is_kept_once_per_feed_day_and_content(feed: Feed) -> None:
     bad = item("a", acus_consumed=-1)
     landed = feed.read(bad, item(""), item("b"))
     assert landed.figures(DAY) | {"acus": 0} == {

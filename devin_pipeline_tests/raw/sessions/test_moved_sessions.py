@@ -200,7 +200,7 @@ def test_two_runs_that_are_the_first_to_write_a_table_leave_a_session_on_one_day
     assert days_held(feed.lake.snapshot(V3), ["a"]) == {"a": {NEXT_DAY}}
 
 
-def test_settling_leaves_a_session_on_the_day_with_its_newest_version(feed: Feed) -> None:
+def test_settling_leaves_a_session_on_the_day_with_its_latest_version(feed: Feed) -> None:
     both = (DAY, NEXT_DAY)
     feed.read(item("a"), item("b"), days=both)
     # As versions of the pipeline before `moved_to` landed it: on both days.
