@@ -23,7 +23,7 @@ lint:
     {{ run }} mypy
     {{ run }} lint-imports
     {{ run }} sqlfluff lint devin_pipeline --disable-progress-bar
-    git ls-files -z devin_pipeline | xargs -0 {{ run }} codespell
+    git ls-files -z | xargs -0 {{ run }} codespell
 
 # The ordinary tests, or some of them.
 test *arguments:

@@ -162,7 +162,7 @@ class Snapshot:
         if self.delta is None or sum(file.rows for file in files) != rows.num_rows:
             return False
         try:
-            # First by what costs least, and mostly tells the two apart; last by both readers, one after the other.
+            # First by what costs least and mostly suffices; last by both readers, one after the other.
             narrow = [narrow_columns(self.table, file) for file in files] if in_key_order else []
             if narrow and not pa.concat_tables(narrow).equals(rows.select(narrow[0].column_names)):
                 return False

@@ -18,7 +18,7 @@ DUCKDB_CATALOG = "duckdb_catalog"
 
 _Condition = dg.AutomationCondition
 
-# What a report is made of was made by a run that left the report out. A job's run tells Dagster no selection, so
+# What a report is made of was made by a run that left the report out. A job's run shows Dagster no selection, so
 # `refresh` says by a tag that it makes both.
 _LEFT_OUT = _Condition.any_deps_match(
     (
