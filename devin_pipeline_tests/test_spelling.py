@@ -37,7 +37,7 @@ def found(patch: pytest.MonkeyPatch, output: pytest.CaptureFixture[str], *files:
     return lines
 
 
-def test_a_banned_word_is_found_wherever_it_stands(
+def test_a_banned_word_is_found_wherever_it_is(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, content in PLACES.items():
