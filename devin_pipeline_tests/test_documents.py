@@ -70,7 +70,9 @@ def test_what_is_generated_is_what_the_code_says(path: str) -> None:
 
 
 def test_the_readme_is_short() -> None:
-    assert len(text_of("README.md").splitlines()) <= 150
+    # 150 lines with the 18 tables and 11 commands of its first version; a new one brings its row.
+    rows_of_tables_and_commands = len(ALL_TABLES) + len(main.commands)
+    assert len(text_of("README.md").splitlines()) - rows_of_tables_and_commands <= 150 - 18 - 11
 
 
 def test_every_table_is_in_the_readme_with_its_grain() -> None:

@@ -169,7 +169,7 @@ def test_nothing_is_no_organization() -> None:
 RAW: Toy = {
     "devin_pipeline/devin_api/endpoints.py": [
         Put(
-            """\
+            """
 MEMBERS = Endpoint(
     name="members",
     key="v3",
@@ -177,7 +177,6 @@ MEMBERS = Endpoint(
     path="/v3/enterprise/members",
     organization_path=None,
 )
-
 """,
             before="\n\ndef lightest_feeds(",
         )
@@ -273,7 +272,10 @@ def member_asset(erased: Erased) -> dg.AssetsDefinition:
         Put("            member_asset(erased),\n", before="            *derived_assets("),
     ],
     "devin_pipeline/emulator/server.py": [
-        Put('Route("/v3/enterprise/members", self._members), ', after="routes = ["),
+        Put(
+            '        routes.append(Route("/v3/enterprise/members", self._members))\n',
+            before="        for tail, feed in v2_feeds:\n",
+        ),
         Put(
             """\
     async def _members(self, request: Request) -> Response:
