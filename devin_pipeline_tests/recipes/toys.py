@@ -375,7 +375,7 @@ def test_a_toy_stays_for_whole_days() -> None:
 
 
 """,
-            before="def test_two_pipelines_stand_in_one_process(",
+            before="def test_one_process_may_hold_two_pipelines(",
         )
     ],
     "docs/configuration.md": GENERATED,
