@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Put:
-    """Text that is put into a file, in front of some other text in it or behind that."""
+    """Text that is put into a file: in front of some other text in it, behind that, or at the end."""
 
     text: str
     before: str = ""
@@ -15,6 +15,9 @@ class Put:
     def into(self, file: Path) -> None:
         """Put it there; the other text stands there once."""
         content, place = file.read_text(), self.before or self.after
+        if not place:
+            file.write_text(content + self.text)
+            return
         assert content.count(place) == 1, f"{file.name} has {place!r} {content.count(place)} times"
         file.write_text(content.replace(place, self.text + place if self.before else place + self.text))
 
@@ -367,15 +370,13 @@ SETTING: Toy = {
     ],
     "devin_pipeline_tests/test_settings.py": [
         Put(
-            """\
+            """
+
 def test_a_toy_stays_for_whole_days() -> None:
     assert Settings(DEVIN_TOY_DAYS="9").toy_days == 9
     with pytest.raises(ConfigurationError, match="DEVIN_TOY_DAYS is 'x'"):
         _ = Settings(DEVIN_TOY_DAYS="x").toy_days
-
-
-""",
-            before="def test_one_process_may_hold_two_pipelines(",
+"""
         )
     ],
     "docs/configuration.md": GENERATED,
