@@ -140,7 +140,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., A
 def test_what_is_missing_is_named_with_the_command_that_makes_all_well(
     harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    missing = found()["closed days", ""]
+    missing = found()["closed_days", ""]
     assert (missing.outcome, missing.found.startswith("none of ")) == ("warning", True)
     assert list(tmp_path.iterdir()) == []
 
@@ -150,14 +150,14 @@ def test_what_is_missing_is_named_with_the_command_that_makes_all_well(
     result = run("doctor", "--json")
     assert result.exit_code == 1, result.output
     checks = {(check["name"], check["subject"]): check for check in json.loads(result.stdout)["checks"]}
-    assert [key for key, check in checks.items() if check["outcome"] == "failed"] == [("closed days", "")]
-    gap = checks["closed days", ""]
+    assert [key for key, check in checks.items() if check["outcome"] == "failed"] == [("closed_days", "")]
+    gap = checks["closed_days", ""]
     assert f" are not made: {harness.days[1]} … " in gap["found"]
     assert set(gap) == {"name", "subject", "outcome", "found", "todo"}
     with monkeypatch.context() as unset:
         unset.delenv("DEVIN_START_DATE")
         # No day before the first one made was asked for.
-        assert found()["closed days", ""].todo == gap["todo"]
+        assert found()["closed_days", ""].todo == gap["todo"]
 
     assert run(*shlex.split(gap["todo"].removeprefix("devin-pipeline "))).exit_code == 0
     result = run("doctor")
@@ -168,7 +168,7 @@ def test_what_is_missing_is_named_with_the_command_that_makes_all_well(
     assert outcomes(findings, "unknown") == {("owner", "DEVIN_V2_API_KEY")}
     assert outcomes(findings, "skipped") == {("daemon", "")}
     assert "service_user analytics pipeline" in findings["owner", "DEVIN_V3_API_KEY"].found
-    assert {findings["window", feed].found.split(":")[0] for feed in FEEDS} == {"[start, end]", "[start, end)"}
+    assert {findings["created_window", feed].found.split(":")[0] for feed in FEEDS} == {"[start, end]", "[start, end)"}
     # It looked, and changed nothing.
     after = sorted(path.relative_to(harness.lake.uri) for path in Path(harness.lake.uri).rglob("*"))
     assert set(before) <= set(after)
@@ -176,10 +176,10 @@ def test_what_is_missing_is_named_with_the_command_that_makes_all_well(
 
     # Days before the first one made, which nobody asked for.
     monkeypatch.delenv("DEVIN_START_DATE")
-    asked_for = found()["closed days", ""]
+    asked_for = found()["closed_days", ""]
     assert (asked_for.outcome, f" from {first} to " in asked_for.found) == ("ok", True)
     monkeypatch.setenv("DEVIN_START_DATE", str(harness.days[0] - timedelta(days=1)))
-    assert found()["closed days", ""].outcome == "warning"
+    assert found()["closed_days", ""].outcome == "warning"
 
 
 def test_a_line_per_check_says_what_was_found_and_the_next_what_to_do(scripted: Callable[..., Any]) -> None:
@@ -216,7 +216,7 @@ def test_of_limited_keys_the_missing_permission_is_named(
         assert "ViewAccountSessions" in findings["endpoint", feed].todo
     assert "Enterprise Admin" in findings["endpoint", FEEDS[0]].todo
     assert "newcomer without permissions" in findings["owner", "DEVIN_V3_API_KEY"].found
-    assert {findings["pages and windows", feed].outcome for feed in FEEDS} == {"skipped"}
+    assert {findings["pages_and_windows", feed].outcome for feed in FEEDS} == {"skipped"}
     assert run("doctor").exit_code == 1
 
 
@@ -250,7 +250,7 @@ def test_without_a_key_the_rest_is_looked_at_and_what_to_set_is_said(
     findings = found()
     assert outcomes(findings, "failed") == {("feeds", "")}
     assert findings["feeds", ""].todo == "Set one or both"
-    assert findings["lake is writable", ""].outcome == "ok"
+    assert findings["lake_is_writable", ""].outcome == "ok"
 
 
 def test_a_feed_that_is_left_out_is_asked_once_and_never_fails(
@@ -301,7 +301,7 @@ def test_a_key_of_a_person_or_of_one_organization_gets_a_warning(
         ("DEVIN_FEEDS", "raw_sessions_v4", ("feeds", "")),
         ("DEVIN_START_DATE", "2026-02-30", ("days", "")),
         ("DEVIN_DAY_STARTS_AT_UTC_HOUR", "24", ("days", "")),
-        ("DEVIN_KEEP_RUNS_DAYS", "0", ("old runs", "")),
+        ("DEVIN_KEEP_RUNS_DAYS", "0", ("old_runs", "")),
         ("DEVIN_TEXT", "some", ("text", "")),
         ("DEVIN_LAKE", "100%", ("lake", "")),
         ("DEVIN_LAKE", "/etc/hostname/lake", ("lake", "")),
@@ -314,7 +314,7 @@ def test_a_setting_that_cannot_be_used_fails_its_check_and_stops_no_other(
     findings = found()
     assert findings[check].outcome == "failed"
     assert findings[check].todo
-    others = {"address", "key", "feeds", "scope", "days", "endpoint", "lake", "text", "closed days", "DAGSTER_HOME"}
+    others = {"address", "key", "feeds", "scope", "days", "endpoint", "lake", "text", "closed_days", "DAGSTER_HOME"}
     assert others <= {name for name, _ in findings}
     assert run("doctor").exit_code == 1
 
@@ -338,22 +338,22 @@ def test_a_proxy_or_certificates_that_cannot_be_used_fail_a_check_by_the_variabl
     monkeypatch.setenv("DEVIN_API_URL", "https://127.0.0.1:9")
     monkeypatch.setenv(variable, value)
     findings = found()
-    failed = findings["proxies and certificates", ""]
+    failed = findings["proxies_and_certificates", ""]
     assert (failed.outcome, variable in failed.found, variable in failed.todo) == ("failed", True, True)
     assert findings["endpoint", ""].outcome == "skipped"
     assert "hunter2" not in repr(findings)
     # The others are made.
-    assert findings["lake is writable", ""].outcome == "ok"
+    assert findings["lake_is_writable", ""].outcome == "ok"
 
 
 def test_proxies_and_certificates_that_can_be_used_pass_their_check(
     harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert found()["proxies and certificates", ""].outcome == "ok"
+    assert found()["proxies_and_certificates", ""].outcome == "ok"
     monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:9")
     monkeypatch.setenv("DEVIN_API_URL", "https://api.devin.invalid")
     findings = found()
-    assert findings["proxies and certificates", ""].outcome == "ok"
+    assert findings["proxies_and_certificates", ""].outcome == "ok"
     assert "to the proxy of ALL_PROXY" in findings["endpoint", FEEDS[0]].found
 
 
@@ -447,9 +447,9 @@ def test_a_page_that_comes_otherwise_the_second_time_gets_a_warning(
 ) -> None:
     with scripted(of_sessions_v3(reply)):
         findings = found()
-    assert findings["page repeats", FEEDS[1]].outcome == "warning"
-    assert says in findings["page repeats", FEEDS[1]].found
-    assert "newest first" in findings["page repeats", FEEDS[2]].found
+    assert findings["page_is_stable", FEEDS[1]].outcome == "warning"
+    assert says in findings["page_is_stable", FEEDS[1]].found
+    assert "newest first" in findings["page_is_stable", FEEDS[2]].found
 
 
 def moved(asked: Asked, by: int, bounds: Sequence[str]) -> Asked:
@@ -474,10 +474,10 @@ def test_how_a_window_ends_is_reported_and_one_that_loses_its_start_fails(
 ) -> None:
     with scripted(of_sessions_v3(lambda asked, every: honest_v3(every, moved(asked, 1, bounds)))):
         findings = found()
-    assert findings["window", FEEDS[1]].outcome == outcome
-    assert expected in findings["window", FEEDS[1]].found
+    assert findings["created_window", FEEDS[1]].outcome == outcome
+    assert expected in findings["created_window", FEEDS[1]].found
     # The end of a v2 window is not documented; the script takes it as inclusive.
-    assert "[start, end]" in findings["window", FEEDS[0]].found
+    assert "[start, end]" in findings["created_window", FEEDS[0]].found
 
 
 def test_sessions_without_a_usable_id_or_under_another_in_v2_are_reported(scripted: Callable[..., Any]) -> None:
@@ -491,7 +491,7 @@ def test_sessions_without_a_usable_id_or_under_another_in_v2_are_reported(script
 
     with scripted(script):
         findings = found()
-    assert findings["one id in v2 and v3", ""].outcome == "failed"
+    assert findings["ids_match_across_versions", ""].outcome == "failed"
     assert findings["items", FEEDS[1]].outcome == "warning"
     assert "2 of 20 sessions cannot be placed: session_id is not usable (2)" in findings["items", FEEDS[1]].found
     assert findings["items", FEEDS[2]].outcome == "ok"
@@ -508,7 +508,7 @@ def test_an_enterprise_without_sessions_is_well_and_what_cannot_be_seen_is_unkno
     with scripted(script):
         findings = found()
     assert outcomes(findings, "failed") == set()
-    for check in ("page repeats", "items", "window", "window of updates"):
+    for check in ("page_is_stable", "items", "created_window", "updated_window"):
         assert findings[check, FEEDS[1]].outcome == "unknown"
     assert findings["filter", FEEDS[1]].outcome == "ok"
 
@@ -523,7 +523,7 @@ def test_a_lake_of_others_is_reported_and_not_written(scripted: Callable[..., An
         findings = found()
     assert outcomes(findings, "failed") == {("lake", "")}
     assert "scope is 'org-1', not 'enterprise'" in findings["lake", ""].found
-    assert {findings[name, ""].outcome for name in ("lake is writable", "disk", "closed days")} == {"skipped"}
+    assert {findings[name, ""].outcome for name in ("lake_is_writable", "disk", "closed_days")} == {"skipped"}
 
 
 def test_a_lake_on_a_full_disk_fails(scripted: Callable[..., Any], tmp_path: Path) -> None:
@@ -535,8 +535,8 @@ def test_a_lake_on_a_full_disk_fails(scripted: Callable[..., Any], tmp_path: Pat
             findings = found()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert outcomes(findings, "failed") == {("lake is writable", "")}
-    assert "free space" in findings["lake is writable", ""].todo
+    assert outcomes(findings, "failed") == {("lake_is_writable", "")}
+    assert "free space" in findings["lake_is_writable", ""].todo
     assert list(tmp_path.iterdir()) == []
 
 
@@ -571,7 +571,7 @@ def test_prompts_that_others_may_read_get_a_warning(
             opened.chmod(lake_mode)
         monkeypatch.setenv("DEVIN_LAKE", str(lake))
         monkeypatch.setenv("DEVIN_TEXT", text)
-        finding = found()["access to the lake", ""]
+        finding = found()["lake_permissions", ""]
     assert finding.outcome == outcome
     assert (f"chmod 700 {lake}" in finding.todo) == (outcome == "warning")
     assert ("files of sessions," in finding.found) == (outcome == "warning")
@@ -620,7 +620,7 @@ def test_a_new_home_has_everything_on_and_no_daemon(home: dg.DagsterInstance) ->
     findings = found()
     assert findings["schedule", "daily_refresh"].outcome == findings["sensor", "late_updates"].outcome == "ok"
     assert findings["daemon", ""].outcome == "skipped"
-    assert findings["last run", ""].outcome == "skipped"
+    assert findings["last_run", ""].outcome == "skipped"
 
 
 @pytest.mark.parametrize("status", [InstigatorStatus.STOPPED, InstigatorStatus.RUNNING])
@@ -660,7 +660,7 @@ def test_a_daemon_is_alive_while_its_heart_beats(home: dg.DagsterInstance, ago: 
     home.add_daemon_heartbeat(DaemonHeartbeat((datetime.now(UTC) - ago).timestamp(), "SENSOR", "some-id"))
     finding = found()["daemon", ""]
     assert finding.outcome == outcome
-    assert ("silent since" in finding.found) == (outcome == "warning")
+    assert ("no heartbeat since" in finding.found) == (outcome == "warning")
 
 
 def test_a_hole_between_days_fails_and_history_that_was_never_asked_for_does_not(
@@ -679,19 +679,19 @@ def test_a_hole_between_days_fails_and_history_that_was_never_asked_for_does_not
                 home.report_runless_asset_event(dg.AssetMaterialization(table.name, partition=day, metadata=metadata))
 
     make(0, 31, of=Lake(str(tmp_path / "another")))
-    assert found()["closed days", ""].found.startswith("none of ")
+    assert found()["closed_days", ""].found.startswith("none of ")
     make(20, 31)
-    missing = found()["closed days", ""]
+    missing = found()["closed_days", ""]
     assert (missing.outcome, missing.found.startswith("20 of ")) == ("warning", True)
     make(10, 11)
-    missing = found()["closed days", ""]
+    missing = found()["closed_days", ""]
     assert missing.outcome == "failed"
     hole = f"{first} … {first + timedelta(days=9)}, {first + timedelta(days=11)} … {first + timedelta(days=19)}"
     assert missing.found.endswith(f" are not made: {hole}")
     todo = f"backfill --from {first} --to {first + timedelta(days=19)} --only-missing"
     assert missing.todo == f"devin-pipeline {todo}"
     make(0, 20)
-    assert found()["closed days", ""].outcome == "ok"
+    assert found()["closed_days", ""].outcome == "ok"
 
 
 def test_a_last_run_that_failed_gets_a_warning(home: dg.DagsterInstance) -> None:
@@ -705,7 +705,7 @@ def test_a_last_run_that_failed_gets_a_warning(home: dg.DagsterInstance) -> None
 
     refresh.execute_in_process(instance=home, raise_on_error=False)
     findings = found()
-    assert findings["last run", ""].outcome == "warning"
+    assert findings["last_run", ""].outcome == "warning"
     assert "canary" not in repr(findings)
 
 

@@ -78,10 +78,8 @@ def backfill(
     failed, reports_wait = run_ranges(runs, {ACCEPTS_NEW_ORGANIZATIONS: "yes"} if accept_new_organizations else {})
     if failed:
         rest = contiguous(failed)
-        commands = [
-            pipeline_command(f"backfill --from {days[0]} --to {days[-1]} --days-per-run {days_per_run}")
-            for days in rest
-        ]
+        in_runs = "" if days_per_run == DAYS_PER_RUN else f" --days-per-run {days_per_run}"
+        commands = [pipeline_command(f"backfill --from {days[0]} --to {days[-1]}{in_runs}") for days in rest]
         reasons = [*dict.fromkeys(failed[day] for day in sorted(failed))]
         raise Failed(
             f"{len(failed)} of {len(days)} days were not made; they keep their last good version",

@@ -60,7 +60,7 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
         if enterprise:
             click.echo("In another shell, a run: " + dg_command(enterprise.last_day, enterprise.last_day))
             warn_of_dotenv()
-        click.echo(f"Opening http://127.0.0.1:{port} … stop it with Ctrl-C.")
+        click.echo("The Dagster UI starts, which may take a minute; stop it with Ctrl-C.")
         try:
             still_busy = run_until(
                 stopped,
@@ -69,6 +69,7 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
                 port=port,
                 read_only=read_only,
                 locked=locked,
+                when_ready=lambda: click.echo(f"It is ready: open http://127.0.0.1:{port}"),
             )
         except StoppedByItself as error:
             why = "it was not ready in time" if error.exit_code is None else f"exit code {error.exit_code}"

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -95,7 +95,14 @@ def _lock(file: int) -> None:
 
 
 def run_until(
-    stopped: threading.Event, *, module: str, location: str, port: int, read_only: bool, locked: int | None = None
+    stopped: threading.Event,
+    *,
+    module: str,
+    location: str,
+    port: int,
+    read_only: bool,
+    locked: int | None = None,
+    when_ready: Callable[[], None] = lambda: None,
 ) -> bool:
     """Run the Dagster UI of the DAGSTER_HOME at 127.0.0.1 and, unless it is for reading only, the daemon.
 
@@ -106,6 +113,7 @@ def run_until(
         port: Port of the Dagster UI.
         read_only: Every mutation is refused, and no daemon runs: a deployment may have one.
         locked: A file to hand to the daemon, which keeps its lock.
+        when_ready: Called once the Dagster UI accepts connections.
 
     Returns:
         True if the code server is not done yet, as while a run is going on: it ends by itself, in the background.
@@ -151,9 +159,13 @@ def run_until(
             words = ["devin_pipeline.dagster_server.webserver", "--workspace", str(workspace), "--port", str(port)]
             # guard: a Dagster UI for reading that changes things | , *(["--read-only"] if read_only else [])
             start("the Dagster UI", *words, *(["--read-only"] if read_only else []), seconds_to_stop=seconds)
+            is_ready = False
             while not stopped.wait(timeout=0.5):
                 # guard: a Dagster UI that died unnoticed
                 _require_alive(running)
+                if not is_ready and _accepts_connections(port):
+                    is_ready = True
+                    when_ready()
         finally:
             deadline = time.monotonic() + _SECONDS_TO_STOP
             code_servers, others = list(running.values())[:1], list(running.values())[1:]
@@ -186,6 +198,11 @@ def _wait_for(code: Path, running: dict[str, subprocess.Popen[bytes]], stopped: 
                 return
         if time.monotonic() > deadline:
             raise StoppedByItself("the code server", None)
+
+
+def _accepts_connections(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _require_alive(running: dict[str, subprocess.Popen[bytes]]) -> None:

@@ -84,16 +84,16 @@ class _Endpoints:
         yield look("clock", "", self._clock)
         for table in self._feeds:
             if table not in self._answering:
-                yield CheckResult("pages and windows", table, "skipped", "its endpoint gave no response to check", "")
+                yield CheckResult("pages_and_windows", table, "skipped", "its endpoint gave no response to check", "")
                 continue
-            yield self._of(table, "page repeats", self._page_repeats)
+            yield self._of(table, "page_is_stable", self._page_repeats)
             yield self._of(table, "items", self._items)
             yield self._of(table, "filter", self._filter)
-            yield self._of(table, "window", partial(self._window, by="created"))
-            yield self._of(table, "window of updates", partial(self._window, by="updated"))
+            yield self._of(table, "created_window", partial(self._window, by="created"))
+            yield self._of(table, "updated_window", partial(self._window, by="updated"))
         yield look("account", "", self._account)
         if len({FEED_BY_TABLE[table].key for table in self._answering}) > 1:
-            yield look("one id in v2 and v3", "", self._one_id)
+            yield look("ids_match_across_versions", "", self._one_id)
 
     def _of(self, table: str, name: str, check: Callable[[str], Said]) -> CheckResult:
         return look(name, table, partial(check, table))

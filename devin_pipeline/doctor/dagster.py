@@ -41,7 +41,7 @@ def findings(settings: Settings) -> Iterator[CheckResult]:
         yield CheckResult("DAGSTER_HOME", "", "ok", str(home), "")
         yield from _switches(instance, settings)
         yield look("daemon", "", partial(_daemon, settings, instance))
-        yield look("last run", "", partial(_last_run, instance))
+        yield look("last_run", "", partial(_last_run, instance))
         yield from _runs(instance)
 
 
@@ -54,7 +54,7 @@ def _switches(instance: dg.DagsterInstance, settings: Settings) -> Iterator[Chec
         states = {state.name: state for state in instance.all_instigator_state()}
     except Exception as error:  # a bad setting, which has its own check, or a storage that fails
         found = f"they could not be read ({type(error).__name__})"
-        yield CheckResult("schedules and sensors", "", "skipped", found, "Fix what the other checks name first")
+        yield CheckResult("schedules_and_sensors", "", "skipped", found, "Fix what the other checks name first")
         return
     for kind, switches in (("schedule", definitions.schedules), ("sensor", definitions.sensors)):
         for switch in switches or ():

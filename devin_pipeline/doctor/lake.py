@@ -36,15 +36,15 @@ def findings(settings: Settings) -> Iterator[CheckResult]:
     # guard: a raw table whose lost versions doctor passes over | RAW_TABLES -> RAW_TABLES[:4]
     for table in RAW_TABLES:
         look_at = partial(_last_version, settings, table) if is_ours.outcome == "ok" else not_of_this_lake
-        yield look("last version", table.name, look_at)
+        yield look("last_version", table.name, look_at)
     for name, check in (
-        ("lake is writable", _writable),
+        ("lake_is_writable", _writable),
         ("disk", _disk),
-        ("access to the lake", _access),
-        ("closed days", _closed_days),
-        ("late updates", _late_updates),
-        ("code of derived days", _code_of_derived_days),
-        ("erasure list", _erasure_list),
+        ("lake_permissions", _access),
+        ("closed_days", _closed_days),
+        ("late_updates", _late_updates),
+        ("code_of_derived_days", _code_of_derived_days),
+        ("erasure_list", _erasure_list),
     ):
         yield look(name, "", partial(check, settings) if is_ours.outcome == "ok" else not_of_this_lake)
 

@@ -20,13 +20,13 @@ from devin_pipeline.settings import V2_KEY, V3_KEY, Settings
 def findings(settings: Settings) -> Iterator[CheckResult]:
     """Every finding, as soon as it is made."""
     yield look("address", "", lambda: ("ok", settings.api_url, ""))
-    yield look("proxies and certificates", "", partial(_surroundings, settings))
+    yield look("proxies_and_certificates", "", partial(_surroundings, settings))
     for kind, variable in VARIABLES.items():
         yield look("key", variable, partial(_key, settings, kind, variable))
     yield look("feeds", "", partial(_feeds, settings))
     yield look("scope", "", partial(_scope, settings))
     yield look("days", "", partial(_days, settings))
-    yield look("old runs", "", partial(_old_runs, settings))
+    yield look("old_runs", "", partial(_old_runs, settings))
 
 
 def _old_runs(settings: Settings) -> Said:

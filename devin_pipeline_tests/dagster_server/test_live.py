@@ -58,7 +58,7 @@ def test_the_doctor_finds_the_daemon_alive_and_everything_switched_on(live: Live
         "it is on",
     )
     assert checks["daemon", ""]["outcome"] == "ok"
-    assert checks["last run", ""]["outcome"] == "ok"
+    assert checks["last_run", ""]["outcome"] == "ok"
 
 
 @pytest.fixture(scope="module")

@@ -267,7 +267,7 @@ def test_more_updates_in_a_second_than_a_tick_may_read_are_named_until_their_day
         cursor = tick_of_the_sensor(instance, cursor).cursor
     older = older_days(lake, [feed.name for feed in FEEDS], Settings().start_date, HOUR, now)
     assert older.to_read_again == [days_ago(41), days_ago(40)]
-    (found,) = [finding for finding in examine(Settings()) if finding.name == "late updates"]
+    (found,) = [finding for finding in examine(Settings()) if finding.name == "late_updates"]
     assert found.outcome == "warning"
     assert found.todo == pipeline_command(f"backfill --from {days_ago(41)} --to {days_ago(40)}")
     note_reads(lake, [days_ago(41), days_ago(40)], datetime.now(UTC))

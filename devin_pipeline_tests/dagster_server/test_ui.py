@@ -79,10 +79,11 @@ def test_a_run_that_is_going_on_when_the_page_is_stopped_ends_well_in_the_backgr
         ui = DagsterUi(f"http://127.0.0.1:{port}")
         command = ["devin-pipeline", "ui", "--port", str(port)]
         with started(command, environment(settings, bytecode), log, tmp_path) as process:
-            eventually(lambda: "Opening" in log.read_text(), 60, "the command starts the others")
+            eventually(lambda: "The Dagster UI starts" in log.read_text(), 60, "the command starts the others")
             # Now, before any of them can: they would make it in the same moment.
             assert (Path(settings["DAGSTER_HOME"]) / "history" / "runs" / "index.db").exists()
-            eventually(ui.answers, 60, "the Dagster UI answers")
+            ready = f"It is ready: open {ui.url}\n"
+            eventually(lambda: ready in log.read_text(), 60, "the command says that the Dagster UI is ready")
             assert httpx.get(ui.url, headers={"Host": "evil.example"}).status_code == 403
             running = processes_of(process)
             assert set(running) == {"dagster", "dagster._daemon", "devin_pipeline.dagster_server.webserver"}

@@ -245,7 +245,7 @@ def erased(
 
 
 def erasure_list() -> doctor.CheckResult:
-    (finding,) = (finding for finding in doctor.examine(Settings()) if finding.name == "erasure list")
+    (finding,) = (finding for finding in doctor.examine(Settings()) if finding.name == "erasure_list")
     return finding
 
 

@@ -118,14 +118,14 @@ def test_lost_versions_are_named_by_every_look_and_repaired(lake: Lake, table: R
     add_version(lake, table)
     add_version(lake, table, 1)
     before = rows_of(lake, table)
-    assert found("last version", table.name).outcome == "ok"
+    assert found("last_version", table.name).outcome == "ok"
     lost_entry(lake, table)
     with pytest.raises(VersionsLost, match="--repair"):
         lake.snapshot(table)
     report = verified(lake)
     assert [(f.table, f.partition, f.lost_versions) for f in report.findings] == [(table, None, True)]
     assert list(report.damaged_days().values()) == [True]
-    assert found("last version", table.name).outcome == "failed"
+    assert found("last_version", table.name).outcome == "failed"
     (result,) = repair(lake, list(report.damaged_days()), 8, keeps_text=True)
     assert (result.kept, result.brought_back, result.lost) == (1, 1, 0)
     assert rows_of(lake, table).equals(before)
@@ -140,14 +140,14 @@ def test_a_person_is_named_and_erased_from_every_version_and_file(lake: Lake, ta
     lake.add_to_erasure_list([("user", PERSON)])
     partition = partition_of(lake, table)
     assert [(f.table, f.partition) for f in verified(lake).findings] == [(table, partition)] * 2
-    assert found("erasure list").outcome == "failed"
-    assert table.name in found("erasure list").found
+    assert found("erasure_list").outcome == "failed"
+    assert table.name in found("erasure_list").found
 
     forget(lake, 8, [("user", PERSON)])
     assert places_with(lake, PERSON, CANARY) == []
     assert lake.snapshot(table).rows().num_rows == 2
     assert verified(lake).is_clean
-    assert found("erasure list").outcome == "ok"
+    assert found("erasure_list").outcome == "ok"
 
 
 @pytest.mark.notices(
@@ -211,5 +211,5 @@ def test_a_file_that_others_may_read_is_named(lake: Lake, table: RawTable, tmp_p
             folder.chmod(folder.stat().st_mode | 0o011)
     for path in (Path(lake.uri), Path(lake.location(table)), *Path(lake.location(table)).rglob("*")):
         path.chmod(0o755)
-    assert found("access to the lake").outcome == "warning"
-    assert table.name in found("access to the lake").found
+    assert found("lake_permissions").outcome == "warning"
+    assert table.name in found("lake_permissions").found

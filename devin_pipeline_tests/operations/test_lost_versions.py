@@ -102,7 +102,7 @@ def test_a_lost_log_entry_of_a_session_that_was_deleted_since_costs_no_acu(
     assert "sessions" in findings["not_checked"]
     assert findings["repair_commands"] == [f"devin-pipeline {command}"]
     examined = json.loads(run("doctor", "--json").stdout)["checks"]
-    named = {check["subject"]: check for check in examined if check["name"] == "last version"}
+    named = {check["subject"]: check for check in examined if check["name"] == "last_version"}
     assert [subject for subject, check in named.items() if check["outcome"] == "failed"] == findings_of(findings)
     assert command in named["raw_sessions_v3"]["todo"]
 

@@ -76,7 +76,7 @@ def test_days_of_unknown_age_are_named_with_the_backfill_that_closes_the_gap(mak
     assert older
     # A run over other days names them too.
     assert "late_updates_are_read" in warnings(harness.run(harness.days[-2:]))
-    (found,) = [finding for finding in examine(Settings()) if finding.name == "late updates"]
+    (found,) = [finding for finding in examine(Settings()) if finding.name == "late_updates"]
     assert found.outcome == "warning"
     assert found.todo == pipeline_command(f"backfill --from {older[0]} --to {older[-1]}")
     assert "late_updates_are_read" not in warnings(harness.run(days_between(older[0], older[-1])))
