@@ -644,8 +644,8 @@ def test_the_emulator_serves_with_faults_as_asked_until_it_is_stopped(tmp_path: 
     words = ["emulator", "--port", "0", "--sessions", "5", "--days", "2", "--faults", "0.5"]
     with Running(*words, folder=tmp_path) as served:
         assert served.stdout is not None
-        said = b"".join(served.stdout.readline() for _ in range(4)).decode()
-        exported = dict(re.findall(r"^export (\w+)=(\S+)$", said, re.MULTILINE))
+        output = b"".join(served.stdout.readline() for _ in range(4)).decode()
+        exported = dict(re.findall(r"^export (\w+)=(\S+)$", output, re.MULTILINE))
         assert set(exported) == {"DEVIN_API_URL", "DEVIN_V2_API_KEY", "DEVIN_V3_API_KEY"}
         honest = [is_answered(f"{exported['DEVIN_API_URL']}/v3/self", exported["DEVIN_V3_API_KEY"]) for _ in range(30)]
         assert True in honest

@@ -242,7 +242,7 @@ def test_swapped_keys_are_sent_nowhere_and_the_variables_they_belong_in_are_name
     assert harness.server.requests == []
 
 
-def test_without_a_key_the_rest_is_looked_at_and_what_to_set_is_said(
+def test_without_a_key_the_rest_is_looked_at_and_what_to_set_is_named(
     harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("DEVIN_V2_API_KEY", "DEVIN_V3_API_KEY"):
@@ -577,7 +577,9 @@ def test_prompts_that_others_may_read_get_a_warning(
     assert ("files of sessions," in finding.found) == (outcome == "warning")
 
 
-def test_what_is_stored_of_prompts_is_said_plainly(harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_stored_of_prompts_is_reported_plainly(
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stored(redacted: str | None) -> None:
         version = {"day": harness.days[0], "payload": "{}", "redacted": redacted}
         harness.lake.replace_days(RAW_SESSIONS_V3, [harness.days[0]], rows_of(RAW_SESSIONS_V3, [version]))

@@ -308,7 +308,7 @@ def test_a_rebuild_of_a_day_builds_the_day_a_session_left_before_the_start_date(
     assert figures(harness) == expected(6, 5)
 
 
-def test_repair_of_the_day_a_session_left_does_not_bring_it_back(make_harness: MakeHarness) -> None:
+def test_repair_of_the_day_a_session_left_does_not_restore_it(make_harness: MakeHarness) -> None:
     harness = with_two_sessions(make_harness, "v3")
     harness.make()
     move(harness, 1)

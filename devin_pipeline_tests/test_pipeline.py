@@ -543,9 +543,9 @@ def test_texts_of_any_kind_and_size_are_stored_as_sent_and_appear_in_no_event_or
     assert sorted(split) == [Decimal("0.000100")] * 9_999 + [Decimal("0.000101")]
     events = [repr(entry) for entry in harness.instance.all_logs(result.run_id)]
     shown = capfd.readouterr()
-    for said in (*events, caplog.text, shown.out, shown.err):
-        assert "canarycanary" not in said
-        assert "alert(1)" not in said
+    for shown_text in (*events, caplog.text, shown.out, shown.err):
+        assert "canarycanary" not in shown_text
+        assert "alert(1)" not in shown_text
     assert max(map(len, events)) < 100_000
     # No text is part of a path, and no value passes through Dagster's pickles.
     assert {path.name for path in tmp_path.iterdir()} <= {"lake", "home"}

@@ -252,7 +252,7 @@ def _run_on_a_full_disk(run: Run, largest: int) -> None:
         sys.exit(_DISK_WAS_FULL)
 
 
-def test_whichever_file_the_kernel_cuts_short_readers_see_whole_versions_and_the_next_run_completes_them(
+def test_whichever_file_is_cut_short_readers_see_whole_versions_and_the_next_run_completes_them(
     harness: PipelineHarness, tmp_path: Path, dose: Dose, figure: Figure
 ) -> None:
     run = run_of(harness, tmp_path / "measured")

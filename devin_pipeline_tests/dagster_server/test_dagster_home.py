@@ -47,8 +47,8 @@ def test_backfills_that_open_a_new_home_and_a_new_lake_at_once_all_succeed_now_a
     words = [["backfill", "--from", str(day), "--to", str(day)] for day in days]
     with ExitStack() as all_of_them:
         running = [all_of_them.enter_context(Running(*command, folder=tmp_path)) for command in words]
-        said = [process.communicate(timeout=120) for process in running]
-    assert [process.returncode for process in running] == [0, 0, 0], said
+        outputs = [process.communicate(timeout=120) for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0], outputs
     assert all(len(found) == 1 for found in revisions(home_of_environment()).values())
     later = run(*words[0], folder=tmp_path)
     assert later.returncode == 0, later.stderr

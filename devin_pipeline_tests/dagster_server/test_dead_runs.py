@@ -148,7 +148,7 @@ def test_a_dead_run_of_a_backfill_is_retried_once_and_no_other(home: dg.DagsterI
 
 
 @pytest.mark.notices("a run that a killed daemon was starting")
-def test_a_run_that_a_killed_daemon_was_starting_is_failed_unless_it_starts_and_a_later_one_is_left_alone(
+def test_a_run_that_a_killed_daemon_was_starting_fails_unless_it_starts_and_later_ones_stay(
     home: dg.DagsterInstance,
 ) -> None:
     def starting(status: dg.DagsterRunStatus = STARTING) -> str:

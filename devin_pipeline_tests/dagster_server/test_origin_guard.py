@@ -76,7 +76,7 @@ def pools(ui: DagsterUi) -> set[str]:
 
 
 def forged_events(ui: DagsterUi) -> set[str]:
-    """The assets that are none of ours and have an event."""
+    """The assets that are not ours and have an event."""
     found = ui.ask("{ assetsOrError { ... on AssetConnection { nodes { key { path } } } } }")
     names = {node["key"]["path"][0] for node in found["assetsOrError"]["nodes"]}
     return {name for name in names if name.startswith("pool_")}

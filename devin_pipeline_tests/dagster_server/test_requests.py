@@ -119,7 +119,7 @@ def test_the_sensors_first_tick_sets_its_cursor_and_asks_nothing(
 
 
 @pytest.mark.usefixtures("settings")
-def test_old_days_with_a_changed_session_become_contiguous_ranges_and_recent_days_are_left_to_the_schedule(
+def test_old_days_with_a_changed_session_become_ranges_and_recent_days_are_left_to_the_schedule(
     server: EmulatorServer, instance: dg.DagsterInstance
 ) -> None:
     # The schedule's next tick starts 34 days before today: the day before would be read by nobody.

@@ -121,7 +121,7 @@ def test_the_ui_opens_whatever_the_folder_for_temporary_files_and_leaves_nothing
     assert not [line for line in log.read_text().splitlines() if "Traceback" in line or "socket" in line.lower()]
 
 
-def test_a_page_for_reading_changes_nothing_runs_no_daemon_and_says_when_it_stopped_by_itself(
+def test_a_read_only_ui_changes_nothing_runs_no_daemon_and_says_when_it_stopped_by_itself(
     tmp_path: Path, bytecode: Path
 ) -> None:
     port, log = free_port(), tmp_path / "log"

@@ -121,7 +121,7 @@ TRANSIENT = {
 
 @pytest.mark.notices("429 given up at once", "gzip that ends early")
 @pytest.mark.parametrize("fault", TRANSIENT)
-def test_what_passes_by_itself_is_asked_again(fault: str) -> None:
+def test_what_passes_by_itself_is_retried(fault: str) -> None:
     fake = FakeTime()
     with (
         serving(lambda asked: TRANSIENT[fault] if asked.number <= 2 else GOOD) as served,

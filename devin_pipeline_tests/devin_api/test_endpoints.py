@@ -1,4 +1,4 @@
-"""Each endpoint is declared once, and what else is said of it agrees."""
+"""Each endpoint is declared once, and all that describes it agrees."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -126,7 +126,7 @@ def test_a_connection_that_comes_about_after_it_was_given_up_sends_no_request(mo
     assert set(received) == {b""}
 
 
-def test_a_certificate_that_does_not_hold_is_said_with_the_reason_and_the_address(
+def test_an_invalid_certificate_is_named_with_the_reason_and_the_address(
     tmp_path: Path, within_ten_seconds: None
 ) -> None:
     with serving_tls(certificate(tmp_path)) as served:
@@ -136,7 +136,7 @@ def test_a_certificate_that_does_not_hold_is_said_with_the_reason_and_the_addres
     assert error.why == "its certificate does not hold (self-signed certificate), so no key was sent"
 
 
-def test_what_does_not_speak_tls_is_said_so(within_ten_seconds: None) -> None:
+def test_a_server_without_tls_is_named_as_such(within_ten_seconds: None) -> None:
     with serving(lambda asked: page_v3([])) as served:
         error = read(served.url.replace("http:", "https:"))
     assert error.why.startswith("no TLS connection to the host 127.0.0.1:")

@@ -107,7 +107,7 @@ def test_kinds_of_failure_in_turn_get_no_more_than_six_tries_together() -> None:
     assert len(left) == 1
 
 
-def test_what_the_api_refuses_is_not_asked_again() -> None:
+def test_what_the_api_refuses_is_not_retried() -> None:
     fake = FakeTime()
     left: list[Exception] = [InvalidResponse("w", "w", "t"), unreachable()]
     with pytest.raises(InvalidResponse):

@@ -77,7 +77,9 @@ def test_a_socks_proxy_that_never_answers_is_given_up_at_the_deadline(monkeypatc
 
 
 @pytest.mark.parametrize("says", [b"\x05\xff", b"\x05\x02", b"\x05", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x04\x5b"])
-def test_a_socks_proxy_that_wants_a_password_or_is_none_is_named(says: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socks_proxy_that_wants_a_password_or_is_not_one_is_named(
+    says: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with serving_socks(says=says) as proxy:
         monkeypatch.setenv("ALL_PROXY", f"socks5h://{proxy.address}")
         with pytest.raises(Unreachable, match="the proxy of ALL_PROXY did not connect") as caught:
@@ -100,7 +102,7 @@ def test_a_proxy_that_cannot_be_reached_is_named(variable: str, monkeypatch: pyt
     assert "PROXY" not in str(caught.value).upper()
 
 
-def test_a_proxy_that_wants_another_password_is_named_and_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_wants_another_password_is_named_and_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(lambda asked: page_v3([]), tunnel=407) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", "//user:hunter2@"))
         with pytest.raises(Refused, match=r"the proxy of HTTPS_PROXY .* \(407\)") as caught:

@@ -280,7 +280,7 @@ def test_gzip_may_be_garbage_have_a_wrong_sum_or_end_early(server: EmulatorServe
     assert len(gzip.decompress(bomb)) == 200 * 2**20
 
 
-# Lies
+# Pages that contradict themselves or the request
 
 
 @pytest.mark.parametrize("path", [V2, V3])

@@ -1,4 +1,4 @@
-"""What the system refuses to read, or what is not what it should be: said so, and never taken for an empty lake."""
+"""What the system refuses to read, or what is not what it should be: an error, and never taken for an empty lake."""
 
 import json
 import os
@@ -103,12 +103,12 @@ def as_a_file(folder: Path) -> None:
     folder.write_text("")
 
 
-def with_an_hour_that_is_none(file: Path) -> None:
+def with_an_invalid_hour(file: Path) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | {"day_starts_at_utc_hour": 99}))
 
 
 @pytest.mark.parametrize(
-    "damage", [as_a_folder, as_a_link_to_nowhere, with_an_hour_that_is_none, lambda file: file.write_bytes(b"\xff")]
+    "damage", [as_a_folder, as_a_link_to_nowhere, with_an_invalid_hour, lambda file: file.write_bytes(b"\xff")]
 )
 def test_a_lake_whose_identity_is_damaged_is_not_one_that_nobody_has_written(
     lake: Lake, damage: Callable[[Path], None]
@@ -119,9 +119,7 @@ def test_a_lake_whose_identity_is_damaged_is_not_one_that_nobody_has_written(
 
 
 @pytest.mark.parametrize("entry", [b"\xff", b"{}", b'{"kind":"user","salt":"zz","digest":"zz"}'])
-def test_an_entry_of_the_erasure_list_that_is_damaged_stops_whatever_would_bring_text_back(
-    lake: Lake, entry: bytes
-) -> None:
+def test_a_damaged_entry_of_the_erasure_list_stops_whatever_would_restore_text(lake: Lake, entry: bytes) -> None:
     only(lake, "forgotten/*.json").write_bytes(entry)
     with pytest.raises(Damaged, match="The erasure list cannot be read"):
         lake.erasure_list()
@@ -179,7 +177,7 @@ def test_a_garbled_entry_that_delta_no_longer_reads_is_reported_by_repair(lake: 
         list(files_ever(RAW, lake.location(RAW), date.fromisoformat(str(DAY))))
 
 
-def test_no_word_of_a_row_is_in_what_is_said_of_a_file_that_cannot_be_read(lake: Lake) -> None:
+def test_no_word_of_a_row_is_in_the_error_of_a_file_that_cannot_be_read(lake: Lake) -> None:
     file = only(lake, "sessions/day=*/*")
     file.write_bytes(b"PAR1 hunter2")
     with pytest.raises(Damaged) as refused:

@@ -299,7 +299,7 @@ def maintain(_: Erased) -> None:
     [backfill_of_another_day, rebuild_of_one_day, run_of_derived_tables, repair, maintain],
     ids=lambda command: command.__name__,
 )
-def test_rows_that_a_backup_brings_back_are_named_and_every_run_erases_them(
+def test_rows_that_a_backup_restores_are_named_and_every_run_erases_them(
     erased: Erased, command: Callable[[Erased], None]
 ) -> None:
     raw = [table.name for table in RAW_SESSION_TABLES]
@@ -330,9 +330,7 @@ def test_rows_that_a_backup_brings_back_are_named_and_every_run_erases_them(
     [[table.name for table in ALL_TABLES], ["sessions"], ["acu_monthly"], ["acu_daily", "session_issues"]],
     ids=lambda tables: tables[0],
 )
-def test_derived_tables_and_reports_that_a_backup_brings_back_are_built_again(
-    erased: Erased, tables: Sequence[str]
-) -> None:
+def test_derived_tables_and_reports_that_a_backup_restores_are_rebuilt(erased: Erased, tables: Sequence[str]) -> None:
     there = [table for table in tables if (erased.backup / table).exists()]
     erased.put_back(*there)
     assert not verify(erased.harness.lake, 8).is_clean
@@ -345,7 +343,7 @@ def test_derived_tables_and_reports_that_a_backup_brings_back_are_built_again(
     erased.require_nowhere()
 
 
-def test_files_that_a_backup_brings_back_next_to_a_newer_log_are_named_and_deleted(erased: Erased) -> None:
+def test_files_that_a_backup_restores_next_to_a_newer_log_are_named_and_deleted(erased: Erased) -> None:
     table = RAW["raw_sessions_v3"]
     shutil.copytree(erased.backup / table.name, f"{erased.harness.lake.uri}/{table.name}", dirs_exist_ok=True)
     assert places_holding(erased.harness, *erased.words) != []

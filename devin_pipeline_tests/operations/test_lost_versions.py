@@ -311,7 +311,7 @@ def test_a_table_put_back_from_a_backup_or_not_at_all_is_named_until_it_is_accep
     assert noted(lake) == lake.snapshot(RAW).version
 
 
-def test_repair_brings_back_nobody_who_was_erased(lake: Lake) -> None:
+def test_repair_restores_nobody_who_was_erased(lake: Lake) -> None:
     read(lake, item("a"), hours=1)
     read(lake, item("a"), item("erased", "canarytitle"), hours=2)
     lose_newest_entries(lake)

@@ -434,7 +434,7 @@ def test_a_repaired_day_is_intact_and_its_rows_are_those_that_were(
 
 
 @pytest.mark.notices("damage: text that is to be gone, repaired")
-def test_text_that_is_to_be_gone_is_not_brought_back(harness: PipelineHarness) -> None:
+def test_text_that_is_to_be_gone_is_not_restored(harness: PipelineHarness) -> None:
     write_again(harness, RAW, harness.days[0], lambda row: row | {"payload": "{}"})
     repair(harness.lake, harness.days, 8, keeps_text=False)
     payloads = harness.lake.snapshot(RAW).rows([harness.days[0]]).column("payload").to_pylist()

@@ -92,13 +92,13 @@ def test_days_start_at_eight_in_2025_when_nothing_is_set() -> None:
 
 
 @pytest.mark.parametrize("name", ["DEVIN_DAY_STARTS_AT_UTC_HOUR", "DEVIN_START_DATE"])
-def test_an_empty_setting_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_setting_counts_as_unset(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "")
     assert (Settings().day_starts_at_utc_hour, Settings().start_date) == (8, date(2025, 1, 1))
 
 
 @pytest.mark.parametrize("text", ["24", "-1", "8.0", "eight", " 8", "٨", "1e1", "²"])
-def test_an_hour_that_is_none_is_refused_with_what_to_set(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_hour_is_refused_with_what_to_set(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVIN_DAY_STARTS_AT_UTC_HOUR", text)
     with pytest.raises(ConfigurationError) as refused:
         _ = Settings().day_starts_at_utc_hour

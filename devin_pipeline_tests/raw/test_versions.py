@@ -58,11 +58,12 @@ def history(lake: Lake, table: RawTable) -> list[tuple[object, ...]]:
     """Each object's id, when its version was fetched, and what it says; `gone` for a tombstone."""
     rows = lake.snapshot(table).rows().to_pylist()
     return [
-        (row[table.object_key[-1]], (row["fetched_at"] - after(0)).seconds // 3600, _said(row, table)) for row in rows
+        (row[table.object_key[-1]], (row["fetched_at"] - after(0)).seconds // 3600, _name_or_gone(row, table))
+        for row in rows
     ]
 
 
-def _said(row: Object, table: RawTable) -> object:
+def _name_or_gone(row: Object, table: RawTable) -> object:
     return json.loads(str(row[table.payload])).get("name") if row["is_listed"] else "gone"
 
 

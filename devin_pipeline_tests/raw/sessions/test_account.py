@@ -200,7 +200,7 @@ def test_days_on_which_another_enterprise_has_no_session_lose_none_of_ours(
     assert harness.versions() == before
 
 
-def test_an_organization_that_only_some_of_the_days_know_is_of_our_enterprise_in_whatever_order_they_come(
+def test_an_organization_that_only_some_days_have_is_of_our_enterprise_whatever_their_order(
     make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness = make_harness("v2", sessions=0, days=6)

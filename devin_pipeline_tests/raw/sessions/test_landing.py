@@ -369,7 +369,7 @@ def test_a_read_older_than_the_stored_version_adds_nothing(feed: Feed) -> None:
     assert feed.history() == [(5, "newer")]
 
 
-def test_a_read_older_than_a_tombstone_does_not_bring_the_session_back(feed: Feed) -> None:
+def test_a_read_older_than_a_tombstone_does_not_restore_the_session(feed: Feed) -> None:
     feed.read(item(title="A"), hours=1)
     feed.read(hours=5)
     feed.read(item(title="B"), hours=4)
