@@ -209,7 +209,7 @@ def test_a_call_that_cannot_be_run_gets_three_lines_and_exit_2(words: list[str])
 
 
 @pytest.mark.notices("days the lake has lost", "a run of a command without a code location")
-def test_a_backfill_makes_every_table_and_a_dry_run_and_only_missing_know_it(
+def test_a_backfill_builds_every_table_and_a_dry_run_and_only_missing_know_it(
     harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     planned = backfill(harness, "--dry-run", "--days-per-run", "3")
@@ -297,7 +297,7 @@ def test_a_day_that_cannot_be_read_costs_the_others_nothing(harness: PipelineHar
             assert row["acus"] == Decimal(str(acus))
 
 
-def test_an_address_that_cannot_be_reached_is_named_with_the_reason_and_nothing_is_made(
+def test_an_address_that_cannot_be_reached_is_named_with_the_reason_and_nothing_is_written(
     harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"http://127.0.0.1:{free_port()}"

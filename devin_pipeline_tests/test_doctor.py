@@ -137,7 +137,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., A
 # When all is well
 
 
-def test_what_is_missing_is_named_with_the_command_that_makes_all_well(
+def test_what_is_missing_is_named_with_the_command_that_adds_it(
     harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     missing = found()["closed_days", ""]

@@ -246,7 +246,7 @@ def test_each_run_reports_the_acus_of_each_day_rebuilt_or_unchanged(make_harness
                 assert (figure.value if figure else None) == wanted
 
 
-def test_a_report_that_cannot_be_made_holds_up_no_other(make_harness: MakeHarness) -> None:
+def test_a_report_that_cannot_be_built_holds_up_no_other(make_harness: MakeHarness) -> None:
     harness = make_harness("v2", sessions=40, days=2)
     harness.refresh()
     harness.enterprise.grow_acus(20)
@@ -276,7 +276,7 @@ def test_one_check_may_run_alone_where_what_others_read_is_damaged(make_harness:
     assert (evaluation.check_name, evaluation.passed) == ("clocks_agree", True)
 
 
-def test_one_rollup_or_report_may_be_made_and_checked_alone(make_harness: MakeHarness) -> None:
+def test_one_rollup_or_report_may_be_built_and_checked_alone(make_harness: MakeHarness) -> None:
     harness = make_harness("v3", sessions=20, days=2)
     harness.refresh()
     job = pipeline(Settings()).resolve_job_def("refresh")

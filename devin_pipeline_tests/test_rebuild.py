@@ -218,7 +218,7 @@ def test_a_run_says_that_reports_wait_and_the_next_whole_one_writes_them(
     assert harness.run().success
 
 
-def test_a_backfill_says_that_its_days_are_made_and_reports_wait(
+def test_a_backfill_says_that_its_days_are_built_and_reports_wait(
     harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build(harness, harness.days, monkeypatch, "old")

@@ -52,7 +52,7 @@ def test_the_definitions_are_clean_for_the_command(command: str, says: str, no_k
 
 
 @pytest.mark.notices("a run of dg launch without a code location")
-def test_a_range_launched_by_dg_reads_every_day_and_makes_the_reports(
+def test_a_range_launched_by_dg_reads_every_day_and_builds_the_reports(
     tmp_path: Path, bytecode: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, last = today() - timedelta(days=6), today() - timedelta(days=2)

@@ -78,7 +78,7 @@ def test_the_graph_shows_the_three_groups_in_order(tab: Tab) -> None:
     expect(tab.get_by_text("Materialize all")).to_be_visible()
 
 
-def test_the_page_of_an_asset_shows_its_grain_columns_group_kinds_and_figures(tab: Tab) -> None:
+def test_the_dagster_ui_shows_grain_columns_group_kinds_and_figures_of_an_asset(tab: Tab) -> None:
     sessions = TABLES["sessions"]
     tab.goto("/assets/sessions?view=overview")
     expect(tab.get_by_text(sessions.grain)).to_be_visible()
@@ -90,7 +90,7 @@ def test_the_page_of_an_asset_shows_its_grain_columns_group_kinds_and_figures(ta
         expect(tab.get_by_text(text, exact=True).first).to_be_attached()
 
 
-def test_the_page_of_an_asset_shows_its_checks_and_how_they_ended(tab: Tab) -> None:
+def test_the_dagster_ui_shows_the_checks_of_an_asset_and_how_they_ended(tab: Tab) -> None:
     tab.goto("/assets/sessions?view=checks")
     for check in ("session_ids_are_unique", "sessions_are_inside_their_day", "every_raw_session_is_derived"):
         expect(tab.get_by_text(check, exact=True).first).to_be_visible()

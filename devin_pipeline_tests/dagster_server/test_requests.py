@@ -360,7 +360,7 @@ def test_the_lake_is_maintained_every_sunday_half_a_day_away_from_the_refresh(
 
 
 @pytest.mark.usefixtures("settings")
-def test_reports_are_asked_for_once_after_a_run_that_left_them_out_and_never_after_one_that_made_them(
+def test_reports_are_requested_once_after_a_run_without_them_and_never_after_one_with_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DEVIN_LAKE", str(tmp_path / "lake"))

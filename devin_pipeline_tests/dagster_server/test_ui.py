@@ -69,7 +69,7 @@ def _ps(columns: str, *which: str) -> str:
     return subprocess.run(["ps", *which, "-o", columns], check=False, capture_output=True, text=True).stdout
 
 
-def test_a_run_that_is_going_on_when_the_page_is_stopped_ends_well_in_the_background(
+def test_a_run_that_is_going_on_when_the_ui_is_stopped_ends_well_in_the_background(
     tmp_path: Path, bytecode: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enterprise = Enterprise.synthetic(seed=3, sessions=20, days=3)

@@ -246,7 +246,7 @@ def test_an_older_file_of_a_day_is_found_though_the_entry_that_added_it_is_gone(
     assert listed == [(new, 1), (old, 0)]
 
 
-def test_a_table_never_written_is_left_alone(lake: Lake) -> None:
+def test_a_table_never_written_stays_unwritten(lake: Lake) -> None:
     assert compact(lake, SESSIONS, none_damaged) == []
     assert vacuum(lake, SESSIONS) == VacuumResult(0, 0)
     assert expire_log(lake, SESSIONS) == 0

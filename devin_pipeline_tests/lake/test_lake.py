@@ -381,7 +381,7 @@ def test_a_relative_folder_stays_the_same_wherever_the_process_goes(
     assert lake.uri == str(tmp_path / "lake")
 
 
-def test_a_whole_table_is_replaced_and_left_alone_when_equal(lake: Lake) -> None:
+def test_a_whole_table_is_replaced_and_unchanged_when_equal(lake: Lake) -> None:
     weeks = rows_of(ACU_WEEKLY, [{"org_id": "a", "sessions": 1}, {"org_id": "b", "acus": acus("2")}])
     assert lake.replace_all(ACU_WEEKLY, weeks).version == 1
     assert lake.replace_all(ACU_WEEKLY, weeks).version is None

@@ -61,7 +61,7 @@ def test_names_of_any_language_are_taken_as_they_are(tmp_path: Path, name: str) 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("character", sorted(REFUSED), ids=ascii)
-def test_every_other_character_is_refused_wherever_it_stands(character: str, name: str) -> None:
+def test_every_other_character_is_refused_wherever_it_is(character: str, name: str) -> None:
     for folder in ("", "/lakes/"):
         with pytest.raises(UnusableLocation) as refused:
             Lake(folder + name.format(character))

@@ -136,7 +136,7 @@ def test_a_url_that_carries_a_password_by_mistake_is_held_by_name_only(monkeypat
     assert "hunter2" not in repr(vars(resource)) + repr(resource) + repr(lake_resource(Settings()))
 
 
-def test_dagsters_page_masks_what_is_typed_where_a_keys_variable_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_dagster_ui_masks_what_is_typed_in_place_of_a_keys_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     set_keys(monkeypatch)
     schema = pipeline(Settings()).resolve_job_def("refresh").resource_defs["devin_api"].config_schema
     fields = getattr(schema.config_type, "fields", {})
