@@ -66,12 +66,12 @@ class PipelineHarness:
             )
         )
 
-    def make(self) -> None:
+    def build(self) -> None:
         """Build what a run builds, in a third of its time and without Dagster's record; the oracle observes it too."""
-        self.run_quickly()
+        self.build_unobserved()
         self.observe()
 
-    def run_quickly(self) -> None:
+    def build_unobserved(self) -> None:
         """The same, and the oracle does not observe it."""
         Run(self.server.url, self.server.v2_key, self.server.v3_key, self.lake.uri, self.feeds, self.days)()
 

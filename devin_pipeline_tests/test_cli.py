@@ -274,7 +274,7 @@ def test_a_warning_begins_with_how_many_were_found_and_names_what_and_where(harn
 
 @pytest.mark.notices("a day that could not be read, taken for an empty one")
 def test_a_day_that_cannot_be_read_costs_the_others_nothing(harness: PipelineHarness) -> None:
-    harness.make()
+    harness.build()
     bad = harness.days[2]
     kept = [row for row in harness.rows("sessions") if row["day"] == bad]
     harness.enterprise.grow_acus(40)
@@ -383,7 +383,7 @@ def test_a_backfill_that_gets_a_signal_stops_at_once_publishes_nothing_half_and_
         assert backfill(harness).exit_code == 0
         harness.observe()
     else:
-        harness.make()
+        harness.build()
     assert differences(harness) == {}
 
 

@@ -41,7 +41,7 @@ def test_no_column_takes_its_value_from_the_path_of_the_lake(
         at = starts_at(harness.days[0], 8)
         harness.enterprise.add_session(created_at=at, org_id=organization, acus=Decimal(acus), updated_at=at)
     # Once through Dagster is enough.
-    (harness.refresh if folder == "acus=1" else harness.make)()
+    (harness.refresh if folder == "acus=1" else harness.build)()
     assert differences(harness) == {}
     expected = [("org-a", Decimal(3)), ("org-b", Decimal(5))]
     assert sorted((row["org_id"], row["acus"]) for row in harness.rows("sessions")) == expected
@@ -74,5 +74,5 @@ def test_a_lake_that_is_named_by_a_file_uri_has_its_days(
 ) -> None:
     harness = make_harness("v2", sessions=10, days=2)
     harness.lake = Lake(f"file://{tmp_path / folder}")
-    harness.make()
+    harness.build()
     assert differences(harness) == {}

@@ -72,15 +72,15 @@ def expected(of_all: int, of_merging: int) -> dict[str, tuple[object, object]]:
 @pytest.mark.parametrize("keys", ["v2", "v3", "both"])
 def test_a_session_that_moved_counts_once_when_both_days_are_read_again(make_harness: MakeHarness, keys: str) -> None:
     harness = with_two_sessions(make_harness, keys)
-    harness.make()
+    harness.build()
     assert figures(harness) == expected(6, 5)
     move(harness, 1)
-    harness.make()
+    harness.build()
     assert figures(harness) == expected(6, 5)
     assert differences(harness) == {}
     assert counted_twice(harness.lake) == []
     versions = harness.versions()
-    harness.make()
+    harness.build()
     assert harness.versions() == versions
 
 
@@ -110,14 +110,14 @@ def test_a_run_over_the_new_day_alone_ends_the_old_one_and_builds_it_again(
 
 def test_a_session_that_moves_back_and_on_and_vanishes_counts_once_all_the_way(make_harness: MakeHarness) -> None:
     harness = with_two_sessions(make_harness, "both")
-    harness.make()
+    harness.build()
     for days in (1, -1, -1, 2):
         move(harness, days)
-        harness.make()
+        harness.build()
         assert figures(harness) == expected(6, 5)
     assert differences(harness) == {}
     harness.enterprise.delete_session("moves")
-    harness.make()
+    harness.build()
     assert figures(harness) == expected(6, 5)
     assert differences(harness) == {}
     assert verify(harness.lake, 8).is_clean
@@ -143,7 +143,7 @@ def test_feeds_that_disagree_about_the_day_count_a_session_once_and_no_run_flips
 ) -> None:
     harness = make_harness("both", sessions=0, days=3)
     before, after = disagree(harness, "T07:59:59.7Z" if newer == "v3" else "T23:00:00Z")
-    (harness.run if newer == "v3" else harness.make)()
+    (harness.run if newer == "v3" else harness.build)()
     harness.observe()
     harness.oracle = type(harness.oracle)()
     harness.observe()
@@ -164,7 +164,7 @@ def test_feeds_that_disagree_about_the_day_count_a_session_once_and_no_run_flips
 def test_a_change_in_either_feed_reaches_the_day_that_counts(make_harness: MakeHarness) -> None:
     harness = make_harness("both", sessions=0, days=3)
     before, after = disagree(harness)
-    harness.make()
+    harness.build()
     harness.enterprise.remove_verbatim("session_insights_v2")
     edge = starts_at(after, 8) - timedelta(milliseconds=300)
     fields = {"session_id": "edge", "org_id": "org-1", "acus_consumed": 4, "initial_user_message": "Changed."}
@@ -197,7 +197,7 @@ def test_a_lake_that_holds_a_session_on_two_days_is_named_by_verify_and_put_righ
     make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch, keys: str
 ) -> None:
     harness = with_two_sessions(make_harness, keys)
-    harness.make()
+    harness.build()
     move(harness, 1)
     land_as_before(harness, monkeypatch)
     assert sum(row["acus"] for row in harness.rows("acu_daily")) == 11
@@ -239,9 +239,9 @@ def test_feeds_that_disagreed_before_are_named_by_verify_and_put_right_by_rebuil
 
 def test_a_loss_of_the_notes_of_days_with_sessions_in_common_is_put_right_by_rebuild(make_harness: MakeHarness) -> None:
     harness = with_two_sessions(make_harness, "both")
-    harness.make()
+    harness.build()
     move(harness, 1)
-    harness.make()
+    harness.build()
     stored = harness.everything()
     notes = Path(harness.lake.uri) / "linked_days"
     shutil.rmtree(notes)
@@ -265,9 +265,9 @@ def test_a_damaged_day_holds_back_no_day_that_has_sessions_in_common_with_it(
     make_harness: MakeHarness, how: str
 ) -> None:
     harness = with_two_sessions(make_harness, "v3")
-    harness.make()
+    harness.build()
     move(harness, 1)
-    harness.make()
+    harness.build()
     damage(harness, harness.days[1])
     harness.enterprise.session("moves").acus = Decimal(8)
     if how == "run":
@@ -284,9 +284,9 @@ def test_a_damaged_day_holds_back_no_day_that_has_sessions_in_common_with_it(
 
 def test_a_session_whose_new_day_is_lost_counts_where_it_was(make_harness: MakeHarness) -> None:
     harness = with_two_sessions(make_harness, "v3")
-    harness.make()
+    harness.build()
     move(harness, 1)
-    harness.make()
+    harness.build()
     damage(harness, harness.days[2])
     harness.enterprise.delete_session("moves")
     days = ["--from", str(harness.days[1]), "--to", str(harness.days[2])]
@@ -299,7 +299,7 @@ def test_a_rebuild_of_a_day_builds_the_day_a_session_left_before_the_start_date(
     make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness = with_two_sessions(make_harness, "v3")
-    harness.make()
+    harness.build()
     move(harness, 1)
     land_as_before(harness, monkeypatch)
     monkeypatch.setenv("DEVIN_START_DATE", str(harness.days[2]))
@@ -310,9 +310,9 @@ def test_a_rebuild_of_a_day_builds_the_day_a_session_left_before_the_start_date(
 
 def test_repair_of_the_day_a_session_left_does_not_restore_it(make_harness: MakeHarness) -> None:
     harness = with_two_sessions(make_harness, "v3")
-    harness.make()
+    harness.build()
     move(harness, 1)
-    harness.make()
+    harness.build()
     damage(harness, harness.days[1])
     day = harness.days[1].isoformat()
     repaired = run("backfill", "--from", day, "--to", day, "--repair")

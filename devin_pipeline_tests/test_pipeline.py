@@ -36,7 +36,7 @@ def test_every_table_equals_the_independent_computation_whatever_the_server_does
 ) -> None:
     harness = make_harness(keys, sessions=120, days=4 if keys == "both" else 3)
     # Once through Dagster is enough for what each of these does.
-    run = harness.refresh if keys == "both" else harness.make
+    run = harness.refresh if keys == "both" else harness.build
     run()
     assert differences(harness) == {}
     ids = [row["session_id"] for row in harness.rows("sessions")]
@@ -81,7 +81,7 @@ def test_every_table_equals_the_independent_computation_whatever_the_server_does
 @pytest.mark.notices("sessions a read misses")
 def test_a_day_that_lost_its_sessions_keeps_them_as_unlisted_until_they_come_back(make_harness: MakeHarness) -> None:
     harness = make_harness("v3")
-    harness.make()
+    harness.build()
     day = harness.days[1]
     lost = [
         session for session in harness.enterprise.sessions if (session.created_at - timedelta(hours=8)).date() == day
@@ -143,7 +143,7 @@ def test_items_that_cannot_be_accepted_are_quarantined_and_warned_of(make_harnes
     assert kept["title"] == "\N{REPLACEMENT CHARACTER}"
     assert {"nothing_is_quarantined", "acus_are_numbers"} <= warnings(result)
 
-    harness.make()
+    harness.build()
     assert len(harness.rows("raw_quarantine")) == 5
 
 
@@ -153,7 +153,7 @@ def test_a_day_of_sessions_that_do_not_fit_into_one_page_is_stored(make_harness:
     for number, (session_id, prompt) in enumerate(prompts.items()):
         at = starts_at(harness.days[0], 8) + timedelta(hours=number)
         harness.enterprise.add_session(created_at=at, session_id=session_id, initial_user_message=prompt)
-    harness.run_quickly()
+    harness.build_unobserved()
     assert {row["session_id"]: row["initial_user_message"] for row in harness.rows("sessions")} == prompts
     assert harness.rows("raw_quarantine") == []
 
@@ -163,7 +163,7 @@ def test_an_item_that_cannot_be_read_costs_no_other_and_while_it_is_unread_its_d
     make_harness: MakeHarness, keys: str
 ) -> None:
     harness = make_harness(keys, sessions=200, days=2)
-    harness.make()
+    harness.build()
     listed = [[each for each in harness.rows(feed) if each["day"] == harness.days[0]] for feed in harness.feeds]
     bad, gone = (row["session_id"] for row in listed[0][10:12])
     elsewhere = next(row["session_id"] for row in harness.rows("sessions") if row["day"] == harness.days[1])
@@ -174,7 +174,7 @@ def test_an_item_that_cannot_be_read_costs_no_other_and_while_it_is_unread_its_d
 
     harness.server.script(FaultScript.of({0: WhereListed(frozenset({bad, f"devin-{bad}"}), Status(500))}))
     for _ in range(2):
-        harness.run_quickly()
+        harness.build_unobserved()
         is_listed = {row["session_id"]: row["is_listed"] for row in harness.rows("sessions")}
         assert (is_listed[bad], is_listed[gone], is_listed[elsewhere], is_listed["new"]) == (True, True, False, True)
         quarantine = harness.rows("raw_quarantine")
@@ -185,7 +185,7 @@ def test_an_item_that_cannot_be_read_costs_no_other_and_while_it_is_unread_its_d
     assert verify(harness.lake, 8).is_clean
 
     harness.server.script(None)
-    harness.make()
+    harness.build()
     sessions = {row["session_id"]: row for row in harness.rows("sessions")}
     assert (sessions[bad]["acus"], sessions[bad]["is_listed"], sessions[gone]["is_listed"]) == (77, True, False)
     assert harness.rows("raw_quarantine") == quarantine
@@ -293,7 +293,7 @@ def test_a_refused_key_fails_the_run_names_the_permission_and_changes_nothing(
     make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness = make_harness("v3")
-    harness.make()
+    harness.build()
     rows = harness.everything()
     monkeypatch.setenv("DEVIN_V3_API_KEY", harness.server.limited_v3_key)
     result = harness.run()
@@ -338,7 +338,7 @@ def test_a_lake_on_a_volume_that_is_not_mounted_fails_the_run_before_the_api_is_
 
 def test_an_item_that_lost_its_creation_time_stays_listed_and_stops_nothing(make_harness: MakeHarness) -> None:
     harness = make_harness("v3", sessions=20)
-    harness.make()
+    harness.build()
     session = harness.enterprise.sessions[2]
     harness.enterprise.delete_session(session.session_id)
     for feed in ("sessions_v3", "session_insights_v3"):

@@ -144,7 +144,7 @@ def older_days(harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch, code: 
 @pytest.fixture
 def harness(make_harness: MakeHarness) -> PipelineHarness:
     harness = make_harness("v2", sessions=80, days=4)
-    harness.make()
+    harness.build()
     return harness
 
 

@@ -48,10 +48,10 @@ def test_a_run_over_unchanged_days_asks_once_for_each_page_and_writes_no_byte_of
 @pytest.mark.notices("inputs other than those it was made of")
 def test_after_one_changed_session_only_its_day_is_written(make_harness: MakeHarness) -> None:
     harness = make_harness("v2", sessions=80, days=4)
-    harness.make()
+    harness.build()
     before = {table: files_by_day(harness, table) for table in (*SESSION_TABLES, *ROLLUP_TABLES)}
     harness.enterprise.grow_acus(1)
-    harness.make()
+    harness.build()
     assert differences(harness) == {}
     changed = {
         day
@@ -75,7 +75,7 @@ def files_by_day(harness: PipelineHarness, table: Table) -> dict[date | None, st
 @pytest.mark.parametrize("table", [SESSIONS, ROLLUP], ids=lambda table: table.name)
 def test_a_day_whose_file_is_no_longer_what_was_built_is_rebuilt(make_harness: MakeHarness, table: Table) -> None:
     harness = make_harness("v2", sessions=60, days=3)
-    harness.make()
+    harness.build()
     before = harness.everything()
     assert rebuilt_days(harness) == ([], [])
     damaged = next(file for file in harness.lake.snapshot(table).stored_files() if file.day == harness.days[1])
@@ -91,7 +91,7 @@ def test_a_day_whose_file_is_no_longer_what_was_built_is_rebuilt(make_harness: M
 @pytest.mark.parametrize("notes", [b"", b"{", b'{"2026-01-01": 1}', b"\xff"])
 def test_unreadable_notes_cost_no_more_than_making_all_once(make_harness: MakeHarness, notes: bytes) -> None:
     harness = make_harness("v2", sessions=60, days=3)
-    harness.make()
+    harness.build()
     versions = harness.versions()
     for file in (Path(harness.lake.uri) / "made_of").iterdir():
         file.write_bytes(notes)
@@ -108,7 +108,7 @@ def test_everything_is_rebuilt_when_queries_or_settings_change_or_days_are_inval
     make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness = make_harness("v2", sessions=60, days=3)
-    harness.make()
+    harness.build()
     every = days_with_sessions(harness)
     harness.lake.invalidate(every)
     assert rebuilt_days(harness) == (every, every)
@@ -121,7 +121,7 @@ def test_everything_is_rebuilt_when_queries_or_settings_change_or_days_are_inval
 
 def test_reports_follow_their_inputs_and_nothing_else(make_harness: MakeHarness) -> None:
     harness = make_harness("v2", sessions=80, days=4)
-    harness.make()
+    harness.build()
     assert {publish_report(harness.lake, table).version for table in REPORT_TABLES} == {None}
     weekly = REPORT_TABLES[0]
     (file,) = harness.lake.snapshot(weekly).stored_files()
@@ -135,7 +135,7 @@ def test_a_range_in_parts_comes_to_the_same_as_in_one(
     make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness = make_harness("both", sessions=120, days=5)
-    harness.make()
+    harness.build()
     assert harness.lake.snapshot(SESSIONS).version == 1
     whole = harness.everything()
     monkeypatch.setattr(publishing, "_BYTES_AT_ONCE", 1)

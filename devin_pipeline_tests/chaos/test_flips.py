@@ -24,12 +24,12 @@ MakeHarness = Callable[..., PipelineHarness]
 @pytest.fixture
 def harness(make_harness: MakeHarness) -> PipelineHarness:
     harness = make_harness("both", sessions=60, days=3)
-    harness.make()
+    harness.build()
     # Newer versions, a tombstone, and older files of the same days.
     harness.enterprise.grow_acus(30)
     harness.enterprise.add_analyses(10)
     harness.enterprise.delete_session(harness.enterprise.sessions[0].session_id)
-    harness.make()
+    harness.build()
     return harness
 
 

@@ -85,7 +85,7 @@ def test_every_command_says_what_it_has_to_say_in_any_encoding(
     make_harness: Callable[..., PipelineHarness], tmp_path: Path, settings: dict[str, str]
 ) -> None:
     harness = make_harness("v3", sessions=20, days=2)
-    harness.make()
+    harness.build()
     env = environment(**settings)
     days = ("--from", str(harness.days[0]), "--to", str(harness.days[1]))
     calls: list[tuple[int, tuple[str, ...]]] = [

@@ -166,7 +166,7 @@ def test_a_command_whose_lake_does_not_answer_ends_within_ten_seconds(
     make_harness: Callable[..., PipelineHarness], tmp_path: Path, words: list[str], number: int
 ) -> None:
     harness = make_harness("v3", sessions=4, days=2)
-    harness.make()
+    harness.build()
     # Opening a pipe for reading waits until somebody writes to it, as reading from a disk that hangs does.
     os.mkfifo(Path(harness.lake.location(TABLES["sessions"])) / "_delta_log/_last_checkpoint")
     with begun(words, tmp_path, environment()) as running:

@@ -90,12 +90,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> PipelineHarness:
         for number, session in enumerate(enterprise.sessions):
             session.title = f"canarytitle{number}x"
             session.initial_user_message = f"canaryprompt{number}x"
-        harness.make()
+        harness.build()
         # A second version of each, so that there are older ones, and older files, to be rid of.
         for number, session in enumerate(enterprise.sessions):
             session.title = f"canarysecond{number}x"
             session.acus = (session.acus or Decimal(0)) + 1
-        harness.make()
+        harness.build()
         return harness
 
 
@@ -131,7 +131,7 @@ def test_an_erased_session_and_then_an_erased_user_are_nowhere_and_their_spend_i
     for n in (*theirs, number):
         harness.enterprise.sessions[n].acus = Decimal(1)
     harness.enterprise.add_analyses(5)
-    harness.make()
+    harness.build()
     assert places_holding(harness, *words, *of_user) == []
     pseudonyms = {row["user_id"] for row in harness.rows("sessions") if row["user_id"]}
     assert sum(name.startswith("forgotten-") for name in pseudonyms) == 2
@@ -156,7 +156,7 @@ def test_without_text_every_figure_is_as_with_it_and_no_file_holds_any(
 
     # With `full` the newest text comes back, and no version with it.
     monkeypatch.setenv("DEVIN_TEXT", "full")
-    harness.make()
+    harness.build()
     assert {name: len(harness.rows(name)) for name in figures} == figures
     assert differences(harness).keys() <= {"raw_session_insights_v2", "raw_sessions_v3", "raw_session_insights_v3"}
 

@@ -31,7 +31,7 @@ RAW = TABLES["raw_sessions_v3"]
 @pytest.fixture
 def harness(make_harness: MakeHarness) -> PipelineHarness:
     harness = make_harness("v3", sessions=40, days=3)
-    harness.make()
+    harness.build()
     return harness
 
 

@@ -60,10 +60,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHarness]:
         for session in enterprise.sessions:
             session.title = session.initial_user_message = SECRET
         harness = open_harness(opened, patch, folder, enterprise, days)
-        harness.make()
+        harness.build()
         enterprise.grow_acus(30)
         enterprise.delete_session(enterprise.sessions[0].session_id)
-        harness.make()
+        harness.build()
         yield harness
 
 
@@ -535,7 +535,7 @@ def test_a_lake_from_before_row_hash_is_intact_and_gets_hashes_where_it_is_writt
     garble(file_of(harness, RAW, harness.days[0]), Path())
     grown = {session_id.removeprefix("devin-") for session_id in harness.enterprise.grow_acus(60)}
     assert repair(harness.lake, harness.days, 8, keeps_text=True) == []
-    harness.make()
+    harness.build()
     assert looked_at(harness).is_clean
     rows = harness.rows(RAW.name)
     # All but, perhaps, the day that has just begun: what few sessions it has may have no ACUs yet.
