@@ -184,7 +184,7 @@ def test_v3_what_moves_between_pages_costs_nobody_a_neighbour(drift: str) -> Non
 
 
 @pytest.mark.parametrize("cursor", [-200, 0, 1, 199, 399, 10**9, "200", None, "missing"])
-def test_v2_no_next_cursor_leads_astray(cursor: object) -> None:
+def test_v2_no_next_cursor_misleads(cursor: object) -> None:
     every = sessions(450, DAY, "v2")
     extra = {} if cursor == "missing" else {"next_cursor": cursor}
     batch, asked = read(SESSION_INSIGHTS_V2, DAY, lambda asked: page_of(every, asked, **extra))

@@ -56,7 +56,7 @@ def test_the_backoff_doubles_up_to_its_cap_and_any_share_of_it_may_be_waited() -
 
 
 def ask(errors: list[Exception], fake: FakeTime, *, budget: float = 600, cancel: CancelToken | None = None) -> int:
-    """Give how many attempts it took until the errors ran out."""
+    """Return how many attempts it took until the errors ran out."""
     attempts = 0
 
     def attempt() -> int:
