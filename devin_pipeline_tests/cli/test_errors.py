@@ -49,7 +49,7 @@ QUIET = (1, "")
 NO_LAKE, GARBLED = "The lake cannot be in", "The lake's identity cannot be read"
 PROXY, HOME, LEFT = "No connection can be prepared", "DAGSTER_HOME cannot be made", "Some tables were skipped"
 NO_OUTPUT = "The output was truncated"
-CHECK, PROXIES = "failed    lake:", "failed    proxies and certificates:"
+CHECK, PROXIES = "failed    lake:", "failed    proxies_and_certificates:"
 
 
 @dataclass
@@ -121,7 +121,7 @@ CONDITIONS: dict[str, Callable[[Case], None]] = {
 TABLE: dict[str, Sequence[tuple[int, str]]] = {
     "backfill": [(2, NO_LAKE), (1, GARBLED), (1, HOME), DONE, DONE, DONE, (2, PROXY), DONE],
     "demo": [(2, NO_LAKE), (1, GARBLED), (1, HOME), (1, NO_OUTPUT), QUIET, DONE, DONE, DONE],
-    "doctor": [(1, CHECK), (1, CHECK), (1, "failed    lake is w"), (1, NO_OUTPUT), QUIET, DONE, (1, PROXIES), DONE],
+    "doctor": [(1, CHECK), (1, CHECK), (1, "failed    lake_is_w"), (1, NO_OUTPUT), QUIET, DONE, (1, PROXIES), DONE],
     "emulator": [DONE, DONE, DONE, (1, NO_OUTPUT), QUIET, DONE, DONE, DONE],
     "forget": [(2, NO_LAKE), (1, GARBLED), (1, HOME), (1, NO_OUTPUT), QUIET, DONE, DONE, DONE],
     "maintain": [(2, NO_LAKE), (1, GARBLED), (1, LEFT), (1, NO_OUTPUT), QUIET, DONE, DONE, DONE],
