@@ -3,10 +3,13 @@
 import threading
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from pyarrow import fs
 
-from devin_pipeline.lake import Lake
+from devin_pipeline.lake import Lake, last_reads
 from devin_pipeline.tables import RAW_SESSION_TABLES
 
 FEED, OTHER, _ = RAW_SESSION_TABLES
@@ -55,7 +58,43 @@ def test_a_damaged_file_makes_its_days_unknown_and_no_others(tmp_path: Path) -> 
     assert lake.last_reads().of(FEED.name) == {days(1)[0]: AT}
 
 
+class Joining:
+    """The folder as a file system may list it once while another run joins files: the old ones gone, the new not there.
+
+    Args:
+        wraps: The file system.
+    """
+
+    listings = 0
+
+    def __init__(self, wraps: fs.FileSystem) -> None:
+        self._wraps = wraps
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wraps, name)
+
+    @classmethod
+    def from_uri(cls, uri: str) -> tuple["Joining", str]:
+        filesystem, path = fs.FileSystem.from_uri(uri)
+        return cls(filesystem), path
+
+    def get_file_info(self, wanted: fs.FileSelector) -> list[fs.FileInfo]:
+        Joining.listings += 1
+        found: list[fs.FileInfo] = self._wraps.get_file_info(wanted)
+        return found[1:] if Joining.listings == 1 else found
+
+
 @pytest.mark.notices("files that another run joins meanwhile")
+def test_a_folder_that_changes_while_it_is_listed_is_listed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(str(tmp_path))
+    lake.note_read(FEED, days(0), AT)
+    monkeypatch.setattr(last_reads, "fs", SimpleNamespace(FileSystem=Joining, FileSelector=fs.FileSelector))
+    assert lake.last_reads().of(FEED.name) == {days(0)[0]: AT}
+    assert Joining.listings >= 3
+
+
 def test_nobody_who_reads_while_files_are_joined_misses_a_day(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path))
     lake.note_read(FEED, days(0), AT)
