@@ -4,6 +4,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
@@ -147,7 +148,6 @@ def test_a_move_in_the_middle_of_a_read_is_one(feed: Feed) -> None:
     assert (landed.moved, landed.figures(NEXT_DAY)["new_versions"]) == ({DAY: 1}, 1)
 
 
-@pytest.mark.notices("a damaged day that a session left")
 def test_a_damaged_day_does_not_hold_back_the_day_a_session_moved_to(feed: Feed) -> None:
     feed.read(item("a"), item("b"))
     [file] = feed.lake.snapshot(V3).files([DAY])
@@ -161,7 +161,28 @@ def test_a_damaged_day_does_not_hold_back_the_day_a_session_moved_to(feed: Feed)
     assert history(feed) == [(DAY, "listed"), (NEXT_DAY, "listed"), (DAY, f"to {NEXT_DAY}")]
 
 
-@pytest.mark.notices("a session that two runs land on two days at once")
+@pytest.mark.notices("a damaged day that a session left")
+def test_a_day_whose_payloads_alone_are_damaged_is_not_written_over_for_a_session_that_left_it(feed: Feed) -> None:
+    feed.read(item("a"), item("b"))
+    [file] = feed.lake.snapshot(V3).files([DAY])
+    intact = Path(file).read_bytes()
+    # What a move is recognised by can still be read.
+    group = pq.read_metadata(file).row_group(0)
+    payload = next(
+        column for column in map(group.column, range(group.num_columns)) if column.path_in_schema == "payload"
+    )
+    start = payload.data_page_offset
+    Path(file).write_bytes(
+        intact[:start] + bytes(byte ^ 255 for byte in intact[start : start + 8]) + intact[start + 8 :]
+    )
+    feed.read(on_next_day("a"), hours=1, days=(NEXT_DAY,))
+    assert feed.lake.snapshot(V3).files([DAY]) == [file]
+    assert days_held(feed.lake.snapshot(V3), ["a"]) == {"a": {DAY, NEXT_DAY}}
+    Path(file).write_bytes(intact)
+    feed.read(item("b"), hours=2)
+    assert history(feed) == [(DAY, "listed"), (NEXT_DAY, "listed"), (DAY, f"to {NEXT_DAY}")]
+
+
 def test_two_runs_that_land_a_session_on_two_days_at_once_leave_it_on_one(
     feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +205,7 @@ def test_two_runs_that_land_a_session_on_two_days_at_once_leave_it_on_one(
     assert days_held(feed.lake.snapshot(V3), ["a"]) == {"a": {NEXT_DAY}}
 
 
+@pytest.mark.notices("a session that two runs land on two days at once")
 def test_two_runs_that_are_the_first_to_write_a_table_leave_a_session_on_one_day(
     feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
