@@ -73,7 +73,16 @@ class PipelineHarness:
 
     def build_unobserved(self) -> None:
         """The same, and the oracle does not observe it."""
-        Run(self.server.url, self.server.v2_key, self.server.v3_key, self.lake.uri, self.feeds, self.days)()
+        self.run_without_dagster()()
+
+    def run_without_dagster(self) -> Run:
+        """A run over its days that can be handed to another process."""
+        return Run(self.server.url, self.server.v2_key, self.server.v3_key, self.lake.uri, self.feeds, self.days)
+
+    def run_into(self, folder: Path) -> Run:
+        """Such a run into another, empty lake, which this and its oracle follow from now on."""
+        self.lake, self.oracle = Lake(str(folder)), Oracle()
+        return self.run_without_dagster()
 
     def refresh(self) -> dg.ExecuteInProcessResult:
         """A run that must succeed, which the oracle observes too."""

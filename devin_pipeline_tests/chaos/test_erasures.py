@@ -98,7 +98,7 @@ def harness(make_harness: MakeHarness) -> PipelineHarness:
 def test_a_person_erased_at_any_step_of_a_run_is_nowhere_once_it_ends_or_is_killed(
     harness: PipelineHarness, tmp_path: Path, dose: Dose, figure: Figure
 ) -> None:
-    run = Run(harness.server.url, harness.server.v2_key, harness.server.v3_key, "", harness.feeds, harness.days)
+    run = harness.run_without_dagster()
     user = next(session.user_id for session in harness.enterprise.sessions if session.user_id)
     counted = Held(run.into(tmp_path / "counted"), [])
     steps = -counted.next_stop()

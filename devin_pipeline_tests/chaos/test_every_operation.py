@@ -29,7 +29,6 @@ from devin_pipeline_tests.conftest import Dose, Figure
 from devin_pipeline_tests.harness import Moment, PipelineHarness, differences
 from devin_pipeline_tests.lake.full_disk import no_file_beyond
 from devin_pipeline_tests.operations.test_erase import places_holding, spend
-from devin_pipeline_tests.oracle import Oracle
 from devin_pipeline_tests.runs import Run
 
 MakeHarness = Callable[..., PipelineHarness]
@@ -145,13 +144,6 @@ def harness(make_harness: MakeHarness) -> PipelineHarness:
     return make_harness("both", sessions=24, days=3)
 
 
-def run_of(harness: PipelineHarness, folder: Path) -> Run:
-    harness.lake, harness.oracle = Lake(str(folder)), Oracle()
-    return Run(
-        harness.server.url, harness.server.v2_key, harness.server.v3_key, str(folder), harness.feeds, harness.days
-    )
-
-
 def require_recovery(harness: PipelineHarness, moment: Moment, run: Run) -> None:
     moment.require_whole_versions()
     moment.observe_landed_feeds()
@@ -167,7 +159,7 @@ def test_whichever_write_fails_readers_see_whole_versions_and_the_next_run_compl
 ) -> None:
     chosen = random.Random(13)
     of_a_first_run, of_a_later_run = Disk(), Disk()
-    run = run_of(harness, tmp_path / "counted")
+    run = harness.run_into(tmp_path / "counted")
     with of_a_first_run.attached():
         run()
     change(harness.enterprise, chosen, harness)
@@ -182,7 +174,7 @@ def test_whichever_write_fails_readers_see_whole_versions_and_the_next_run_compl
     ]
     failed = 0
     for is_first, before, n in chosen.sample(every, dose(len(every))):
-        run = run_of(harness, tmp_path / f"lake {is_first} {before} {n}")
+        run = harness.run_into(tmp_path / f"lake {is_first} {before} {n}")
         if not is_first:
             run()
             harness.observe()
@@ -207,7 +199,7 @@ def test_whichever_write_fails_readers_see_whole_versions_and_the_next_run_compl
 def test_whichever_write_of_forget_fails_the_spend_stays_and_the_same_command_again_erases(
     harness: PipelineHarness, tmp_path: Path, dose: Dose, figure: Figure
 ) -> None:
-    base = run_of(harness, tmp_path / "base")
+    base = harness.run_into(tmp_path / "base")
     base()
     change(harness.enterprise, random.Random(15), harness)
     base()
@@ -255,14 +247,14 @@ def _run_on_a_full_disk(run: Run, largest: int) -> None:
 def test_whichever_file_is_cut_short_readers_see_whole_versions_and_the_next_run_completes_them(
     harness: PipelineHarness, tmp_path: Path, dose: Dose, figure: Figure
 ) -> None:
-    run = run_of(harness, tmp_path / "measured")
+    run = harness.run_into(tmp_path / "measured")
     run()
     sizes = sorted({file.stat().st_size for file in Path(run.lake).rglob("*") if file.is_file()})
     # Just below each file's size, so that each is once the first that does not fit; and half of the smallest.
     limits = [sizes[0] // 2, *(size - 1 for size in sizes)]
     chosen = random.Random(14).sample(limits, dose(len(limits)))
     for limit in sorted(chosen):
-        run = run_of(harness, tmp_path / f"lake{limit}")
+        run = harness.run_into(tmp_path / f"lake{limit}")
         moment = Moment(harness)
         process = _forks.Process(target=_run_on_a_full_disk, args=(run, limit))
         process.start()

@@ -20,11 +20,9 @@ import pytest
 
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.emulator import Enterprise
-from devin_pipeline.lake import Lake
 from devin_pipeline_tests.cli.running import Running, run
 from devin_pipeline_tests.conftest import Dose, Figure
 from devin_pipeline_tests.harness import Moment, PipelineHarness, differences
-from devin_pipeline_tests.oracle import Oracle
 from devin_pipeline_tests.runs import Run
 
 MakeHarness = Callable[..., PipelineHarness]
@@ -96,15 +94,7 @@ def test_a_run_killed_at_any_moment_leaves_whole_versions_that_the_next_run_comp
         if done % _KILLS_OF_A_LAKE == 0:
             # Numbered by attempts: a kill that came too late leaves the lake filled.
             folder = tmp_path / f"lake{len(commits)}"
-            harness.lake, harness.oracle = Lake(str(folder)), Oracle()
-            run = Run(
-                harness.server.url,
-                harness.server.v2_key,
-                harness.server.v3_key,
-                str(folder),
-                harness.feeds,
-                harness.days,
-            )
+            run = harness.run_into(folder)
             # Where there is nothing yet, a run takes longer; either is measured undisturbed.
             length = killed(run.into(tmp_path / f"clean{len(commits)}"), float("inf"))[1]
         moment = Moment(harness)

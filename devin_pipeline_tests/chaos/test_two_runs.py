@@ -11,11 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from devin_pipeline.lake import Lake
 from devin_pipeline_tests.chaos.test_kills import change
 from devin_pipeline_tests.conftest import Dose, Figure
 from devin_pipeline_tests.harness import Moment, PipelineHarness, differences
-from devin_pipeline_tests.oracle import Oracle
 from devin_pipeline_tests.runs import Run
 
 MakeHarness = Callable[..., PipelineHarness]
@@ -34,13 +32,6 @@ def harness(make_harness: MakeHarness) -> PipelineHarness:
     return make_harness("both", sessions=24, days=3)
 
 
-def run_into(harness: PipelineHarness, folder: Path) -> Run:
-    harness.lake, harness.oracle = Lake(str(folder)), Oracle()
-    return Run(
-        harness.server.url, harness.server.v2_key, harness.server.v3_key, str(folder), harness.feeds, harness.days
-    )
-
-
 def require_the_latest_versions(harness: PipelineHarness, moment: Moment) -> None:
     assert differences(harness) == {}
     # `devin.duckdb` too.
@@ -56,7 +47,7 @@ def test_of_two_runs_at_once_neither_loses_nor_doubles_anything(
     for number in range(pairs):
         # A lake that is empty, and one that is not: first writers race for the creation of each table.
         if number % 2 == 0:
-            run = run_into(harness, tmp_path / f"lake{number}")
+            run = harness.run_into(tmp_path / f"lake{number}")
         moment = Moment(harness)
         both_are_ready = _forks.Barrier(2)
         runs = [_forks.Process(target=_run_together, args=(run, both_are_ready)) for _ in range(2)]
@@ -76,7 +67,7 @@ def test_an_older_run_that_ends_after_a_newer_one_overwrites_nothing_newer(
 ) -> None:
     chosen = random.Random(18)
     pairs = dose(50)
-    run = run_into(harness, tmp_path / "lake")
+    run = harness.run_into(tmp_path / "lake")
     run()
     harness.observe()
     held, length = 0, 0.1
