@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from copy import deepcopy
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from devin_pipeline.devin_api import reach
 from devin_pipeline.emulator import Enterprise
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline_tests.harness import PipelineHarness, open_harness, the_last_days
@@ -26,6 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="Size of the tests in chaos/, in percent of the full dose (default 1; docs/reliability.md: 100).",
     )
+
+
+@pytest.fixture(autouse=True)
+def _no_address_has_responded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A free port may have been that of another test's server: a read would wait for that to come back."""
+    monkeypatch.setattr(reach, "_reaches", defaultdict(reach.Reach))
 
 
 @pytest.fixture
