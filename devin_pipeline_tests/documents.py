@@ -9,6 +9,7 @@ This is not part of the product, since an installed pipeline has no documents.
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
@@ -18,6 +19,7 @@ from pydantic.fields import FieldInfo
 from devin_pipeline.definitions import pipeline
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, DERIVED_TABLES, RAW_TABLES, REPORT_TABLES, Table
+from devin_pipeline.tables.measures import MEASURES, Period
 
 PROJECT = Path(__file__).parent.parent
 COMMAND = "uv run python -m devin_pipeline_tests.documents"
@@ -120,6 +122,20 @@ def _table(table: Table) -> Iterator[str]:
     )
 
 
+def _measures() -> Iterator[str]:
+    yield from _rows(
+        ("measure", "unit", "meaning"),
+        *((f"[`{measure.name}`](#{measure.name})", measure.unit, measure.definition) for measure in MEASURES.values()),
+    )
+    period = Period(date(2026, 11, 1), date(2026, 11, 28))
+    for measure in MEASURES.values():
+        over = [f"`{name}`" for name in measure.additive_over]
+        yield f"\n## `{measure.name}`\n\n{measure.title} ({measure.unit}). {measure.definition} {measure.when_null}\n\n"
+        yield f"- By: time, {', '.join(f'`{name}`' for name in measure.dimensions)}\n"
+        yield f"- Adds up over: {', '.join(over) if over else 'nothing'}\n\n"
+        yield f"```sql\n{measure.query(period)};\n```\n"
+
+
 def definitions() -> dg.Definitions:
     """The pipeline as Dagster loads it when all feeds are read."""
     keys = {"DEVIN_V2_API_KEY": "apk_user_" + "a1" * 20, "DEVIN_V3_API_KEY": "cog_" + "a1" * 20}
@@ -150,6 +166,7 @@ def _checks() -> Iterator[str]:
 _GENERATED = {
     "README.md": _tables_in_short,
     "docs/configuration.md": _settings,
+    "docs/measures.md": _measures,
     "docs/operations.md": _checks,
     "docs/tables.md": _tables,
 }

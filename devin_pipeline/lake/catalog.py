@@ -24,6 +24,7 @@ from devin_pipeline.lake.errors import Damaged, NotWritten, TooManyConflicts, wr
 from devin_pipeline.lake.lake import Lake
 from devin_pipeline.lake.snapshot import Snapshot
 from devin_pipeline.tables import ALL_TABLES, Table
+from devin_pipeline.tables.measures import measures_of
 
 CATALOG = "devin.duckdb"
 _LEFT_BY_A_KILLED_PROCESS_SECONDS = 3600
@@ -135,9 +136,14 @@ def _guarded(snapshot: Snapshot, guard: str) -> str:
 def _definition(table: Table, query: str, notice: str) -> list[str]:
     return [
         _create(table) + query,
-        f'comment on view "{table.name}" is {quoted(notice + table.grain)}',
+        f'comment on view "{table.name}" is {quoted(notice + _description(table))}',
         *(f'comment on column "{table.name}"."{c.name}" is {quoted(c.description)}' for c in table.columns),
     ]
+
+
+def _description(table: Table) -> str:
+    measures = (f"{measure.name} ({measure.unit}): {measure.definition}" for measure in measures_of(table.name))
+    return "\n".join((table.grain, *measures))
 
 
 def _create(table: Table) -> str:

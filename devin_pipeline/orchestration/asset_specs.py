@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from devin_pipeline.tables import Table
+from devin_pipeline.tables.measures import measures_of
 
 OWNERS = ["team:devin-pipeline"]
 CODE_VERSION = "1"
@@ -39,5 +40,22 @@ def asset_spec_kwargs(table: Table) -> dict[str, Any]:
                 ]
             ),
             "dagster/table_name": table.name,
+            **_measures(table),
         },
     }
+
+
+def _measures(table: Table) -> dict[str, dg.TableMetadataValue]:
+    """What may be computed from the rows of a table, if something is declared."""
+    records = [
+        dg.TableRecord(
+            {
+                "measure": measure.name,
+                "unit": measure.unit,
+                "definition": f"{measure.definition} {measure.when_null}",
+                "adds_up_over": ", ".join(measure.additive_over),
+            }
+        )
+        for measure in measures_of(table.name)
+    ]
+    return {"measures": dg.MetadataValue.table(records)} if records else {}

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from devin_pipeline.cli import main
 from devin_pipeline.lake import Lake, LakeIdentity, Snapshot, renew_moved_catalog, write_catalog
 from devin_pipeline.tables import ALL_TABLES, TABLES, Table
+from devin_pipeline.tables.measures import MEASURES
 from devin_pipeline_tests.tables.rows import DAY, acus, rows_of
 
 pytestmark = pytest.mark.notices("a damaged devin.duckdb left as it is", "older views over newer ones")
@@ -45,7 +46,7 @@ def ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return [row[0] for row in connection.sql("select session_id from sessions order by all").fetchall()]
 
 
-def test_every_table_is_a_view_with_its_grain_and_columns_described(lake: Lake) -> None:
+def test_every_table_is_a_view_with_its_grain_measures_and_columns_described(lake: Lake) -> None:
     lake.claim(LakeIdentity("live", "api.devin.ai", "enterprise", 8))
     fill(lake, "a")
     file = Path(lake.uri) / "devin.duckdb"
@@ -54,7 +55,11 @@ def test_every_table_is_a_view_with_its_grain_and_columns_described(lake: Lake) 
         assert ids(connection) == ["a"]
     with opened(lake) as connection:
         views = connection.sql("select view_name, comment from duckdb_views() where not internal").fetchall()
-        assert dict(views) == {table.name: table.grain for table in ALL_TABLES}
+        described = {name: comment.split("\n") for name, comment in views}
+        assert {name: grain for name, (grain, *_) in described.items()} == {t.name: t.grain for t in ALL_TABLES}
+        (acus_,) = [line for line in described["acu_daily"] if line.startswith("acus (ACUs): ")]
+        assert acus_ == f"acus (ACUs): {MEASURES['acus'].definition}"
+        assert sum(len(lines) - 1 for lines in described.values()) == len(MEASURES)
         columns = connection.sql(
             "select table_name, column_name, comment from duckdb_columns() where database_name = 'devin'"
         ).fetchall()

@@ -1,0 +1,271 @@
+"""Each measure's formula on hand-written rows, and what a measure refuses."""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from decimal import Decimal
+
+import pytest
+
+from devin_pipeline.lake import Connection
+from devin_pipeline.reports.queries import select
+from devin_pipeline.tables import TABLES
+from devin_pipeline.tables.measures import (
+    MEASURES,
+    TIMES,
+    Measure,
+    NoSuchDimension,
+    NotAdditive,
+    Period,
+    measures_of,
+)
+from devin_pipeline_tests.tables.rows import DAY, NEXT_DAY, Row, acus, rows_of
+
+WEEK_LATER = DAY + timedelta(days=7)
+PERIOD = Period(DAY, NEXT_DAY)
+
+CUBE: list[Row] = [
+    {
+        **{"day": DAY, "org_id": "a", "user_id": "u", "state": "finished", "sessions": 3, "acus": acus("7.5")},
+        **{"sessions_with_unknown_acus": 1, "sessions_with_merged_pull_request": 1, "analysed_sessions": 2},
+        **{"acus_of_merging_sessions": acus("4.5"), "feedback_items": 3},
+    },
+    {
+        **{"day": NEXT_DAY, "org_id": "a", "user_id": "u", "state": "running", "sessions": 2, "acus": acus("0.25")},
+        **{"sessions_with_merged_pull_request": 0, "analysed_sessions": 0, "feedback_items": 0},
+    },
+    {
+        **{"day": DAY, "org_id": "b", "user_id": "v", "state": "error", "sessions": 1, "acus": acus("2.25")},
+        **{"sessions_with_merged_pull_request": 0, "analysed_sessions": 1, "feedback_items": 4},
+    },
+    {
+        "day": DAY,
+        "org_id": None,
+        "user_id": None,
+        "service_user_id": "s",
+        "sessions": 1,
+        "sessions_with_unknown_acus": 1,
+    },
+    {"day": WEEK_LATER, "org_id": "a", "user_id": "w", "state": "running", "sessions": 99, "acus": acus("999")},
+]
+SESSIONS: list[Row] = [
+    {
+        **{"session_id": "merged", "org_id": "a", "user_id": "u", "state": "finished", "acus": acus("4.5")},
+        **{"has_analysis": True, "num_devin_messages": 2, "category": "bug_fixing"},
+    },
+    {"session_id": "open", "org_id": "a", "state": "waiting", "acus": acus("2"), "initial_user_message": "Hi"},
+    {"session_id": "closed", "org_id": "a", "state": "error", "acus": acus("1"), "num_devin_messages": 0},
+    {"session_id": "none", "org_id": "b", "state": "finished", "acus": acus("10"), "num_devin_messages": 1},
+    {"session_id": "running", "state": "running", "has_analysis": True, "num_devin_messages": 5, "day": NEXT_DAY},
+    {"session_id": "later", "org_id": "a", "state": "finished", "acus": acus("500"), "day": WEEK_LATER},
+]
+LINKS: list[Row] = [
+    {"session_id": "merged", "ordinal": 0, "state": "closed"},
+    {"session_id": "merged", "ordinal": 1, "state": "merged"},
+    {"session_id": "open", "ordinal": 0, "state": "closed"},
+    {"session_id": "open", "ordinal": 1, "state": None},
+    {"session_id": "closed", "ordinal": 0, "state": "closed"},
+]
+REQUESTS: list[Row] = [
+    {"url": "1", "state": "merged", "org_id": "a", "first_session_id": "merged", "first_day": DAY},
+    {"url": "2", "state": "merged", "org_id": "b", "first_session_id": "none", "first_day": NEXT_DAY},
+    {"url": "3", "state": "closed", "org_id": "a", "first_session_id": "closed", "first_day": DAY},
+    {"url": "4", "state": None, "org_id": "a", "first_session_id": "gone", "first_day": DAY},
+    {"url": "5", "state": "merged", "org_id": "a", "first_session_id": "later", "first_day": WEEK_LATER},
+]
+TABLES_ROWS: dict[str, list[Row]] = {
+    "acu_daily": CUBE,
+    "sessions": SESSIONS,
+    "session_pull_requests": LINKS,
+    "pull_requests": REQUESTS,
+    "acu_daily_by_tag": [
+        {"org_id": "a", "tag": "x", "sessions": 2, "acus_split": acus("1.5"), "acus_touching": acus("3")},
+        {"org_id": "a", "tag": "y", "sessions": 2, "acus_split": acus("1.5"), "acus_touching": acus("3")},
+        {"org_id": "a", "tag": "x", "sessions": 1, "acus_split": None, "day": NEXT_DAY},
+        {"org_id": "a", "tag": "x", "sessions": 9, "acus_split": acus("9"), "day": WEEK_LATER},
+    ],
+    "acu_daily_by_repository": [
+        {"org_id": "a", "host": "h", "repository": "o/r", "sessions": 2, "acus_split": acus("1.25")},
+        {"org_id": "b", "host": "h", "repository": "(none)", "sessions": 3, "acus_split": acus("2.5")},
+    ],
+    "session_issues": [
+        {"session_id": "merged", "ordinal": 0, "label": "Scope", "impact": "High"},
+        {"session_id": "merged", "ordinal": 1, "label": "Scope", "impact": "Low"},
+        {"session_id": "none", "ordinal": 0, "label": "Scope", "impact": "High"},
+        {"session_id": "later", "ordinal": 0, "day": WEEK_LATER},
+    ],
+    "session_action_items": [
+        {"session_id": "merged", "ordinal": 0, "type": "knowledge"},
+        {"session_id": "merged", "ordinal": 1, "type": "knowledge"},
+        {"session_id": "none", "ordinal": 0, "type": "machine_setup"},
+    ],
+}
+
+
+def values(
+    measure: Measure,
+    by: Sequence[str] = (),
+    *,
+    org_id: str | None = None,
+    period: Period = PERIOD,
+    rows: dict[str, list[Row]] = TABLES_ROWS,
+) -> dict[tuple[object, ...], object]:
+    """The values of a measure over these rows, by the values of `by`."""
+    with Connection() as connection:
+        for name in measure.tables:
+            connection.register(name, rows_of(TABLES[name], rows.get(name, ())))
+        found = connection.rows(measure.query(period, org_id=org_id, by=by)).to_pylist()
+    return {tuple(row[name] for name in by): row[measure.name] for row in found}
+
+
+def value(name: str, *, org_id: str | None = None, rows: dict[str, list[Row]] = TABLES_ROWS) -> object:
+    (found,) = values(MEASURES[name], org_id=org_id, rows=rows).values()
+    return found
+
+
+# Of everything, and of organization a.
+WANTED: dict[str, tuple[object, object]] = {
+    "acus": (acus("10"), acus("7.75")),
+    "sessions": (7, 5),
+    "sessions_with_unknown_acus": (2, 1),
+    "running_sessions": (2, 2),
+    "active_users": (2, 1),
+    "acus_per_session": (acus("1.428571"), acus("1.55")),
+    "acus_per_session_median": (acus("3.25"), acus("2")),
+    "acus_per_session_p90": (acus("8.35"), acus("4")),
+    "acus_per_active_user": (acus("5"), acus("7.75")),
+    "pull_requests": (4, 3),
+    "merged_pull_requests": (2, 1),
+    "closed_pull_requests": (1, 1),
+    "decided_pull_requests": (3, 2),
+    "merge_rate": (acus("0.666667"), acus("0.5")),
+    "acus_per_merged_pull_request": (acus("5"), acus("7.75")),
+    "acus_per_merged_pull_request_direct": (acus("2.25"), acus("4.5")),
+    "sessions_with_merged_pull_request": (1, 1),
+    "share_of_merging_sessions": (acus("0.142857"), acus("0.2")),
+    "acus_of_merging_sessions": (acus("4.5"), acus("4.5")),
+    "acus_by_outcome": (acus("17.5"), acus("7.5")),
+    "sessions_by_outcome": (5, 3),
+    "acus_without_pull_request": (acus("10"), acus("0")),
+    "acus_without_merged_pull_request": (acus("13"), acus("3")),
+    "share_of_acus_without_merged_pull_request": (acus("0.742857"), acus("0.4")),
+    "acus_split_by_tag": (acus("3"), acus("3")),
+    "sessions_with_tag": (5, 5),
+    "acus_split_by_repository": (acus("3.75"), acus("1.25")),
+    "sessions_with_repository": (5, 2),
+    "eligible_sessions": (3, 2),
+    "analysed_eligible_sessions": (1, 1),
+    "analysed_sessions": (3, 2),
+    "analysis_coverage": (acus("0.333333"), acus("0.5")),
+    "feedback_items": (7, 3),
+    "feedback_items_per_analysed_session": (acus("2.333333"), acus("1.5")),
+    "sessions_with_issue": (2, 1),
+    "action_items": (3, 2),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_measure_is_what_its_formula_gives_of_the_rows_of_its_period(name: str) -> None:
+    assert (value(name), value(name, org_id="a")) == WANTED[name]
+
+
+@pytest.mark.parametrize("measure", MEASURES.values(), ids=lambda measure: measure.name)
+def test_of_no_rows_an_amount_is_unknown_a_count_is_zero_and_a_ratio_is_null(measure: Measure) -> None:
+    (found,) = values(measure, rows={}).values()
+    is_amount = measure.additive_over != () and measure.unit == "ACUs"
+    if measure.when_null == "Never null.":
+        assert found == 0
+    elif is_amount and "there are such sessions" in measure.when_null:
+        # None of them consumed nothing, which is known.
+        assert found == 0
+    else:
+        assert found is None
+
+
+def test_acus_that_are_unknown_are_not_nothing() -> None:
+    unknown: dict[str, list[Row]] = {
+        "acu_daily": [{"sessions": 1, "sessions_with_unknown_acus": 1, "sessions_with_merged_pull_request": 1}],
+        "sessions": [{"session_id": "a", "state": "finished"}],
+    }
+    names = ("acus", "acus_of_merging_sessions", "acus_without_pull_request", "acus_per_session", "acus_by_outcome")
+    assert {name: value(name, rows=unknown) for name in names} == dict.fromkeys(names)
+
+
+def test_outcomes_add_up_to_all_acus() -> None:
+    assert values(MEASURES["acus_by_outcome"], ["outcome"]) == {
+        ("merged",): acus("4.5"),
+        ("open",): acus("2"),
+        ("closed",): acus("1"),
+        ("none",): acus("10"),
+    }
+
+
+def test_a_pull_request_has_the_user_of_its_first_session() -> None:
+    assert values(MEASURES["merged_pull_requests"], ["user_id"]) == {("u",): 1, (None,): 1}
+
+
+def test_a_ratio_by_a_column_divides_what_has_the_same_value_null_too() -> None:
+    assert values(MEASURES["acus_per_merged_pull_request"], ["org_id"]) == {
+        ("a",): acus("7.75"),
+        ("b",): acus("2.25"),
+        (None,): None,
+    }
+
+
+def test_weeks_and_months_begin_with_their_first_day() -> None:
+    long = Period(DAY, WEEK_LATER)
+    assert values(MEASURES["sessions"], ["week"], period=long) == {(DAY,): 7, (WEEK_LATER,): 99}
+    assert values(MEASURES["sessions"], ["month"], period=long) == {(date(2025, 12, 1),): 106}
+
+
+def test_a_week_of_an_organization_costs_what_the_report_table_says() -> None:
+    with Connection() as connection:
+        for name in ("acu_daily", "pull_requests"):
+            connection.register(name, rows_of(TABLES[name], TABLES_ROWS[name]))
+        table = TABLES["acus_per_merged_pull_request"]
+        wanted = {(row["week"], row["org_id"]): row[table.name] for row in select(connection, table).to_pylist()}
+    measure = MEASURES["acus_per_merged_pull_request"]
+    assert values(measure, ["week", "org_id"], period=Period(DAY, WEEK_LATER)) == wanted
+
+
+@pytest.mark.parametrize("measure", MEASURES.values(), ids=lambda measure: measure.name)
+def test_values_that_may_be_summed_add_up_to_the_whole_and_the_others_say_why_not(measure: Measure) -> None:
+    (whole,) = values(measure).values()
+    for dimension in (*TIMES, *measure.dimensions):
+        if ("day" if dimension in TIMES else dimension) in measure.additive_over:
+            measure.require_additive(dimension)
+            parts = [part for part in values(measure, [dimension]).values() if isinstance(part, int | Decimal)]
+            assert sum(parts) == whole, dimension
+        else:
+            with pytest.raises(NotAdditive, match=f"{measure.name} cannot be summed over {dimension}: .*[.] Ask for"):
+                measure.require_additive(dimension)
+
+
+def test_users_of_two_days_are_not_summed() -> None:
+    with pytest.raises(NotAdditive) as raised:
+        MEASURES["active_users"].require_additive("day")
+    assert str(raised.value) == (
+        "active_users cannot be summed over day: one user may count for several of them. Ask for it without day instead"
+    )
+
+
+def test_what_a_measure_has_no_column_for_is_refused_with_those_it_has() -> None:
+    wanted = "acus_split_by_tag cannot be grouped by user_id: only by day, week, month, org_id, tag"
+    with pytest.raises(NoSuchDimension, match=wanted):
+        MEASURES["acus_split_by_tag"].query(PERIOD, by=["user_id"])
+    with pytest.raises(NoSuchDimension, match=wanted):
+        MEASURES["acus_split_by_tag"].require_additive("user_id")
+
+
+def test_an_id_is_a_text_of_the_query_whatever_it_holds() -> None:
+    odd = "o'; drop table sessions; --"
+    rows = {"acu_daily": [{"org_id": odd, "sessions": 2}, {"org_id": "a", "sessions": 5}]}
+    assert value("sessions", org_id=odd, rows=rows) == 2
+
+
+@pytest.mark.parametrize("measure", MEASURES.values(), ids=lambda measure: measure.name)
+def test_a_measure_says_what_it_is_in_sentences(measure: Measure) -> None:
+    assert measure.definition.endswith(".")
+    assert measure.when_null in ("Never null.",) or measure.when_null.startswith("Null when ")
+    assert measure.title[0].isupper()
+    assert measure in measures_of(measure.tables[0])
+    assert set(measure.tables) <= set(TABLES)
