@@ -32,6 +32,7 @@ def forget(users: Sequence[str], sessions: Sequence[str], text: bool) -> None:
     from devin_pipeline.devin_api import canonical_id
     from devin_pipeline.operations import erase
     from devin_pipeline.orchestration.resources import lake_resource
+    from devin_pipeline.usage_report import STORED_REPORT, Appearance, Question, build_report, write_report
 
     if bool(users or sessions) == text:
         raise Failed("This command cannot be run", "it takes --user and --session, or --text", "Name one", 2)
@@ -53,8 +54,11 @@ def forget(users: Sequence[str], sessions: Sequence[str], text: bool) -> None:
     open_filled_lake(demo=False)
     lake.claim(resource.identity)
     prepare_dagster_home()
+    had_report = lake.has_document(STORED_REPORT)
     removed = erase.forget_text(lake, hour) if text else erase.forget(lake, hour, persons, record=_record_rows)
     _require_erased(lake, removed)
+    if had_report:
+        write_report(lake, build_report(lake, Question(), Appearance(), hour))
     of_sessions = f"{counted(removed.sessions, 'stored session')}, on {counted(removed.days, 'day')}"
     click.echo(f"Text and identity were erased from {of_sessions}.")
     if not text:

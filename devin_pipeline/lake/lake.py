@@ -17,6 +17,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from pyarrow import fs
 
 from devin_pipeline.lake import erasure, provenance
+from devin_pipeline.lake.atomic import write_file
 from devin_pipeline.lake.commits import CONFIGURATION, Commit, Rewrite, create_table, predicate, without_descriptions
 from devin_pipeline.lake.connection import Connection, QueryLimits, tables_in
 from devin_pipeline.lake.delta_log import (
@@ -51,6 +52,9 @@ from devin_pipeline.lake.snapshot import BUILT_BY, Snapshot, of_days, sorted_by_
 from devin_pipeline.tables import ALL_TABLES, Partition, Table
 
 Result = TypeVar("Result")
+
+DOCUMENTS = "documents"
+"""The folder of what people look at that is made from the tables."""
 
 _TRIES = 6
 _SECONDS_UNTIL_A_COMMIT = 3600
@@ -467,6 +471,36 @@ class Lake:
             NotWritten: The disk is full, read-only or broken.
         """
         note_read(self.uri, table.name, days, at)
+
+    def write_document(self, name: str, content: bytes, what: str) -> str:
+        """Store a document about the rows, over the one that is there; give its path or URI.
+
+        Args:
+            name: Its file.
+            content: All it holds.
+            what: What it is, for a person.
+
+        Raises:
+            NotWritten: The disk is full, read-only or broken; the document that was there stays.
+        """
+        write_file(self.uri, f"{DOCUMENTS}/{name}", content, what)
+        return f"{self.uri}/{DOCUMENTS}/{name}"
+
+    def has_document(self, name: str) -> bool:
+        """Whether such a document is stored."""
+        filesystem, path = fs.FileSystem.from_uri(self.uri)
+        return bool(filesystem.get_file_info(f"{path}/{DOCUMENTS}/{name}").type == fs.FileType.File)
+
+    def delete_documents(self) -> None:
+        """Delete all such documents: what they show of persons is to be gone.
+
+        Raises:
+            NotWritten: They cannot be deleted.
+        """
+        filesystem, path = fs.FileSystem.from_uri(self.uri)
+        with written(DOCUMENTS):
+            if filesystem.get_file_info(f"{path}/{DOCUMENTS}").type == fs.FileType.Directory:
+                filesystem.delete_dir(f"{path}/{DOCUMENTS}")
 
     def last_reads(self) -> LastReads:
         """When each day of each raw table was last read, as far as that was noted."""

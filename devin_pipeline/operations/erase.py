@@ -360,7 +360,7 @@ def _damage_noted(erased: ErasureProgress, table: Table) -> Iterator[None]:
 
 
 def _finish(lake: Lake, erased: ErasureProgress, *, waits: bool = False) -> None:
-    """Delete the files of older versions, once `devin.duckdb` names the newest ones.
+    """Delete documents and the files of older versions, once `devin.duckdb` names the newest ones.
 
     Args:
         lake: The lake.
@@ -369,6 +369,8 @@ def _finish(lake: Lake, erased: ErasureProgress, *, waits: bool = False) -> None
     """
     with suppress(Damaged):  # of a log; which one is noted
         write_catalog(lake)
+    # guard: a report with what was erased
+    lake.delete_documents()
     erased.left = _purge(lake, erased)
     for _ in range(_TRIES if waits else 0):
         if not erased.left:

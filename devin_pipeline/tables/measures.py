@@ -178,7 +178,7 @@ def _quoted(text: str) -> str:
 CUBE = Source(("acu_daily",), _OF_SESSIONS)
 SESSIONS_WITH_OUTCOME = Source(
     ("sessions", "session_pull_requests"),
-    (*_OF_SESSIONS, "session_size", "outcome"),
+    (*_OF_SESSIONS, "session_id", "session_size", "outcome"),
     """\
 select
     sessions.*,
@@ -236,7 +236,7 @@ ACTION_ITEMS = _of_analyses("session_action_items", "type")
 _NEVER_NULL = "Never null."
 _NO_ROWS = "Null when there are no such sessions."
 _ALL_OF_SESSIONS = ("day", *_OF_SESSIONS)
-_ALL_OF_OUTCOMES = (*_ALL_OF_SESSIONS, "session_size", "outcome")
+_ALL_OF_OUTCOMES = (*_ALL_OF_SESSIONS, "session_id", "session_size", "outcome")
 _ALL_OF_PULL_REQUESTS = ("day", *PULL_REQUESTS_OF_SESSIONS.dimensions)
 _IS_RATIO = "it is a ratio, and ratios do not add up."
 _OVERLAPS = "one session may count for several of them."
@@ -358,22 +358,22 @@ ACUS_WITHOUT_MERGED_PULL_REQUEST = _acus_of(
     "link no merged pull request (yet)",
     "outcome <> 'merged'",
 )
-ACUS_BY_OUTCOME = Measure(
-    "acus_by_outcome",
-    "ACUs by outcome",
+ACUS_OF_SESSIONS = Measure(
+    "acus_of_sessions",
+    "ACUs of sessions",
     "ACUs",
-    "ACUs of the sessions created in the period, by outcome: merged when any pull request is merged, else open when "
-    "any is not closed, else closed, or none without a pull request.",
+    "ACUs of the sessions created in the period, by outcome, size or session. An outcome is merged when any pull "
+    "request is merged, else open when any is not closed, else closed; none is without a pull request.",
     "Null when the ACUs of all these sessions are unknown.",
     SESSIONS_WITH_OUTCOME,
     "sum(acus)",
     additive_over=_ALL_OF_OUTCOMES,
 )
-SESSIONS_BY_OUTCOME = Measure(
-    "sessions_by_outcome",
-    "Sessions by outcome",
+COUNT_OF_SESSIONS = Measure(
+    "count_of_sessions",
+    "Sessions, counted one by one",
     "sessions",
-    "Sessions created in the period, by outcome as in acus_by_outcome, or by size.",
+    "Sessions created in the period, by outcome size or state; outcomes as in `acus_of_sessions`.",
     _NEVER_NULL,
     SESSIONS_WITH_OUTCOME,
     "count(*)",
@@ -528,7 +528,7 @@ SHARE_WITHOUT_MERGED_PULL_REQUEST = _ratio(
     "share",
     "ACUs of sessions without a merged pull request (yet), divided by the ACUs of all sessions created in the period.",
     ACUS_WITHOUT_MERGED_PULL_REQUEST,
-    ACUS_BY_OUTCOME,
+    ACUS_OF_SESSIONS,
     "Null when nothing was consumed.",
 )
 ANALYSIS_COVERAGE = _ratio(
@@ -638,8 +638,8 @@ MEASURES: dict[str, Measure] = {
         SESSIONS_WITH_MERGED_PULL_REQUEST,
         SHARE_OF_MERGING_SESSIONS,
         ACUS_OF_MERGING_SESSIONS,
-        ACUS_BY_OUTCOME,
-        SESSIONS_BY_OUTCOME,
+        ACUS_OF_SESSIONS,
+        COUNT_OF_SESSIONS,
         ACUS_WITHOUT_PULL_REQUEST,
         ACUS_WITHOUT_MERGED_PULL_REQUEST,
         SHARE_WITHOUT_MERGED_PULL_REQUEST,

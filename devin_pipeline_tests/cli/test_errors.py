@@ -38,6 +38,7 @@ WORDS = {
     "rebuild": ["rebuild"],
     "tables": ["tables"],
     "ui": ["ui", "--port", "{port}"],
+    "report": ["report"],
     "verify": ["verify"],
 }
 # These go on until they are stopped, once they have said so.
@@ -116,6 +117,8 @@ CONDITIONS: dict[str, Callable[[Case], None]] = {
     "socks proxy": socks_proxy,
 }
 
+NO_DOCUMENT = "The report was not written"
+
 # The exit code, and how the first of the three lines begins; the doctor's is its first check that failed. In the order
 # of CONDITIONS.
 TABLE: dict[str, Sequence[tuple[int, str]]] = {
@@ -127,6 +130,7 @@ TABLE: dict[str, Sequence[tuple[int, str]]] = {
     "maintain": [(2, NO_LAKE), (1, GARBLED), (1, LEFT), (1, NO_OUTPUT), QUIET, DONE, DONE, DONE],
     "query": [(2, NO_LAKE), (1, GARBLED), DONE, (1, NO_OUTPUT), QUIET, DONE, DONE, DONE],
     "rebuild": [(2, NO_LAKE), (1, GARBLED), (1, HOME), DONE, DONE, DONE, DONE, DONE],
+    "report": [(2, NO_LAKE), (1, GARBLED), (1, NO_DOCUMENT), (1, NO_OUTPUT), QUIET, DONE, DONE, DONE],
     "tables": [(2, NO_LAKE), (1, GARBLED), DONE, (1, NO_OUTPUT), QUIET, DONE, DONE, DONE],
     "ui": [DONE, DONE, (1, HOME), (1, NO_OUTPUT), QUIET, DONE, DONE, DONE],
     "verify": [(2, NO_LAKE), (1, GARBLED), DONE, (1, NO_OUTPUT), QUIET, DONE, DONE, DONE],

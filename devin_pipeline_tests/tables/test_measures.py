@@ -143,8 +143,8 @@ WANTED: dict[str, tuple[object, object]] = {
     "sessions_with_merged_pull_request": (1, 1),
     "share_of_merging_sessions": (acus("0.142857"), acus("0.2")),
     "acus_of_merging_sessions": (acus("4.5"), acus("4.5")),
-    "acus_by_outcome": (acus("17.5"), acus("7.5")),
-    "sessions_by_outcome": (5, 3),
+    "acus_of_sessions": (acus("17.5"), acus("7.5")),
+    "count_of_sessions": (5, 3),
     "acus_without_pull_request": (acus("10"), acus("0")),
     "acus_without_merged_pull_request": (acus("13"), acus("3")),
     "share_of_acus_without_merged_pull_request": (acus("0.742857"), acus("0.4")),
@@ -186,12 +186,12 @@ def test_acus_that_are_unknown_are_not_nothing() -> None:
         "acu_daily": [{"sessions": 1, "sessions_with_unknown_acus": 1, "sessions_with_merged_pull_request": 1}],
         "sessions": [{"session_id": "a", "state": "finished"}],
     }
-    names = ("acus", "acus_of_merging_sessions", "acus_without_pull_request", "acus_per_session", "acus_by_outcome")
+    names = ("acus", "acus_of_merging_sessions", "acus_without_pull_request", "acus_per_session", "acus_of_sessions")
     assert {name: value(name, rows=unknown) for name in names} == dict.fromkeys(names)
 
 
 def test_outcomes_add_up_to_all_acus() -> None:
-    assert values(MEASURES["acus_by_outcome"], ["outcome"]) == {
+    assert values(MEASURES["acus_of_sessions"], ["outcome"]) == {
         ("merged",): acus("4.5"),
         ("open",): acus("2"),
         ("closed",): acus("1"),

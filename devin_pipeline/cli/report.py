@@ -1,0 +1,56 @@
+"""Writes the report that people look at."""
+
+from pathlib import Path
+
+import click
+
+from devin_pipeline.cli.environment import open_filled_lake, print_demo_notice, settings
+from devin_pipeline.cli.stopping import stoppable
+from devin_pipeline.cli.words import range_given
+from devin_pipeline.lake.atomic import write_file
+
+
+@click.command()
+@click.option("--from", "first", metavar="DAY", help="First billing day; the last 28 days when left out.")
+@click.option("--to", "last", metavar="DAY", help="Last billing day; the newest that is over when left out.")
+@click.option("--org", metavar="ID", help="One organization only.")
+@click.option("--static", is_flag=True, help="Pictures in place of scripts, for mail.")
+@click.option("--mask-users", is_flag=True, help="Numbers in place of users.")
+@click.option("--no-text", is_flag=True, help="Without prompts and feedback, for sharing.")
+@click.option("--output", metavar="PATH", help="Write it there. `forget` deletes those in the lake only.")
+@click.option("--open", "opens", is_flag=True, help="Open it in the browser.")
+@click.option("--demo", is_flag=True, help="Of the lake of the demo.")
+@stoppable()
+def report(
+    first: str | None,
+    last: str | None,
+    org: str | None,
+    static: bool,
+    mask_users: bool,
+    no_text: bool,
+    output: str | None,
+    opens: bool,
+    demo: bool,
+) -> None:
+    """Write where the ACUs went and which prompts to fix as one HTML file."""
+    from devin_pipeline.usage_report import STORED_REPORT, Appearance, Question, build_report, write_report
+
+    question = Question(*range_given(first, last), org)
+    lake = open_filled_lake(demo)
+    print_demo_notice(demo)
+    identity = lake.identity
+    hour = settings().day_starts_at_utc_hour if identity is None else identity.day_starts_at_utc_hour
+    appearance = Appearance(static, mask_users, not no_text)
+    made = build_report(lake, question, appearance, hour)
+    for warning in made.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    if output is None:
+        is_stored = question == Question() and appearance == Appearance()
+        path = write_report(lake, made, STORED_REPORT if is_stored else made.name)
+    else:
+        file = Path(output).expanduser().absolute()
+        write_file(str(file.parent), file.name, made.html.encode(), "The report")
+        path = str(file)
+    click.echo(path)
+    if opens:
+        click.launch(path)

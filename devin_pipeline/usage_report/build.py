@@ -1,0 +1,75 @@
+"""Builds a report and writes it into the lake, where `forget` knows of it."""
+
+from dataclasses import dataclass
+
+from devin_pipeline.lake import Lake
+from devin_pipeline.shell import pipeline_command
+from devin_pipeline.usage_report.figures import Figures, Question, missing_in_words, read_figures
+from devin_pipeline.usage_report.page import Appearance, write_page
+
+STORED_REPORT = "usage_report.html"
+"""The one that every run writes: of the newest days, with prompts and users."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report.
+
+    Attributes:
+        figures: What it shows.
+        appearance: How it looks.
+        html: The page.
+    """
+
+    figures: Figures
+    appearance: Appearance
+    html: str
+
+    @property
+    def name(self) -> str:
+        """A file name that says what it shows."""
+        period, appearance = self.figures.period, self.appearance
+        # Not the organization's id, which may be any text.
+        parts = [
+            *(f"{period.first_day}_{period.last_day}", "one-organization" if self.figures.org_id else ""),
+            *("static" if appearance.static else "", "masked" if appearance.masks_users else ""),
+            "" if appearance.with_text else "no-text",
+        ]
+        return f"usage_report_{'_'.join(filter(None, parts))}.html"
+
+    @property
+    def warnings(self) -> list[str]:
+        """What it lacks, in sentences."""
+        found = []
+        coverage = self.figures.coverage
+        if coverage.missing:
+            found.append(f"these days have not been read: {missing_in_words(coverage.missing)}")
+        if self.figures.unreadable:
+            tables = ", ".join(self.figures.unreadable)
+            found.append(f"these tables cannot be read: {tables}. Find the repair: `{pipeline_command('verify')}`")
+        return found
+
+
+def build_report(lake: Lake, question: Question, appearance: Appearance, hour: int) -> Report:
+    """Read the lake and write the page; nothing is stored.
+
+    Args:
+        lake: The lake.
+        question: What the report is about.
+        appearance: How it looks.
+        hour: Hour of the UTC day at which a billing day starts.
+
+    Raises:
+        NoDays: None of the days that are asked for has been read.
+    """
+    figures = read_figures(lake, question, hour, with_text=appearance.with_text)
+    return Report(figures, appearance, write_page(figures, appearance))
+
+
+def write_report(lake: Lake, report: Report, name: str = STORED_REPORT) -> str:
+    """Store a report in the lake, as a whole or not at all; give its path or URI.
+
+    Raises:
+        NotWritten: The disk is full, read-only or broken; an older report stays.
+    """
+    return lake.write_document(name, report.html.encode(), "The report")

@@ -1,0 +1,414 @@
+"""Reads what a report shows from the lake: figures by their measures, prompts, and how fresh and complete they are.
+
+What a figure looks like does not belong here.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+
+from devin_pipeline.billing_calendar import contiguous, days_between, starts_at
+from devin_pipeline.lake import Connection, Damaged, Lake
+from devin_pipeline.tables import RAW_SESSION_TABLES, TABLES, Table
+from devin_pipeline.tables import measures as m
+from devin_pipeline.tables.measures import Measure, Period
+from devin_pipeline.usage_report.errors import NoDays
+
+Value = Decimal | int | float | None
+Key = tuple[str | date | None, ...]
+
+DEFAULT_DAYS = 28
+"""Four whole weeks, so that a period and the one before it have the same weekdays."""
+TREND_DAYS = 84
+MOST_DAYS_BY_DAY = 120
+MOST_PROMPTS = 8
+MOST_CHARACTERS_OF_A_PROMPT = 4_000
+
+_TABLES = (
+    *("sessions", "session_pull_requests", "session_issues", "session_action_items", "prompt_suggestions"),
+    *("prompt_feedback", "acu_daily", "acu_daily_by_tag", "acu_daily_by_repository", "pull_requests"),
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a report is about.
+
+    Attributes:
+        first_day: First billing day; chosen when left out.
+        last_day: Last billing day; chosen when left out.
+        org_id: The only organization; all when left out.
+    """
+
+    first_day: date | None = None
+    last_day: date | None = None
+    org_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One value of a measure, and the query that gives it."""
+
+    measure: Measure
+    value: Value
+    period: Period
+    org_id: str | None = None
+    key: Mapping[str, str | date | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Group:
+    """One row of a breakdown: its key, and a figure per measure."""
+
+    key: Key
+    figures: Mapping[str, Figure]
+
+    def value(self, measure: Measure) -> Value:
+        """The value of a measure of this row."""
+        return self.figures[measure.name].value
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt for which an analysis suggests a better one; texts are cut."""
+
+    session_id: str
+    user_id: str | None
+    category: str | None
+    acus: Figure
+    original: str
+    suggested: str
+    feedback: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Which days are there.
+
+    Attributes:
+        through: The last day that was read after it was over; the last day with sessions when none was.
+        is_over: Whether that day was over when it was read.
+        read_at: When the days of the period were last read; None when that is unknown.
+        missing: Days of the period that some feed has not been read for.
+        present: How many of its days are there.
+        feeds: The raw tables that are read.
+    """
+
+    through: date
+    is_over: bool
+    read_at: datetime | None
+    missing: Sequence[date]
+    present: int
+    feeds: Sequence[str]
+
+
+@dataclass
+class Figures:
+    """All that a report shows."""
+
+    period: Period
+    before: Period | None
+    trend: Period
+    org_id: str | None
+    day_starts_at_utc_hour: int
+    is_demo: bool
+    coverage: Coverage
+    quarantined: int
+    unreadable: Mapping[str, str]
+    totals: dict[str, Figure] = field(default_factory=dict)
+    earlier: dict[str, Figure] = field(default_factory=dict)
+    groups: dict[str, list[Group]] = field(default_factory=dict)
+    prompts: list[Prompt] = field(default_factory=list)
+
+    @property
+    def by_week(self) -> bool:
+        """Whether the trend is shown by week because it has too many days."""
+        return (self.trend.last_day - self.trend.first_day).days >= MOST_DAYS_BY_DAY
+
+
+HEADLINES = (
+    m.ACUS,
+    m.ACUS_PER_MERGED_PULL_REQUEST,
+    m.NUMBER_OF_SESSIONS,
+    m.MERGED_PULL_REQUESTS,
+    m.MERGE_RATE,
+    m.ACTIVE_USERS,
+)
+OTHER_TOTALS = (
+    m.ACUS_WITHOUT_MERGED_PULL_REQUEST,
+    m.SHARE_WITHOUT_MERGED_PULL_REQUEST,
+    m.ACUS_WITHOUT_PULL_REQUEST,
+    m.ACUS_PER_MERGED_PULL_REQUEST_DIRECT,
+    m.ACUS_PER_SESSION,
+    m.ACUS_PER_SESSION_MEDIAN,
+    m.ACUS_PER_SESSION_P90,
+    m.SHARE_OF_MERGING_SESSIONS,
+    m.ANALYSIS_COVERAGE,
+    m.FEEDBACK_ITEMS_PER_ANALYSED_SESSION,
+    m.RUNNING_SESSIONS,
+    m.SESSIONS_WITH_UNKNOWN_ACUS,
+)
+_OF_GROUPS = (
+    m.ACUS,
+    m.NUMBER_OF_SESSIONS,
+    m.MERGED_PULL_REQUESTS,
+    m.ACUS_PER_MERGED_PULL_REQUEST,
+)
+_OF_CAUSES = (m.ACUS, m.NUMBER_OF_SESSIONS, m.ACUS_WITHOUT_MERGED_PULL_REQUEST, m.SHARE_WITHOUT_MERGED_PULL_REQUEST)
+
+_PROMPTS = """
+select
+    prompt_suggestions.day,
+    prompt_suggestions.session_id,
+    sessions.user_id,
+    sessions.category,
+    left(prompt_suggestions.original_prompt, $characters) as original,
+    left(prompt_suggestions.suggested_prompt, $characters) as suggested,
+    (
+        select list(left(summary, 300) order by ordinal)
+        from prompt_feedback
+        where
+            prompt_feedback.day = prompt_suggestions.day
+            and prompt_feedback.session_id = prompt_suggestions.session_id
+    ) as feedback
+from prompt_suggestions
+inner join sessions
+    on prompt_suggestions.day = sessions.day and prompt_suggestions.session_id = sessions.session_id
+where
+    prompt_suggestions.day between $first and $last
+    and ($org_id::varchar is null or sessions.org_id = $org_id)
+    and prompt_suggestions.suggested_prompt is distinct from prompt_suggestions.original_prompt
+order by sessions.acus desc nulls last, prompt_suggestions.session_id
+limit $most
+"""
+
+
+def read_figures(lake: Lake, question: Question, hour: int, *, with_text: bool = True) -> Figures:
+    """All that a report shows, from one version of each table.
+
+    Args:
+        lake: The lake.
+        question: What the report is about.
+        hour: Hour of the UTC day at which a billing day starts.
+        with_text: Whether prompts are read.
+
+    Raises:
+        NoDays: None of the days that are asked for has been read.
+        TooManyConflicts: Other runs wrote the tables all the time.
+    """
+    tables = [TABLES[name] for name in _TABLES]
+    return lake.retry_until_inputs_stable(tables, None, lambda: _read(lake, question, hour, with_text))
+
+
+def _read(lake: Lake, question: Question, hour: int, with_text: bool) -> Figures:
+    unreadable: dict[str, str] = {}
+    with Connection(remembers_footers=True) as connection:
+        for name in _TABLES:
+            try:
+                snapshot = lake.cached_snapshot(TABLES[name])
+                connection.create_view(name, snapshot.query())
+                connection.rows(f'select count(columns(*)) from "{name}"')  # noqa: S608 - our own names
+            except Damaged as error:
+                unreadable[name] = error.why
+        period, coverage = _period(lake, question, hour)
+        before, trend = _before(period, coverage, lake), _trend(period, lake)
+        identity = lake.identity
+        figures = Figures(
+            period,
+            before,
+            trend,
+            question.org_id,
+            hour,
+            identity is not None and identity.kind == "demo",
+            coverage,
+            _quarantined(lake, period),
+            unreadable,
+        )
+        reader = _Reader(connection, figures)
+        reader.read()
+        if with_text and not {"prompt_suggestions", "prompt_feedback", "sessions"} & unreadable.keys():
+            reader.read_prompts()
+    return figures
+
+
+class _Reader:
+    """Asks a connection for the figures of one report."""
+
+    def __init__(self, connection: Connection, figures: Figures) -> None:
+        self._connection = connection
+        self._figures = figures
+
+    def read(self) -> None:
+        """Every figure, in the order in which a page shows them."""
+        f = self._figures
+        f.totals = {measure.name: self._total(measure, f.period) for measure in (*HEADLINES, *OTHER_TOTALS)}
+        if f.before is not None:
+            f.earlier = {measure.name: self._total(measure, f.before) for measure in HEADLINES}
+        when = "week" if f.by_week else "day"
+        f.groups["time"] = self._groups([m.ACUS], (when, "org_id"), f.trend)
+        f.groups["organization"] = self._groups(_OF_GROUPS, ("org_id",))
+        f.groups["outcome"] = self._groups([m.ACUS_OF_SESSIONS, m.COUNT_OF_SESSIONS], ("outcome",))
+        costs = (m.ACUS_PER_MERGED_PULL_REQUEST, m.ACUS_PER_MERGED_PULL_REQUEST_DIRECT, m.MERGED_PULL_REQUESTS)
+        f.groups["week"] = self._groups(costs, ("week",), f.trend)
+        f.groups["size"] = self._groups([m.ACUS_OF_SESSIONS, m.COUNT_OF_SESSIONS], ("session_size",))
+        f.groups["state"] = self._groups([m.ACUS_OF_SESSIONS, m.COUNT_OF_SESSIONS], ("state",))
+        for name in ("category", "origin", "playbook_id"):
+            f.groups[name] = self._groups(_OF_CAUSES, (name,))
+        by_repository = (m.ACUS_SPLIT_BY_REPOSITORY, m.SESSIONS_WITH_REPOSITORY)
+        f.groups["repository"] = self._groups(by_repository, ("host", "repository"))
+        f.groups["tag"] = self._groups([m.ACUS_SPLIT_BY_TAG, m.SESSIONS_WITH_TAG], ("tag",))
+        f.groups["user"] = self._groups(_OF_GROUPS, ("user_id", "service_user_id"))
+        f.groups["issue"] = self._groups([m.SESSIONS_WITH_ISSUE], ("label", "impact"))
+        f.groups["action_item"] = self._groups([m.NUMBER_OF_ACTION_ITEMS], ("type",))
+
+    def read_prompts(self) -> None:
+        """The suggestions of the sessions that consumed most."""
+        f = self._figures
+        rows = self._connection.rows(
+            _PROMPTS,
+            {
+                "first": f.period.first_day,
+                "last": f.period.last_day,
+                "org_id": f.org_id,
+                "characters": MOST_CHARACTERS_OF_A_PROMPT,
+                "most": MOST_PROMPTS,
+            },
+        ).to_pylist()
+        for row in rows:
+            day = Period(row["day"], row["day"])
+            acus = {group.key: group for group in self._groups([m.ACUS_OF_SESSIONS], ("session_id",), day)}
+            f.prompts.append(
+                Prompt(
+                    row["session_id"],
+                    row["user_id"],
+                    row["category"],
+                    acus[row["session_id"],].figures[m.ACUS_OF_SESSIONS.name],
+                    row["original"] or "",
+                    row["suggested"] or "",
+                    [summary for summary in row["feedback"] or () if summary],
+                )
+            )
+
+    def _total(self, measure: Measure, period: Period) -> Figure:
+        (value,) = self._values(measure, (), period).values() or (None,)
+        return Figure(measure, value, period, self._figures.org_id)
+
+    def _groups(self, measures: Sequence[Measure], by: Sequence[str], period: Period | None = None) -> list[Group]:
+        """A row per group that the first measure has, the greatest value of that first; times in their order."""
+        f = self._figures
+        within = period or f.period
+        values = {measure.name: self._values(measure, by, within) for measure in measures}
+        groups = [
+            Group(
+                key,
+                {
+                    measure.name: Figure(
+                        measure,
+                        values[measure.name].get(key),
+                        within,
+                        f.org_id,
+                        dict(zip(by, key, strict=True)),
+                    )
+                    for measure in measures
+                },
+            )
+            for key in values[measures[0].name]
+        ]
+        if by[0] in m.TIMES:
+            return groups
+        # Equal ones by their key, so that the same rows give the same page.
+        return sorted(groups, key=lambda group: (-(group.value(measures[0]) or -1), tuple(map(str, group.key))))
+
+    def _values(self, measure: Measure, by: Sequence[str], period: Period) -> dict[Key, Value]:
+        if set(measure.tables) & self._figures.unreadable.keys():
+            return {}
+        rows = self._connection.rows(measure.query(period, org_id=self._figures.org_id, by=by)).to_pylist()
+        return {tuple(row[name] for name in by): row[measure.name] for row in rows}
+
+
+def _period(lake: Lake, question: Question, hour: int) -> tuple[Period, Coverage]:
+    reads, feeds = _reads(lake)
+    days = sorted(reads)
+    if not days:
+        raise NoDays(question.first_day, question.last_day)
+    over = [day for day in days if _is_over(day, reads[day], hour)]
+    through = over[-1] if over else days[-1]
+    last = question.last_day or max(through, question.first_day or through)
+    first = question.first_day or max(days[0], last - timedelta(days=DEFAULT_DAYS - 1))
+    period = Period(min(first, last), last)
+    wanted = days_between(period.first_day, period.last_day)
+    present = [day for day in wanted if day in reads]
+    if not present:
+        raise NoDays(period.first_day, period.last_day, days[0], days[-1])
+    instants = [at for day in present if (at := reads[day]) is not None]
+    read_over = [day for day in present if _is_over(day, reads[day], hour)]
+    coverage = Coverage(
+        read_over[-1] if read_over else present[-1],
+        bool(read_over),
+        max(instants, default=None),
+        [day for day in wanted if day not in reads],
+        len(present),
+        feeds,
+    )
+    return period, coverage
+
+
+def _is_over(day: date, read_at: datetime | None, hour: int) -> bool:
+    """Whether a day was over when it was read; where that was not noted, nothing says that it was not."""
+    return read_at is None or read_at >= starts_at(day, hour, after=1)
+
+
+def _reads(lake: Lake) -> tuple[dict[date, datetime | None], list[str]]:
+    """When each day was last read in all feeds, None where only its rows show that it was; and the feeds."""
+    known = lake.last_reads()
+    by_feed = {table.name: known.of(table.name) for table in RAW_SESSION_TABLES if known.of(table.name)}
+    days = _days_with_rows([TABLES["sessions"], TABLES["acu_daily"]], lake)
+    reads: dict[date, datetime | None] = dict.fromkeys(days)
+    if by_feed:
+        everywhere = set.intersection(*(set(of_feed) for of_feed in by_feed.values()))
+        reads |= {day: min(of_feed[day] for of_feed in by_feed.values()) for day in everywhere}
+    feeds = list(by_feed) or [table.name for table in RAW_SESSION_TABLES if _days_with_rows([table], lake)]
+    return reads, feeds
+
+
+def _days_with_rows(tables: Iterable[Table], lake: Lake) -> set[date]:
+    found: set[date] = set()
+    for table in tables:
+        try:
+            found |= set(lake.cached_snapshot(table).rows_per_day())
+        except Damaged:
+            continue
+    return found
+
+
+def _before(period: Period, coverage: Coverage, lake: Lake) -> Period | None:
+    """As many days before the period as of it are there; None when some of them are not."""
+    length = (period.last_day - period.first_day).days + 1
+    elapsed = (min(period.last_day, coverage.through) - period.first_day).days + 1
+    first = period.first_day - timedelta(days=length)
+    last = first + timedelta(days=elapsed - 1)
+    reads, _ = _reads(lake)
+    return Period(first, last) if elapsed > 0 and all(day in reads for day in days_between(first, last)) else None
+
+
+def _trend(period: Period, lake: Lake) -> Period:
+    """The period and the weeks before it that are there, from a Monday on."""
+    reads, _ = _reads(lake)
+    first = max(period.last_day - timedelta(days=TREND_DAYS - 1), min(reads))
+    # A week that is cut looks like one in which little happened.
+    first += timedelta(days=-first.weekday() % 7)
+    return Period(min(first, period.first_day), period.last_day)
+
+
+def _quarantined(lake: Lake, period: Period) -> int:
+    try:
+        rows = lake.cached_snapshot(TABLES["raw_quarantine"]).rows_per_day()
+    except Damaged:
+        return 0
+    return sum(count for day, count in rows.items() if period.first_day <= day <= period.last_day)
+
+
+def missing_in_words(days: Sequence[date]) -> str:
+    """Days as ranges: `2026-11-03, 2026-11-07 … 2026-11-09`."""
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} … {run[-1]}" for run in contiguous(days))

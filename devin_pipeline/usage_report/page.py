@@ -1,0 +1,363 @@
+"""Writes figures as one HTML page that needs nothing else: no network, no file next to it."""
+
+import json
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+
+import jinja2
+import vl_convert
+from markupsafe import Markup
+
+from devin_pipeline.tables import measures as m
+from devin_pipeline.tables.measures import Measure
+from devin_pipeline.usage_report import charts, text
+from devin_pipeline.usage_report.figures import (
+    HEADLINES,
+    MOST_CHARACTERS_OF_A_PROMPT,
+    Figure,
+    Figures,
+    Group,
+    missing_in_words,
+)
+from devin_pipeline.usage_report.findings import _WHY_NOT, dearest_causes, reasons_for_absence
+
+_FOLDER = Path(__file__).parent
+_MOST_SERIES = 12
+_MOST_ROWS = 8
+_MOST_LABELS = 12
+_ENOUGH_MERGED = 5
+# Of a chart without scripts, which does not fit itself to its place.
+_WIDTHS = {"time": 760, "outcome": 420, "week": 420, "size": 420, "state": 420, "issue": 420}
+# In a table whose heading says the rest.
+_SHORT_TITLES = {
+    m.ACUS_OF_SESSIONS.name: "ACUs",
+    m.ACUS_SPLIT_BY_REPOSITORY.name: "ACUs",
+    m.ACUS_SPLIT_BY_TAG.name: "ACUs",
+    m.ACUS_PER_MERGED_PULL_REQUEST.name: "ACUs per merged",
+    m.ACUS_PER_MERGED_PULL_REQUEST_DIRECT.name: "direct",
+    m.COUNT_OF_SESSIONS.name: "Sessions",
+    m.SESSIONS_WITH_REPOSITORY.name: "Sessions",
+    m.SESSIONS_WITH_TAG.name: "Sessions",
+    m.SESSIONS_WITH_ISSUE.name: "Sessions",
+    m.MERGED_PULL_REQUESTS.name: "Merged",
+    m.SHARE_WITHOUT_MERGED_PULL_REQUEST.name: "Not merged",
+}
+_GOOD_WHEN_LESS = {m.ACUS_PER_MERGED_PULL_REQUEST.name}
+_GOOD_WHEN_MORE = {m.MERGED_PULL_REQUESTS.name, m.MERGE_RATE.name}
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """What a page leaves out or shows otherwise.
+
+    Attributes:
+        static: Charts are pictures and there are no scripts, for mail.
+        masks_users: Users have numbers in place of their ids.
+        with_text: Prompts and feedback are shown.
+    """
+
+    static: bool = False
+    masks_users: bool = False
+    with_text: bool = True
+
+
+def write_page(figures: Figures, appearance: Appearance, now: datetime | None = None) -> str:
+    """The page.
+
+    Args:
+        figures: What it shows.
+        appearance: How.
+        now: When it is written; now when left out.
+    """
+    if appearance.masks_users:
+        figures = _masked(figures)
+    script = "" if appearance.static else _script()
+    style = (_FOLDER / "page.css").read_text()
+    drawn = _charts(figures)
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src {_source(script)}" if script else "script-src 'none'",
+            f"style-src {_source(style)}",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+    return (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            f=figures,
+            appearance=appearance,
+            policy=policy,
+            script=Markup(script),  # noqa: S704 - our own and vl-convert's code
+            style=Markup(style),  # noqa: S704 - our own
+            charts=drawn,
+            pictures=_pictures(drawn) if appearance.static else {},
+            table_of_time=_table_of_time(figures),
+            kpis=[_headline(figures, measure) for measure in HEADLINES],
+            causes=dearest_causes(figures),
+            absent={**({} if figures.prompts else {"prompts": _WHY_NOT["prompts"]}), **reasons_for_absence(figures)},
+            breakdowns=_breakdowns(figures),
+            prompts=[(prompt, *text.difference(prompt.original, prompt.suggested)) for prompt in figures.prompts],
+            measures=_measures_shown(),
+            m=m,
+            now=now or datetime.now(UTC),
+            version=version("devin-pipeline"),
+            most_rows=_MOST_ROWS,
+            enough_merged=_ENOUGH_MERGED,
+            most_characters=MOST_CHARACTERS_OF_A_PROMPT,
+        )
+    )
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "label": text.label,
+        "shown": text.shown,
+        "missing": missing_in_words,
+        "figure": lambda figure: text.number(figure.value, figure.measure.unit),
+        "key_of": _key_of,
+        "width_of": _width,
+        "short": lambda measure: _SHORT_TITLES.get(measure.name, measure.title),
+    }
+    return environment
+
+
+@cache
+def _script() -> str:
+    """Vega's libraries and what draws the charts with them."""
+    bundle: str = vl_convert.javascript_bundle((_FOLDER / "page.js").read_text())
+    # It ends where it says so, whatever its texts hold.
+    return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _source(content: str) -> str:
+    return f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'"
+
+
+def _pictures(drawn: Mapping[str, charts.Chart]) -> dict[str, Markup]:
+    pictures = {}
+    for name, chart in drawn.items():
+        svg = vl_convert.vegalite_to_svg({**chart.spec, "width": _WIDTHS[name]})
+        # Vega escapes the texts in it.
+        pictures[name] = Markup(svg)  # noqa: S704
+    return pictures
+
+
+def _charts(f: Figures) -> dict[str, charts.Chart]:
+    """The chart of each section that has rows."""
+    found: dict[str, charts.Chart] = {}
+    groups = f.groups
+    if groups["time"]:
+        rows, series = _over_time(f)
+        begins = f.period.first_day if f.trend.first_day < f.period.first_day and not f.by_week else None
+        found["time"] = charts.acus_over_time(rows, series, by_week=f.by_week, period_begins=begins)
+    if groups["outcome"]:
+        found["outcome"] = charts.outcomes(_with_sessions(groups["outcome"], "outcome"))
+    weeks = [
+        {
+            "week": f"{group.key[0]}T00:00:00Z",
+            "kind": kind,
+            "acus": _float(group.value(measure)),
+            "merged": _float(group.value(m.MERGED_PULL_REQUESTS)),
+        }
+        for group in groups["week"]
+        for kind, measure in (
+            ("all sessions", m.ACUS_PER_MERGED_PULL_REQUEST),
+            ("merging sessions", m.ACUS_PER_MERGED_PULL_REQUEST_DIRECT),
+        )
+        if group.value(measure) is not None
+    ]
+    if weeks:
+        found["week"] = charts.cost_by_week(weeks, _ENOUGH_MERGED)
+    if any(group.key != (None,) for group in groups["size"]):
+        found["size"] = charts.sizes(_with_sessions(groups["size"], "size"))
+    if groups["state"]:
+        found["state"] = charts.states(_with_sessions(groups["state"], "state"))
+    if groups["issue"]:
+        labels = list(dict.fromkeys(text.label(group.key[0]) for group in groups["issue"]))[:_MOST_LABELS]
+        found["issue"] = charts.heat_map(
+            [
+                {
+                    "label": text.label(group.key[0]),
+                    "impact": text.label(group.key[1]).lower(),
+                    "sessions": group.value(m.SESSIONS_WITH_ISSUE),
+                }
+                for group in groups["issue"]
+                if text.label(group.key[0]) in labels
+            ]
+        )
+    return found
+
+
+def _with_sessions(groups: Sequence[Group], column: str) -> list[dict[str, object]]:
+    return [
+        {
+            column: text.label(group.key[0]),
+            "acus": _float(group.value(m.ACUS_OF_SESSIONS)),
+            "sessions": group.value(m.COUNT_OF_SESSIONS),
+        }
+        for group in groups
+    ]
+
+
+def _over_time(f: Figures) -> tuple[list[dict[str, object]], list[str]]:
+    """ACUs by time and series, and the series: the organizations that consumed most, then all others as one."""
+    named = _organizations(f)
+    sums: dict[tuple[str, str], Decimal] = {}
+    for group in f.groups["time"]:
+        time, org_id = group.key
+        series = named.get(org_id, charts.OTHERS)
+        key = f"{time}T00:00:00Z", series
+        sums[key] = sums.get(key, Decimal(0)) + Decimal(str(group.value(m.ACUS) or 0))
+    series_shown = [*dict.fromkeys(named.values()), *([charts.OTHERS] if len({*named}) < _count(f) else [])]
+    return [{"time": time, "series": name, "acus": float(acus)} for (time, name), acus in sums.items()], series_shown
+
+
+def _organizations(f: Figures) -> dict[object, str]:
+    """The organizations that have a series of their own, and its name."""
+    # What is left of them is added up.
+    m.ACUS.require_additive("org_id")
+    sums: dict[object, Decimal] = {}
+    for group in f.groups["time"]:
+        sums[group.key[1]] = sums.get(group.key[1], Decimal(0)) + Decimal(str(group.value(m.ACUS) or 0))
+    order = sorted(sums, key=lambda org_id: (-sums[org_id], str(org_id)))
+    return {org_id: text.label(org_id) for org_id in order[:_MOST_SERIES]}
+
+
+def _count(f: Figures) -> int:
+    return len({group.key[1] for group in f.groups["time"]})
+
+
+@dataclass(frozen=True)
+class _TableOfTime:
+    series: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[str]]]
+
+
+def _table_of_time(f: Figures) -> _TableOfTime:
+    rows, series = _over_time(f)
+    by_time: dict[str, dict[str, str]] = {}
+    for row in rows:
+        by_time.setdefault(str(row["time"])[:10], {})[str(row["series"])] = text.number(_float(row["acus"]), "ACUs")
+    return _TableOfTime(
+        series, [(time, [cells.get(name, "0.0") for name in series]) for time, cells in sorted(by_time.items())]
+    )
+
+
+@dataclass(frozen=True)
+class _Headline:
+    figure: Figure
+    before: Figure | None
+    change: str
+    tone: str
+
+
+def _headline(f: Figures, measure: Measure) -> _Headline:
+    figure, before = f.totals[measure.name], f.earlier.get(measure.name)
+    changed = None if before is None else text.change(figure.value, before.value)
+    tone = ""
+    if changed:
+        is_good = changed < 0 if measure.name in _GOOD_WHEN_LESS else changed > 0
+        tone = ("good" if is_good else "bad") if measure.name in _GOOD_WHEN_LESS | _GOOD_WHEN_MORE else ""
+    return _Headline(figure, before, "" if changed is None else text.percent(changed), tone)
+
+
+@dataclass(frozen=True)
+class _Breakdown:
+    section: str
+    title: str
+    heading: str
+    measures: Sequence[Measure]
+    groups: Sequence[Group]
+    left_out: int
+    note: str = ""
+
+    @property
+    def most(self) -> Decimal:
+        return max((Decimal(str(group.value(self.measures[0]) or 0)) for group in self.groups), default=Decimal(0))
+
+
+def _breakdowns(f: Figures) -> dict[str, _Breakdown]:
+    causes = (
+        m.ACUS,
+        m.NUMBER_OF_SESSIONS,
+        m.SHARE_WITHOUT_MERGED_PULL_REQUEST,
+    )
+    results = (m.ACUS, m.NUMBER_OF_SESSIONS, m.MERGED_PULL_REQUESTS, m.ACUS_PER_MERGED_PULL_REQUEST)
+    made = (
+        ("organization", "By organization", "organization", results, ""),
+        ("playbook_id", "By playbook", "playbook", causes, ""),
+        ("category", "By category", "category", causes, ""),
+        ("origin", "By origin", "origin", causes, ""),
+        (
+            *("repository", "By repository", "repository"),
+            (m.ACUS_SPLIT_BY_REPOSITORY, m.SESSIONS_WITH_REPOSITORY),
+            "A session of several repositories counts as a session of each; its ACUs are shared equally.",
+        ),
+        (
+            *("tag", "By tag", "tag", (m.ACUS_SPLIT_BY_TAG, m.SESSIONS_WITH_TAG)),
+            "A session of several tags counts as a session of each; its ACUs are shared equally.",
+        ),
+        ("user", "Top users", "user", results, "Service users are among them."),
+        ("action_item", "Action items by type", "type", (m.NUMBER_OF_ACTION_ITEMS,), ""),
+    )
+    return {
+        section: _Breakdown(
+            section,
+            title,
+            heading,
+            measures,
+            f.groups[section][:_MOST_ROWS],
+            max(0, len(f.groups[section]) - _MOST_ROWS),
+            note,
+        )
+        for section, title, heading, measures, note in made
+    }
+
+
+def _masked(f: Figures) -> Figures:
+    """The figures with a number in place of each user."""
+    names: dict[object, str] = {}
+    groups = []
+    for group in f.groups["user"]:
+        who = names.setdefault(group.key, f"User {len(names) + 1}") if any(group.key) else None
+        figures = {name: replace(figure, key={}) for name, figure in group.figures.items()}
+        groups.append(Group((who, None), figures))
+    prompts = [replace(prompt, user_id=None) for prompt in f.prompts]
+    return replace(f, groups={**f.groups, "user": groups}, prompts=prompts)
+
+
+def _measures_shown() -> list[Measure]:
+    return list(m.MEASURES.values())
+
+
+def _key_of(figure: Figure) -> str:
+    """By what a figure is of a group, as JSON; empty where a text of it is too long or odd to be repeated."""
+    key = {name: None if value is None else str(value) for name, value in figure.key.items()}
+    is_plain = all(value is None or text.label(value) == value for value in key.values())
+    return json.dumps(key) if key and is_plain else ""
+
+
+def _width(value: Decimal | float | None, most: Decimal) -> str:
+    return f"{float(Decimal(str(value or 0)) / most) * 100:.1f}" if most else "0"
+
+
+def _float(value: object) -> float | None:
+    return None if value is None else float(value)  # type: ignore[arg-type]

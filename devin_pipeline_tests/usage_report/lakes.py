@@ -1,0 +1,188 @@
+"""Lakes of every shape, written from rows of the session tables; the other tables are built from these as in a run."""
+
+import random
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from itertools import cycle
+from pathlib import Path
+
+from devin_pipeline.derived.publishing import publish_rollups
+from devin_pipeline.lake import Lake, LakeIdentity
+from devin_pipeline.reports.publishing import publish_report
+from devin_pipeline.tables import REPORT_TABLES, TABLES
+from devin_pipeline_tests.tables.rows import Row, rows_of
+
+LAST = date(2026, 11, 28)
+
+NASTY = (
+    *(
+        "<script>alert(1)</script>",
+        "<img src=x onerror=alert(2)>",
+        '"><svg onload=alert(3)>',
+        "</script><script>alert(4)",
+    ),
+    *("</title></style><b>", "javascript:alert(5)", "{{ 7 * 7 }}", "{% raw %}", "${alert(6)}", "<!--", "-->", "]]>"),
+    *(
+        "' onmouseover=alert(7) x='",
+        '" onfocus=alert(8) autofocus="',
+        "&lt;script&gt;",
+        "&amp;",
+        "%3Cscript%3E",
+        "\\u003cscript\\u003e",
+    ),
+    *("=1+1", "+SUM(A1)", "@cmd", "-2+3", "=cmd|'/C calc'!A0", "\tx", "\r\nx"),
+    *(
+        "\u202eright to left\u202c",
+        "\u2066isolated",
+        "\u200bzero\u200bwidth\u200b",
+        "\ufeffmark",
+        "\u2028line",
+        "\u0000null",
+        "a\u0000b",
+    ),
+    *(
+        "\x1b[31mred",
+        "\x07bell",
+        "\x7f",
+        "\U0001f469\u200d\U0001f469\u200d\U0001f467",
+        "e\u0301\u0301\u0301",
+        "\u0627\u0644\u0639\u0631\u0628\u064a\u0629",
+        "\u05e9\u05dc\u05d5\u05dd",
+    ),
+    *(
+        "x" * 10_000,
+        "word " * 2_000,
+        "\U0001f600" * 5_000,
+        "<b>" * 3_000,
+        "",
+        " ",
+        "null",
+        "None",
+        "NaN",
+        "undefined",
+        "[object Object]",
+    ),
+    *(
+        "<iframe src=https://attacker.example></iframe>",
+        "<link rel=stylesheet href=//attacker.example>",
+        "<base href=//attacker.example>",
+    ),
+    *(
+        "<form action=//attacker.example><input name=q>",
+        "url(//attacker.example)",
+        "<style>@import '//attacker.example'</style>",
+    ),
+    *(
+        "<meta http-equiv=refresh content=0;url=//attacker.example>",
+        "<object data=//attacker.example>",
+        "<math><mtext></p>",
+    ),
+    *(
+        "datum.x",
+        "a.b[0]",
+        "a\\.b",
+        "a'b\"c`d",
+        "a;b",
+        "drop table sessions",
+        "'; drop table sessions; --",
+        "$first",
+        "$$",
+        "?",
+    ),
+    *(f"<a href='javascript:alert({n})' onclick=alert({n})>{n}</a>" for n in range(60)),
+    *(f"{chr(0x2000 + n)}space{chr(0x2000 + n)}" for n in range(48)),
+    *(f"<x{n} onpointerenter=alert({n})>" for n in range(26)),
+)
+"""Markup, scripts, formulas, right-to-left and unseen characters, long words, emoji, control characters."""
+
+
+def write(folder: Path, days: Sequence[date], **tables: Sequence[Row]) -> Lake:
+    """A lake of these rows of session tables."""
+    lake = Lake(str(folder))
+    lake.claim(LakeIdentity("live", "api.devin.ai", "enterprise", 8))
+    for name, rows in tables.items():
+        lake.replace_days(TABLES[name], list(days), rows_of(TABLES[name], rows))
+    publish_rollups(lake, list(days), 8)
+    for table in REPORT_TABLES:
+        publish_report(lake, table)
+    return lake
+
+
+def enterprise(
+    folder: Path, *, days: int, sessions_a_day: int, organizations: int, texts: Sequence[str] = (), seed: int = 7
+) -> Lake:
+    """A lake of an enterprise up to `LAST`; with `texts`, these stand in every text column, in turn."""
+    rng = random.Random(seed)
+    given = cycle(texts) if texts else None
+    period = [LAST - timedelta(days=n) for n in range(days)][::-1]
+    rows: dict[str, list[Row]] = {
+        name: []
+        for name in (
+            *("sessions", "session_pull_requests", "session_issues", "session_action_items"),
+            *("prompt_suggestions", "prompt_feedback"),
+        )
+    }
+
+    def text(usual: str) -> str:
+        return usual if given is None else next(given)
+
+    def session(day: date, number: int) -> None:
+        name = f"session-{day}-{number}"
+        created = datetime.combine(day, time(12), UTC) + timedelta(seconds=number)
+        acus = None if rng.random() < 0.02 else Decimal(rng.randrange(1, 20_000_000)).scaleb(-6)
+        key = {"day": day, "session_id": name}
+        org_id = text(f"org-{rng.randrange(organizations)}")
+        rows["sessions"].append(
+            {
+                **key,
+                **{"org_id": org_id, "user_id": text(f"user-{rng.randrange(9)}"), "title": text("title")},
+                **{"tags": [text(tag) for tag in rng.sample(["a", "b", "c"], rng.randrange(3))], "acus": acus},
+                **{"state": rng.choice(["finished", "finished", "running", "error"]), "status": text("exit")},
+                **{
+                    "origin": text(rng.choice(["webapp", "slack"])),
+                    "category": text(rng.choice(["bug_fixing", "other"])),
+                },
+                **{"playbook_id": text("playbook-1") if rng.random() < 0.3 else None, "created_at": created},
+                **{"updated_at": created, "session_size": rng.choice(["xs", "s", "m", "l", "xl", None])},
+                **{"num_devin_messages": 3, "has_analysis": number % 2 == 0, "initial_user_message": text("Hi")},
+            }
+        )
+        for ordinal in range(rng.randrange(3)):
+            request = rng.randrange(4 * days * sessions_a_day)
+            rows["session_pull_requests"].append(
+                {
+                    **key,
+                    **{
+                        "ordinal": ordinal,
+                        "url": f"https://github.com/o/r{request % 5}/pull/{request}",
+                        "number": request,
+                    },
+                    **{"host": "github.com", "repository": text(f"o/r{request % 5}"), "org_id": org_id},
+                    **{
+                        "state": rng.choice(["merged", "merged", "open", "closed", None]),
+                        "session_created_at": created,
+                    },
+                    **{"session_updated_at": created, "acus_share": acus},
+                }
+            )
+        if number % 2 == 0:
+            issue = {"label": text(rng.choice(["Scope", "Prompt"])), "impact": text(rng.choice(["High", "low"]))}
+            rows["session_issues"].append({**key, "ordinal": 0, "issue": text("issue"), **issue})
+            rows["session_action_items"].append(
+                {**key, "ordinal": 0, "type": text("knowledge"), "action_item": text("Do it")}
+            )
+            prompts = {"original_prompt": text("fix it"), "suggested_prompt": text("fix the login in auth.py")}
+            rows["prompt_suggestions"].append({**key, **prompts, "feedback_items": 1})
+            rows["prompt_feedback"].append({**key, "ordinal": 0, "summary": text("Too vague"), "details": text("…")})
+
+    for day in period:
+        for number in range(sessions_a_day):
+            session(day, number)
+    return write(folder, period, **rows)
+
+
+def chunks(texts: Sequence[str], count: int) -> Iterator[Sequence[str]]:
+    """Texts in so many parts."""
+    for start in range(count):
+        yield texts[start::count]

@@ -1,0 +1,223 @@
+"""Every number of a report is what the query of its measure gives; what is missing or damaged is said."""
+
+import json
+import random
+from collections.abc import Sequence
+from datetime import date, timedelta
+from decimal import Decimal
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from devin_pipeline.billing_calendar import starts_at
+from devin_pipeline.cli import main
+from devin_pipeline.lake import Lake
+from devin_pipeline.tables import RAW_SESSION_TABLES, TABLES
+from devin_pipeline.tables.measures import MEASURES, Period
+from devin_pipeline.usage_report import Appearance, Question, build_report, dearest_causes
+from devin_pipeline.usage_report.figures import read_figures
+from devin_pipeline.usage_report.text import UNKNOWN, change, difference, label, number, percent, shown
+from devin_pipeline_tests.tables.rows import Row
+from devin_pipeline_tests.usage_report.lakes import LAST, enterprise, write
+
+FIRST = LAST - timedelta(days=83)
+
+
+class _Numbers(HTMLParser):
+    """The elements of a page that hold a number, with their text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[dict[str, str], str]] = []
+        self._open: dict[str, str] | None = None
+
+    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        if tag == "data":
+            self._open = {name: value or "" for name, value in attrs}
+
+    def handle_data(self, data: str) -> None:
+        if self._open is not None:
+            self.found.append((self._open, data))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "data":
+            self._open = None
+
+
+def numbers(html: str) -> list[tuple[dict[str, str], str]]:
+    parser = _Numbers()
+    parser.feed(html)
+    return parser.found
+
+
+def questions() -> list[Question]:
+    rng = random.Random(18)
+    chosen = []
+    for org_id in (None, "org-0", None, "org-3", "org-1"):
+        first = FIRST + timedelta(days=rng.randrange(40))
+        chosen.append(Question(first, first + timedelta(days=rng.randrange(1, 40)), org_id))
+    return chosen
+
+
+@pytest.mark.parametrize("question", questions(), ids=str)
+def test_every_number_is_what_its_query_gives_to_the_last_digit(question: Question, usual: Lake) -> None:
+    found = numbers(build_report(usual, question, Appearance(), 8).html)
+    assert len(found) > 150
+    answers: dict[str, list[Row]] = {}
+    checked = set()
+    for attributes, text in found:
+        measure = MEASURES[attributes["data-measure"]]
+        key = json.loads(attributes.get("data-by", "{}"))
+        period = Period(date.fromisoformat(attributes["data-from"]), date.fromisoformat(attributes["data-to"]))
+        query = measure.query(period, org_id=attributes.get("data-org"), by=list(key))
+        rows = answers.setdefault(query, usual.query(query).to_pylist() if query not in answers else [])
+        values = [row[measure.name] for row in rows if all(_as_text(row[name]) == key[name] for name in key)]
+        # A group without rows of its own has no value of this measure.
+        (value,) = values or [None]
+        assert text == number(value, measure.unit), (attributes, value)
+        assert attributes["title"].startswith(measure.title)
+        checked.add(measure.name)
+    assert {"acus", "merge_rate", "active_users", "acus_split_by_tag", "sessions_with_issue", "action_items"} <= checked
+    assert (question.org_id is None) == all("data-org" not in attributes for attributes, _ in found)
+
+
+def _as_text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def test_the_queries_of_a_page_are_run_by_the_command_query(usual: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEVIN_LAKE", usual.uri)
+    for name in ("acus", "acus_per_merged_pull_request", "active_users"):
+        query = MEASURES[name].query(Period(FIRST, LAST), org_id="org-0")
+        printed = json.loads(CliRunner().invoke(main, ["query", "--format", "json", query]).stdout)
+        assert float(printed[0][name]) == float(usual.query(query).to_pylist()[0][name])
+
+
+def test_a_report_is_of_the_last_four_weeks_compared_with_the_four_before(usual: Lake) -> None:
+    figures = read_figures(usual, Question(), 8)
+    assert figures.period == Period(LAST - timedelta(days=27), LAST)
+    assert figures.before == Period(LAST - timedelta(days=55), LAST - timedelta(days=28))
+    assert figures.trend.first_day.weekday() == 0
+    assert figures.coverage.present == 28
+
+
+def test_a_period_that_is_not_over_is_compared_at_equal_elapsed_days(tmp_path: Path) -> None:
+    days = [LAST - timedelta(days=n) for n in range(10)]
+    lake = write(tmp_path, days, sessions=[_session(days[-1]), _session(LAST)])
+    lake.note_read(RAW_SESSION_TABLES[0], days, starts_at(LAST, 8, after=2))
+    figures = read_figures(lake, Question(LAST - timedelta(days=2), LAST + timedelta(days=3)), 8)
+    # Three of six days have passed; so three of the six before count.
+    assert figures.before == Period(LAST - timedelta(days=8), LAST - timedelta(days=6))
+    assert figures.coverage.missing == [LAST + timedelta(days=n) for n in (1, 2, 3)]
+
+
+def test_nothing_is_compared_with_days_that_are_not_there(usual: Lake) -> None:
+    figures = read_figures(usual, Question(FIRST, FIRST + timedelta(days=6)), 8)
+    assert (figures.before, figures.earlier) == (None, {})
+    assert "nothing is compared" in build_report(usual, Question(FIRST, FIRST), Appearance(), 8).html
+
+
+def test_a_day_that_was_not_over_when_it_was_read_is_not_the_last_of_a_report(tmp_path: Path) -> None:
+    days = [LAST - timedelta(days=1), LAST]
+    lake = write(tmp_path, days, sessions=[_session(day) for day in days])
+    lake.note_read(RAW_SESSION_TABLES[0], days, starts_at(LAST, 8) + timedelta(hours=3))
+    figures = read_figures(lake, Question(), 8)
+    assert (figures.period.last_day, figures.coverage.is_over) == (LAST - timedelta(days=1), True)
+    asked = read_figures(lake, Question(LAST, LAST), 8)
+    assert (asked.coverage.through, asked.coverage.is_over) == (LAST, False)
+
+
+def test_days_that_are_not_there_are_named_and_nothing_is_written(usual: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEVIN_LAKE", usual.uri)
+    result = CliRunner().invoke(main, ["report", "--from", "2020-01-01", "--to", "2020-01-31"])
+    assert result.exit_code == 2
+    assert result.output.splitlines() == [
+        "No report was written.",
+        f"No day from 2020-01-01 to 2020-01-31 has been read; the lake has days from {FIRST} to {LAST}.",
+        "Read them: uv run devin-pipeline backfill --from 2020-01-01 --to 2020-01-31",
+    ]
+    assert not (Path(usual.uri) / "documents").exists()
+
+
+def test_a_damaged_table_costs_its_sections_and_no_other(tmp_path: Path) -> None:
+    lake = enterprise(tmp_path / "lake", days=28, sessions_a_day=4, organizations=2)
+    for file in lake.snapshot(TABLES["session_issues"]).stored_files():
+        Path(file.path).write_bytes(b"")
+    report = build_report(lake, Question(), Appearance(), 8)
+    assert "The table session_issues cannot be read" in report.html
+    assert report.figures.groups["issue"] == []
+    assert report.figures.groups["category"] != []
+    assert "session_issues" in report.warnings[0]
+
+
+def test_users_may_have_numbers_and_prompts_may_be_left_out(usual: Lake) -> None:
+    whole = build_report(usual, Question(), Appearance(), 8).html
+    shared = build_report(usual, Question(), Appearance(masks_users=True, with_text=False), 8).html
+    assert ("user-" in whole, "fix the login in auth.py" in whole.replace("<ins>", "").replace("</ins>", "")) == (
+        True,
+        True,
+    )
+    assert [word for word in ("user-", "fix the", "in auth.py", "Too vague") if word in shared] == []
+    assert "User 1" in shared
+
+
+def test_the_dearest_causes_are_those_that_merge_less_than_all_do(tmp_path: Path) -> None:
+    sessions = [
+        *(_session(LAST, name=f"bad-{n}", playbook_id="burns", category="other", acus=20) for n in range(4)),
+        *(_session(LAST, name=f"good-{n}", playbook_id="works", category="bug_fixing", acus=5) for n in range(4)),
+    ]
+    links = [
+        {"day": LAST, "session_id": f"good-{n}", "url": f"https://h/o/r/pull/{n}", "number": n, "state": "merged"}
+        for n in range(4)
+    ]
+    lake = write(tmp_path, [LAST], sessions=sessions, session_pull_requests=links)
+    causes = dearest_causes(read_figures(lake, Question(), 8))
+    assert [(cause.name, cause.without.value, cause.share.value) for cause in causes] == [
+        ("Category other", Decimal(80), Decimal(1)),
+        ("Playbook burns", Decimal(80), Decimal(1)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (Decimal("12.25"), "ACUs", "12.3"),
+        (Decimal("999.95"), "ACUs", "1,000"),
+        (Decimal("2470.5"), "ACUs", "2,471"),
+        (Decimal("0.8315"), "share", "83.2 %"),
+        (1234567, "sessions", "1,234,567"),
+        (None, "ACUs each", UNKNOWN),
+        (Decimal("-0.04"), "ACUs", "0.0"),
+    ],
+)
+def test_a_number_has_the_digits_a_person_needs(value: Decimal | None, unit: str, text: str) -> None:
+    assert number(value, unit) == text  # type: ignore[arg-type]
+
+
+def test_a_change_has_its_sign_and_is_nothing_without_something_to_compare_with() -> None:
+    assert percent(change(Decimal(107), 100) or Decimal(0)) == "+7 %"
+    assert percent(change(89, 100) or Decimal(0)) == "\N{MINUS SIGN}11 %"
+    assert [change(None, 1), change(1, None), change(1, 0)] == [None, None, None]
+
+
+def test_what_cannot_be_seen_is_replaced_and_labels_are_cut() -> None:
+    assert shown("a\u0000b\u202ec\u200bd\ud800") == "a\ufffdb\ufffdc\ufffdd\ufffd"
+    assert label("x" * 10_000) == "x" * 59 + "…"
+    assert (label(None), label(LAST)) == ("(none)", str(LAST))
+
+
+def test_a_difference_marks_words() -> None:
+    before, after = difference("fix the bug", "fix the login bug")
+    assert before == [(False, "fix the bug")] or "".join(text for differs, text in before if differs) == ""
+    assert "".join(text for _, text in after) == "fix the login bug"
+    assert "login" in "".join(text for differs, text in after if differs)
+
+
+def _session(day: date, name: str = "", acus: int = 1, **values: object) -> Row:
+    created = starts_at(day, 8) + timedelta(hours=1)
+    return {
+        **{"day": day, "session_id": name or str(day), "state": "finished", "acus": Decimal(acus)},
+        **{"created_at": created, "org_id": "o", **values},
+    }
