@@ -609,6 +609,10 @@ def test_the_demo_runs_without_any_key_and_says_demo(tmp_path: Path) -> None:
     assert "dg launch" not in done.stdout
     # Outside a checkout.
     assert done.stdout.endswith("  devin-pipeline ui --demo\n")
+    assert re.search(r"^From \S+ to \S+, \d+ sessions consumed [\d.]+ ACUs, ", done.stdout, re.MULTILINE)
+    report = tmp_path / "data/demo/documents/usage_report.html"
+    assert f"The report:      {report}\n" in done.stdout
+    assert "DEMO DATA" in report.read_text()
     identity = Lake(str(tmp_path / "data/demo")).identity
     assert identity is not None
     assert identity.kind == "demo"

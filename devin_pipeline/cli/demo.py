@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import sys
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
 import pyarrow as pa
@@ -17,21 +19,26 @@ from devin_pipeline.cli.environment import (
     use_demo_environment,
 )
 from devin_pipeline.cli.errors import Failed
-from devin_pipeline.cli.output import counted, draw
+from devin_pipeline.cli.output import counted, draw, printable
 from devin_pipeline.cli.runner import run_job
 from devin_pipeline.cli.stopping import stoppable
 from devin_pipeline.lake import Lake
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES
 
+if TYPE_CHECKING:
+    from devin_pipeline.usage_report.figures import Figure, Figures
+
 
 @click.command()
 @click.option("--days", default=DEMO_DAYS, show_default=True, type=click.IntRange(1, 400), help="Days of sessions.")
+@click.option("--no-open", is_flag=True, help="Do not open the report, where there is a desktop.")
 @stoppable()
-def demo(days: int) -> None:
+def demo(days: int, no_open: bool) -> None:
     """Run the whole pipeline on the bundled emulator. Needs no key."""
     from devin_pipeline.billing_calendar import days_between
     from devin_pipeline.orchestration.run_metadata import DEMO
+    from devin_pipeline.usage_report import Appearance, Question, build_report, write_report
 
     use_demo_environment()
     prepare_dagster_home()
@@ -56,9 +63,13 @@ def demo(days: int) -> None:
         click.echo(f"Done: {f'{passed} of' if outcome.warnings else 'all'} {outcome.checks} checks passed.")
         for warning in outcome.warnings:
             click.echo(f"  Warning: {warning}")
+    report = build_report(lake, Question(), Appearance(), 8)
     draw(_demo_summary(lake))
+    click.echo(f"\n{_found(report.figures)}")
+    path = write_report(lake, report)
     click.echo(
         f"""
+The report:      {path}
 The lake:        {lake.uri}
 For DuckDB:      {lake.uri}/devin.duckdb
 Dagster's home:  {os.environ["DAGSTER_HOME"]}
@@ -68,6 +79,39 @@ Next:
   {pipeline_command("tables --demo")}
   {pipeline_command("ui --demo")}"""
     )
+    if not no_open and _has_desktop():
+        click.launch(path)
+
+
+def _found(figures: "Figures") -> str:
+    """What the report begins with: the total, and what it was spent on without a result."""
+    from devin_pipeline.usage_report import dearest_causes
+
+    total, sessions = (figures.totals[name] for name in ("acus", "sessions"))
+    without = figures.totals["acus_without_merged_pull_request"]
+    found = (
+        f"From {figures.period.first_day} to {figures.period.last_day}, {_shown(sessions)} sessions consumed "
+        f"{_shown(total)} ACUs, {_shown(without)} of them without a merged pull request (yet)."
+    )
+    causes = [
+        f"  {place}. {printable(cause.name)}: {_shown(cause.without)} of {_shown(cause.acus)} ACUs in "
+        f"{_shown(cause.sessions)} sessions"
+        for place, cause in enumerate(dearest_causes(figures), start=1)
+    ]
+    return "\n".join([f"{found} What stands out:", *causes]) if causes else found
+
+
+def _shown(figure: "Figure") -> str:
+    from devin_pipeline.usage_report.text import number
+
+    return number(figure.value, figure.measure.unit)
+
+
+def _has_desktop() -> bool:
+    """Whether somebody sits in front of this machine, as far as that can be seen."""
+    if not sys.stdout.isatty() or "SSH_CONNECTION" in os.environ:
+        return False
+    return sys.platform in ("darwin", "win32") or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
 
 
 def _demo_summary(lake: Lake) -> pa.Table:
