@@ -120,6 +120,14 @@ def test_a_person_erased_at_any_step_of_a_run_is_nowhere_once_it_ends_or_is_kill
             held.go_on()
             assert held.next_stop() < 0
             held.join()
+            # A write that lost to one of the erasure leaves its file: no version names it.
+            lost = [Path(file.path) for table in ALL_TABLES for file in harness.lake.unnamed_files(table)]
+            left = places_holding(harness, user, f"canary{user}x")
+            assert [place for place in left if place.partition(":")[0] not in {file.name for file in lost}] == []
+            if left:
+                for file in lost:
+                    make_older(file)
+                run_over_a_day(run, folder, harness)
         elif then == "is killed":
             held.kill()
         else:

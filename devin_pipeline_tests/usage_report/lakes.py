@@ -110,12 +110,22 @@ def write(folder: Path, days: Sequence[date], **tables: Sequence[Row]) -> Lake:
 
 
 def enterprise(
-    folder: Path, *, days: int, sessions_a_day: int, organizations: int, texts: Sequence[str] = (), seed: int = 7
+    folder: Path,
+    *,
+    days: int,
+    sessions_a_day: int,
+    organizations: int,
+    texts: Sequence[str] = (),
+    every: int = 1,
+    seed: int = 7,
 ) -> Lake:
-    """A lake of an enterprise up to `LAST`; with `texts`, these stand in every text column, in turn."""
+    """A lake of an enterprise up to `LAST`; with `texts`, these stand in every text column, in turn.
+
+    A file for each day takes long, so of years only one day in `every` may have sessions.
+    """
     rng = random.Random(seed)
     given = cycle(texts) if texts else None
-    period = [LAST - timedelta(days=n) for n in range(days)][::-1]
+    period = [LAST - timedelta(days=n) for n in range(0, days, every)][::-1]
     rows: dict[str, list[Row]] = {
         name: []
         for name in (

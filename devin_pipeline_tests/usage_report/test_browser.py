@@ -104,7 +104,13 @@ def test_no_text_of_the_api_is_anything_but_text(part: int, tmp_path: Path, open
 def test_a_lake_of_any_shape_is_drawn_whole(
     days: int, sessions_a_day: int, organizations: int, tmp_path: Path, opened: Opens
 ) -> None:
-    lake = enterprise(tmp_path / "lake", days=days, sessions_a_day=sessions_a_day, organizations=organizations)
+    lake = enterprise(
+        tmp_path / "lake",
+        days=days,
+        sessions_a_day=sessions_a_day,
+        organizations=organizations,
+        every=9 if days > 1000 else 1,
+    )
     first = LAST.replace(year=LAST.year - 3, day=29) if days > 1000 else None
     report = opened(saved(tmp_path, lake, Question(first_day=first, last_day=LAST if first else None)))
     assert (report.seen, report.asked) == ([], [])
