@@ -69,7 +69,7 @@ def acus_over_time(rows: Sequence[Row], series: Sequence[str], *, by_week: bool,
             x=alt.X(
                 "time:T",
                 timeUnit="utcyearweek" if by_week else "utcyearmonthdate",
-                axis=alt.Axis(title=None, format="%b %d", labelOverlap=True),
+                axis=alt.Axis(title=None, format="%b %d", labelOverlap=True, labelSeparation=8),
                 scale=alt.Scale(type="utc"),
             ),
             y=alt.Y("acus:Q", title=f"ACUs per {'week' if by_week else 'day'}", axis=alt.Axis(tickCount=5)),
@@ -95,7 +95,11 @@ def acus_over_time(rows: Sequence[Row], series: Sequence[str], *, by_week: bool,
 def cost_by_week(rows: Sequence[Row], enough: int) -> Chart:
     """ACUs per merged pull request; `rows` have `week`, `kind`, `acus` and `merged`. Fewer than `enough` are greyed."""
     values = [{**row, "is_small": _number(row["merged"]) < enough} for row in rows]
-    x = alt.X("week:T", timeUnit="utcyearmonthdate", axis=alt.Axis(title=None, format="%b %d", labelOverlap=True))
+    x = alt.X(
+        "week:T",
+        timeUnit="utcyearmonthdate",
+        axis=alt.Axis(title=None, format="%b %d", labelOverlap=True, labelSeparation=8),
+    )
     y = alt.Y("acus:Q", title="ACUs per merged pull request", axis=alt.Axis(tickCount=5))
     kinds = ["all sessions", "merging sessions"]
     colour = alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=list(COLOURS[:2])))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import measures as m
 from devin_pipeline.usage_report.figures import Figure, Figures
 from devin_pipeline.usage_report.text import label
@@ -77,8 +78,8 @@ def reasons_for_absence(figures: Figures) -> dict[str, str]:
         damaged = [name for name in tables if name in figures.unreadable]
         if damaged:
             reasons[section] = (
-                f"The table {' and '.join(damaged)} cannot be read. `devin-pipeline verify` names the command that "
-                "repairs it."
+                f"The table {' and '.join(damaged)} cannot be read. Find the command that repairs it: "
+                f"{pipeline_command('verify')}"
             )
     has_sessions = bool(figures.totals[m.NUMBER_OF_SESSIONS.name].value)
     for section, groups in figures.groups.items():
