@@ -52,5 +52,5 @@ def report(
         write_file(str(file.parent), file.name, made.html.encode(), "The report")
         path = str(file)
     click.echo(path)
-    if opens:
-        click.launch(path)
+    if opens and click.launch(path) != 0:
+        click.echo("It could not be opened here: open it in a browser.", err=True)

@@ -1,6 +1,7 @@
 """Builds a report and writes it into the lake, where `forget` knows of it."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 from devin_pipeline.lake import Lake
 from devin_pipeline.shell import pipeline_command
@@ -29,9 +30,11 @@ class Report:
     def name(self) -> str:
         """A file name that says what it shows."""
         period, appearance = self.figures.period, self.appearance
-        # Not the organization's id, which may be any text.
+        org_id = self.figures.org_id
+        # An id may be any text, and too long for a file's name.
+        digest = "" if org_id is None else f"organization-{sha256(org_id.encode()).hexdigest()[:8]}"
         parts = [
-            *(f"{period.first_day}_{period.last_day}", "one-organization" if self.figures.org_id else ""),
+            *(f"{period.first_day}_{period.last_day}", digest),
             *("static" if appearance.static else "", "masked" if appearance.masks_users else ""),
             "" if appearance.with_text else "no-text",
         ]

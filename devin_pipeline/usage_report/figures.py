@@ -3,7 +3,7 @@
 What a figure looks like does not belong here.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -211,8 +211,9 @@ def _read(lake: Lake, question: Question, hour: int, with_text: bool) -> Figures
                 connection.rows(f'select count(columns(*)) from "{name}"')  # noqa: S608 - our own names
             except Damaged as error:
                 unreadable[name] = error.why
-        period, coverage = _period(lake, question, hour)
-        before, trend = _before(period, coverage, lake), _trend(period, lake)
+        reads, feeds = _reads(lake)
+        period, coverage = _period(question, reads, feeds, hour)
+        before, trend = _before(period, coverage, reads), _trend(period, reads)
         identity = lake.identity
         figures = Figures(
             period,
@@ -327,8 +328,9 @@ class _Reader:
         return {tuple(row[name] for name in by): row[measure.name] for row in rows}
 
 
-def _period(lake: Lake, question: Question, hour: int) -> tuple[Period, Coverage]:
-    reads, feeds = _reads(lake)
+def _period(
+    question: Question, reads: Mapping[date, datetime | None], feeds: Sequence[str], hour: int
+) -> tuple[Period, Coverage]:
     days = sorted(reads)
     if not days:
         raise NoDays(question.first_day, question.last_day)
@@ -382,19 +384,17 @@ def _days_with_rows(tables: Iterable[Table], lake: Lake) -> set[date]:
     return found
 
 
-def _before(period: Period, coverage: Coverage, lake: Lake) -> Period | None:
+def _before(period: Period, coverage: Coverage, reads: Collection[date]) -> Period | None:
     """As many days before the period as of it are there; None when some of them are not."""
     length = (period.last_day - period.first_day).days + 1
     elapsed = (min(period.last_day, coverage.through) - period.first_day).days + 1
     first = period.first_day - timedelta(days=length)
     last = first + timedelta(days=elapsed - 1)
-    reads, _ = _reads(lake)
     return Period(first, last) if elapsed > 0 and all(day in reads for day in days_between(first, last)) else None
 
 
-def _trend(period: Period, lake: Lake) -> Period:
+def _trend(period: Period, reads: Collection[date]) -> Period:
     """The period and the weeks before it that are there, from a Monday on."""
-    reads, _ = _reads(lake)
     first = max(period.last_day - timedelta(days=TREND_DAYS - 1), min(reads))
     # A week that is cut looks like one in which little happened.
     first += timedelta(days=-first.weekday() % 7)

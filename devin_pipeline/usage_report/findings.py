@@ -82,8 +82,9 @@ def reasons_for_absence(figures: Figures) -> dict[str, str]:
                 f"{pipeline_command('verify')}"
             )
     has_sessions = bool(figures.totals[m.NUMBER_OF_SESSIONS.name].value)
-    for section, groups in figures.groups.items():
-        if section not in reasons and not groups:
+    shown: dict[str, Sequence[object]] = {**figures.groups, "prompts": figures.prompts}
+    for section, rows in shown.items():
+        if section not in reasons and not rows:
             reasons[section] = _WHY_NOT.get(section, nothing) if has_sessions else nothing
     if not figures.groups["size"] or all(group.key == (None,) for group in figures.groups["size"]):
         reasons.setdefault("size", _WHY_NOT["size"])

@@ -26,7 +26,7 @@ from devin_pipeline.usage_report.figures import (
     Group,
     missing_in_words,
 )
-from devin_pipeline.usage_report.findings import _WHY_NOT, dearest_causes, reasons_for_absence
+from devin_pipeline.usage_report.findings import dearest_causes, reasons_for_absence
 
 _FOLDER = Path(__file__).parent
 _MOST_SERIES = 12
@@ -104,10 +104,10 @@ def write_page(figures: Figures, appearance: Appearance, now: datetime | None = 
             table_of_time=_table_of_time(figures),
             kpis=[_headline(figures, measure) for measure in HEADLINES],
             causes=dearest_causes(figures),
-            absent={**({} if figures.prompts else {"prompts": _WHY_NOT["prompts"]}), **reasons_for_absence(figures)},
+            absent=reasons_for_absence(figures),
             breakdowns=_breakdowns(figures),
             prompts=[(prompt, *text.difference(prompt.original, prompt.suggested)) for prompt in figures.prompts],
-            measures=_measures_shown(),
+            measures=list(m.MEASURES.values()),
             m=m,
             now=now or datetime.now(UTC),
             version=version("devin-pipeline"),
@@ -342,10 +342,6 @@ def _masked(f: Figures) -> Figures:
         groups.append(Group((who, None), figures))
     prompts = [replace(prompt, user_id=None) for prompt in f.prompts]
     return replace(f, groups={**f.groups, "user": groups}, prompts=prompts)
-
-
-def _measures_shown() -> list[Measure]:
-    return list(m.MEASURES.values())
 
 
 def _key_of(figure: Figure) -> str:

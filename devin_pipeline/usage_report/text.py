@@ -2,7 +2,6 @@
 
 import difflib
 import re
-from collections.abc import Sequence
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -73,11 +72,6 @@ def difference(before: str, after: str) -> tuple[list[tuple[bool, str]], list[tu
             if words:
                 pieces.append((kind != "equal", "".join(words)))
     return of_old, of_new
-
-
-def joined(words: Sequence[str]) -> str:
-    """Words as a list in a sentence."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _rounded(value: Decimal, digits: int) -> Decimal:

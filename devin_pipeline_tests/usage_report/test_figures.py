@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from collections.abc import Sequence
 from datetime import date, timedelta
 from decimal import Decimal
@@ -173,6 +174,26 @@ def test_users_may_have_numbers_and_prompts_may_be_left_out(usual: Lake) -> None
     )
     assert [word for word in ("user-", "fix the", "in auth.py", "Too vague") if word in shared] == []
     assert "User 1" in shared
+
+
+def test_a_report_is_named_for_what_it_shows_and_goes_where_it_is_asked_to(
+    usual: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEVIN_LAKE", usual.uri)
+    names = []
+    for options in ([], ["--org", "org-0", "--static"], ["--org", "org-1", "--static"], ["--no-text", "--mask-users"]):
+        result = CliRunner().invoke(main, ["report", *options])
+        assert result.exit_code == 0, result.output
+        names.append(Path(result.stdout.strip()).relative_to(Path(usual.uri, "documents")).name)
+    period = f"{LAST - timedelta(days=27)}_{LAST}"
+    assert (names[0], names[3]) == ("usage_report.html", f"usage_report_{period}_masked_no-text.html")
+    assert len({name for name in names if name.startswith(f"usage_report_{period}_organization-")}) == 2
+    elsewhere = tmp_path / "report.html"
+    result = CliRunner().invoke(main, ["report", "--to", str(LAST + timedelta(days=1)), "--output", str(elsewhere)])
+    assert (result.exit_code, result.stdout) == (0, f"{elsewhere}\n")
+    assert result.stderr == f"Warning: these days have not been read: {LAST + timedelta(days=1)}\n"
+    assert elsewhere.read_text().startswith("<!doctype html>")
+    shutil.rmtree(Path(usual.uri, "documents"))
 
 
 def test_the_dearest_causes_are_those_that_merge_less_than_all_do(tmp_path: Path) -> None:
