@@ -79,7 +79,7 @@ def reasons_for_absence(figures: Figures) -> dict[str, str]:
         if damaged:
             reasons[section] = (
                 f"The table {' and '.join(damaged)} cannot be read. Find the command that repairs it: "
-                f"{pipeline_command('verify')}"
+                f"`{pipeline_command('verify')}`"
             )
     has_sessions = bool(figures.totals[m.NUMBER_OF_SESSIONS.name].value)
     shown: dict[str, Sequence[object]] = {**figures.groups, "prompts": figures.prompts}
