@@ -62,7 +62,7 @@ class Measure:
         title: Its name on a page.
         unit: What is counted. `share` is a fraction of one; `… each` is an amount per something.
         definition: What it is, in one sentence.
-        when_null: When there is no such figure, in one sentence.
+        when_null: When its value is null, in one sentence.
         source: The rows it aggregates.
         sql: The aggregate over these rows; of a ratio, both parts come in its place.
         numerator: Of a ratio: what is divided.

@@ -75,5 +75,5 @@ def difference(before: str, after: str) -> tuple[list[tuple[bool, str]], list[tu
 
 
 def _rounded(value: Decimal, digits: int) -> Decimal:
-    # Plus nothing: there is no negative nothing.
+    # Adding 0 takes the sign from a zero.
     return value.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP) + 0
