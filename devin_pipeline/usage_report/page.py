@@ -111,7 +111,6 @@ def write_page(figures: Figures, appearance: Appearance, now: datetime | None = 
             m=m,
             now=now or datetime.now(UTC),
             version=version("devin-pipeline"),
-            most_rows=_MOST_ROWS,
             enough_merged=_ENOUGH_MERGED,
             most_characters=MOST_CHARACTERS_OF_A_PROMPT,
         )
