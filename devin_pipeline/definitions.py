@@ -14,6 +14,7 @@ from devin_pipeline.orchestration.resources import devin_api_resource, lake_reso
 from devin_pipeline.raw import raw_assets, raw_checks
 from devin_pipeline.reports import report_assets
 from devin_pipeline.settings import Settings
+from devin_pipeline.usage_report import usage_report_assets
 
 
 def pipeline(settings: Settings) -> dg.Definitions:
@@ -27,6 +28,7 @@ def pipeline(settings: Settings) -> dg.Definitions:
             *raw_assets(days, settings.feeds, erased),
             *derived_assets(days, erased),
             *report_assets(days_of_other_code, erased),
+            *usage_report_assets(settings.stored_report, erased),
         ]
     return dg.Definitions(
         assets=dg.map_asset_specs(_demo, assets) if settings.is_demo else assets,

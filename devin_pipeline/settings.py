@@ -9,7 +9,7 @@ ours: httpx reads them.
 
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -20,6 +20,8 @@ from devin_pipeline.shell import pipeline_command
 
 V2_KEY = "DEVIN_V2_API_KEY"
 V3_KEY = "DEVIN_V3_API_KEY"
+
+StoredReport = Literal["full", "no-text", "none"]
 
 _BEFORE_DEVIN = date(2020, 1, 1)
 # More days than these are hardly meant, and fewer would have sensors request runs again.
@@ -85,6 +87,11 @@ class Settings(BaseSettings):
         "`full` or `none`",
         "`none` stores no free text: prompts, titles, analyses and structured output keep their length, an `x` for "
         "each character.",
+    )
+    DEVIN_REPORT: str = _setting(
+        "full",
+        "`full`, `no-text` or `none`",
+        "The report that each run writes into the lake: with prompts and feedback, without them, or no report.",
     )
     DEVIN_KEEP_RUNS_DAYS: str = _setting(
         "180",
@@ -165,6 +172,22 @@ class Settings(BaseSettings):
         return text == "full"
 
     @property
+    def stored_report(self) -> StoredReport:
+        """Which report each run writes into the lake.
+
+        Raises:
+            ConfigurationError: DEVIN_REPORT is none of its values.
+        """
+        text = self.DEVIN_REPORT.strip() or "full"
+        kinds: tuple[StoredReport, ...] = get_args(StoredReport)
+        for kind in kinds:
+            if text == kind:
+                return kind
+        raise ConfigurationError(
+            "DEVIN_REPORT cannot be used", "it is neither full nor no-text nor none", "Set it to one of them"
+        )
+
+    @property
     def keep_runs_days(self) -> int:
         """How many days Dagster keeps what it recorded of a run after its end.
 
@@ -242,13 +265,13 @@ class Settings(BaseSettings):
         """Refuse settings that no run could work with, before any request.
 
         Raises:
-            ConfigurationError: No key is set, or a key, DEVIN_TEXT or DEVIN_FEEDS is unusable.
+            ConfigurationError: No key is set, or a key, DEVIN_TEXT, DEVIN_REPORT or DEVIN_FEEDS is unusable.
             ConfigurationError: The URL, the organization, or a proxy or certificates of the environment are unusable.
         """
         from devin_pipeline.devin_api import check_key, check_organization, check_surroundings
 
         url = self.api_url
-        _ = self.keeps_text
+        _ = self.keeps_text, self.stored_report
         if self.organization:
             check_organization(self.organization)
         for variable in (V2_KEY, V3_KEY):

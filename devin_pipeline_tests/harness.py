@@ -254,6 +254,8 @@ def set_environment(
     monkeypatch.setenv("DEVIN_LAKE", str(folder / "lake"))
     monkeypatch.setenv("DAGSTER_HOME", str(folder / "home"))
     monkeypatch.setenv("DEVIN_START_DATE", start.isoformat())
+    # A page is made in two seconds, which few tests look at.
+    monkeypatch.setenv("DEVIN_REPORT", "none")
     for name, kind, value in (("V2", "v2", server.v2_key), ("V3", "v3", server.v3_key)):
         if keys in (kind, "both"):
             monkeypatch.setenv(f"DEVIN_{name}_API_KEY", value)

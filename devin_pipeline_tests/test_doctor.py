@@ -303,6 +303,7 @@ def test_a_key_of_a_person_or_of_one_organization_gets_a_warning(
         ("DEVIN_DAY_STARTS_AT_UTC_HOUR", "24", ("days", "")),
         ("DEVIN_KEEP_RUNS_DAYS", "0", ("old_runs", "")),
         ("DEVIN_TEXT", "some", ("text", "")),
+        ("DEVIN_REPORT", "some", ("stored_report", "")),
         ("DEVIN_LAKE", "100%", ("lake", "")),
         ("DEVIN_LAKE", "/etc/hostname/lake", ("lake", "")),
     ],

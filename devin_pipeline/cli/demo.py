@@ -38,7 +38,7 @@ def demo(days: int, no_open: bool) -> None:
     """Run the whole pipeline on the bundled emulator. Needs no key."""
     from devin_pipeline.billing_calendar import days_between
     from devin_pipeline.orchestration.run_metadata import DEMO
-    from devin_pipeline.usage_report import Appearance, Question, build_report, write_report
+    from devin_pipeline.usage_report import STORED_REPORT, Question, read_figures
 
     use_demo_environment()
     prepare_dagster_home()
@@ -63,10 +63,9 @@ def demo(days: int, no_open: bool) -> None:
         click.echo(f"Done: {f'{passed} of' if outcome.warnings else 'all'} {outcome.checks} checks passed.")
         for warning in outcome.warnings:
             click.echo(f"  Warning: {warning}")
-    report = build_report(lake, Question(), Appearance(), 8)
     draw(_demo_summary(lake))
-    click.echo(f"\n{_found(report.figures)}")
-    path = write_report(lake, report)
+    click.echo(f"\n{_found(read_figures(lake, Question(), 8, with_text=False))}")
+    path = lake.document_uri(STORED_REPORT)
     click.echo(
         f"""
 The report:      {path}

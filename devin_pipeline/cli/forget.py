@@ -32,7 +32,7 @@ def forget(users: Sequence[str], sessions: Sequence[str], text: bool) -> None:
     from devin_pipeline.devin_api import canonical_id
     from devin_pipeline.operations import erase
     from devin_pipeline.orchestration.resources import lake_resource
-    from devin_pipeline.usage_report import STORED_REPORT, Appearance, Question, build_report, write_report
+    from devin_pipeline.usage_report import STORED_REPORT, Question, build_report, stored_appearance, write_report
 
     if bool(users or sessions) == text:
         raise Failed("This command cannot be run", "it takes --user and --session, or --text", "Name one", 2)
@@ -41,6 +41,7 @@ def forget(users: Sequence[str], sessions: Sequence[str], text: bool) -> None:
             "No text was erased", "DEVIN_TEXT is full, so the next read would bring it back", "Set DEVIN_TEXT=none", 2
         )
     _ = settings().keeps_text
+    appearance = stored_appearance(settings().stored_report)
     ids: list[tuple[Kind, str | None]] = [("user", user.strip() or None) for user in users]
     ids += [("session", canonical_id(session.strip())) for session in sessions]
     persons = [(kind, identifier) for kind, identifier in ids if identifier]
@@ -57,8 +58,8 @@ def forget(users: Sequence[str], sessions: Sequence[str], text: bool) -> None:
     had_report = lake.has_document(STORED_REPORT)
     removed = erase.forget_text(lake, hour) if text else erase.forget(lake, hour, persons, record=_record_rows)
     _require_erased(lake, removed)
-    if had_report:
-        write_report(lake, build_report(lake, Question(), Appearance(), hour))
+    if had_report and appearance is not None:
+        write_report(lake, build_report(lake, Question(), appearance, hour))
     of_sessions = f"{counted(removed.sessions, 'stored session')}, on {counted(removed.days, 'day')}"
     click.echo(f"Text and identity were erased from {of_sessions}.")
     if not text:

@@ -33,7 +33,14 @@ def report(
     demo: bool,
 ) -> None:
     """Write where the ACUs went and which prompts to fix as one HTML file."""
-    from devin_pipeline.usage_report import STORED_REPORT, Appearance, Question, build_report, write_report
+    from devin_pipeline.usage_report import (
+        STORED_REPORT,
+        Appearance,
+        Question,
+        build_report,
+        stored_appearance,
+        write_report,
+    )
 
     question = Question(*range_given(first, last), org)
     lake = open_filled_lake(demo)
@@ -45,7 +52,7 @@ def report(
     for warning in made.warnings:
         click.echo(f"Warning: {warning}", err=True)
     if output is None:
-        is_stored = question == Question() and appearance == Appearance()
+        is_stored = question == Question() and appearance == stored_appearance(settings().stored_report)
         path = write_report(lake, made, STORED_REPORT if is_stored else made.name)
     else:
         file = Path(output).expanduser().absolute()

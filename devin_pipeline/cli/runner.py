@@ -211,6 +211,7 @@ def rebuild_days(days: Sequence[date], trigger: str, shown: DaysShown | None = N
     """
     from devin_pipeline.billing_calendar import contiguous
     from devin_pipeline.reports import DUCKDB_CATALOG
+    from devin_pipeline.usage_report import USAGE_REPORT
 
     runs = [
         group[start : start + DAYS_PER_RUN]
@@ -219,6 +220,8 @@ def rebuild_days(days: Sequence[date], trigger: str, shown: DaysShown | None = N
     ]
     derived = [table.name for table in DERIVED_TABLES]
     reports = [*(table.name for table in REPORT_TABLES), DUCKDB_CATALOG]
+    if settings().stored_report != "none":
+        reports.append(USAGE_REPORT)
     for run in runs:
         is_last = run is runs[-1]
         if shown:

@@ -484,6 +484,10 @@ class Lake:
             NotWritten: The disk is full, read-only or broken; the document that was there stays.
         """
         write_file(self.uri, f"{DOCUMENTS}/{name}", content, what)
+        return self.document_uri(name)
+
+    def document_uri(self, name: str) -> str:
+        """The path or URI of such a document, whether or not it is stored."""
         return f"{self.uri}/{DOCUMENTS}/{name}"
 
     def has_document(self, name: str) -> bool:

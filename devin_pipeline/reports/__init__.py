@@ -3,6 +3,6 @@
 One SELECT per table in `<table>.sql` next to this file. Facts of one day do not belong here.
 """
 
-from devin_pipeline.reports.assets import DUCKDB_CATALOG, report_assets
+from devin_pipeline.reports.assets import DUCKDB_CATALOG, WHEN_LEFT_BEHIND, report_assets
 
-__all__ = ["DUCKDB_CATALOG", "report_assets"]
+__all__ = ["DUCKDB_CATALOG", "WHEN_LEFT_BEHIND", "report_assets"]

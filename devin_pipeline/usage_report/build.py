@@ -5,11 +5,8 @@ from hashlib import sha256
 
 from devin_pipeline.lake import Lake
 from devin_pipeline.shell import pipeline_command
-from devin_pipeline.usage_report.figures import Figures, Question, missing_in_words, read_figures
-from devin_pipeline.usage_report.page import Appearance, write_page
-
-STORED_REPORT = "usage_report.html"
-"""The one that every run writes: of the newest days, with prompts and users."""
+from devin_pipeline.usage_report.figures import Figures, missing_in_words, read_figures
+from devin_pipeline.usage_report.question import STORED_REPORT, Appearance, Question
 
 
 @dataclass(frozen=True)
@@ -65,6 +62,9 @@ def build_report(lake: Lake, question: Question, appearance: Appearance, hour: i
     Raises:
         NoDays: None of the days that are asked for has been read.
     """
+    # Not above: its libraries take a second to import, which loading the pipeline need not wait for.
+    from devin_pipeline.usage_report.page import write_page
+
     figures = read_figures(lake, question, hour, with_text=appearance.with_text)
     return Report(figures, appearance, write_page(figures, appearance))
 

@@ -14,6 +14,7 @@ from devin_pipeline.tables import RAW_SESSION_TABLES, TABLES, Table
 from devin_pipeline.tables import measures as m
 from devin_pipeline.tables.measures import Measure, Period
 from devin_pipeline.usage_report.errors import NoDays
+from devin_pipeline.usage_report.question import Question
 
 Value = Decimal | int | float | None
 Key = tuple[str | date | None, ...]
@@ -25,25 +26,10 @@ MOST_DAYS_BY_DAY = 120
 MOST_PROMPTS = 8
 MOST_CHARACTERS_OF_A_PROMPT = 4_000
 
-_TABLES = (
+TABLES_READ = (
     *("sessions", "session_pull_requests", "session_issues", "session_action_items", "prompt_suggestions"),
     *("prompt_feedback", "acu_daily", "acu_daily_by_tag", "acu_daily_by_repository", "pull_requests"),
 )
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a report is about.
-
-    Attributes:
-        first_day: First billing day; chosen when left out.
-        last_day: Last billing day; chosen when left out.
-        org_id: The only organization; all when left out.
-    """
-
-    first_day: date | None = None
-    last_day: date | None = None
-    org_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -179,6 +165,8 @@ where
     prompt_suggestions.day between $first and $last
     and ($org_id::varchar is null or sessions.org_id = $org_id)
     and prompt_suggestions.suggested_prompt is distinct from prompt_suggestions.original_prompt
+    -- Of text that was not stored an x is left for each character.
+    and trim(prompt_suggestions.suggested_prompt, 'x') <> ''
 order by sessions.acus desc nulls last, prompt_suggestions.session_id
 limit $most
 """
@@ -197,14 +185,14 @@ def read_figures(lake: Lake, question: Question, hour: int, *, with_text: bool =
         NoDays: None of the days that are asked for has been read.
         TooManyConflicts: Other runs wrote the tables all the time.
     """
-    tables = [TABLES[name] for name in _TABLES]
+    tables = [TABLES[name] for name in TABLES_READ]
     return lake.retry_until_inputs_stable(tables, None, lambda: _read(lake, question, hour, with_text))
 
 
 def _read(lake: Lake, question: Question, hour: int, with_text: bool) -> Figures:
     unreadable: dict[str, str] = {}
     with Connection(remembers_footers=True) as connection:
-        for name in _TABLES:
+        for name in TABLES_READ:
             try:
                 snapshot = lake.cached_snapshot(TABLES[name])
                 connection.create_view(name, snapshot.query())

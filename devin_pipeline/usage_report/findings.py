@@ -116,5 +116,6 @@ _WHY_NOT = {
     "size": "No session of the period has a size: sizes come with the feed `raw_session_insights_v3`.",
     "issue": _NO_ANALYSES,
     "action_item": _NO_ANALYSES,
-    "prompts": _NO_ANALYSES.replace("names one", "suggests a better prompt"),
+    "prompts": _NO_ANALYSES.replace("names one", "suggests a better prompt")
+    + " With `DEVIN_TEXT=none` no text is stored.",
 }

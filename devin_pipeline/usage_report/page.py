@@ -27,6 +27,7 @@ from devin_pipeline.usage_report.figures import (
     missing_in_words,
 )
 from devin_pipeline.usage_report.findings import dearest_causes, reasons_for_absence
+from devin_pipeline.usage_report.question import Appearance
 
 _FOLDER = Path(__file__).parent
 _MOST_SERIES = 12
@@ -51,21 +52,6 @@ _SHORT_TITLES = {
 }
 _GOOD_WHEN_LESS = {m.ACUS_PER_MERGED_PULL_REQUEST.name}
 _GOOD_WHEN_MORE = {m.MERGED_PULL_REQUESTS.name, m.MERGE_RATE.name}
-
-
-@dataclass(frozen=True)
-class Appearance:
-    """What a page leaves out or shows otherwise.
-
-    Attributes:
-        static: Charts are pictures and there are no scripts, for mail.
-        masks_users: Users have numbers in place of their ids.
-        with_text: Prompts and feedback are shown.
-    """
-
-    static: bool = False
-    masks_users: bool = False
-    with_text: bool = True
 
 
 def write_page(figures: Figures, appearance: Appearance, now: datetime | None = None) -> str:

@@ -80,6 +80,7 @@ def live_settings(server: EmulatorServer, folder: Path, first_day: date) -> dict
         "DEVIN_LAKE": str(folder / "lake"),
         "DEVIN_START_DATE": first_day.isoformat(),
         "DEVIN_DAY_STARTS_AT_UTC_HOUR": str(HOUR),
+        "DEVIN_REPORT": "none",
     }
 
 

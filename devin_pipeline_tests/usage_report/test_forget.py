@@ -10,8 +10,11 @@ from devin_pipeline_tests.conftest import MakeHarness
 
 
 @pytest.mark.notices("a report with what was erased")
-def test_forget_deletes_every_report_and_writes_the_stored_one_again(make_harness: MakeHarness) -> None:
+def test_forget_deletes_every_report_and_writes_the_stored_one_again(
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     harness = make_harness(keys="both", sessions=60, days=4)
+    monkeypatch.delenv("DEVIN_REPORT")
     harness.build()
     folder = Path(harness.lake.uri, "documents")
     for options in ([], ["--static"]):
