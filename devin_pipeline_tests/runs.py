@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Literal
 
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
@@ -28,6 +29,7 @@ class Run:
         lake: Folder of the lake.
         feeds: The raw tables to read.
         days: The days to read, oldest first.
+        kind: Whose rows the lake is said to hold.
     """
 
     url: str
@@ -36,11 +38,12 @@ class Run:
     lake: str
     feeds: Sequence[str]
     days: Sequence[date]
+    kind: Literal["live", "demo"] = "live"
 
     def __call__(self) -> None:
         """Do it; raise what stops it."""
         lake = Lake(self.lake)
-        identity = LakeIdentity("live", "127.0.0.1", "enterprise", HOUR)
+        identity = LakeIdentity(self.kind, "127.0.0.1", "enterprise", HOUR)
         lake.require_identity(identity)
         with self.client() as client:
             for feed in self.feeds:

@@ -4,32 +4,20 @@ import os
 import re
 import subprocess
 import tomllib
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from dotenv import dotenv_values
 
-from devin_pipeline.billing_calendar import day_of, days_between
 from devin_pipeline.cli import main
-from devin_pipeline.cli.environment import (
-    _DEMO_HOME,
-    _DEMO_LAKE,
-    DEMO_DAYS,
-    DEMO_SESSIONS_PER_DAY,
-    use_live_environment,
-)
+from devin_pipeline.cli.environment import _DEMO_HOME, use_live_environment
 from devin_pipeline.dagster_server.code_location import CODE_LOCATION, DEFINITIONS
-from devin_pipeline.devin_api import FEED_BY_TABLE
-from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES
+from devin_pipeline_tests import demo_pages
 from devin_pipeline_tests.documents import COMMAND, DOCUMENTS, PROJECT, definitions, document
-from devin_pipeline_tests.runs import Run
 
-# At this instant the demo was run whose figures the README shows.
-README_DEMO = datetime(2026, 11, 29, 2, 0, tzinfo=UTC)
 NOT_FOR_PERSONS = {"DEVIN_PIPELINE_DEMO"}
 PAGES = sorted(
     path.relative_to(PROJECT).as_posix()
@@ -56,11 +44,7 @@ def rows(page: str, section: str) -> dict[str, str]:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the lake of the demo."""
     folder = tmp_path_factory.mktemp("documents")
-    last = day_of(README_DEMO, 8)
-    days = days_between(last - timedelta(days=DEMO_DAYS - 1), last)
-    sessions = DEMO_DAYS * DEMO_SESSIONS_PER_DAY
-    with EmulatorServer(Enterprise.synthetic(seed=7, sessions=sessions, days=DEMO_DAYS, ends_at=README_DEMO)) as server:
-        Run(server.url, server.v2_key, server.v3_key, str(folder / _DEMO_LAKE), [*FEED_BY_TABLE], days)()
+    demo_pages.build(folder)
     return folder
 
 
@@ -159,14 +143,11 @@ def test_no_page_names_a_path_of_one_machine(page: str) -> None:
 
 
 @of_the_demo
-def test_the_queries_of_the_readme_print_what_it_shows(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", demo_pages.pages(), ids=lambda page: page.name)
+def test_queries_print_what_a_page_shows(page: Path, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(demo)
-    shown = re.findall(r'query --demo "(.*?)"\n```\n\n```text\n(.*?)```', text_of("README.md"), re.DOTALL)
-    assert len(shown) == 3
-    for select, output in shown:
-        result = CliRunner().invoke(main, ["query", "--demo", select])
-        assert result.exit_code == 0, result.output
-        assert [line.rstrip() for line in result.stdout.splitlines()] == output.splitlines()
+    for select, output in demo_pages.outputs(page.read_text()):
+        assert demo_pages.printed(select) == output, "uv run python -m devin_pipeline_tests.demo_pages"
 
 
 @of_the_demo

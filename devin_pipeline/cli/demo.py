@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import pyarrow as pa
 
+from devin_pipeline.cli.days_shown import days_shown
 from devin_pipeline.cli.environment import (
     DEMO_DAYS,
     DEMO_NOTICE,
@@ -16,15 +17,14 @@ from devin_pipeline.cli.environment import (
     DemoEnterprise,
     open_lake,
     prepare_dagster_home,
+    settings,
     use_demo_environment,
 )
 from devin_pipeline.cli.errors import Failed
 from devin_pipeline.cli.output import counted, draw, printable
-from devin_pipeline.cli.runner import run_job
+from devin_pipeline.cli.runner import BUILDING_STEPS, run_job
 from devin_pipeline.cli.stopping import stoppable
-from devin_pipeline.lake import Lake
 from devin_pipeline.shell import pipeline_command
-from devin_pipeline.tables import TABLES
 
 if TYPE_CHECKING:
     from devin_pipeline.usage_report.figures import Figure, Figures
@@ -52,7 +52,10 @@ def demo(days: int, no_open: bool) -> None:
     with enterprise.served():
         run = days_between(enterprise.first_day, enterprise.last_day)
         click.echo(f"Running the job `refresh` over {counted(days, 'day')}.")
-        outcome = run_job(run, DEMO)
+        with days_shown(len(run)) as shown:
+            shown.begin(run, len(settings().feeds) + BUILDING_STEPS)
+            outcome = run_job(run, DEMO)
+            shown.end(run, "done" if outcome.succeeded else "failed", made=outcome.succeeded)
         if not outcome.succeeded:
             raise Failed(
                 "The demo failed",
@@ -63,8 +66,9 @@ def demo(days: int, no_open: bool) -> None:
         click.echo(f"Done: {f'{passed} of' if outcome.warnings else 'all'} {outcome.checks} checks passed.")
         for warning in outcome.warnings:
             click.echo(f"  Warning: {warning}")
-    draw(_demo_summary(lake))
-    click.echo(f"\n{_found(read_figures(lake, Question(), 8, with_text=False))}")
+    figures = read_figures(lake, Question(), 8, with_text=False)
+    draw(_by_organization(figures))
+    click.echo(f"\n{_found(figures)}")
     path = lake.document_uri(STORED_REPORT)
     click.echo(
         f"""
@@ -97,7 +101,7 @@ def _found(figures: "Figures") -> str:
         f"{_shown(cause.sessions)} sessions"
         for place, cause in enumerate(dearest_causes(figures), start=1)
     ]
-    return "\n".join([f"{found} What stands out:", *causes]) if causes else found
+    return "\n".join([found, "What stands out (a session may count in several):", *causes]) if causes else found
 
 
 def _shown(figure: "Figure") -> str:
@@ -113,19 +117,11 @@ def _has_desktop() -> bool:
     return sys.platform in ("darwin", "win32") or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
 
 
-def _demo_summary(lake: Lake) -> pa.Table:
-    with lake.connect([TABLES["acu_daily"]]) as connection:
-        return connection.rows(
-            """
-            select
-                org_id as organization,
-                sum(sessions)::bigint as sessions,
-                sum(acus) as acus,
-                sum(merged_pull_request_links)::bigint as merged_pull_requests,
-                sum(analysed_sessions)::bigint as analysed_sessions,
-                sum(feedback_items)::bigint as feedback_items
-            from acu_daily
-            group by org_id
-            order by acus desc nulls last, org_id
-            """
-        )
+def _by_organization(figures: "Figures") -> pa.Table:
+    """What the report shows by organization."""
+    rows = [
+        {"organization": str(group.key[0])} | {figure.measure.name: figure.value for figure in group.figures.values()}
+        for group in figures.groups["organization"]
+    ]
+    table = pa.Table.from_pylist(rows)
+    return table.select(["organization", "sessions", "acus", "merged_pull_requests"])

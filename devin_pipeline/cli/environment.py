@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _DEMO_LAKE = Path("data/demo")
 _DEMO_HOME = Path(".dagster_home_demo")
-DEMO_DAYS = 14
+DEMO_DAYS = 84
 DEMO_SESSIONS_PER_DAY = 20
 DEMO_NOTICE = "DEMO DATA: synthetic sessions of the bundled emulator, not your organization's usage."
 
@@ -147,9 +147,10 @@ class DemoEnterprise(msgspec.Struct, frozen=True):
     @contextmanager
     def served(self) -> Iterator["EmulatorServer"]:
         """The emulator over this enterprise, with the environment pointing at it."""
-        from devin_pipeline.emulator import EmulatorServer, Enterprise
+        from devin_pipeline.emulator import EmulatorServer
+        from devin_pipeline.emulator import demo_enterprise as invented
 
-        enterprise = Enterprise.synthetic(seed=self.seed, sessions=self.sessions, days=self.days, ends_at=self.ends_at)
+        enterprise = invented(seed=self.seed, sessions=self.sessions, days=self.days, ends_at=self.ends_at)
         with EmulatorServer(enterprise) as server:
             os.environ |= {
                 "DEVIN_API_URL": server.url,

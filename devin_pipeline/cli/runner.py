@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 DAYS_PER_RUN = 366
 # Of the session tables, of the rollups, and of the reports, which hold no days.
-_BUILDING_STEPS = 3
+BUILDING_STEPS = 3
 _SECONDS_TO_PREPARE = 3.0
 
 
@@ -184,7 +184,7 @@ def run_ranges(runs: Sequence[Sequence[date]], tags: Mapping[str, str]) -> tuple
     with days_shown(total) as shown:
         while waiting:
             days = waiting.pop(0)
-            shown.begin(days, len(settings().feeds) + _BUILDING_STEPS)
+            shown.begin(days, len(settings().feeds) + BUILDING_STEPS)
             outcome = run_job(days, BACKFILL, tags=tags)
             bad = {date.fromisoformat(day): reason for day, reason in outcome.days_not_read.items()}
             if outcome.succeeded or outcome.reports_wait:
@@ -225,7 +225,7 @@ def rebuild_days(days: Sequence[date], trigger: str, shown: DaysShown | None = N
     for run in runs:
         is_last = run is runs[-1]
         if shown:
-            shown.begin(run, _BUILDING_STEPS)
+            shown.begin(run, BUILDING_STEPS)
         outcome = run_job(run, trigger, only=[*derived, *reports] if is_last else derived)
         is_done = outcome.succeeded or (is_last and bool(outcome.reports_wait))
         if shown:

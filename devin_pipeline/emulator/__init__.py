@@ -6,6 +6,7 @@ standard library, starlette, uvicorn and msgspec, so that it and the client are 
 neither hides the other's mistakes.
 """
 
+from devin_pipeline.emulator.demo import demo_enterprise
 from devin_pipeline.emulator.enterprise import Enterprise, Query
 from devin_pipeline.emulator.faults import FaultScript
 from devin_pipeline.emulator.server import EmulatorServer, RecordedRequest
@@ -30,6 +31,7 @@ __all__ = [
     "Query",
     "RecordedRequest",
     "Session",
+    "demo_enterprise",
     "v2_insights_item",
     "v2_item",
     "v3_insights_item",

@@ -105,6 +105,8 @@ class Session:
     """In v3's vocabulary; v2 has less of it."""
     pending_analysis: JsonObject | None = None
     """What `Enterprise.add_analyses` will publish."""
+    better_prompt: str | None = None
+    """What an analysis will suggest in place of the first message; sent nowhere else."""
     absent_analysis: Literal["null", "{}", "missing"] = "null"
     """How a session without an analysis says so."""
     v2_issues_have_ids: bool = False

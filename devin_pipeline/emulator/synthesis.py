@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
-from devin_pipeline.emulator.phrases import COMPONENTS, FINDINGS, HOSTILE, REPOSITORIES, STEPS, TASKS, Task
+from devin_pipeline.emulator.phrases import COMPONENTS, FINDINGS, HOSTILE, REPOSITORIES, STEPS, TASKS, Finding, Task
 from devin_pipeline.emulator.sessions import JsonObject, Organization, PullRequest, Session
 
 DAY_STARTS_AT = timedelta(hours=8)  # Devin's billing day, in UTC, all year
@@ -171,11 +171,12 @@ class Cast:
             initial_user_message=message,
             num_user_messages=messages,
             num_devin_messages=messages + rng.randrange(1, 12),
-            session_size=_size(acus),
+            session_size=size_of(acus),
             absent_analysis=rng.choice(_ABSENCES),
             v2_issues_have_ids=rng.random() < 0.3,
             v3_prefixed=rng.random() < 0.3,
         )
+        session.better_prompt = None if is_good else task.good.format(**blanks)
         if not is_live:
             _analyse(rng, session, task, is_good, age)
         _distort(rng, session, index)
@@ -249,7 +250,8 @@ def more_acus(rng: random.Random) -> Decimal:
     return max(Decimal("0.01"), Decimal(rng.lognormvariate(-0.5, 0.8)).quantize(Decimal("0.0001")))
 
 
-def _size(acus: Decimal | None) -> str:
+def size_of(acus: Decimal | None) -> str:
+    """Give the size of a session that consumed so much."""
     return next((size for size, bound in (("xs", 1), ("s", 4), ("m", 12), ("l", 30)) if (acus or 0) < bound), "xl")
 
 
@@ -347,11 +349,18 @@ def draw_analysis(rng: random.Random, session: Session, task: Task | None = None
     findings = rng.sample(
         FINDINGS, rng.choices((0, 1, 2, 3), (5, 45, 35, 15))[0] if not is_good else rng.randrange(0, 2)
     )
+    analysis = analysis_of(rng, session, task, findings)
+    _thin_out(rng, analysis)
+    return analysis
+
+
+def analysis_of(rng: random.Random, session: Session, task: Task, findings: Sequence[Finding]) -> JsonObject:
+    """Write an analysis that found this, in v3's vocabulary, with all that is optional."""
     issue_ids = [f"issue_{number}" for number in range(1, len(findings) + 1)]
     found = list(zip(issue_ids, findings, strict=True))
     message = session.initial_user_message or session.title or ""
     steps = STEPS[: rng.randrange(2, len(STEPS) + 1)]
-    analysis: JsonObject = {
+    return {
         "classification": {
             "category": task.subcategory,
             "confidence": rng.randrange(40, 100) / 100,
@@ -377,7 +386,8 @@ def draw_analysis(rng: random.Random, session: Session, task: Task | None = None
         ],
         "suggested_prompt": {
             "original_prompt": message,
-            "suggested_prompt": f"{message.rstrip()} Name the files, the command that proves it and what not to touch.",
+            "suggested_prompt": session.better_prompt
+            or f"{message.rstrip()} Name the files, the command that proves it and what not to touch.",
             "feedback_items": [
                 {
                     "issue_id": issue_id,
@@ -400,8 +410,6 @@ def draw_analysis(rng: random.Random, session: Session, task: Task | None = None
         },
         "skill_usage": {"good_usages": [], "bad_usages": []},
     }
-    _thin_out(rng, analysis)
-    return analysis
 
 
 def _thin_out(rng: random.Random, analysis: JsonObject) -> None:

@@ -1,6 +1,6 @@
 """The charts, as Altair specifications: each a function of rows, and of nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ OTHERS_COLOUR = "#9AA0A6"
 OTHERS = "others"
 _OUTCOMES = {"merged": "#009E73", "open": "#56B4E9", "closed": "#D55E00", "none": OTHERS_COLOUR}
 _SIZES = {"xs": "#C6DBEF", "s": "#9ECAE1", "m": "#4292C6", "l": "#08519C", "xl": "#D55E00", "(none)": OTHERS_COLOUR}
+_FEW_TIMES = 10
 _IMPACTS = ("high", "medium", "low")
 
 # The colour of the text around a chart, in light and dark.
@@ -69,7 +70,7 @@ def acus_over_time(rows: Sequence[Row], series: Sequence[str], *, by_week: bool,
             x=alt.X(
                 "time:T",
                 timeUnit="utcyearweek" if by_week else "utcyearmonthdate",
-                axis=alt.Axis(title=None, format="%b %d", labelOverlap=True, labelSeparation=8),
+                axis=_axis_of_time({str(row["time"]) for row in rows}),
                 scale=alt.Scale(type="utc"),
             ),
             y=alt.Y("acus:Q", title=f"ACUs per {'week' if by_week else 'day'}", axis=alt.Axis(tickCount=5)),
@@ -194,6 +195,13 @@ def _colours(names: Sequence[str]) -> list[str]:
 
 def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _axis_of_time(times: Collection[str]) -> alt.Axis:
+    """Days by month and day; with the year where there are several, and each but once where there are few."""
+    form = "%b %Y" if len({time[:4] for time in times}) > 2 else "%b %d"
+    ticks = sorted(times) if len(times) <= _FEW_TIMES else alt.Undefined
+    return alt.Axis(title=None, format=form, labelOverlap=True, labelSeparation=8, values=ticks)
 
 
 def _data(rows: Sequence[Row]) -> alt.Data:

@@ -25,6 +25,7 @@ TREND_DAYS = 84
 MOST_DAYS_BY_DAY = 120
 MOST_PROMPTS = 8
 MOST_CHARACTERS_OF_A_PROMPT = 4_000
+MOST_RANGES = 6
 
 TABLES_READ = (
     *("sessions", "session_pull_requests", "session_issues", "session_action_items", "prompt_suggestions"),
@@ -398,5 +399,9 @@ def _quarantined(lake: Lake, period: Period) -> int:
 
 
 def missing_in_words(days: Sequence[date]) -> str:
-    """Days as ranges: `2026-11-03, 2026-11-07 … 2026-11-09`."""
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} … {run[-1]}" for run in contiguous(days))
+    """Days as ranges: `2026-11-03, 2026-11-07 … 2026-11-09`; of many ranges the newest, and how many days more."""
+    runs = contiguous(days)
+    shown = runs[-MOST_RANGES:]
+    words = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} … {run[-1]}" for run in shown)
+    more = len(days) - sum(map(len, shown))
+    return f"{words}, and {more:,} days before" if more else words

@@ -257,11 +257,17 @@ class _Headline:
 def _headline(f: Figures, measure: Measure) -> _Headline:
     figure, before = f.totals[measure.name], f.earlier.get(measure.name)
     changed = None if before is None else text.change(figure.value, before.value)
+    if before is None or changed is None:
+        return _Headline(figure, before, "", "")
+    if measure.unit == "share":
+        words = text.points(Decimal(str(figure.value)), Decimal(str(before.value)))
+    else:
+        words = text.percent(changed)
     tone = ""
-    if changed:
+    if measure.name in _GOOD_WHEN_LESS | _GOOD_WHEN_MORE and not words.startswith("\N{PLUS-MINUS SIGN}"):
         is_good = changed < 0 if measure.name in _GOOD_WHEN_LESS else changed > 0
-        tone = ("good" if is_good else "bad") if measure.name in _GOOD_WHEN_LESS | _GOOD_WHEN_MORE else ""
-    return _Headline(figure, before, "" if changed is None else text.percent(changed), tone)
+        tone = "good" if is_good else "bad"
+    return _Headline(figure, before, words, tone)
 
 
 @dataclass(frozen=True)

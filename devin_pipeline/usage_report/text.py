@@ -42,7 +42,16 @@ def change(now: Decimal | float | None, before: Decimal | float | None) -> Decim
 
 def percent(share: Decimal) -> str:
     """A change in whole per cent with its sign."""
-    return f"{_rounded(share * 100, 0):+,} %".replace("-", "\N{MINUS SIGN}")
+    return f"{_signed(_rounded(share * 100, 0))} %"
+
+
+def points(now: Decimal, before: Decimal) -> str:
+    """The difference of two shares in percentage points: of a rate, per cent of per cent would mislead."""
+    return f"{_signed(_rounded((now - before) * 100, 1))} points"
+
+
+def _signed(number: Decimal) -> str:
+    return f"{number:+,}".replace("-", "\N{MINUS SIGN}") if number else "\N{PLUS-MINUS SIGN}0"
 
 
 def shown(text: str | None) -> str:

@@ -11,8 +11,12 @@ from devin_pipeline.lake import Lake
 from devin_pipeline_tests.dagster_server.conftest import CHROMIUM
 from devin_pipeline_tests.usage_report.lakes import enterprise
 
+DRAWN = "document.querySelectorAll('[data-chart]').length === document.querySelectorAll('[data-drawn]').length"
+"""What is true of a page once it has drawn every chart."""
 
-@pytest.fixture(scope="session")
+
+# Not of the session: while Playwright runs, no other event loop can run in the thread, as some tests of commands need.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed to look at the report with")
@@ -65,9 +69,7 @@ class Opens:
         page.on("dialog", lambda dialog: dialog.dismiss())
         page.on("request", lambda request: opened.asked.extend({request.url} - {own}))
         page.goto(own)
-        page.wait_for_function(
-            "document.querySelectorAll('[data-chart]').length === document.querySelectorAll('[data-drawn]').length"
-        )
+        page.wait_for_function(DRAWN)
         return opened
 
 

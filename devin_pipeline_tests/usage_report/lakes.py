@@ -7,10 +7,12 @@ from decimal import Decimal
 from itertools import cycle
 from pathlib import Path
 
+from devin_pipeline.billing_calendar import days_between, starts_at
 from devin_pipeline.derived.publishing import publish_rollups
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.reports.publishing import publish_report
-from devin_pipeline.tables import REPORT_TABLES, TABLES
+from devin_pipeline.tables import RAW_SESSION_TABLES, REPORT_TABLES, TABLES
+from devin_pipeline.usage_report import Question
 from devin_pipeline_tests.tables.rows import Row, rows_of
 
 LAST = date(2026, 11, 28)
@@ -196,3 +198,28 @@ def chunks(texts: Sequence[str], count: int) -> Iterator[Sequence[str]]:
     """Texts in so many parts."""
     for start in range(count):
         yield texts[start::count]
+
+
+KINDS = {
+    "one-day": (1, 5, 2),
+    "one-organization": (84, 5, 1),
+    "sixty-organizations": (40, 70, 60),
+    "three-years": (3 * 365, 4, 6),
+}
+"""Days, sessions a day and organizations of lakes whose reports look unlike each other."""
+
+
+def of_kind(kind: str, folder: Path) -> tuple[Lake, Question]:
+    """A lake of a kind, or one whose only day had no session; and what its report is asked for."""
+    if kind not in KINDS:
+        lake = write(folder, [LAST], sessions=[])
+        lake.note_read(RAW_SESSION_TABLES[0], [LAST], starts_at(LAST, 8, after=2))
+        return lake, Question()
+    days, sessions_a_day, organizations = KINDS[kind]
+    every = 9 if days > 1000 else 1
+    lake = enterprise(folder, days=days, sessions_a_day=sessions_a_day, organizations=organizations, every=every)
+    if every == 1:
+        return lake, Question()
+    first = LAST.replace(year=LAST.year - 3, day=29)
+    lake.note_read(RAW_SESSION_TABLES[0], days_between(first, LAST), starts_at(LAST, 8, after=2))
+    return lake, Question(first, LAST)

@@ -5,13 +5,11 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped] # it ships no types
 
-from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.lake import Lake
-from devin_pipeline.tables import RAW_SESSION_TABLES
 from devin_pipeline.usage_report import Appearance, Question, build_report
 from devin_pipeline.usage_report.text import UNKNOWN
 from devin_pipeline_tests.usage_report.conftest import Opens
-from devin_pipeline_tests.usage_report.lakes import LAST, NASTY, chunks, enterprise, write
+from devin_pipeline_tests.usage_report.lakes import KINDS, NASTY, chunks, enterprise, of_kind
 
 SECTIONS = (
     *("causes", "time", "outcome", "week", "size", "organization", "user", "playbook_id", "category", "origin"),
@@ -96,25 +94,13 @@ def test_no_text_of_the_api_is_anything_but_text(part: int, tmp_path: Path, open
         assert (report.seen, report.asked) == ([], [])
 
 
-@pytest.mark.parametrize(
-    ("days", "sessions_a_day", "organizations"),
-    [(1, 5, 2), (28, 5, 1), (40, 70, 60), (3 * 365, 4, 6)],
-    ids=["one day", "one organization", "sixty organizations", "three years"],
-)
-def test_a_lake_of_any_shape_is_drawn_whole(
-    days: int, sessions_a_day: int, organizations: int, tmp_path: Path, opened: Opens
-) -> None:
-    lake = enterprise(
-        tmp_path / "lake",
-        days=days,
-        sessions_a_day=sessions_a_day,
-        organizations=organizations,
-        every=9 if days > 1000 else 1,
-    )
-    first = LAST.replace(year=LAST.year - 3, day=29) if days > 1000 else None
-    report = opened(saved(tmp_path, lake, Question(first_day=first, last_day=LAST if first else None)))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_lake_of_any_shape_is_drawn_whole(kind: str, tmp_path: Path, opened: Opens) -> None:
+    lake, question = of_kind(kind, tmp_path / "lake")
+    report = opened(saved(tmp_path, lake, question))
     assert (report.seen, report.asked) == ([], [])
     series = report.page.locator("#time .legend li").count()
+    organizations = KINDS[kind][2]
     assert series == (13 if organizations > 12 else organizations)
     bars = report.page.locator("[data-chart=spec-time] .mark-rect path").count()
     # By week where there are more days than can be seen apart.
@@ -122,9 +108,8 @@ def test_a_lake_of_any_shape_is_drawn_whole(
 
 
 def test_a_lake_whose_days_had_no_session_says_so(tmp_path: Path, opened: Opens) -> None:
-    lake = write(tmp_path / "lake", [LAST], sessions=[])
-    lake.note_read(RAW_SESSION_TABLES[0], [LAST], starts_at(LAST, 8, after=2))
-    report = opened(saved(tmp_path, lake))
+    lake, question = of_kind("empty", tmp_path / "lake")
+    report = opened(saved(tmp_path, lake, question))
     assert (report.seen, report.asked) == ([], [])
     assert report.page.locator("#time .note").inner_text() == "No session was created in the period."
     assert report.page.locator(".kpi strong").first.inner_text() == UNKNOWN

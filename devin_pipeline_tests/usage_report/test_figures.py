@@ -18,8 +18,8 @@ from devin_pipeline.lake import Lake
 from devin_pipeline.tables import RAW_SESSION_TABLES, TABLES
 from devin_pipeline.tables.measures import MEASURES, Period
 from devin_pipeline.usage_report import Appearance, Question, build_report, dearest_causes
-from devin_pipeline.usage_report.figures import read_figures
-from devin_pipeline.usage_report.text import UNKNOWN, change, difference, label, number, percent, shown
+from devin_pipeline.usage_report.figures import missing_in_words, read_figures
+from devin_pipeline.usage_report.text import UNKNOWN, change, difference, label, number, percent, points, shown
 from devin_pipeline_tests.tables.rows import Row
 from devin_pipeline_tests.usage_report.lakes import LAST, enterprise, write
 
@@ -232,6 +232,9 @@ def test_a_number_has_the_digits_a_person_needs(value: Decimal | None, unit: str
 def test_a_change_has_its_sign_and_is_nothing_without_something_to_compare_with() -> None:
     assert percent(change(Decimal(107), 100) or Decimal(0)) == "+7 %"
     assert percent(change(89, 100) or Decimal(0)) == "\N{MINUS SIGN}11 %"
+    assert percent(Decimal("-0.003")) == "±0 %"
+    assert points(Decimal("0.758"), Decimal("0.7562")) == "+0.2 points"
+    assert points(Decimal("0.75"), Decimal("0.75")) == "±0 points"
     assert [change(None, 1), change(1, None), change(1, 0)] == [None, None, None]
 
 
@@ -255,3 +258,10 @@ def _session(day: date, name: str = "", acus: int = 1, **values: object) -> Row:
         **{"day": day, "session_id": name or str(day), "state": "finished", "acus": Decimal(acus)},
         **{"created_at": created, "org_id": "o", **values},
     }
+
+
+def test_of_many_days_that_are_missing_the_newest_ranges_are_named() -> None:
+    few = [date(2026, 11, 3), date(2026, 11, 7), date(2026, 11, 8)]
+    assert missing_in_words(few) == "2026-11-03, 2026-11-07 … 2026-11-08"
+    every_second = [date(2026, 1, 1) + timedelta(days=2 * n) for n in range(20)]
+    assert missing_in_words(every_second) == f"{', '.join(map(str, every_second[-6:]))}, and 14 days before"
