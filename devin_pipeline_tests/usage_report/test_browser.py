@@ -40,6 +40,8 @@ def test_every_section_is_shown_and_nothing_else_is_asked_for(
     page = report.page
     if look == "print":
         page.emulate_media(media="print")
+        # On paper nobody can open one.
+        assert all(text.is_visible() for text in page.locator("#prompts .prompt-text").all())
     assert (report.seen, report.asked) == ([], [])
     assert [name for name in SECTIONS if not page.locator(f"#{name} h2").is_visible()] == []
     assert [name for name in CHARTS if page.locator(f"[data-chart=spec-{name}] svg").count() != 1] == []
