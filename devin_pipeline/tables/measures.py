@@ -419,6 +419,18 @@ ANALYSED_ELIGIBLE_SESSIONS = Measure(
     f"count(*) filter (where has_analysis and {_IS_ELIGIBLE})",
     additive_over=_ALL_OF_OUTCOMES,
 )
+ACUS_OF_ELIGIBLE_SESSIONS = _acus_of(
+    "acus_of_eligible_sessions",
+    "ACUs of sessions that can be analysed",
+    "are not at work any more and had a message",
+    _IS_ELIGIBLE,
+)
+ACUS_OF_ANALYSED_ELIGIBLE_SESSIONS = _acus_of(
+    "acus_of_analysed_eligible_sessions",
+    "ACUs of those of them that are analysed",
+    "are not at work any more, had a message and have a non-empty analysis",
+    f"has_analysis and {_IS_ELIGIBLE}",
+)
 
 
 def _pull_requests(name: str, title: str, what: str, condition: str = "") -> Measure:
@@ -541,6 +553,16 @@ ANALYSIS_COVERAGE = _ratio(
     ELIGIBLE_SESSIONS,
     "Null when none can be analysed.",
 )
+ANALYSIS_COVERAGE_OF_ACUS = _ratio(
+    "analysis_coverage_of_acus",
+    "Analysis coverage of ACUs",
+    "share",
+    "ACUs of the sessions with an analysis divided by those of the sessions that can be analysed: not at work any "
+    "more, and with a message. It says how much of the spend is judged by prompts to fix, issues and action items.",
+    ACUS_OF_ANALYSED_ELIGIBLE_SESSIONS,
+    ACUS_OF_ELIGIBLE_SESSIONS,
+    "Null when none can be analysed, and when their ACUs are unknown.",
+)
 FEEDBACK_ITEMS_PER_ANALYSED_SESSION = _ratio(
     "feedback_items_per_analysed_session",
     "Feedback items per analysed session",
@@ -651,6 +673,9 @@ MEASURES: dict[str, Measure] = {
         ANALYSED_ELIGIBLE_SESSIONS,
         ANALYSED_SESSIONS,
         ANALYSIS_COVERAGE,
+        ACUS_OF_ELIGIBLE_SESSIONS,
+        ACUS_OF_ANALYSED_ELIGIBLE_SESSIONS,
+        ANALYSIS_COVERAGE_OF_ACUS,
         FEEDBACK_ITEMS,
         FEEDBACK_ITEMS_PER_ANALYSED_SESSION,
         SESSIONS_WITH_ISSUE,
