@@ -184,7 +184,7 @@ class Settings(BaseSettings):
             if text == kind:
                 return kind
         raise ConfigurationError(
-            "DEVIN_REPORT cannot be used", "it is neither full nor no-text nor none", "Set it to one of them"
+            f"DEVIN_REPORT is {text!r}", "it is neither full nor no-text nor none", "Set it to one of them"
         )
 
     @property

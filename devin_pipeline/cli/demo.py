@@ -15,6 +15,7 @@ from devin_pipeline.cli.environment import (
     DEMO_NOTICE,
     DEMO_SESSIONS_PER_DAY,
     DemoEnterprise,
+    has_desktop,
     open_lake,
     prepare_dagster_home,
     settings,
@@ -63,10 +64,13 @@ def demo(days: int, no_open: bool) -> None:
                 f"Look at the run: `{pipeline_command('ui --demo')}`",
             )
         passed = outcome.checks - len(outcome.warnings)
-        click.echo(f"Done: {f'{passed} of' if outcome.warnings else 'all'} {outcome.checks} checks passed.")
+        click.echo(
+            f"Done: {f'{passed} of' if outcome.warnings else 'all'} {outcome.checks} checks of the tables passed."
+        )
         for warning in outcome.warnings:
             click.echo(f"  Warning: {warning}")
     figures = read_figures(lake, Question(), 8, with_text=False)
+    click.echo(f"\nFrom {figures.period.first_day} to {figures.period.last_day}:\n")
     draw(_by_organization(figures))
     click.echo(f"\n{_found(figures)}")
     path = lake.document_uri(STORED_REPORT)
@@ -82,7 +86,7 @@ Next:
   {pipeline_command("tables --demo")}
   {pipeline_command("ui --demo")}"""
     )
-    if not no_open and _has_desktop():
+    if not no_open and sys.stdout.isatty() and has_desktop():
         click.launch(path)
 
 
@@ -93,28 +97,21 @@ def _found(figures: "Figures") -> str:
     total, sessions = (figures.totals[name] for name in ("acus", "sessions"))
     without = figures.totals["acus_without_merged_pull_request"]
     found = (
-        f"From {figures.period.first_day} to {figures.period.last_day}, {_shown(sessions)} sessions consumed "
-        f"{_shown(total)} ACUs, {_shown(without)} of them without a merged pull request (yet)."
+        f"{_shown(sessions)} sessions consumed {_shown(total)} ACUs, {_shown(without)} of them without a merged pull "
+        "request (yet)."
     )
     causes = [
-        f"  {place}. {printable(cause.name)}: {_shown(cause.without)} of {_shown(cause.acus)} ACUs in "
+        f"  {place}. {printable(cause.name)}: {_shown(cause.without)} of {_shown(cause.acus)} ACUs without one, in "
         f"{_shown(cause.sessions)} sessions"
         for place, cause in enumerate(dearest_causes(figures), start=1)
     ]
-    return "\n".join([found, "What stands out (a session may count in several):", *causes]) if causes else found
+    return "\n".join([found, "What stands out:", *causes]) if causes else found
 
 
 def _shown(figure: "Figure") -> str:
     from devin_pipeline.usage_report.text import number
 
     return number(figure.value, figure.measure.unit)
-
-
-def _has_desktop() -> bool:
-    """Whether somebody sits in front of this machine, as far as that can be seen."""
-    if not sys.stdout.isatty() or "SSH_CONNECTION" in os.environ:
-        return False
-    return sys.platform in ("darwin", "win32") or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
 
 
 def _by_organization(figures: "Figures") -> pa.Table:

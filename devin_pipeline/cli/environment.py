@@ -1,6 +1,7 @@
 """Where a command works: settings, DAGSTER_HOME, the lake, and the demo's emulator."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -109,8 +110,10 @@ def open_filled_lake(demo: bool) -> Lake:
         )
     else:
         command = pipeline_command("backfill --from DAY --to DAY")
-        why = "no run has written there, where DEVIN_LAKE leads (to `data` in the current folder, if it is not set)"
+        why = "no run has written there. DEVIN_LAKE says where a lake is; without it, `data` in the current folder"
         todo = f"Go to the folder of the lake, set DEVIN_LAKE to it, or fill a new one: `{command}`"
+        if (_DEMO_LAKE / "lake.json").exists():
+            todo = f"For the lake of the demo, add --demo. {todo}"
     # guard: a lake that is not there | raise Failed(f"There is no lake in {lake.uri}", why, todo, 2) -> return lake
     raise Failed(f"There is no lake in {lake.uri}", why, todo, 2)
 
@@ -119,6 +122,13 @@ def has_dagster_home(demo: bool) -> bool:
     """Point DAGSTER_HOME at the demo's, or the one of the settings; False where no run has been recorded."""
     use_dagster_home(_DEMO_HOME if demo else Path(settings().DAGSTER_HOME))
     return (Path(os.environ["DAGSTER_HOME"]) / "dagster.yaml").exists()
+
+
+def has_desktop() -> bool:
+    """Whether somebody sits in front of this machine, as far as that can be seen."""
+    if "SSH_CONNECTION" in os.environ:
+        return False
+    return sys.platform in ("darwin", "win32") or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
 
 
 def print_demo_notice(demo: bool) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from devin_pipeline.cli.environment import open_filled_lake, print_demo_notice, settings
+from devin_pipeline.cli.environment import has_desktop, open_filled_lake, print_demo_notice, settings
 from devin_pipeline.cli.stopping import stoppable
 from devin_pipeline.cli.words import range_given
 from devin_pipeline.lake.atomic import write_file
@@ -43,21 +43,21 @@ def report(
     )
 
     question = Question(*range_given(first, last), org)
+    appearance = Appearance(static, mask_users, not no_text)
+    is_stored = question == Question() and appearance == stored_appearance(settings().stored_report)
     lake = open_filled_lake(demo)
     print_demo_notice(demo)
     identity = lake.identity
     hour = settings().day_starts_at_utc_hour if identity is None else identity.day_starts_at_utc_hour
-    appearance = Appearance(static, mask_users, not no_text)
     made = build_report(lake, question, appearance, hour)
     for warning in made.warnings:
         click.echo(f"Warning: {warning}", err=True)
     if output is None:
-        is_stored = question == Question() and appearance == stored_appearance(settings().stored_report)
         path = write_report(lake, made, STORED_REPORT if is_stored else made.name)
     else:
         file = Path(output).expanduser().absolute()
         write_file(str(file.parent), file.name, made.html.encode(), "The report")
         path = str(file)
     click.echo(path)
-    if opens and click.launch(path) != 0:
-        click.echo("It could not be opened here: open it in a browser.", err=True)
+    if opens and not (has_desktop() and click.launch(path) == 0):
+        click.echo("There is no browser here that could be started: open the file in one.", err=True)

@@ -151,7 +151,7 @@ def _closed_days(settings: Settings) -> Said:
         return "ok", f"all {len(closed)} from {first} to {last} are made", ""
     todo = pipeline_command(f"backfill --from {missing[0]} --to {missing[-1]} --only-missing")
     if not made:
-        return "warning", f"none of {len(closed)} since DEVIN_START_DATE ({first}) is made", todo
+        return "warning", f"none of {len(closed)} since DEVIN_START_DATE ({first}) has been read", todo
     found = f"{len(missing)} of {len(closed)} are not made: {_ranges(missing)}"
     # Days before the first one made were never asked for; a gap after it is spend that nobody sees.
     # guard: a hole between days | "failed" if missing[-1] > min(made) else

@@ -220,11 +220,14 @@ REPOSITORIES = Source(("acu_daily_by_repository",), ("org_id", "host", "reposito
 def _of_analyses(table: str, *columns: str) -> Source:
     return Source(
         (table, "sessions"),
-        ("org_id", *columns),
+        ("org_id", "origin", "category", "playbook_id", *columns),
         f"""\
 select
     {table}.*,
-    sessions.org_id
+    sessions.org_id,
+    sessions.origin,
+    sessions.category,
+    sessions.playbook_id
 from {table}
 inner join sessions on {table}.day = sessions.day and {table}.session_id = sessions.session_id""",  # noqa: S608 - names
     )
@@ -278,7 +281,7 @@ RUNNING_SESSIONS = Measure(
     "running_sessions",
     "Sessions still at work",
     "sessions",
-    "Sessions created in the period that were at work when they were last read; their ACUs will grow.",
+    "Sessions created in the period that were at work when they were last read; their ACUs may still grow.",
     _NEVER_NULL,
     CUBE,
     "coalesce(sum(sessions) filter (where state = 'running'), 0)::bigint",
@@ -373,7 +376,7 @@ COUNT_OF_SESSIONS = Measure(
     "count_of_sessions",
     "Sessions, counted one by one",
     "sessions",
-    "Sessions created in the period, by outcome size or state; outcomes as in `acus_of_sessions`.",
+    "Sessions created in the period, by outcome, size or state; outcomes as in `acus_of_sessions`.",
     _NEVER_NULL,
     SESSIONS_WITH_OUTCOME,
     "count(*)",
@@ -455,6 +458,12 @@ CLOSED_PULL_REQUESTS = _pull_requests(
 )
 DECIDED_PULL_REQUESTS = _pull_requests(
     "decided_pull_requests", "Decided pull requests", " that are merged or closed", "state in ('merged', 'closed')"
+)
+OPEN_PULL_REQUESTS = _pull_requests(
+    "open_pull_requests",
+    "Open pull requests",
+    " that are neither merged nor closed, or whose state is unknown",
+    "coalesce(state, '') not in ('merged', 'closed')",
 )
 
 
@@ -591,7 +600,7 @@ SESSIONS_WITH_TAG = Measure(
     _NEVER_NULL,
     TAGS,
     "coalesce(sum(sessions), 0)::bigint",
-    additive_over=("day", "org_id"),
+    additive_over=("day", "org_id", "origin", "category", "playbook_id"),
     why_not=_OVERLAPS,
 )
 ACUS_SPLIT_BY_REPOSITORY = Measure(
@@ -613,7 +622,7 @@ SESSIONS_WITH_REPOSITORY = Measure(
     _NEVER_NULL,
     REPOSITORIES,
     "coalesce(sum(sessions), 0)::bigint",
-    additive_over=("day", "org_id"),
+    additive_over=("day", "org_id", "origin", "category", "playbook_id"),
     why_not=_OVERLAPS,
 )
 SESSIONS_WITH_ISSUE = Measure(
@@ -624,7 +633,7 @@ SESSIONS_WITH_ISSUE = Measure(
     _NEVER_NULL,
     ISSUES,
     "count(distinct (day, session_id))",
-    additive_over=("day", "org_id"),
+    additive_over=("day", "org_id", "origin", "category", "playbook_id"),
     why_not=_OVERLAPS,
 )
 NUMBER_OF_ACTION_ITEMS = Measure(
@@ -635,7 +644,7 @@ NUMBER_OF_ACTION_ITEMS = Measure(
     _NEVER_NULL,
     ACTION_ITEMS,
     "count(*)",
-    additive_over=("day", "org_id", "type"),
+    additive_over=("day", "org_id", "origin", "category", "playbook_id", "type"),
 )
 
 MEASURES: dict[str, Measure] = {
@@ -654,6 +663,7 @@ MEASURES: dict[str, Measure] = {
         MERGED_PULL_REQUESTS,
         CLOSED_PULL_REQUESTS,
         DECIDED_PULL_REQUESTS,
+        OPEN_PULL_REQUESTS,
         MERGE_RATE,
         ACUS_PER_MERGED_PULL_REQUEST,
         ACUS_PER_MERGED_PULL_REQUEST_DIRECT,

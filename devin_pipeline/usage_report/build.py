@@ -61,6 +61,7 @@ def build_report(lake: Lake, question: Question, appearance: Appearance, hour: i
 
     Raises:
         NoDays: None of the days that are asked for has been read.
+        NoSuchOrganization: No session of the organization is in the lake.
     """
     # Not above: its libraries take a second to import, which loading the pipeline need not wait for.
     from devin_pipeline.usage_report.page import write_page

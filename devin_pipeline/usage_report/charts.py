@@ -25,8 +25,11 @@ COLOURS = (
 OTHERS_COLOUR = "#9AA0A6"
 OTHERS = "others"
 _OUTCOMES = {"merged": "#009E73", "open": "#56B4E9", "closed": "#D55E00", "none": OTHERS_COLOUR}
+_STATES = {
+    **{"finished": "#009E73", "waiting": "#56B4E9", "running": "#0072B2", "suspended": "#E69F00", "error": "#D55E00"},
+}
 _SIZES = {"xs": "#C6DBEF", "s": "#9ECAE1", "m": "#4292C6", "l": "#08519C", "xl": "#D55E00", "(none)": OTHERS_COLOUR}
-_FEW_TIMES = 10
+_FEW_TIMES = 14
 _IMPACTS = ("high", "medium", "low")
 
 # The colour of the text around a chart, in light and dark.
@@ -99,7 +102,7 @@ def cost_by_week(rows: Sequence[Row], enough: int) -> Chart:
     x = alt.X(
         "week:T",
         timeUnit="utcyearmonthdate",
-        axis=alt.Axis(title=None, format="%b %d", labelOverlap=True, labelSeparation=8),
+        axis=_axis_of_time({str(row["week"]) for row in rows}),
     )
     y = alt.Y("acus:Q", title="ACUs per merged pull request", axis=alt.Axis(tickCount=5))
     kinds = ["all sessions", "merging sessions"]
@@ -132,8 +135,7 @@ def sizes(rows: Sequence[Row]) -> Chart:
 
 def states(rows: Sequence[Row]) -> Chart:
     """ACUs by state; `rows` have `state`, `acus` and `sessions`."""
-    names = [str(row["state"]) for row in rows]
-    return _shares(rows, "state", dict(zip(names, _colours(names), strict=True)))
+    return _shares(rows, "state", _STATES)
 
 
 def heat_map(rows: Sequence[Row]) -> Chart:

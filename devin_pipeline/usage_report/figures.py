@@ -13,7 +13,7 @@ from devin_pipeline.lake import Connection, Damaged, Lake
 from devin_pipeline.tables import RAW_SESSION_TABLES, TABLES, Table
 from devin_pipeline.tables import measures as m
 from devin_pipeline.tables.measures import Measure, Period
-from devin_pipeline.usage_report.errors import NoDays
+from devin_pipeline.usage_report.errors import NoDays, NoSuchOrganization
 from devin_pipeline.usage_report.question import Question
 
 Value = Decimal | int | float | None
@@ -26,6 +26,8 @@ MOST_DAYS_BY_DAY = 120
 MOST_PROMPTS = 8
 MOST_CHARACTERS_OF_A_PROMPT = 4_000
 MOST_RANGES = 6
+CAUSES = ("playbook_id", "category", "origin")
+"""What sessions that merge little may have in common."""
 
 TABLES_READ = (
     *("sessions", "session_pull_requests", "session_issues", "session_action_items", "prompt_suggestions"),
@@ -123,6 +125,7 @@ HEADLINES = (
     m.ACTIVE_USERS,
 )
 OTHER_TOTALS = (
+    m.OPEN_PULL_REQUESTS,
     m.ACUS_WITHOUT_MERGED_PULL_REQUEST,
     m.SHARE_WITHOUT_MERGED_PULL_REQUEST,
     m.ACUS_WITHOUT_PULL_REQUEST,
@@ -185,6 +188,7 @@ def read_figures(lake: Lake, question: Question, hour: int, *, with_text: bool =
 
     Raises:
         NoDays: None of the days that are asked for has been read.
+        NoSuchOrganization: No session of the organization is in the lake.
         TooManyConflicts: Other runs wrote the tables all the time.
     """
     tables = [TABLES[name] for name in TABLES_READ]
@@ -202,16 +206,19 @@ def _read(lake: Lake, question: Question, hour: int, with_text: bool) -> Figures
             except Damaged as error:
                 unreadable[name] = error.why
         reads, feeds = _reads(lake)
-        period, coverage = _period(question, reads, feeds, hour)
-        before, trend = _before(period, coverage, reads), _trend(period, reads)
         identity = lake.identity
+        is_demo = identity is not None and identity.kind == "demo"
+        period, coverage = _period(question, reads, feeds, hour, is_demo=is_demo)
+        if question.org_id is not None and "acu_daily" not in unreadable:
+            _require_organization(connection, question.org_id)
+        before, trend = _before(period, coverage, reads), _trend(period, reads)
         figures = Figures(
             period,
             before,
             trend,
             question.org_id,
             hour,
-            identity is not None and identity.kind == "demo",
+            is_demo,
             coverage,
             _quarantined(lake, period),
             unreadable,
@@ -235,7 +242,8 @@ class _Reader:
         f = self._figures
         f.totals = {measure.name: self._total(measure, f.period) for measure in (*HEADLINES, *OTHER_TOTALS)}
         if f.before is not None:
-            f.earlier = {measure.name: self._total(measure, f.before) for measure in HEADLINES}
+            compared = (*HEADLINES, m.OPEN_PULL_REQUESTS)
+            f.earlier = {measure.name: self._total(measure, f.before) for measure in compared}
         when = "week" if f.by_week else "day"
         f.groups["time"] = self._groups([m.ACUS], (when, "org_id"), f.trend)
         f.groups["organization"] = self._groups(_OF_GROUPS, ("org_id",))
@@ -244,8 +252,10 @@ class _Reader:
         f.groups["week"] = self._groups(costs, ("week",), f.trend)
         f.groups["size"] = self._groups([m.ACUS_OF_SESSIONS, m.COUNT_OF_SESSIONS], ("session_size",))
         f.groups["state"] = self._groups([m.ACUS_OF_SESSIONS, m.COUNT_OF_SESSIONS], ("state",))
-        for name in ("category", "origin", "playbook_id"):
+        for name in CAUSES:
             f.groups[name] = self._groups(_OF_CAUSES, (name,))
+            f.groups[f"issue_of_{name}"] = self._groups([m.SESSIONS_WITH_ISSUE], (name, "label"))
+        f.groups["cause"] = self._groups([m.ACUS, m.ACUS_WITHOUT_MERGED_PULL_REQUEST], CAUSES)
         by_repository = (m.ACUS_SPLIT_BY_REPOSITORY, m.SESSIONS_WITH_REPOSITORY)
         f.groups["repository"] = self._groups(by_repository, ("host", "repository"))
         f.groups["tag"] = self._groups([m.ACUS_SPLIT_BY_TAG, m.SESSIONS_WITH_TAG], ("tag",))
@@ -319,11 +329,11 @@ class _Reader:
 
 
 def _period(
-    question: Question, reads: Mapping[date, datetime | None], feeds: Sequence[str], hour: int
+    question: Question, reads: Mapping[date, datetime | None], feeds: Sequence[str], hour: int, *, is_demo: bool
 ) -> tuple[Period, Coverage]:
     days = sorted(reads)
     if not days:
-        raise NoDays(question.first_day, question.last_day)
+        raise NoDays(question.first_day, question.last_day, None, is_demo=is_demo)
     over = [day for day in days if _is_over(day, reads[day], hour)]
     through = over[-1] if over else days[-1]
     last = question.last_day or max(through, question.first_day or through)
@@ -332,7 +342,7 @@ def _period(
     wanted = days_between(period.first_day, period.last_day)
     present = [day for day in wanted if day in reads]
     if not present:
-        raise NoDays(period.first_day, period.last_day, days[0], days[-1])
+        raise NoDays(period.first_day, period.last_day, (days[0], days[-1]), is_demo=is_demo)
     instants = [at for day in present if (at := reads[day]) is not None]
     read_over = [day for day in present if _is_over(day, reads[day], hour)]
     coverage = Coverage(
@@ -344,6 +354,12 @@ def _period(
         feeds,
     )
     return period, coverage
+
+
+def _require_organization(connection: Connection, org_id: str) -> None:
+    known = [row["org_id"] for row in connection.rows("select distinct org_id from acu_daily").to_pylist()]
+    if org_id not in known:
+        raise NoSuchOrganization(org_id, [each for each in known if each is not None])
 
 
 def _is_over(day: date, read_at: datetime | None, hour: int) -> bool:

@@ -1,16 +1,19 @@
 """What stands out in the figures of a report, in sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import measures as m
-from devin_pipeline.usage_report.figures import Figure, Figures
+from devin_pipeline.usage_report.figures import CAUSES, Figure, Figures
 from devin_pipeline.usage_report.text import label
 
-_NAMES = {"playbook_id": "Playbook", "category": "Category", "origin": "Origin"}
-_LEAST_SHARE_OF_ALL = Decimal("0.02")
+# In the order of `figures.CAUSES`.
+_NAMES = dict(zip(CAUSES, ("Playbook", "Category", "Origin"), strict=True))
+_LEAST_SHARE_OF_ALL = Decimal("0.01")
+_MOST_ISSUES = 2
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Cause:
         acus: All of their ACUs.
         sessions: How many they are.
         share: The first divided by the second.
-        excess: ACUs without a merged pull request beyond what the general share of their ACUs would be.
+        issues: How many of them have an issue of each label in their analyses, most first.
     """
 
     dimension: str
@@ -33,7 +36,7 @@ class Cause:
     acus: Figure
     sessions: Figure
     share: Figure
-    excess: Decimal
+    issues: Sequence[tuple[str, Figure]]
 
     @property
     def name(self) -> str:
@@ -41,33 +44,68 @@ class Cause:
         return f"{_NAMES[self.dimension]} {label(self.key)}"
 
 
+@dataclass(frozen=True)
+class _Cell:
+    """The sessions of one playbook, category and origin."""
+
+    keys: Mapping[str, str | date | None]
+    acus: Decimal
+    without: Decimal
+
+
 def dearest_causes(figures: Figures, most: int = 3) -> list[Cause]:
-    """The playbooks, categories and origins with most ACUs without a merged pull request beyond the general share."""
-    general = figures.totals[m.SHARE_WITHOUT_MERGED_PULL_REQUEST.name].value
-    total = figures.totals[m.ACUS.name].value
-    if general is None or not total:
-        return []
-    causes = []
+    """The playbooks, categories and origins with most ACUs without a merged pull request beyond the general share.
+
+    Each is found among the sessions that those before it leave, so that one playbook does not show as its category and
+    origin too. Its figures are of all its sessions.
+    """
+    cells = [
+        _Cell(dict(zip(_NAMES, group.key, strict=True)), Decimal(str(acus)), Decimal(str(without)))
+        for group in figures.groups["cause"]
+        if (acus := group.value(m.ACUS)) is not None
+        and (without := group.value(m.ACUS_WITHOUT_MERGED_PULL_REQUEST)) is not None
+    ]
+    least = _LEAST_SHARE_OF_ALL * sum((cell.acus for cell in cells), Decimal(0))
+    causes: list[Cause] = []
+    while cells and len(causes) < most:
+        (dimension, key), excess = max(_excesses(cells).items(), key=lambda found: found[1], default=(("", ""), least))
+        if excess <= least:
+            break
+        causes.append(_cause(figures, dimension, key))
+        cells = [cell for cell in cells if cell.keys[dimension] != key]
+    return causes
+
+
+def _excesses(cells: Sequence[_Cell]) -> dict[tuple[str, str], Decimal]:
+    """ACUs without a merged pull request beyond the general share, by what sessions have in common."""
+    acus = sum((cell.acus for cell in cells), Decimal(0))
+    general = sum((cell.without for cell in cells), Decimal(0)) / acus if acus else Decimal(0)
+    excesses: dict[tuple[str, str], Decimal] = {}
     for dimension in _NAMES:
-        for group in figures.groups[dimension]:
-            (key,) = group.key
-            acus, without = group.value(m.ACUS), group.value(m.ACUS_WITHOUT_MERGED_PULL_REQUEST)
-            if key is None or acus is None or without is None:
-                continue
-            excess = Decimal(str(without)) - Decimal(str(general)) * Decimal(str(acus))
-            if excess > _LEAST_SHARE_OF_ALL * Decimal(str(total)):
-                causes.append(
-                    Cause(
-                        dimension,
-                        str(key),
-                        group.figures[m.ACUS_WITHOUT_MERGED_PULL_REQUEST.name],
-                        group.figures[m.ACUS.name],
-                        group.figures[m.NUMBER_OF_SESSIONS.name],
-                        group.figures[m.SHARE_WITHOUT_MERGED_PULL_REQUEST.name],
-                        excess,
-                    )
-                )
-    return sorted(causes, key=lambda cause: (-cause.excess, cause.name))[:most]
+        for cell in cells:
+            key = cell.keys[dimension]
+            if key is not None:
+                before = excesses.get((dimension, str(key)), Decimal(0))
+                excesses[dimension, str(key)] = before + cell.without - general * cell.acus
+    return excesses
+
+
+def _cause(figures: Figures, dimension: str, key: str) -> Cause:
+    (group,) = (group for group in figures.groups[dimension] if group.key == (key,))
+    issues = [
+        (label(of_label.key[1]), of_label.figures[m.SESSIONS_WITH_ISSUE.name])
+        for of_label in figures.groups[f"issue_of_{dimension}"]
+        if of_label.key[0] == key
+    ]
+    return Cause(
+        dimension,
+        key,
+        group.figures[m.ACUS_WITHOUT_MERGED_PULL_REQUEST.name],
+        group.figures[m.ACUS.name],
+        group.figures[m.NUMBER_OF_SESSIONS.name],
+        group.figures[m.SHARE_WITHOUT_MERGED_PULL_REQUEST.name],
+        issues[:_MOST_ISSUES],
+    )
 
 
 def reasons_for_absence(figures: Figures) -> dict[str, str]:

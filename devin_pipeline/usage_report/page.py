@@ -52,6 +52,7 @@ _SHORT_TITLES = {
 }
 _GOOD_WHEN_LESS = {m.ACUS_PER_MERGED_PULL_REQUEST.name}
 _GOOD_WHEN_MORE = {m.MERGED_PULL_REQUESTS.name, m.MERGE_RATE.name}
+_CHANGED_BY_MERGING = {m.MERGED_PULL_REQUESTS.name, m.ACUS_PER_MERGED_PULL_REQUEST.name}
 
 
 def write_page(figures: Figures, appearance: Appearance, now: datetime | None = None) -> str:
@@ -119,6 +120,7 @@ def _environment() -> jinja2.Environment:
         "figure": lambda figure: text.number(figure.value, figure.measure.unit),
         "key_of": _key_of,
         "width_of": _width,
+        "code": text.code,
         "short": lambda measure: _SHORT_TITLES.get(measure.name, measure.title),
     }
     return environment
@@ -264,7 +266,10 @@ def _headline(f: Figures, measure: Measure) -> _Headline:
     else:
         words = text.percent(changed)
     tone = ""
-    if measure.name in _GOOD_WHEN_LESS | _GOOD_WHEN_MORE and not words.startswith("\N{PLUS-MINUS SIGN}"):
+    # While more pull requests are open than before, fewer are merged as yet: that is no news, good or bad.
+    is_open = (f.totals[m.OPEN_PULL_REQUESTS.name].value or 0) > (f.earlier[m.OPEN_PULL_REQUESTS.name].value or 0)
+    is_settled = measure.name not in _CHANGED_BY_MERGING or not is_open
+    if is_settled and measure.name in _GOOD_WHEN_LESS | _GOOD_WHEN_MORE and not words.startswith("\N{PLUS-MINUS SIGN}"):
         is_good = changed < 0 if measure.name in _GOOD_WHEN_LESS else changed > 0
         tone = "good" if is_good else "bad"
     return _Headline(figure, before, words, tone)
@@ -304,9 +309,10 @@ def _breakdowns(f: Figures) -> dict[str, _Breakdown]:
         ),
         (
             *("tag", "By tag", "tag", (m.ACUS_SPLIT_BY_TAG, m.SESSIONS_WITH_TAG)),
-            "A session of several tags counts as a session of each; its ACUs are shared equally.",
+            "A session of several tags counts as a session of each; its ACUs are shared equally between all of them, "
+            "so a cost centre gets a part only where other tags stand beside it.",
         ),
-        ("user", "Top users", "user", results, "Service users are among them."),
+        ("user", "Top users", "user", results, "Service users included."),
         ("action_item", "Action items by type", "type", (m.NUMBER_OF_ACTION_ITEMS,), ""),
     )
     return {

@@ -5,6 +5,8 @@ import re
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 
+from markupsafe import Markup, escape
+
 from devin_pipeline.tables.measures import Unit
 
 UNKNOWN = "\N{EN DASH}"
@@ -16,6 +18,7 @@ _UNSHOWN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_CODE = re.compile("`([^`]*)`")
 _WORDS = re.compile(r"\s+|[^\s]+")
 _MOST_WORDS_COMPARED = 1_500
 
@@ -57,6 +60,11 @@ def _signed(number: Decimal) -> str:
 def shown(text: str | None) -> str:
     """Text of the API for a page: what cannot be seen, or turns others around, is replaced by `�`."""
     return _SURROGATE.sub("\ufffd", _UNSHOWN.sub("\ufffd", text or ""))
+
+
+def code(sentence: str) -> Markup:
+    """A sentence of ours for a page: what stands in backticks is code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(sentence))))  # noqa: S704 - it is escaped
 
 
 def label(value: object) -> str:

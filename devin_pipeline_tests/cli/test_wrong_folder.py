@@ -36,13 +36,18 @@ def test_what_reads_a_lake_says_that_there_is_none_and_where_it_looked(
     assert (unset.exit_code, unset.stdout) == (2, "")
     assert unset.stderr.splitlines() == [
         f"There is no lake in {folder}/data.",
-        "No run has written there, where DEVIN_LAKE leads (to `data` in the current folder, if it is not set).",
+        "No run has written there. DEVIN_LAKE says where a lake is; without it, `data` in the current folder.",
         "Go to the folder of the lake, set DEVIN_LAKE to it, or fill a new one: "
         "devin-pipeline backfill --from DAY --to DAY",
     ]
     monkeypatch.setenv("DEVIN_LAKE", "elsewhere")
     assert call(words).stderr.splitlines()[0] == f"There is no lake in {folder}/elsewhere."
     assert list(folder.iterdir()) == []
+
+
+def test_next_to_a_demo_the_way_to_its_lake_is_named(folder: Path) -> None:
+    Lake("data/demo").claim(LakeIdentity("demo", "127.0.0.1", "enterprise", 8))
+    assert call(["tables"]).stderr.splitlines()[-1].startswith("For the lake of the demo, add --demo. Go to the folder")
 
 
 def test_a_query_that_names_no_table_needs_no_lake() -> None:

@@ -137,6 +137,7 @@ WANTED: dict[str, tuple[object, object]] = {
     "merged_pull_requests": (2, 1),
     "closed_pull_requests": (1, 1),
     "decided_pull_requests": (3, 2),
+    "open_pull_requests": (1, 1),
     "merge_rate": (acus("0.666667"), acus("0.5")),
     "acus_per_merged_pull_request": (acus("5"), acus("7.75")),
     "acus_per_merged_pull_request_direct": (acus("2.25"), acus("4.5")),

@@ -18,6 +18,7 @@ from devin_pipeline.lake import Lake
 from devin_pipeline.tables import RAW_SESSION_TABLES, TABLES
 from devin_pipeline.tables.measures import MEASURES, Period
 from devin_pipeline.usage_report import Appearance, Question, build_report, dearest_causes
+from devin_pipeline.usage_report.errors import NoDays
 from devin_pipeline.usage_report.figures import missing_in_words, read_figures
 from devin_pipeline.usage_report.text import UNKNOWN, change, difference, label, number, percent, points, shown
 from devin_pipeline_tests.tables.rows import Row
@@ -129,7 +130,7 @@ def test_a_period_that_is_not_over_is_compared_at_equal_elapsed_days(tmp_path: P
 def test_nothing_is_compared_with_days_that_are_not_there(usual: Lake) -> None:
     figures = read_figures(usual, Question(FIRST, FIRST + timedelta(days=6)), 8)
     assert (figures.before, figures.earlier) == (None, {})
-    assert "nothing is compared" in build_report(usual, Question(FIRST, FIRST), Appearance(), 8).html
+    assert "Nothing to compare with" in build_report(usual, Question(FIRST, FIRST), Appearance(), 8).html
 
 
 def test_a_day_that_was_not_over_when_it_was_read_is_not_the_last_of_a_report(tmp_path: Path) -> None:
@@ -149,9 +150,40 @@ def test_days_that_are_not_there_are_named_and_nothing_is_written(usual: Lake, m
     assert result.output.splitlines() == [
         "No report was written.",
         f"No day from 2020-01-01 to 2020-01-31 has been read; the lake has days from {FIRST} to {LAST}.",
-        "Read them: uv run devin-pipeline backfill --from 2020-01-01 --to 2020-01-31",
+        f"Ask for days from {FIRST} to {LAST}, or read others first: "
+        "uv run devin-pipeline backfill --from DAY --to DAY",
     ]
     assert not (Path(usual.uri) / "documents").exists()
+
+
+def test_days_that_are_not_there_are_in_the_demo_to_be_read_by_nothing() -> None:
+    error = NoDays(FIRST, FIRST, (LAST, LAST), is_demo=True)
+    assert error.todo == f"Ask for days from {LAST} to {LAST}"
+    assert NoDays(None, None, None, is_demo=True).todo == "Run the demo: `uv run devin-pipeline demo`"
+
+
+def test_an_organization_that_is_not_there_is_refused_and_others_are_named(
+    usual: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEVIN_LAKE", usual.uri)
+    result = CliRunner().invoke(main, ["report", "--org", "elsewhere"])
+    assert result.exit_code == 2
+    assert result.output.splitlines() == [
+        "No report was written.",
+        "The lake has no session of the organization 'elsewhere'.",
+        "Ask for one of org-0, org-1, org-2, org-3.",
+    ]
+    assert not (Path(usual.uri) / "documents").exists()
+
+
+def test_without_a_desktop_nothing_is_opened_and_the_path_is_there(
+    usual: Lake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DEVIN_LAKE", usual.uri)
+    monkeypatch.setenv("SSH_CONNECTION", "elsewhere")
+    result = CliRunner().invoke(main, ["report", "--open", "--output", str(tmp_path / "report.html")])
+    assert (result.exit_code, result.stdout) == (0, f"{tmp_path}/report.html\n")
+    assert result.stderr == "There is no browser here that could be started: open the file in one.\n"
 
 
 def test_a_damaged_table_costs_its_sections_and_no_other(tmp_path: Path) -> None:
@@ -207,10 +239,35 @@ def test_the_dearest_causes_are_those_that_merge_less_than_all_do(tmp_path: Path
     ]
     lake = write(tmp_path, [LAST], sessions=sessions, session_pull_requests=links)
     causes = dearest_causes(read_figures(lake, Question(), 8))
+    # Not its category too: nothing of that is left without the playbook.
     assert [(cause.name, cause.without.value, cause.share.value) for cause in causes] == [
-        ("Category other", Decimal(80), Decimal(1)),
-        ("Playbook burns", Decimal(80), Decimal(1)),
+        ("Playbook burns", Decimal(80), Decimal(1))
     ]
+
+
+def test_a_cause_is_found_in_what_those_before_it_leave_and_names_its_issues(tmp_path: Path) -> None:
+    sessions = [
+        *(_session(LAST, name=f"a-{n}", playbook_id="burns", category="upgrades", acus=20) for n in range(4)),
+        # With those of the playbook, three in five of the upgrades are not merged; without them, all are.
+        *(_session(LAST, name=f"b-{n}", category="upgrades", acus=10) for n in range(4)),
+        *(_session(LAST, name=f"c-{n}", category="research", origin="slack", acus=9) for n in range(3)),
+        *(_session(LAST, name=f"d-{n}", category="bug_fixing", acus=10) for n in range(6)),
+    ]
+    merged = [session["session_id"] for session in sessions if session["session_id"][0] in "bd"]
+    links = [
+        {"day": LAST, "session_id": name, "url": f"https://h/o/r/pull/{n}", "number": n, "state": "merged"}
+        for n, name in enumerate(merged)
+    ]
+    issues = [
+        {"day": LAST, "session_id": f"a-{n}", "ordinal": ordinal, "label": name}
+        for n in range(4)
+        for ordinal, name in enumerate(["Access", "Testing"][: 1 + n % 2])
+    ]
+    lake = write(tmp_path, [LAST], sessions=sessions, session_pull_requests=links, session_issues=issues)
+    causes = dearest_causes(read_figures(lake, Question(), 8))
+    assert [cause.name for cause in causes] == ["Playbook burns", "Category research"]
+    assert [(name, sessions.value) for name, sessions in causes[0].issues] == [("Access", 4), ("Testing", 2)]
+    assert causes[1].issues == []
 
 
 @pytest.mark.parametrize(
