@@ -227,7 +227,8 @@ select
     sessions.org_id,
     sessions.origin,
     sessions.category,
-    sessions.playbook_id
+    sessions.playbook_id,
+    sessions.acus
 from {table}
 inner join sessions on {table}.day = sessions.day and {table}.session_id = sessions.session_id""",  # noqa: S608 - names
     )
@@ -235,6 +236,7 @@ inner join sessions on {table}.day = sessions.day and {table}.session_id = sessi
 
 ISSUES = _of_analyses("session_issues", "label", "impact")
 ACTION_ITEMS = _of_analyses("session_action_items", "type")
+FEEDBACK = _of_analyses("prompt_feedback", "summary")
 
 _NEVER_NULL = "Never null."
 _NO_ROWS = "Null when there are no such sessions."
@@ -646,6 +648,29 @@ NUMBER_OF_ACTION_ITEMS = Measure(
     "count(*)",
     additive_over=("day", "org_id", "origin", "category", "playbook_id", "type"),
 )
+SESSIONS_WITH_FEEDBACK = Measure(
+    "sessions_with_feedback",
+    "Sessions with feedback",
+    "sessions",
+    "Sessions created in the period whose analysis has feedback on the prompt.",
+    _NEVER_NULL,
+    FEEDBACK,
+    "count(distinct (day, session_id))",
+    additive_over=("day", "org_id", "origin", "category", "playbook_id"),
+    why_not=_OVERLAPS,
+)
+ACUS_WITH_FEEDBACK = Measure(
+    "acus_with_feedback",
+    "ACUs of sessions with feedback",
+    "ACUs",
+    "ACUs of the sessions created in the period whose analysis has feedback on the prompt, each counted once.",
+    "Null when there are no such sessions, and when the ACUs of all of them are unknown.",
+    FEEDBACK,
+    # A session may have one summary twice, and several summaries.
+    "list_sum(list_transform(list_distinct(list((day, session_id, acus))), lambda each: each[3]))",
+    additive_over=("day", "org_id", "origin", "category", "playbook_id"),
+    why_not=_OVERLAPS,
+)
 
 MEASURES: dict[str, Measure] = {
     measure.name: measure
@@ -690,6 +715,8 @@ MEASURES: dict[str, Measure] = {
         FEEDBACK_ITEMS_PER_ANALYSED_SESSION,
         SESSIONS_WITH_ISSUE,
         NUMBER_OF_ACTION_ITEMS,
+        SESSIONS_WITH_FEEDBACK,
+        ACUS_WITH_FEEDBACK,
     )
 }
 

@@ -224,7 +224,7 @@ def _read(lake: Lake, question: Question, hour: int, with_text: bool) -> Figures
             unreadable,
         )
         reader = _Reader(connection, figures)
-        reader.read()
+        reader.read(with_text=with_text)
         if with_text and not {"prompt_suggestions", "prompt_feedback", "sessions"} & unreadable.keys():
             reader.read_prompts()
     return figures
@@ -237,8 +237,8 @@ class _Reader:
         self._connection = connection
         self._figures = figures
 
-    def read(self) -> None:
-        """Every figure, in the order in which a page shows them."""
+    def read(self, *, with_text: bool) -> None:
+        """Every figure, in the order in which a page shows them; those by what feedback says, with text only."""
         f = self._figures
         f.totals = {measure.name: self._total(measure, f.period) for measure in (*HEADLINES, *OTHER_TOTALS)}
         if f.before is not None:
@@ -260,6 +260,8 @@ class _Reader:
         f.groups["repository"] = self._groups(by_repository, ("host", "repository"))
         f.groups["tag"] = self._groups([m.ACUS_SPLIT_BY_TAG, m.SESSIONS_WITH_TAG], ("tag",))
         f.groups["user"] = self._groups(_OF_GROUPS, ("user_id", "service_user_id"))
+        of_feedback = (m.ACUS_WITH_FEEDBACK, m.SESSIONS_WITH_FEEDBACK)
+        f.groups["feedback"] = self._groups(of_feedback, ("summary",)) if with_text else []
         f.groups["issue"] = self._groups([m.SESSIONS_WITH_ISSUE], ("label", "impact"))
         f.groups["action_item"] = self._groups([m.NUMBER_OF_ACTION_ITEMS], ("type",))
 

@@ -144,6 +144,7 @@ _TABLES_OF_SECTIONS: dict[str, Sequence[str]] = {
     "user": ("acu_daily", "pull_requests", "sessions"),
     "issue": ("session_issues", "sessions"),
     "action_item": ("session_action_items", "sessions"),
+    "feedback": ("prompt_feedback", "sessions"),
     "prompts": ("prompt_suggestions", "prompt_feedback", "sessions"),
 }
 _NO_ANALYSES = (
@@ -154,6 +155,7 @@ _WHY_NOT = {
     "size": "No session of the period has a size: sizes come with the feed `raw_session_insights_v3`.",
     "issue": _NO_ANALYSES,
     "action_item": _NO_ANALYSES,
+    "feedback": _NO_ANALYSES.replace("names one", "has feedback"),
     "prompts": _NO_ANALYSES.replace("names one", "suggests a better prompt")
     + " With `DEVIN_TEXT=none` no text is stored.",
 }

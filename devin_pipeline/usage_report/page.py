@@ -47,9 +47,13 @@ _SHORT_TITLES = {
     m.SESSIONS_WITH_REPOSITORY.name: "Sessions",
     m.SESSIONS_WITH_TAG.name: "Sessions",
     m.SESSIONS_WITH_ISSUE.name: "Sessions",
+    m.SESSIONS_WITH_FEEDBACK.name: "Sessions",
+    m.ACUS_WITH_FEEDBACK.name: "ACUs",
     m.MERGED_PULL_REQUESTS.name: "Merged",
     m.SHARE_WITHOUT_MERGED_PULL_REQUEST.name: "Not merged",
 }
+_WITHOUT_TEXT = dict.fromkeys(("feedback", "prompts"), "This report was made without prompts and feedback.")
+_FEEDBACK = "What analyses would have had prompts say, by the ACUs of the sessions it was said of."
 _GOOD_WHEN_LESS = {m.ACUS_PER_MERGED_PULL_REQUEST.name}
 _GOOD_WHEN_MORE = {m.MERGED_PULL_REQUESTS.name, m.MERGE_RATE.name}
 _CHANGED_BY_MERGING = {m.MERGED_PULL_REQUESTS.name, m.ACUS_PER_MERGED_PULL_REQUEST.name}
@@ -91,7 +95,7 @@ def write_page(figures: Figures, appearance: Appearance, now: datetime | None = 
             table_of_time=_table_of_time(figures),
             kpis=[_headline(figures, measure) for measure in HEADLINES],
             causes=dearest_causes(figures),
-            absent=reasons_for_absence(figures),
+            absent=reasons_for_absence(figures) | ({} if appearance.with_text else _WITHOUT_TEXT),
             breakdowns=_breakdowns(figures),
             prompts=[(prompt, *text.difference(prompt.original, prompt.suggested)) for prompt in figures.prompts],
             measures=list(m.MEASURES.values()),
@@ -313,6 +317,7 @@ def _breakdowns(f: Figures) -> dict[str, _Breakdown]:
             "so a cost centre gets a part only where other tags stand beside it.",
         ),
         ("user", "Top users", "user", results, "Service users included."),
+        ("feedback", "Feedback on prompts", "feedback", (m.ACUS_WITH_FEEDBACK, m.SESSIONS_WITH_FEEDBACK), _FEEDBACK),
         ("action_item", "Action items by type", "type", (m.NUMBER_OF_ACTION_ITEMS,), ""),
     )
     return {

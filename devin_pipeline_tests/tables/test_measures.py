@@ -98,6 +98,14 @@ TABLES_ROWS: dict[str, list[Row]] = {
         {"session_id": "merged", "ordinal": 1, "type": "knowledge"},
         {"session_id": "none", "ordinal": 0, "type": "machine_setup"},
     ],
+    "prompt_feedback": [
+        {"session_id": "merged", "ordinal": 0, "summary": "Too vague"},
+        {"session_id": "merged", "ordinal": 1, "summary": "Too vague"},
+        {"session_id": "merged", "ordinal": 2, "summary": "Several tasks"},
+        {"session_id": "none", "ordinal": 0, "summary": "Too vague"},
+        {"session_id": "running", "ordinal": 0, "summary": "Too vague", "day": NEXT_DAY},
+        {"session_id": "later", "ordinal": 0, "summary": "Too vague", "day": WEEK_LATER},
+    ],
 }
 
 
@@ -164,6 +172,8 @@ WANTED: dict[str, tuple[object, object]] = {
     "feedback_items_per_analysed_session": (acus("2.333333"), acus("1.5")),
     "sessions_with_issue": (2, 1),
     "action_items": (3, 2),
+    "sessions_with_feedback": (3, 1),
+    "acus_with_feedback": (acus("14.5"), acus("4.5")),
 }
 
 

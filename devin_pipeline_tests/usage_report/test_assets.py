@@ -63,6 +63,10 @@ def test_without_text_prompts_are_in_no_report_that_a_run_or_forget_writes(
     prompts = suggested(harness)
     assert prompts
     assert not any(prompt in stored(harness) for prompt in prompts)
+    assert stored(harness).count("This report was made without prompts and feedback.") == 2
+    feedback = {row["summary"] for row in harness.rows("prompt_feedback") if row["summary"]}
+    assert feedback
+    assert not any(summary in stored(harness) for summary in feedback)
     user = next(session.user_id for session in harness.enterprise.sessions if session.user_id)
     run("forget", "--user", user)
     assert not any(prompt in stored(harness) for prompt in prompts)

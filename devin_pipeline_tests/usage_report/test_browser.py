@@ -13,7 +13,7 @@ from devin_pipeline_tests.usage_report.lakes import KINDS, NASTY, chunks, enterp
 
 SECTIONS = (
     *("causes", "time", "outcome", "week", "size", "organization", "user", "playbook_id", "category", "origin"),
-    *("repository", "tag", "prompts", "issue", "action_item", "definitions"),
+    *("repository", "tag", "prompts", "feedback", "issue", "action_item", "definitions"),
 )
 CHARTS = ["time", "outcome", "week", "size", "state", "issue"]
 MOST_BYTES = 1_500_000
