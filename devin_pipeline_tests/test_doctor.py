@@ -42,6 +42,7 @@ from devin_pipeline.doctor import CheckResult, examine
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ROLLUP_TABLES, SESSIONS, TABLES
+from devin_pipeline.usage_report import STORED_REPORT
 from devin_pipeline_tests.devin_api.scripted import (
     V2_KEY,
     V3_KEY,
@@ -318,6 +319,14 @@ def test_a_setting_that_cannot_be_used_fails_its_check_and_stops_no_other(
     others = {"address", "key", "feeds", "scope", "days", "endpoint", "lake", "text", "closed_days", "DAGSTER_HOME"}
     assert others <= {name for name, _ in findings}
     assert run("doctor").exit_code == 1
+
+
+def test_a_report_that_is_stored_though_runs_write_none_any_more_gets_a_warning(harness: PipelineHarness) -> None:
+    assert found()["stored_report", ""].outcome == "ok"
+    path = harness.lake.write_document(STORED_REPORT, b"old", "The report")
+    finding = found()["stored_report", ""]
+    assert (finding.outcome, finding.todo) == ("warning", f"Delete {path}")
+    Path(path).unlink()
 
 
 def test_an_api_that_does_not_answer_fails_its_endpoints_and_nothing_else(

@@ -20,6 +20,7 @@ from devin_pipeline.orchestration.run_history import days_made
 from devin_pipeline.settings import Settings
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import ALL_TABLES, RAW_TABLES, SESSION_TABLES, Table
+from devin_pipeline.usage_report import STORED_REPORT
 
 LEAST_FREE_BYTES = 2**30
 TIME_TO_READ_A_DAY = timedelta(hours=2)
@@ -33,6 +34,7 @@ def findings(settings: Settings) -> Iterator[CheckResult]:
     is_ours = look("lake", "", partial(_whose_lake, settings))
     yield is_ours
     yield look("text", "", partial(_text, settings, can_read=is_ours.outcome == "ok"))
+    yield look("stored_report", "", partial(_stored_report, settings, can_read=is_ours.outcome == "ok"))
     # guard: a raw table whose lost versions doctor passes over | RAW_TABLES -> RAW_TABLES[:4]
     for table in RAW_TABLES:
         look_at = partial(_last_version, settings, table) if is_ours.outcome == "ok" else not_of_this_lake
@@ -75,6 +77,16 @@ def _text(settings: Settings, can_read: bool) -> Said:
         found = f"DEVIN_TEXT=none, but {with_text} versions stored before still have their text"
         return "warning", found, f"Remove it: `{pipeline_command('forget --text')}`"
     return "ok", "DEVIN_TEXT=none: no free text is stored", ""
+
+
+def _stored_report(settings: Settings, can_read: bool) -> Said:
+    kind = settings.stored_report
+    if kind != "none":
+        return "ok", f"each run writes one with{'' if kind == 'full' else 'out'} prompts and feedback", ""
+    if can_read and (lake := open_lake(settings)).has_document(STORED_REPORT):
+        found = "DEVIN_REPORT=none, but one that an earlier run wrote is still stored"
+        return "warning", found, f"Delete {lake.document_uri(STORED_REPORT)}"
+    return "ok", "runs write none", ""
 
 
 def _last_version(settings: Settings, table: Table) -> Said:

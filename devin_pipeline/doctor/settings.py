@@ -27,20 +27,10 @@ def findings(settings: Settings) -> Iterator[CheckResult]:
     yield look("scope", "", partial(_scope, settings))
     yield look("days", "", partial(_days, settings))
     yield look("old_runs", "", partial(_old_runs, settings))
-    yield look("stored_report", "", partial(_stored_report, settings))
 
 
 def _old_runs(settings: Settings) -> Said:
     return "ok", f"removed by `maintain` {settings.keep_runs_days} days after they ended", ""
-
-
-def _stored_report(settings: Settings) -> Said:
-    found = {
-        "full": "each run writes one with prompts and feedback",
-        "no-text": "each run writes one without prompts and feedback",
-        "none": "runs write none",
-    }
-    return "ok", found[settings.stored_report], ""
 
 
 def _surroundings(settings: Settings) -> Said:

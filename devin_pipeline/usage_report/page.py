@@ -53,7 +53,9 @@ _SHORT_TITLES = {
     m.SHARE_WITHOUT_MERGED_PULL_REQUEST.name: "Not merged",
 }
 _WITHOUT_TEXT = dict.fromkeys(("feedback", "prompts"), "This report was made without prompts and feedback.")
-_FEEDBACK = "What analyses would have had prompts say, by the ACUs of the sessions it was said of."
+_FEEDBACK = (
+    "What analyses say of prompts, by the ACUs of the sessions that got it. A session may count in several rows."
+)
 _GOOD_WHEN_LESS = {m.ACUS_PER_MERGED_PULL_REQUEST.name}
 _GOOD_WHEN_MORE = {m.MERGED_PULL_REQUESTS.name, m.MERGE_RATE.name}
 _CHANGED_BY_MERGING = {m.MERGED_PULL_REQUESTS.name, m.ACUS_PER_MERGED_PULL_REQUEST.name}
