@@ -146,7 +146,9 @@ def test_no_page_names_a_path_of_one_machine(page: str) -> None:
 @pytest.mark.parametrize("page", demo_pages.pages(), ids=lambda page: page.name)
 def test_queries_print_what_a_page_shows(page: Path, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(demo)
-    for select, output in demo_pages.outputs(page.read_text()):
+    shown = list(demo_pages.outputs(page.read_text()))
+    assert len(shown) == page.read_text().count('query --demo "')
+    for select, output in shown:
         assert demo_pages.printed(select) == output, "uv run python -m devin_pipeline_tests.demo_pages"
 
 

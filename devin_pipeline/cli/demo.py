@@ -14,6 +14,7 @@ from devin_pipeline.cli.environment import (
     DEMO_DAYS,
     DEMO_NOTICE,
     DEMO_SESSIONS_PER_DAY,
+    DEMO_VERSION,
     DemoEnterprise,
     has_desktop,
     open_lake,
@@ -29,6 +30,9 @@ from devin_pipeline.shell import pipeline_command
 
 if TYPE_CHECKING:
     from devin_pipeline.usage_report.figures import Figure, Figures
+
+
+_SHOWN_BY_ORGANIZATION = ("sessions", "acus", "merged_pull_requests")
 
 
 @click.command()
@@ -47,7 +51,7 @@ def demo(days: int, no_open: bool) -> None:
     if lake.identity is not None and lake.identity.kind == "demo":
         # The emulator's sessions are of today: those of yesterday's demo would count as vanished.
         shutil.rmtree(lake.uri)
-    enterprise = DemoEnterprise(days * DEMO_SESSIONS_PER_DAY, days, 7, datetime.now(UTC))
+    enterprise = DemoEnterprise(days * DEMO_SESSIONS_PER_DAY, days, 7, datetime.now(UTC), DEMO_VERSION)
     enterprise.store()
     click.echo(DEMO_NOTICE)
     with enterprise.served():
@@ -102,7 +106,7 @@ def _found(figures: "Figures") -> str:
     )
     causes = [
         f"  {place}. {printable(cause.name)}: {_shown(cause.without)} of {_shown(cause.acus)} ACUs without one, in "
-        f"{_shown(cause.sessions)} sessions"
+        f"{counted(int(cause.sessions.value or 0), 'session')}"
         for place, cause in enumerate(dearest_causes(figures), start=1)
     ]
     return "\n".join([found, "What stands out:", *causes]) if causes else found
@@ -120,5 +124,4 @@ def _by_organization(figures: "Figures") -> pa.Table:
         {"organization": str(group.key[0])} | {figure.measure.name: figure.value for figure in group.figures.values()}
         for group in figures.groups["organization"]
     ]
-    table = pa.Table.from_pylist(rows)
-    return table.select(["organization", "sessions", "acus", "merged_pull_requests"])
+    return pa.table({name: [row[name] for row in rows] for name in ("organization", *_SHOWN_BY_ORGANIZATION)})

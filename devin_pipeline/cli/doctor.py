@@ -10,7 +10,7 @@ import click
 
 from devin_pipeline.cli.environment import (
     DemoEnterprise,
-    demo_enterprise,
+    last_demo_enterprise,
     print_demo_notice,
     settings,
     use_dagster_home,
@@ -49,7 +49,7 @@ def doctor(as_json: bool, demo: bool) -> None:
                 "There is no demo here", "it has not been run in this folder", f"Run `{pipeline_command('demo')}`", 2
             )
         use_demo_environment()
-        enterprise = demo_enterprise()
+        enterprise = last_demo_enterprise()
     else:
         use_dagster_home(Path(settings().DAGSTER_HOME))
     print_demo_notice(demo)

@@ -25,6 +25,8 @@ _DEMO_LAKE = Path("data/demo")
 _DEMO_HOME = Path(".dagster_home_demo")
 DEMO_DAYS = 84
 DEMO_SESSIONS_PER_DAY = 20
+# Of the enterprise that the same arguments make; earlier ones had no number.
+DEMO_VERSION = 2
 DEMO_NOTICE = "DEMO DATA: synthetic sessions of the bundled emulator, not your organization's usage."
 
 
@@ -144,6 +146,7 @@ class DemoEnterprise(msgspec.Struct, frozen=True):
     days: int
     seed: int
     ends_at: datetime
+    version: int = 1
 
     @staticmethod
     def file() -> Path:
@@ -157,10 +160,9 @@ class DemoEnterprise(msgspec.Struct, frozen=True):
     @contextmanager
     def served(self) -> Iterator["EmulatorServer"]:
         """The emulator over this enterprise, with the environment pointing at it."""
-        from devin_pipeline.emulator import EmulatorServer
-        from devin_pipeline.emulator import demo_enterprise as invented
+        from devin_pipeline.emulator import EmulatorServer, demo_enterprise
 
-        enterprise = invented(seed=self.seed, sessions=self.sessions, days=self.days, ends_at=self.ends_at)
+        enterprise = demo_enterprise(seed=self.seed, sessions=self.sessions, days=self.days, ends_at=self.ends_at)
         with EmulatorServer(enterprise) as server:
             os.environ |= {
                 "DEVIN_API_URL": server.url,
@@ -183,11 +185,11 @@ class DemoEnterprise(msgspec.Struct, frozen=True):
         return day_of(self.ends_at, 8)
 
 
-def demo_enterprise() -> DemoEnterprise:
+def last_demo_enterprise() -> DemoEnterprise:
     """The enterprise of the last `demo`, or a new one."""
     if DemoEnterprise.file().exists():
         try:
-            return msgspec.json.decode(DemoEnterprise.file().read_bytes(), type=DemoEnterprise)
+            stored = msgspec.json.decode(DemoEnterprise.file().read_bytes(), type=DemoEnterprise)
         except (msgspec.DecodeError, OSError):
             raise Failed(
                 "The demo's enterprise cannot be read",
@@ -195,6 +197,14 @@ def demo_enterprise() -> DemoEnterprise:
                 f"Run the demo again: `{pipeline_command('demo')}`",
                 2,
             ) from None
-    enterprise = DemoEnterprise(DEMO_DAYS * DEMO_SESSIONS_PER_DAY, DEMO_DAYS, 7, datetime.now(UTC))
+        if stored.version == DEMO_VERSION:
+            return stored
+        raise Failed(
+            "The demo's sessions are not those of this version",
+            "an earlier one made them, so all of its lake would count as unlisted",
+            f"Run the demo again: `{pipeline_command('demo')}`",
+            2,
+        )
+    enterprise = DemoEnterprise(DEMO_DAYS * DEMO_SESSIONS_PER_DAY, DEMO_DAYS, 7, datetime.now(UTC), DEMO_VERSION)
     enterprise.store()
     return enterprise

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -32,7 +33,7 @@ def forget(users: Sequence[str], sessions: Sequence[str], text: bool) -> None:
     from devin_pipeline.devin_api import canonical_id
     from devin_pipeline.operations import erase
     from devin_pipeline.orchestration.resources import lake_resource
-    from devin_pipeline.usage_report import STORED_REPORT, Question, build_report, stored_appearance, write_report
+    from devin_pipeline.usage_report import STORED_REPORT, Question, make_report, stored_appearance, write_report
 
     if bool(users or sessions) == text:
         raise Failed("This command cannot be run", "it takes --user and --session, or --text", "Name one", 2)
@@ -59,7 +60,7 @@ def forget(users: Sequence[str], sessions: Sequence[str], text: bool) -> None:
     removed = erase.forget_text(lake, hour) if text else erase.forget(lake, hour, persons, record=_record_rows)
     _require_erased(lake, removed)
     if had_report and appearance is not None:
-        write_report(lake, build_report(lake, Question(), appearance, hour))
+        make_report(lake, Question(), appearance, hour, partial(write_report, lake))
     of_sessions = f"{counted(removed.sessions, 'stored session')}, on {counted(removed.days, 'day')}"
     click.echo(f"Text and identity were erased from {of_sessions}.")
     if not text:
@@ -68,7 +69,8 @@ def forget(users: Sequence[str], sessions: Sequence[str], text: bool) -> None:
 
 def _record_rows(days: Sequence[date]) -> None:
     """Have Dagster record how many rows the tables have now on these days."""
-    outcome = rebuild_days(days, "forget")
+    # Its report follows, once everything is erased.
+    outcome = rebuild_days(days, "forget", with_usage_report=False)
     if not (outcome.succeeded or outcome.reports_wait):
         raise Failed(
             "The tables are erased, but Dagster did not record their new numbers of rows",

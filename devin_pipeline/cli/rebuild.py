@@ -34,6 +34,8 @@ def rebuild(first: str | None, last: str | None) -> None:
     from devin_pipeline.raw.sessions.moved_sessions import settle
 
     first_day, last_day = range_given(first, last)
+    # What no run could use is refused before anything is erased or rebuilt.
+    _ = settings().stored_report
     use_live_environment()
     hour = settings().day_starts_at_utc_hour
     lake = lake_resource(settings()).open()

@@ -1,6 +1,7 @@
 """Writes the report that people look at."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,6 +9,9 @@ from devin_pipeline.cli.environment import has_desktop, open_filled_lake, print_
 from devin_pipeline.cli.stopping import stoppable
 from devin_pipeline.cli.words import range_given
 from devin_pipeline.lake.atomic import write_file
+
+if TYPE_CHECKING:
+    from devin_pipeline.usage_report import Report
 
 
 @click.command()
@@ -37,27 +41,31 @@ def report(
         STORED_REPORT,
         Appearance,
         Question,
-        build_report,
+        make_report,
         stored_appearance,
         write_report,
     )
 
     question = Question(*range_given(first, last), org)
     appearance = Appearance(static, mask_users, not no_text)
-    is_stored = question == Question() and appearance == stored_appearance(settings().stored_report)
+    # The demo's runs know no settings.
+    of_runs = Appearance() if demo else stored_appearance(settings().stored_report)
+    is_stored = question == Question() and appearance == of_runs
     lake = open_filled_lake(demo)
     print_demo_notice(demo)
     identity = lake.identity
     hour = settings().day_starts_at_utc_hour if identity is None else identity.day_starts_at_utc_hour
-    made = build_report(lake, question, appearance, hour)
+
+    def write(report: "Report") -> str:
+        if output is None:
+            return write_report(lake, report, STORED_REPORT if is_stored else report.name)
+        file = Path(output).expanduser().absolute()
+        write_file(str(file.parent), file.name, report.html.encode(), "The report")
+        return str(file)
+
+    made, path = make_report(lake, question, appearance, hour, write)
     for warning in made.warnings:
         click.echo(f"Warning: {warning}", err=True)
-    if output is None:
-        path = write_report(lake, made, STORED_REPORT if is_stored else made.name)
-    else:
-        file = Path(output).expanduser().absolute()
-        write_file(str(file.parent), file.name, made.html.encode(), "The report")
-        path = str(file)
     click.echo(path)
     if opens and not (has_desktop() and click.launch(path) == 0):
         click.echo("There is no browser here that could be started: open the file in one.", err=True)

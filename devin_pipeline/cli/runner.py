@@ -204,7 +204,9 @@ def run_ranges(runs: Sequence[Sequence[date]], tags: Mapping[str, str]) -> tuple
     return failed, reports_wait
 
 
-def rebuild_days(days: Sequence[date], trigger: str, shown: DaysShown | None = None) -> RunOutcome:
+def rebuild_days(
+    days: Sequence[date], trigger: str, shown: DaysShown | None = None, *, with_usage_report: bool = True
+) -> RunOutcome:
     """Build again what follows from the raw tables on these days; the outcome of the last run, or of one that failed.
 
     Reports come with the last run: over days of which some are still to be built, they would not be written.
@@ -220,7 +222,7 @@ def rebuild_days(days: Sequence[date], trigger: str, shown: DaysShown | None = N
     ]
     derived = [table.name for table in DERIVED_TABLES]
     reports = [*(table.name for table in REPORT_TABLES), DUCKDB_CATALOG]
-    if settings().stored_report != "none":
+    if with_usage_report and settings().stored_report != "none":
         reports.append(USAGE_REPORT)
     for run in runs:
         is_last = run is runs[-1]

@@ -10,8 +10,8 @@ import click
 
 from devin_pipeline.cli.environment import (
     DemoEnterprise,
-    demo_enterprise,
     initialize_instance,
+    last_demo_enterprise,
     prepare_dagster_home,
     print_demo_notice,
     use_demo_environment,
@@ -41,7 +41,7 @@ def ui(demo: bool, port: int, read_only: bool) -> None:
     if demo:
         use_demo_environment()
         prepare_dagster_home()
-        enterprise = demo_enterprise()
+        enterprise = last_demo_enterprise()
     else:
         use_live_environment()
         prepare_dagster_home()

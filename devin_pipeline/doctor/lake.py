@@ -81,6 +81,8 @@ def _text(settings: Settings, can_read: bool) -> Said:
 
 def _stored_report(settings: Settings, can_read: bool) -> Said:
     kind = settings.stored_report
+    if kind != "none" and not settings.keeps_text:
+        return "ok", "each run writes one; no free text is stored", ""
     if kind != "none":
         return "ok", f"each run writes one with{'' if kind == 'full' else 'out'} prompts and feedback", ""
     if can_read and (lake := open_lake(settings)).has_document(STORED_REPORT):

@@ -406,10 +406,18 @@ class Lake:
 
         Raises:
             TooManyConflicts: The inputs changed each time.
+            Damaged: `work` could not read them, though they did not change.
         """
         for _ in range(tries):
             read = [self.cached_snapshot(table).files(days) for table in inputs]
-            result = work()
+            try:
+                result = work()
+            except Damaged:
+                # An erasure deletes the files of older versions; those of a newest one stay, and are damaged.
+                # guard: files that an erasure deletes meanwhile | != [ -> == [
+                if read != [self.cached_snapshot(table).files(days) for table in inputs]:
+                    continue
+                raise
             # guard: inputs that move meanwhile
             #   | read == [self.cached_snapshot(table).files(days) for table in inputs] -> True
             if read == [self.cached_snapshot(table).files(days) for table in inputs]:
@@ -502,9 +510,11 @@ class Lake:
             NotWritten: They cannot be deleted.
         """
         filesystem, path = fs.FileSystem.from_uri(self.uri)
+        # Not their folder: another process may be writing into it.
         with written(DOCUMENTS):
-            if filesystem.get_file_info(f"{path}/{DOCUMENTS}").type == fs.FileType.Directory:
-                filesystem.delete_dir(f"{path}/{DOCUMENTS}")
+            for file in filesystem.get_file_info(fs.FileSelector(f"{path}/{DOCUMENTS}", allow_not_found=True)):
+                with suppress(FileNotFoundError):
+                    filesystem.delete_file(file.path)
 
     def last_reads(self) -> LastReads:
         """When each day of each raw table was last read, as far as that was noted."""

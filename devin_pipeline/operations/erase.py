@@ -380,6 +380,9 @@ def _finish(lake: Lake, erased: ErasureProgress, *, waits: bool = False) -> None
         erased.left = sorted(set(_purge(lake, erased)) & set(erased.left))
     if (unfinished := lake.unfinished_erasure()) and not unfinished.is_purged:
         lake.note_unfinished_erasure(Unfinished(unfinished.began, is_purged=True))
+    # One that was made of what was read before, and written by who had not seen that note.
+    # guard: a report that is written while an erasure ends
+    lake.delete_documents()
 
 
 def _purge(lake: Lake, erased: ErasureProgress, *, at_once: bool = True) -> list[str]:

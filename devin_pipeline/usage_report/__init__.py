@@ -4,7 +4,7 @@ What a figure means is declared in `tables.measures`; reading, drawing and writi
 """
 
 from devin_pipeline.usage_report.assets import USAGE_REPORT, usage_report_assets
-from devin_pipeline.usage_report.build import Report, build_report, write_report
+from devin_pipeline.usage_report.build import Report, build_report, make_report, write_report
 from devin_pipeline.usage_report.figures import Figures, read_figures
 from devin_pipeline.usage_report.findings import dearest_causes
 from devin_pipeline.usage_report.question import STORED_REPORT, Appearance, Question, stored_appearance
@@ -18,6 +18,7 @@ __all__ = [
     "Report",
     "build_report",
     "dearest_causes",
+    "make_report",
     "read_figures",
     "stored_appearance",
     "usage_report_assets",

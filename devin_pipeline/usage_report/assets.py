@@ -1,13 +1,18 @@
 """The asset `usage_report`: every run writes the report about the newest days again."""
 
+from functools import partial
+
 import dagster as dg
 
+from devin_pipeline.errors import Problem
 from devin_pipeline.orchestration.asset_specs import CODE_VERSION, OWNERS
 from devin_pipeline.orchestration.partitions import RANGES
 from devin_pipeline.orchestration.resources import Erased, LakeResource
+from devin_pipeline.orchestration.run_metadata import REPORTS_WAIT
 from devin_pipeline.reports import WHEN_LEFT_BEHIND
 from devin_pipeline.settings import StoredReport
-from devin_pipeline.usage_report.build import build_report, write_report
+from devin_pipeline.usage_report.build import make_report, write_report
+from devin_pipeline.usage_report.errors import NoDays
 from devin_pipeline.usage_report.figures import TABLES_READ
 from devin_pipeline.usage_report.question import Question, stored_appearance
 
@@ -39,10 +44,17 @@ def usage_report_assets(kind: StoredReport, erased: Erased) -> list[dg.AssetsDef
         """Where the ACUs went and which prompts to fix, as one HTML file about the newest days."""
         opened = lake.open()
         hour = lake.day_starts_at_utc_hour
-        # Around the writing too: an erasure while the page is made deletes it again.
-        with erased(opened, hour):
-            report = build_report(opened, Question(), appearance, hour)
-            path = write_report(opened, report)
+        try:
+            # What a backup brought back of persons goes before it is read.
+            with erased(opened, hour):
+                pass
+            report, path = make_report(opened, Question(), appearance, hour, partial(write_report, opened))
+        except NoDays as error:
+            context.log.info(f"{USAGE_REPORT}: not written, since {error.why}.")
+            return
+        except Problem as error:
+            # The tables are made: no day of the run is to count as lost.
+            raise dg.Failure(str(error), metadata={REPORTS_WAIT: True}) from None
         for warning in report.warnings:
             context.log.warning(f"{USAGE_REPORT}: {warning}")
         period = report.figures.period

@@ -188,7 +188,7 @@ def read_figures(lake: Lake, question: Question, hour: int, *, with_text: bool =
 
     Raises:
         NoDays: None of the days that are asked for has been read.
-        NoSuchOrganization: No session of the organization is in the lake.
+        NoSuchOrganization: No session of the organization is in these days or the weeks before them.
         TooManyConflicts: Other runs wrote the tables all the time.
     """
     tables = [TABLES[name] for name in TABLES_READ]
@@ -196,22 +196,25 @@ def read_figures(lake: Lake, question: Question, hour: int, *, with_text: bool =
 
 
 def _read(lake: Lake, question: Question, hour: int, with_text: bool) -> Figures:
+    reads, feeds = _reads(lake)
+    identity = lake.identity
+    is_demo = identity is not None and identity.kind == "demo"
+    period, coverage = _period(question, reads, feeds, hour, is_demo=is_demo)
+    before, trend = _before(period, coverage, reads), _trend(period, reads)
+    first_day = min(each.first_day for each in (period, trend, before or period))
     unreadable: dict[str, str] = {}
     with Connection(remembers_footers=True) as connection:
         for name in TABLES_READ:
+            table = TABLES[name]
+            # Not the years before: they are read by no figure, and are large.
+            days = days_between(first_day, period.last_day) if table.by_day else None
             try:
-                snapshot = lake.cached_snapshot(TABLES[name])
-                connection.create_view(name, snapshot.query())
+                connection.create_view(name, lake.cached_snapshot(table).query(days))
                 connection.rows(f'select count(columns(*)) from "{name}"')  # noqa: S608 - our own names
             except Damaged as error:
                 unreadable[name] = error.why
-        reads, feeds = _reads(lake)
-        identity = lake.identity
-        is_demo = identity is not None and identity.kind == "demo"
-        period, coverage = _period(question, reads, feeds, hour, is_demo=is_demo)
         if question.org_id is not None and "acu_daily" not in unreadable:
             _require_organization(connection, question.org_id)
-        before, trend = _before(period, coverage, reads), _trend(period, reads)
         figures = Figures(
             period,
             before,
@@ -238,7 +241,7 @@ class _Reader:
         self._figures = figures
 
     def read(self, *, with_text: bool) -> None:
-        """Every figure, in the order in which a page shows them; those by what feedback says, with text only."""
+        """Every figure, in the order in which a page shows them; those by what analyses say, with text only."""
         f = self._figures
         f.totals = {measure.name: self._total(measure, f.period) for measure in (*HEADLINES, *OTHER_TOTALS)}
         if f.before is not None:
@@ -254,15 +257,16 @@ class _Reader:
         f.groups["state"] = self._groups([m.ACUS_OF_SESSIONS, m.COUNT_OF_SESSIONS], ("state",))
         for name in CAUSES:
             f.groups[name] = self._groups(_OF_CAUSES, (name,))
-            f.groups[f"issue_of_{name}"] = self._groups([m.SESSIONS_WITH_ISSUE], (name, "label"))
+            issues = self._groups_of_text([m.SESSIONS_WITH_ISSUE], (name, "label")) if with_text else []
+            f.groups[f"issue_of_{name}"] = issues
         f.groups["cause"] = self._groups([m.ACUS, m.ACUS_WITHOUT_MERGED_PULL_REQUEST], CAUSES)
         by_repository = (m.ACUS_SPLIT_BY_REPOSITORY, m.SESSIONS_WITH_REPOSITORY)
         f.groups["repository"] = self._groups(by_repository, ("host", "repository"))
         f.groups["tag"] = self._groups([m.ACUS_SPLIT_BY_TAG, m.SESSIONS_WITH_TAG], ("tag",))
         f.groups["user"] = self._groups(_OF_GROUPS, ("user_id", "service_user_id"))
         of_feedback = (m.ACUS_WITH_FEEDBACK, m.SESSIONS_WITH_FEEDBACK)
-        f.groups["feedback"] = self._groups(of_feedback, ("summary",)) if with_text else []
-        f.groups["issue"] = self._groups([m.SESSIONS_WITH_ISSUE], ("label", "impact"))
+        f.groups["feedback"] = self._groups_of_text(of_feedback, ("summary",)) if with_text else []
+        f.groups["issue"] = self._groups_of_text([m.SESSIONS_WITH_ISSUE], ("label", "impact")) if with_text else []
         f.groups["action_item"] = self._groups([m.NUMBER_OF_ACTION_ITEMS], ("type",))
 
     def read_prompts(self) -> None:
@@ -322,6 +326,10 @@ class _Reader:
             return groups
         # Equal ones by their key, so that the same rows give the same page.
         return sorted(groups, key=lambda group: (-(group.value(measures[0]) or -1), tuple(map(str, group.key))))
+
+    def _groups_of_text(self, measures: Sequence[Measure], by: Sequence[str]) -> list[Group]:
+        """The same, without those of a text that was not stored: of that an x is left for each character."""
+        return [group for group in self._groups(measures, by) if set(str(group.key[-1])) != {"x"}]
 
     def _values(self, measure: Measure, by: Sequence[str], period: Period) -> dict[Key, Value]:
         if set(measure.tables) & self._figures.unreadable.keys():

@@ -52,7 +52,9 @@ _SHORT_TITLES = {
     m.MERGED_PULL_REQUESTS.name: "Merged",
     m.SHARE_WITHOUT_MERGED_PULL_REQUEST.name: "Not merged",
 }
-_WITHOUT_TEXT = dict.fromkeys(("feedback", "prompts"), "This report was made without prompts and feedback.")
+_WITHOUT_TEXT = dict.fromkeys(
+    ("feedback", "prompts", "issue"), "This report was made without prompts and what analyses say of them."
+)
 _FEEDBACK = (
     "What analyses say of prompts, by the ACUs of the sessions that got it. A session may count in several rows."
 )
@@ -264,19 +266,19 @@ class _Headline:
 
 def _headline(f: Figures, measure: Measure) -> _Headline:
     figure, before = f.totals[measure.name], f.earlier.get(measure.name)
-    changed = None if before is None else text.change(figure.value, before.value)
-    if before is None or changed is None:
-        return _Headline(figure, before, "", "")
-    if measure.unit == "share":
-        words = text.points(Decimal(str(figure.value)), Decimal(str(before.value)))
-    else:
-        words = text.percent(changed)
+    if before is None or before.value is None or figure.value is None:
+        return _Headline(figure, None, "", "")
+    now, then = Decimal(str(figure.value)), Decimal(str(before.value))
+    changed = text.change(now, then)
+    # From nothing there is no share of it.
+    of_amount = "" if changed is None else text.percent(changed)
+    words = text.points(now, then) if measure.unit == "share" else of_amount
     tone = ""
     # While more pull requests are open than before, fewer are merged as yet: that is no news, good or bad.
     is_open = (f.totals[m.OPEN_PULL_REQUESTS.name].value or 0) > (f.earlier[m.OPEN_PULL_REQUESTS.name].value or 0)
     is_settled = measure.name not in _CHANGED_BY_MERGING or not is_open
     if is_settled and measure.name in _GOOD_WHEN_LESS | _GOOD_WHEN_MORE and not words.startswith("\N{PLUS-MINUS SIGN}"):
-        is_good = changed < 0 if measure.name in _GOOD_WHEN_LESS else changed > 0
+        is_good = (now < then) == (measure.name in _GOOD_WHEN_LESS)
         tone = "good" if is_good else "bad"
     return _Headline(figure, before, words, tone)
 

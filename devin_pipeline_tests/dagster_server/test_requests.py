@@ -22,6 +22,7 @@ from devin_pipeline.orchestration.resources import devin_api_resource
 from devin_pipeline.settings import Settings
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES
+from devin_pipeline.usage_report import USAGE_REPORT
 from devin_pipeline_tests.dagster_server.running import FIRST, HOUR, LAST, REPORTS, days_ago, span
 from devin_pipeline_tests.devin_api.scripted import Session, honest_v3, serving
 from devin_pipeline_tests.runs import read_feed
@@ -57,6 +58,7 @@ def settings(server: EmulatorServer, lake: Lake, monkeypatch: pytest.MonkeyPatch
         "DEVIN_V3_API_KEY": server.v3_key,
         "DEVIN_START_DATE": days_ago(59).isoformat(),
         "DEVIN_DAY_STARTS_AT_UTC_HOUR": str(HOUR),
+        "DEVIN_REPORT": "full",
     }.items():
         monkeypatch.setenv(name, value)
     for name in ("DEVIN_FEEDS", "DEVIN_ORG_ID", "DEVIN_PIPELINE_DEMO"):
@@ -394,7 +396,7 @@ def test_reports_are_requested_once_after_a_run_without_them_and_never_after_one
     made()
     made("sessions", "session_pull_requests", "acu_daily")
     count, cursor = requested(cursor)
-    assert count == len(REPORTS)
+    assert count == len((*REPORTS, USAGE_REPORT))
     count, _ = requested(cursor)
     assert count == 0
     instance.dispose()

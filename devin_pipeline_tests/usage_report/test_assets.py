@@ -8,9 +8,8 @@ from click.testing import CliRunner, Result
 
 from devin_pipeline.cli import main
 from devin_pipeline.definitions import pipeline
-from devin_pipeline.lake import Lake
 from devin_pipeline.settings import Settings
-from devin_pipeline.usage_report import STORED_REPORT, USAGE_REPORT, Report, assets, write_report
+from devin_pipeline.usage_report import STORED_REPORT, USAGE_REPORT
 from devin_pipeline_tests.conftest import MakeHarness
 from devin_pipeline_tests.harness import PipelineHarness
 from devin_pipeline_tests.orchestration.test_run_log import log_of
@@ -63,7 +62,7 @@ def test_without_text_prompts_are_in_no_report_that_a_run_or_forget_writes(
     prompts = suggested(harness)
     assert prompts
     assert not any(prompt in stored(harness) for prompt in prompts)
-    assert stored(harness).count("This report was made without prompts and feedback.") == 2
+    assert stored(harness).count("This report was made without prompts and what analyses say of them.") == 3
     feedback = {row["summary"] for row in harness.rows("prompt_feedback") if row["summary"]}
     assert feedback
     assert not any(summary in stored(harness) for summary in feedback)
@@ -90,42 +89,38 @@ def _has_report_asset() -> bool:
     return dg.AssetKey(USAGE_REPORT) in pipeline(Settings()).resolve_asset_graph().get_all_asset_keys()
 
 
-def test_a_report_of_what_was_read_before_an_erasure_goes_when_its_step_ends(
-    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    harness = make_harness(sessions=60, days=4)
-    monkeypatch.delenv("DEVIN_REPORT")
-    users = {session.user_id for session in harness.enterprise.sessions if session.user_id}
-    written = []
-
-    def write_after_erasure(lake: Lake, report: Report) -> str:
-        monkeypatch.setenv("DEVIN_REPORT", "none")
-        run("forget", "--user", next(user for user in users if user in report.html))
-        written.append(write_report(lake, report))
-        return written[0]
-
-    monkeypatch.setattr(assets, "write_report", write_after_erasure)
-    harness.refresh()
-    assert written
-    assert not harness.lake.has_document(STORED_REPORT)
-
-
-def test_asked_for_alone_in_an_empty_lake_the_report_says_that_nothing_was_read(
+def test_asked_for_before_any_day_was_read_nothing_is_written_and_the_run_succeeds(
     make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness = make_harness(sessions=0, days=2)
     monkeypatch.delenv("DEVIN_REPORT")
-    job = pipeline(Settings()).resolve_job_def("refresh")
-    result = job.execute_in_process(
-        instance=harness.instance,
-        partition_key=str(harness.days[0]),
-        raise_on_error=False,
-        asset_selection=[dg.AssetKey(USAGE_REPORT)],
+    result = (
+        pipeline(Settings())
+        .resolve_job_def("refresh")
+        .execute_in_process(
+            instance=harness.instance,
+            partition_key=str(harness.days[0]),
+            asset_selection=[dg.AssetKey(USAGE_REPORT)],
+        )
     )
-    assert not result.success
-    (failed,) = (event for event in result.all_events if event.is_step_failure)
-    assert "no day at all has been read" in str(failed.step_failure_data.error)
+    assert result.success
+    assert f"{USAGE_REPORT}: not written, since no day at all has been read." in log_of(harness, result)
     assert not harness.lake.has_document(STORED_REPORT)
+
+
+def test_a_report_that_cannot_be_written_costs_no_day_and_says_why(
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = make_harness(sessions=40, days=2)
+    monkeypatch.delenv("DEVIN_REPORT")
+    Path(harness.lake.uri).mkdir()
+    Path(harness.lake.uri, "documents").write_text("in its place")
+    result = CliRunner().invoke(main, ["backfill", "--from", str(harness.days[0]), "--to", str(harness.days[1])])
+    assert result.exit_code == 1
+    assert "The days were stored, but reports were not written." in result.output
+    assert "The report" in result.output.splitlines()[-2]
+    assert harness.rows("acu_weekly")
+    assert "done, but reports wait" in result.output
 
 
 def test_text_that_was_not_stored_is_no_prompt_to_fix(

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Sequence
 from datetime import date, timedelta
@@ -141,6 +142,30 @@ def test_a_day_that_was_not_over_when_it_was_read_is_not_the_last_of_a_report(tm
     assert (figures.period.last_day, figures.coverage.is_over) == (LAST - timedelta(days=1), True)
     asked = read_figures(lake, Question(LAST, LAST), 8)
     assert (asked.coverage.through, asked.coverage.is_over) == (LAST, False)
+
+
+def test_what_was_nothing_before_is_compared_and_a_rate_in_points(tmp_path: Path) -> None:
+    days = [LAST - timedelta(days=1), LAST]
+    sessions = [_session(day, name=f"{day}") for day in days]
+    links = [
+        {"day": day, "session_id": f"{day}", "url": f"https://h/o/r/pull/{day}", "number": n, "state": state}
+        for n, (day, state) in enumerate(zip(days, ("closed", "merged"), strict=True))
+    ]
+    lake = write(tmp_path, days, sessions=sessions, session_pull_requests=links)
+    html = build_report(lake, Question(LAST, LAST), Appearance(), 8).html
+    headlines = re.findall(r'<section class="card kpi">(.*?)</section>', html, re.DOTALL)
+    texts = [" ".join(re.sub("<[^>]+>", " ", each).split()) for each in headlines]
+    assert "Merged pull requests 1 from 0" in texts
+    assert "Merge rate 100.0 % +100.0 points from 0.0 %" in texts
+
+
+def test_a_damaged_day_that_no_figure_reads_costs_nothing(tmp_path: Path) -> None:
+    days = [LAST - timedelta(days=200), LAST]
+    lake = write(tmp_path, days, sessions=[_session(day, name=f"{day}") for day in days])
+    (old,) = (file for file in lake.snapshot(TABLES["acu_daily"]).stored_files() if file.day == days[0])
+    Path(old.path).write_bytes(b"")
+    figures = read_figures(lake, Question(LAST, LAST), 8)
+    assert (figures.unreadable, figures.totals["acus"].value) == ({}, Decimal(1))
 
 
 def test_days_that_are_not_there_are_named_and_nothing_is_written(usual: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
