@@ -87,6 +87,7 @@ def backfill(folder: Path, url: str, first_day: date, days: Sequence[date]) -> N
         "DEVIN_V2_API_KEY": V2_KEY,
         "DEVIN_LAKE": str(folder / "lake"),
         "DEVIN_START_DATE": first_day.isoformat(),
+        "DEVIN_REPORT": "none",
         "DAGSTER_HOME": str(folder / "home"),
     }
     command = shutil.which("devin-pipeline", path=str(Path(sys.executable).parent))
