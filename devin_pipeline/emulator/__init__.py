@@ -6,6 +6,7 @@ standard library, starlette, uvicorn and msgspec, so that it and the client are 
 neither hides the other's mistakes.
 """
 
+from devin_pipeline.emulator.bill import Posting, billing_day
 from devin_pipeline.emulator.demo import demo_enterprise
 from devin_pipeline.emulator.enterprise import Enterprise, Query
 from devin_pipeline.emulator.faults import FaultScript
@@ -27,10 +28,12 @@ __all__ = [
     "FaultScript",
     "Feed",
     "Organization",
+    "Posting",
     "PullRequest",
     "Query",
     "RecordedRequest",
     "Session",
+    "billing_day",
     "demo_enterprise",
     "v2_insights_item",
     "v2_item",

@@ -15,6 +15,8 @@ from decimal import Decimal
 from typing import Any
 
 from devin_pipeline.emulator import synthesis
+from devin_pipeline.emulator.bill import Bill
+from devin_pipeline.emulator.directory import Directory
 from devin_pipeline.emulator.sessions import (
     Feed,
     Organization,
@@ -114,6 +116,10 @@ class Enterprise:
         self._verbatim: dict[Feed, list[_Row]] = {}
         self._selections: dict[Query, list[_Row]] = {}
         self._evolutions = 0
+        self.directory = Directory(self._cast, self)
+        """People, service users, playbooks, limits and cycles."""
+        self.bill = Bill(seed, self.directory, self)
+        """What all of it is billed."""
         for session in sessions:
             self._adopt(session)
 
@@ -248,6 +254,10 @@ class Enterprise:
 
     # Changes
 
+    def _changed(self) -> None:
+        self._selections.clear()
+        self.bill.changed()
+
     def apply(self, name: str, assign: Callable[[], None]) -> None:
         """Run one assignment to a session's attribute while no request is being answered."""
         with self.lock:
@@ -255,7 +265,7 @@ class Enterprise:
             if name in ("created_at", "session_id"):
                 self._sessions = {session.session_id: session for session in self._sessions.values()}
                 self._listing = None
-            self._selections.clear()
+            self._changed()
 
     def _adopt(self, session: Session) -> None:
         if session.session_id.startswith("devin-"):
@@ -264,8 +274,9 @@ class Enterprise:
             raise ValueError(f"session {session.session_id} exists already")
         session.belongs_to(self)
         self._sessions[session.session_id] = session
+        self.bill.note(session)
         self._listing = None
-        self._selections.clear()
+        self._changed()
 
     def add_session(self, *, created_at: datetime, **fields: Any) -> Session:
         """Add a session, invented except for the attributes given; never in a deleted organization by chance.
@@ -304,13 +315,13 @@ class Enterprise:
             key = (microseconds_since_epoch(created_at), f"verbatim-{len(rows)}")
             rows.append(_Row(key, None, json_text.encode("utf-8", "surrogatepass")))
             rows.sort(key=lambda row: row.key)
-            self._selections.clear()
+            self._changed()
 
     def remove_verbatim(self, feed: Feed) -> None:
         """Stop sending what `insert_verbatim` gave this feed."""
         with self.lock:
             self._verbatim.pop(feed, None)
-            self._selections.clear()
+            self._changed()
 
     def grow_acus(self, n: int, *, at: datetime | None = None) -> list[str]:
         """Let up to `n` sessions consume more, living ones first, and bump their `updated_at`; return their ids."""
@@ -326,8 +337,12 @@ class Enterprise:
                 others = [session for session in candidates if session not in living]
                 chosen += rng.sample(others, min(n - len(chosen), len(others)))
             for session in chosen:
+                self.bill.note(session)
                 session.acus = (session.acus or Decimal(0)) + synthesis.more_acus(rng)
             _bump(chosen, at)
+            for session in chosen:
+                # On the day it grew, which a later change of the session does not move.
+                self.bill.note(session)
             return _ids(chosen)
 
     def merge_pull_requests(self, n: int, *, at: datetime | None = None) -> list[str]:
@@ -374,9 +389,11 @@ class Enterprise:
             KeyError: No such session.
         """
         with self.lock:
-            session = self._sessions.pop(session_id.removeprefix("devin-"))
+            session = self._sessions[session_id.removeprefix("devin-")]
+            self.bill.keep(session)
+            del self._sessions[session.session_id]
             self._listing = None
-            self._selections.clear()
+            self._changed()
             return [session.session_id]
 
     def delete_organization(self, org_id: str) -> list[str]:
@@ -387,7 +404,7 @@ class Enterprise:
         """
         with self.lock:
             self._organizations[org_id] = dataclasses.replace(self._organizations[org_id], is_deleted=True)
-            self._selections.clear()
+            self._changed()
             return [session.session_id for session in self.sessions if session.org_id == org_id]
 
     def rename_organization(self, org_id: str, name: str) -> None:

@@ -30,6 +30,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from devin_pipeline.emulator.billing_endpoints import BillingEndpoints
 from devin_pipeline.emulator.enterprise import Enterprise, Key
 from devin_pipeline.emulator.faults import Exchange, FaultScript
 from devin_pipeline.emulator.queries import Invalid, read_v2, read_v3
@@ -339,6 +340,8 @@ class EmulatorServer:
         self.enterprise = enterprise
         self._keys = _Keys(enterprise.seed)
         self._faults: FaultScript | None = None
+        self.billing = BillingEndpoints(enterprise, self._require_key, largest_page)
+        """The endpoints of the bill and the directory, each of which can be refused."""
         self._port = port
         self._requests: list[RecordedRequest] = []
         self._requests_lock = threading.Lock()
@@ -346,7 +349,7 @@ class EmulatorServer:
         self._thread: threading.Thread | None = None
         self._server: uvicorn.Server | None = None
         app = Starlette(
-            routes=list(_Api(enterprise, self._keys, largest_page).routes()),
+            routes=[*_Api(enterprise, self._keys, largest_page).routes(), *self.billing.routes()],
             # Level 1: the pages of a benchmark are large, and the server shares its cores with the client measured.
             middleware=[Middleware(GZipMiddleware, minimum_size=1000, compresslevel=1)],
             exception_handlers={HTTPException: _refusal, Invalid: _refusal},
@@ -385,6 +388,9 @@ class EmulatorServer:
     def limited_v3_key(self) -> str:
         """A service user's credential without permissions: 403."""
         return self._keys.limited_v3
+
+    def _require_key(self, request: Request, version: Literal["v2", "v3"]) -> None:
+        _require(self._keys.kind(request.headers), version)
 
     @property
     def requests(self) -> list[RecordedRequest]:

@@ -97,6 +97,7 @@ class Cast:
         ]
         self.users: dict[str, tuple[list[str], list[float]]] = {}
         self.service_users: dict[str, list[str]] = {}
+        self.names: dict[str, tuple[str, str]] = {}
         for organization in self.organizations:
             compact = organization.name.replace(" & ", "And").replace(" ", "")
             people = rng.sample(_NAMES, 9)
@@ -106,6 +107,8 @@ class Cast:
             ]
             # One address in clear: ids are opaque and may be anything.
             ids[0] = f"email|{people[0]}@{compact.lower()}.example"
+            for user_id, person in zip(ids, people, strict=True):
+                self.names[user_id] = (person.capitalize(), f"{person}@{compact.lower()}.example")
             self.users[organization.org_id] = (ids, [1 / (rank + 1) for rank in range(len(ids))])
             self.service_users[organization.org_id] = [f"service-user-{hexadecimal(rng, 16)}" for _ in range(2)]
         self.playbooks = [f"playbook-{hexadecimal(rng)}" for _ in range(5)]
