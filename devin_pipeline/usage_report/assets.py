@@ -64,7 +64,7 @@ def usage_report_assets(kind: StoredReport, erased: Erased) -> list[dg.AssetsDef
                 "last_day": period.last_day.isoformat(),
                 "bytes": len(report.html.encode()),
                 "with_text": appearance.with_text,
-                "dagster/uri": path,
+                "file": dg.MetadataValue.path(path),
             }
         )
         context.log.info(f"{USAGE_REPORT}: {period.first_day} … {period.last_day}, written to {path}")

@@ -41,7 +41,7 @@ def test_a_run_writes_the_report_and_records_where_and_about_what(
     result = harness.refresh()
     (event,) = result.asset_materializations_for_node(USAGE_REPORT)
     figures = {name: entry.value for name, entry in event.metadata.items()}
-    assert figures["dagster/uri"] == f"{harness.lake.uri}/documents/{STORED_REPORT}"
+    assert figures["file"] == f"{harness.lake.uri}/documents/{STORED_REPORT}"
     assert figures["bytes"] == len(stored(harness).encode())
     assert figures["with_text"] is True
     assert (figures["first_day"], figures["last_day"]) == (str(harness.days[0]), str(harness.days[2]))
