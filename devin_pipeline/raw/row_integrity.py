@@ -16,6 +16,7 @@ from devin_pipeline.tables import RAW, RAW_SESSION_TABLES, Partition, RawTable
 # Instants later than the clock of the read count as unusable in landing; when that was is no longer known.
 _NO_UPPER_BOUND = datetime.max.replace(tzinfo=UTC)
 _NO_JSON = "its payload is not JSON"
+_NO_INSTANT = "an instant or day that no calendar has"
 
 
 class RowProblem(NamedTuple):
@@ -70,8 +71,20 @@ def problems_of(table: RawTable, rows: pa.Table, hour: int) -> list[str | None]:
         rows: Rows of it.
         hour: Hour of the UTC day at which a billing day starts.
     """
-    hashed = zip(rows.to_pylist(), row_hashes(table, rows), strict=True)
-    return [_problem_of(table, row, row_hash, hour) for row, row_hash in hashed]
+    hashed = zip(_in_python(rows), row_hashes(table, rows), strict=True)
+    return [_NO_INSTANT if row is None else _problem_of(table, row, row_hash, hour) for row, row_hash in hashed]
+
+
+def _in_python(rows: pa.Table) -> list[dict[str, Any] | None]:
+    """The rows; None for one with a damaged instant or day that Python's calendar does not reach."""
+    try:
+        found: list[dict[str, Any] | None] = rows.to_pylist()
+    except (OverflowError, ValueError):
+        if rows.num_rows == 1:
+            return [None]
+        # guard: damage: an instant beyond the calendar
+        return [row for place in range(rows.num_rows) for row in _in_python(rows.slice(place, 1))]
+    return found
 
 
 def _problem_of(table: RawTable, row: Mapping[str, Any], row_hash: str, hour: int) -> str | None:

@@ -330,6 +330,20 @@ def test_an_intact_version_has_no_fault_and_any_change_of_it_has() -> None:
             assert fault_of(changed) == "its values do not give its row_hash"
 
 
+@pytest.mark.notices("damage: an instant beyond the calendar")
+def test_an_instant_that_no_calendar_has_costs_its_row_and_no_other() -> None:
+    intact = version(content_hash=content_hash(version()["payload"].encode()))
+    rows = pa.Table.from_pylist([intact] * 3, RAW.schema)
+    for name in ("created_at", "fetched_at", "day"):
+        place = rows.schema.get_field_index(name)
+        kind = rows.schema.field(name).type
+        number = pa.int32() if pa.types.is_date32(kind) else pa.int64()
+        numbers = rows.column(name).combine_chunks().view(number).to_pylist()
+        numbers[1] = 2**30 if pa.types.is_date32(kind) else 2**62
+        flipped = rows.set_column(place, rows.schema.field(name), pa.array(numbers, number).view(kind))
+        assert problems_of(RAW, flipped, 8) == [None, "an instant or day that no calendar has", None]
+
+
 @pytest.mark.notices("damage: a payload unlike its content hash", "damage: key columns unlike the payload")
 @pytest.mark.parametrize(
     ("values", "fault"),
