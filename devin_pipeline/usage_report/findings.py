@@ -13,6 +13,7 @@ from devin_pipeline.usage_report.text import label
 # In the order of `figures.CAUSES`.
 _NAMES = dict(zip(CAUSES, ("Playbook", "Category", "Origin"), strict=True))
 _LEAST_SHARE_OF_ALL = Decimal("0.01")
+_ABOUT_AS_MUCH = Decimal("0.8")
 _MOST_ISSUES = 2
 
 
@@ -57,7 +58,8 @@ def dearest_causes(figures: Figures, most: int = 3) -> list[Cause]:
     """The playbooks, categories and origins with most ACUs without a merged pull request beyond the general share.
 
     Each is found among the sessions that those before it leave, so that one playbook does not show as its category and
-    origin too. Its figures are of all its sessions.
+    origin too; of those that exceed the share by about as much, it is the one of which least was merged. Its figures
+    are of all its sessions.
     """
     cells = [
         _Cell(dict(zip(_NAMES, group.key, strict=True)), Decimal(str(acus)), Decimal(str(without)))
@@ -68,26 +70,33 @@ def dearest_causes(figures: Figures, most: int = 3) -> list[Cause]:
     least = _LEAST_SHARE_OF_ALL * sum((cell.acus for cell in cells), Decimal(0))
     causes: list[Cause] = []
     while cells and len(causes) < most:
-        (dimension, key), excess = max(_excesses(cells).items(), key=lambda found: found[1], default=(("", ""), least))
-        if excess <= least:
+        acus, without = (
+            sum(amounts, Decimal(0)) for amounts in zip(*((c.acus, c.without) for c in cells), strict=True)
+        )
+        general = without / acus if acus else Decimal(0)
+        alike = _by_what_they_have_in_common(cells)
+        excesses = {common: theirs.without - general * theirs.acus for common, theirs in alike.items()}
+        greatest = max(excesses.values(), default=Decimal(0))
+        if greatest <= least:
             break
+        about_as_much = [common for common, excess in excesses.items() if excess >= _ABOUT_AS_MUCH * greatest]
+        # Of equal ones the first: a playbook can be changed, a category or origin cannot.
+        dimension, key = max(about_as_much, key=lambda common: alike[common].without / alike[common].acus)
         causes.append(_cause(figures, dimension, key))
         cells = [cell for cell in cells if cell.keys[dimension] != key]
     return causes
 
 
-def _excesses(cells: Sequence[_Cell]) -> dict[tuple[str, str], Decimal]:
-    """ACUs without a merged pull request beyond the general share, by what sessions have in common."""
-    acus = sum((cell.acus for cell in cells), Decimal(0))
-    general = sum((cell.without for cell in cells), Decimal(0)) / acus if acus else Decimal(0)
-    excesses: dict[tuple[str, str], Decimal] = {}
+def _by_what_they_have_in_common(cells: Sequence[_Cell]) -> dict[tuple[str, str], _Cell]:
+    """The sums of the cells of each playbook, then category, then origin."""
+    found: dict[tuple[str, str], _Cell] = {}
     for dimension in _NAMES:
         for cell in cells:
             key = cell.keys[dimension]
             if key is not None:
-                before = excesses.get((dimension, str(key)), Decimal(0))
-                excesses[dimension, str(key)] = before + cell.without - general * cell.acus
-    return excesses
+                before = found.get((dimension, str(key)), _Cell({}, Decimal(0), Decimal(0)))
+                found[dimension, str(key)] = _Cell({}, before.acus + cell.acus, before.without + cell.without)
+    return found
 
 
 def _cause(figures: Figures, dimension: str, key: str) -> Cause:

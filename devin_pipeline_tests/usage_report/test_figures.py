@@ -295,6 +295,25 @@ def test_a_cause_is_found_in_what_those_before_it_leave_and_names_its_issues(tmp
     assert causes[1].issues == []
 
 
+def test_of_causes_that_cost_about_as_much_the_one_of_which_least_was_merged_is_named(tmp_path: Path) -> None:
+    sessions = [
+        *(_session(LAST, name=f"a-{n}", playbook_id="burns", category="upgrades", acus=20) for n in range(4)),
+        # The other upgrades are a little worse than all the rest, so that the category costs most.
+        *(_session(LAST, name=f"b-{n}", category="upgrades", acus=10) for n in range(5)),
+        *(_session(LAST, name=f"d-{n}", category="bug_fixing", acus=20) for n in range(10)),
+    ]
+    merged = ["b-0", "b-1", *(f"d-{n}" for n in range(8))]
+    links = [
+        {"day": LAST, "session_id": name, "url": f"https://h/o/r/pull/{n}", "number": n, "state": "merged"}
+        for n, name in enumerate(merged)
+    ]
+    lake = write(tmp_path, [LAST], sessions=sessions, session_pull_requests=links)
+    figures = read_figures(lake, Question(), 8)
+    general = Decimal(150) / 330
+    assert 110 - general * 130 > 80 - general * 80
+    assert dearest_causes(figures)[0].name == "Playbook burns"
+
+
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
     [
