@@ -129,8 +129,8 @@ def outcomes(rows: Sequence[Row]) -> Chart:
 
 
 def sizes(rows: Sequence[Row]) -> Chart:
-    """ACUs by size of session; `rows` have `size`, `acus` and `sessions`."""
-    return _shares(rows, "size", _SIZES)
+    """ACUs by size of session, a bar for each organization; `rows` have `organization`, `size`, `acus`, `sessions`."""
+    return _shares(rows, "size", _SIZES, by="organization")
 
 
 def states(rows: Sequence[Row]) -> Chart:
@@ -161,31 +161,35 @@ def heat_map(rows: Sequence[Row]) -> Chart:
     return _chart(alt.layer(squares, counts), 34 * max(1, len(labels)) + 10)
 
 
-def _shares(rows: Sequence[Row], column: str, colours: Mapping[str, str]) -> Chart:
+def _shares(rows: Sequence[Row], column: str, colours: Mapping[str, str], by: str | None = None) -> Chart:
     known = [name for name in colours if any(row[column] == name for row in rows)]
     others = [str(row[column]) for row in rows if row[column] not in colours]
     domain = [*known, *others]
     palette = [*(colours[name] for name in known), *_colours(others)]
     order = {name: place for place, name in enumerate(domain)}
     values = [{**row, "place": order[str(row[column])]} for row in rows]
+    bars = [] if by is None else list(dict.fromkeys(str(row[by]) for row in rows))
+    y = alt.Y(f"{by}:N", sort=bars, axis=alt.Axis(title=None, labelLimit=110)) if by else alt.Undefined
     return _chart(
         alt.Chart(_data(values))
-        .mark_bar(height=34)
+        .mark_bar(height=22 if by else 34)
         .encode(
             x=alt.X(
                 "acus:Q",
                 stack="normalize",
                 axis=alt.Axis(title="share of ACUs", format="%", tickCount=5),
             ),
+            y=y,
             color=alt.Color(f"{column}:N", scale=alt.Scale(domain=domain, range=palette)),
             order=alt.Order("place:Q"),
             tooltip=[
+                *([alt.Tooltip(f"{by}:N")] if by else []),
                 alt.Tooltip(f"{column}:N"),
                 alt.Tooltip("acus:Q", title="ACUs", format=",.1f"),
                 alt.Tooltip("sessions:Q", format=","),
             ],
         ),
-        44,
+        28 * len(bars) if by else 44,
         domain,
         palette,
     )

@@ -253,7 +253,8 @@ class _Reader:
         f.groups["outcome"] = self._groups([m.ACUS_OF_SESSIONS, m.COUNT_OF_SESSIONS], ("outcome",))
         costs = (m.ACUS_PER_MERGED_PULL_REQUEST, m.ACUS_PER_MERGED_PULL_REQUEST_DIRECT, m.MERGED_PULL_REQUESTS)
         f.groups["week"] = self._groups(costs, ("week",), f.trend)
-        f.groups["size"] = self._groups([m.ACUS_OF_SESSIONS, m.COUNT_OF_SESSIONS], ("session_size",))
+        by_size = ("org_id", "session_size")
+        f.groups["size"] = self._groups([m.ACUS_OF_SESSIONS, m.COUNT_OF_SESSIONS], by_size)
         f.groups["state"] = self._groups([m.ACUS_OF_SESSIONS, m.COUNT_OF_SESSIONS], ("state",))
         for name in CAUSES:
             f.groups[name] = self._groups(_OF_CAUSES, (name,))

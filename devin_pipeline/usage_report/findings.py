@@ -133,7 +133,7 @@ def reasons_for_absence(figures: Figures) -> dict[str, str]:
     for section, rows in shown.items():
         if section not in reasons and not rows:
             reasons[section] = _WHY_NOT.get(section, nothing) if has_sessions else nothing
-    if not figures.groups["size"] or all(group.key == (None,) for group in figures.groups["size"]):
+    if all(group.key[-1] is None for group in figures.groups["size"]):
         reasons.setdefault("size", _WHY_NOT["size"])
     return reasons
 

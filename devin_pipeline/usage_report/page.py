@@ -101,6 +101,7 @@ def write_page(figures: Figures, appearance: Appearance, now: datetime | None = 
             causes=dearest_causes(figures),
             absent=reasons_for_absence(figures) | ({} if appearance.with_text else _WITHOUT_TEXT),
             breakdowns=_breakdowns(figures),
+            sizes=_sizes_of_dearest(figures),
             prompts=[(prompt, *text.difference(prompt.original, prompt.suggested)) for prompt in figures.prompts],
             measures=list(m.MEASURES.values()),
             m=m,
@@ -181,8 +182,14 @@ def _charts(f: Figures) -> dict[str, charts.Chart]:
     ]
     if weeks:
         found["week"] = charts.cost_by_week(weeks, _ENOUGH_MERGED)
-    if any(group.key != (None,) for group in groups["size"]):
-        found["size"] = charts.sizes(_with_sessions(groups["size"], "size"))
+    sizes = _sizes_of_dearest(f)
+    if any(group.key[-1] is not None for group in sizes):
+        found["size"] = charts.sizes(
+            [
+                {"organization": text.label(group.key[0]), **row}
+                for group, row in zip(sizes, _with_sessions(sizes, "size"), strict=True)
+            ]
+        )
     if groups["state"]:
         found["state"] = charts.states(_with_sessions(groups["state"], "state"))
     if groups["issue"]:
@@ -201,10 +208,21 @@ def _charts(f: Figures) -> dict[str, charts.Chart]:
     return found
 
 
+def _sizes_of_dearest(f: Figures) -> list[Group]:
+    """Sizes of session of the organizations that consumed most, in the order of these."""
+    consumed: dict[object, Decimal] = {}
+    for group in f.groups["size"]:
+        acus = Decimal(str(group.value(m.ACUS_OF_SESSIONS) or 0))
+        consumed[group.key[0]] = consumed.get(group.key[0], Decimal(0)) + acus
+    dearest = sorted(consumed, key=lambda org_id: (-consumed[org_id], str(org_id)))[:_MOST_ROWS]
+    sizes = [group for group in f.groups["size"] if group.key[0] in dearest]
+    return sorted(sizes, key=lambda group: dearest.index(group.key[0]))
+
+
 def _with_sessions(groups: Sequence[Group], column: str) -> list[dict[str, object]]:
     return [
         {
-            column: text.label(group.key[0]),
+            column: text.label(group.key[-1]),
             "acus": _float(group.value(m.ACUS_OF_SESSIONS)),
             "sessions": group.value(m.COUNT_OF_SESSIONS),
         }
