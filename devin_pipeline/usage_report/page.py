@@ -292,7 +292,7 @@ def _headline(f: Figures, measure: Measure) -> _Headline:
     of_amount = "" if changed is None else text.percent(changed)
     words = text.points(now, then) if measure.unit == "share" else of_amount
     tone = ""
-    # While more pull requests are open than before, fewer are merged as yet: that is no news, good or bad.
+    # While more pull requests are open than before, fewer are merged as yet, which is neither good nor bad.
     is_open = (f.totals[m.OPEN_PULL_REQUESTS.name].value or 0) > (f.earlier[m.OPEN_PULL_REQUESTS.name].value or 0)
     is_settled = measure.name not in _CHANGED_BY_MERGING or not is_open
     if is_settled and measure.name in _GOOD_WHEN_LESS | _GOOD_WHEN_MORE and not words.startswith("\N{PLUS-MINUS SIGN}"):
