@@ -415,7 +415,8 @@ def test_repair_keeps_intact_rows_and_restores_the_damaged_one_from_an_older_fil
 def test_repair_of_a_raw_day_keeps_what_only_older_files_hold_and_says_what_is_lost(harness: PipelineHarness) -> None:
     deleted = next(row for row in harness.rows("sessions") if not row["is_listed"])
     day = deleted["day"]
-    spent = sum(s.acus or 0 for s in harness.enterprise.sessions if day_of(s.created_at, 8) == day) + deleted["acus"]
+    listed = [session for session in harness.enterprise.sessions if day_of(session.created_at, 8) == day]
+    spent = sum(session.acus or 0 for session in listed) + (deleted["acus"] or 0)
     stored = harness.lake.snapshot(RAW).rows([day]).num_rows
     delete(file_of(harness, RAW, day), Path())
     result = run("verify")
