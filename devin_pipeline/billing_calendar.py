@@ -8,6 +8,12 @@ its partitions, does not belong here.
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 
+BILLING_HOUR = 8
+"""Hour of the UTC day at which a day of Devin's bill starts."""
+
+UNTIL_CLOSED = timedelta(hours=48)
+"""How long after its end a day's bill may still change; then the day is closed."""
+
 
 def starts_at(day: date, hour: int, *, after: int = 0) -> datetime:
     """The instant at which a billing day starts, or the one `after` days later; a day ends where the next starts."""

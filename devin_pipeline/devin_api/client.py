@@ -5,7 +5,7 @@ tried again in `retry`, a single request in `transport`. Nothing here knows what
 """
 
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -14,6 +14,14 @@ from typing import Self
 from devin_pipeline.devin_api import pages
 from devin_pipeline.devin_api.batches import SessionBatch
 from devin_pipeline.devin_api.connections import Connections
+from devin_pipeline.devin_api.consumption import (
+    Consumption,
+    ConsumptionV2,
+    Scope,
+    endpoint_of,
+    read_consumption,
+    read_consumption_v2,
+)
 from devin_pipeline.devin_api.credentials import (
     KeyKind,
     Secret,
@@ -21,6 +29,7 @@ from devin_pipeline.devin_api.credentials import (
     check_organization,
     check_url,
 )
+from devin_pipeline.devin_api.directory import DirectoryKind, Listing, endpoint_of_list, read_list
 from devin_pipeline.devin_api.endpoints import KEY_OWNER, Clock, Endpoint, Feed
 from devin_pipeline.devin_api.errors import DevinError, TooLarge
 from devin_pipeline.devin_api.items import Item
@@ -237,12 +246,86 @@ class DevinClient:
         except DevinError as error:
             raise error.without_frames() from None
 
+    def directory(self, kind: DirectoryKind, org_ids: Sequence[str] = (), *, version: KeyKind = "v3") -> Listing:
+        """Return a list of what the API knows besides sessions, read to its end.
+
+        A client of one organization asks about no other, through its own endpoint where the API has one.
+
+        Args:
+            kind: which list.
+            org_ids: for which organizations, of `organization_playbooks` and `organization_limits`; each is one
+                request, or one for each page of 200. A client of one organization asks for its own instead.
+            version: which version of the API to ask; v2 has `cycles` only.
+
+        Returns:
+            The list; if the endpoint is refused or missing (403, 404, 405, 410), an empty one that says so.
+
+        Raises:
+            Refused: the API said no to the key or to the request (400, 401, 422, a redirect).
+            NoProgress: its pages never end.
+            InvalidResponse: an answer is not what the API promises.
+            DevinError: the API could not be reached, also after retries.
+            ConfigurationError: the key of this version is not set.
+            ValueError: v2 has no such list.
+        """
+        request = self._request(endpoint_of_list(kind, version))
+        return read_list(self._connections, request, kind, org_ids if self.org_id is None else [self.org_id])
+
+    def consumption(
+        self, scope: Scope, scope_ids: Sequence[str], window: Window | Mapping[str, Window] | None
+    ) -> Generator[Consumption]:
+        """Read what is billed by day to some entities of a kind, several at once, each with one request.
+
+        A client of one organization reads what they used in it: nothing of the `enterprise`, and of `organization` its
+        own, whatever the ids.
+
+        Args:
+            scope: what kind of entity.
+            scope_ids: which, as the API writes them; ignored for `enterprise`. Sessions with or without `devin-`.
+            window: the days asked for, from 08:00 UTC to 08:00 UTC, or those of each id; sent in whole seconds. Without
+                one the API chooses.
+
+        Yields:
+            Each entity once, in no certain order. One that is refused or missing (403, 404, 405, 410) says so. If the
+            first eight that are answered are refused alike, so are all others, without a request.
+
+        Raises:
+            Refused: the API said no to the key or to the request (400, 401, 422, a redirect); nothing more is read.
+            InvalidResponse: an answer is not what the API promises; nothing more is read.
+            DevinError: the API could not be reached, also after retries; nothing more is read.
+            ConfigurationError: the v3 key is not set.
+        """
+        request = self._request(endpoint_of(scope))
+        return read_consumption(self._connections, request, scope, scope_ids, window, self.org_id)
+
+    def consumption_v2(self, windows: Sequence[Window]) -> Generator[tuple[Window, ConsumptionV2]]:
+        """Read what v2 says is billed in some windows, several at once, each with one request.
+
+        Of one organization, v2 leaves out the ACUs of Cascade and of the terminal.
+
+        Args:
+            windows: the days asked for, from 08:00 UTC to 08:00 UTC.
+
+        Yields:
+            Each window once, in no certain order. If one is refused or missing (403, 404, 405, 410), so are all that
+            were not asked for yet, without a request.
+
+        Raises:
+            Refused: the API said no to the key or to the request (400, 401, 422, a redirect); nothing more is read.
+            InvalidResponse: an answer is not what the API promises; nothing more is read.
+            DevinError: the API could not be reached, also after retries; nothing more is read.
+            ConfigurationError: the v2 key is not set.
+        """
+        return read_consumption_v2(
+            self._connections, self._request(endpoint_of("enterprise", "v2")), windows, self.org_id
+        )
+
     def _request(self, endpoint: Endpoint) -> Request:
         if endpoint.key not in self._keys:
             raise ConfigurationError(
                 f"{endpoint.name} cannot be read",
                 f"{endpoint.key_variable} is not set",
-                f"Set {endpoint.key_variable}, or leave this feed out of DEVIN_FEEDS",
+                f"Set {endpoint.key_variable}, or leave this table out of DEVIN_FEEDS",
             )
         return Request(endpoint, endpoint.path_for(self.org_id), self._keys[endpoint.key])
 

@@ -24,7 +24,7 @@ class Endpoint:
         name: what messages call it.
         key: the kind of key it takes, which is also its version of the API.
         permission: what the owner of the key must have been given; None if the kind of key is enough.
-        path: for the whole enterprise.
+        path: for the whole enterprise; with `{object_id}` if it is about one object of it.
         organization_path: for one organization, with `{org_id}`; None if there is none.
     """
 
@@ -44,11 +44,11 @@ class Endpoint:
         """Which key it needs, in words."""
         return KEYS[self.key].needed + (f" with the permission {self.permission}" if self.permission else "")
 
-    def path_for(self, org_id: str | None) -> str:
-        """Its path for one organization, or for the whole enterprise."""
-        if org_id is None or self.organization_path is None:
-            return self.path
-        return self.organization_path.format(org_id=quote(org_id, safe=""))
+    def path_for(self, org_id: str | None, object_id: str = "") -> str:
+        """Its path for one organization, or for the whole enterprise; about one object, if it is about objects."""
+        path = self.path if org_id is None or self.organization_path is None else self.organization_path
+        # guard: an id that is not percent-encoded | object_id=quote(object_id, safe="") -> object_id=object_id
+        return path.format(org_id=quote(org_id or "", safe=""), object_id=quote(object_id, safe=""))
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,139 @@ FEEDS = (SESSION_INSIGHTS_V2, SESSIONS_V3, SESSION_INSIGHTS_V3)
 FEED_BY_TABLE = {feed.table: feed for feed in FEEDS}
 
 KEY_OWNER = Endpoint(name="the owner of the key", key="v3", permission=None, path="/v3/self", organization_path=None)
+
+# Which permission lists organizations and playbooks is not in the API reference; it was seen with other clients.
+ORGANIZATIONS = Endpoint(
+    name="the list of organizations",
+    key="v3",
+    permission="ViewAccountOrganizations",
+    path="/v3/enterprise/organizations",
+    organization_path=None,
+)
+USERS = Endpoint(
+    name="the list of users",
+    key="v3",
+    permission="ManageAccountMembership",
+    path="/v3/enterprise/members/users",
+    organization_path="/v3beta1/organizations/{org_id}/members/users",
+)
+IDP_USERS = Endpoint(
+    name="the list of users of the identity provider",
+    key="v3",
+    permission="ManageAccountMembership",
+    path="/v3/enterprise/members/idp-users",
+    organization_path=None,
+)
+SERVICE_USERS = Endpoint(
+    name="the list of service users",
+    key="v3",
+    permission="ManageAccountMembership",
+    path="/v3/enterprise/members/service-users",
+    organization_path=None,
+)
+PLAYBOOKS = Endpoint(
+    name="the list of playbooks",
+    key="v3",
+    permission="ManageAccountPlaybooks",
+    path="/v3/enterprise/playbooks",
+    organization_path="/v3/organizations/{org_id}/playbooks",
+)
+ORGANIZATION_PLAYBOOKS = Endpoint(
+    name="the list of an organization's playbooks",
+    key="v3",
+    permission="ManageAccountPlaybooks",
+    path="/v3/organizations/{object_id}/playbooks",
+    organization_path=None,
+)
+CYCLES = Endpoint(
+    name="the list of billing cycles",
+    key="v3",
+    permission="ManageBilling",
+    path="/v3/enterprise/consumption/cycles",
+    organization_path=None,
+)
+CYCLES_V2 = Endpoint(
+    name="the list of billing cycles of v2",
+    key="v2",
+    permission=None,
+    path="/v2/enterprise/consumption/cycles",
+    organization_path=None,
+)
+ENTERPRISE_LIMITS = Endpoint(
+    name="the list of ACU limits",
+    key="v3",
+    permission="ManageBilling",
+    path="/v3/enterprise/consumption/acu-limits/devin",
+    organization_path=None,
+)
+ORGANIZATION_LIMITS = Endpoint(
+    name="the ACU limits of an organization",
+    key="v3",
+    permission="ManageBilling",
+    path="/v3beta1/enterprise/organizations/{object_id}/consumption/acu-limits",
+    organization_path=None,
+)
+USER_LIMITS = Endpoint(
+    name="the list of ACU limits of users",
+    key="v3",
+    permission="ManageBilling",
+    path="/v3beta1/enterprise/users/consumption/acu-limits",
+    organization_path=None,
+)
+USAGE_TIERS = Endpoint(
+    name="the list of usage tiers",
+    key="v3",
+    permission="ManageBilling",
+    path="/v3beta1/enterprise/usage-policies/tiers",
+    organization_path=None,
+)
+
+_DAILY = "/v3/enterprise/consumption/daily"
+_DAILY_OF_ONE = "/v3/organizations/{org_id}/consumption/daily"
+CONSUMPTION = Endpoint(
+    name="the consumption of the enterprise",
+    key="v3",
+    permission="ManageBilling",
+    path=_DAILY,
+    organization_path=None,
+)
+ORGANIZATION_CONSUMPTION = Endpoint(
+    name="the consumption of an organization",
+    key="v3",
+    permission="ManageBilling",
+    path=f"{_DAILY}/organizations/{{object_id}}",
+    organization_path=_DAILY_OF_ONE,
+)
+USER_CONSUMPTION = Endpoint(
+    name="the consumption of a user",
+    key="v3",
+    permission="ManageBilling",
+    path=f"{_DAILY}/users/{{object_id}}",
+    organization_path=f"{_DAILY_OF_ONE}/users/{{object_id}}",
+)
+SERVICE_USER_CONSUMPTION = Endpoint(
+    name="the consumption of a service user",
+    key="v3",
+    permission="ManageBilling",
+    path=f"{_DAILY}/service-users/{{object_id}}",
+    organization_path=f"{_DAILY_OF_ONE}/service-users/{{object_id}}",
+)
+SESSION_CONSUMPTION = Endpoint(
+    name="the consumption of a session",
+    key="v3",
+    permission="ManageBilling",
+    path=f"{_DAILY}/sessions/{{object_id}}",
+    organization_path=f"{_DAILY_OF_ONE}/sessions/{{object_id}}",
+)
+CONSUMPTION_V2 = Endpoint(
+    name="the consumption of v2",
+    key="v2",
+    permission=None,
+    path="/v2/enterprise/consumption/daily",
+    organization_path=None,
+)
+CONSUMPTION_WINDOW = WindowParameters("time_after", "time_before", in_seconds=True)
+CONSUMPTION_V2_WINDOW = WindowParameters("start_date", "end_date", in_seconds=False)
 
 
 def lightest_feeds(tables: Container[str]) -> list[Feed]:

@@ -51,7 +51,15 @@ class DevinError(Problem):
 
 
 class Refused(DevinError):
-    """401, 403, 404, 405, 410, 400, 422, a redirect, or a certificate that does not hold."""
+    """401, 403, 404, 405, 410, 400, 422, a redirect, or a certificate that does not hold.
+
+    Attributes:
+        status: the HTTP status; None when there was no response.
+    """
+
+    def __init__(self, what: str, why: str, todo: str, *, status: int | None = None) -> None:
+        super().__init__(what, why, todo)
+        self.status = status
 
 
 class Unreachable(DevinError):

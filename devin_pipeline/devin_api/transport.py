@@ -489,19 +489,22 @@ def _error_of(response: httpx.Response, request: Request) -> DevinError:
             f"{name} was refused (401)",
             f"Devin does not know the key in {variable}, or it has expired",
             f"Set {variable} to {needs}",
+            status=status,
         )
     if status == HTTPStatus.FORBIDDEN:
         return Refused(
             f"{name} was refused (403)",
             f"the key in {variable} lacks the permission",
-            f"{variable} must be {needs}; or leave this feed out of DEVIN_FEEDS",
+            f"{variable} must be {needs}; or leave this table out of DEVIN_FEEDS",
+            status=status,
         )
     if status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE):
         return Refused(
             f"{name} was refused ({status})",
             f"this endpoint, API version {request.endpoint.key} or the organization is gone, or the key has no "
             "enterprise scope",
-            "Check DEVIN_API_URL and DEVIN_ORG_ID; or leave this feed out of DEVIN_FEEDS",
+            "Check DEVIN_API_URL and DEVIN_ORG_ID; or leave this table out of DEVIN_FEEDS",
+            status=status,
         )
     if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY):
         detail = _validation_detail(response)
@@ -509,12 +512,14 @@ def _error_of(response: httpx.Response, request: Request) -> DevinError:
             f"{name} was refused ({status})",
             f"Devin does not accept the request{f': {detail}' if detail else ''}",
             "Check DEVIN_ORG_ID and the days asked for; if they are right, the API has changed",
+            status=status,
         )
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         return Refused(
             f"{name} was redirected ({status})",
             "a key is never sent on to another address",
             "Set DEVIN_API_URL to the API's own address",
+            status=status,
         )
     if status < HTTPStatus.MULTIPLE_CHOICES:
         return InvalidResponse(
@@ -528,6 +533,7 @@ def _error_of(response: httpx.Response, request: Request) -> DevinError:
             f"{name} was refused ({status})",
             "Devin, or a proxy in between, does not accept the request",
             f"Check DEVIN_API_URL and {variable}",
+            status=status,
         )
     return Unreachable(
         f"{name} could not be read",

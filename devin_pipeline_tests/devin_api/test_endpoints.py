@@ -5,8 +5,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from devin_pipeline.devin_api import FEED_BY_TABLE, FEEDS, Window, lightest_feeds
-from devin_pipeline.devin_api.endpoints import KEY_OWNER, SESSION_INSIGHTS_V2, SESSION_INSIGHTS_V3, SESSIONS_V3, Feed
+from devin_pipeline.devin_api import endpoints as declared
+from devin_pipeline.devin_api.endpoints import (
+    CONSUMPTION_V2_WINDOW,
+    CONSUMPTION_WINDOW,
+    SESSION_INSIGHTS_V2,
+    SESSION_INSIGHTS_V3,
+    SESSIONS_V3,
+    Endpoint,
+    Feed,
+)
 from devin_pipeline.tables import RAW_SESSION_TABLES
+
+ENDPOINTS = [each for each in vars(declared).values() if isinstance(each, Endpoint)]
 
 
 def test_every_raw_session_table_has_a_feed_whose_path_its_grain_names() -> None:
@@ -15,12 +26,18 @@ def test_every_raw_session_table_has_a_feed_whose_path_its_grain_names() -> None
         assert f"`GET {FEED_BY_TABLE[table.name].path}`" in table.grain
 
 
-@pytest.mark.parametrize("endpoint", [*FEEDS, KEY_OWNER])
-def test_a_path_begins_with_the_version_whose_key_it_takes(endpoint: Feed) -> None:
-    assert endpoint.path.startswith(f"/{endpoint.key}/")
-    assert endpoint.path_for("org a/b").startswith(f"/{endpoint.key}/")
-    assert "org a/b" not in endpoint.path_for("org a/b")
-    assert endpoint.path_for(None) == endpoint.path
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
+def test_a_path_begins_with_the_version_whose_key_it_takes(endpoint: Endpoint) -> None:
+    begin = (f"/{endpoint.key}/", f"/{endpoint.key}beta1/")
+    assert endpoint.path.startswith(begin)
+    assert endpoint.path_for("org a/b").startswith(begin)
+    assert endpoint.path_for("org a/b", "a/b").count("a/b") == 0
+    assert endpoint.path_for(None, "x{y}") == endpoint.path.replace("{object_id}", "x%7By%7D")
+
+
+def test_no_two_endpoints_have_the_same_name_or_path() -> None:
+    assert len({endpoint.name for endpoint in ENDPOINTS}) == len(ENDPOINTS) == 22
+    assert len({endpoint.path for endpoint in ENDPOINTS}) == len(ENDPOINTS)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +68,15 @@ def test_a_window_is_asked_for_as_its_version_writes_it() -> None:
         ("updated_after", str(seconds)),
         ("updated_before", str(seconds + 2)),
         ("include_deleted_orgs", "true"),
+    ]
+
+
+def test_a_window_of_the_bill_is_asked_for_under_other_names() -> None:
+    window = Window(datetime(2026, 3, 1, 8, tzinfo=UTC), datetime(2026, 3, 3, 8, tzinfo=UTC))
+    assert CONSUMPTION_WINDOW.query("created", window) == [("time_after", "1772352000"), ("time_before", "1772524800")]
+    assert CONSUMPTION_V2_WINDOW.query("created", window) == [
+        ("start_date", "2026-03-01T08:00:00Z"),
+        ("end_date", "2026-03-03T08:00:00Z"),
     ]
 
 
