@@ -7,14 +7,16 @@ A setting is checked when it is asked for, so that a command needs only those it
 ours: httpx reads them.
 """
 
+import re
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from devin_pipeline.billing_calendar import day_of
+from devin_pipeline.billing_calendar import BILLING_HOUR, day_of
 from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.shell import pipeline_command
 
@@ -92,6 +94,21 @@ class Settings(BaseSettings):
         "full",
         "`full`, `no-text` or `none`",
         "The report that each run writes into the lake: with prompts and feedback, without them, or no report.",
+    )
+    DEVIN_SESSION_PRODUCTS: str = _setting(
+        "devin,automation",
+        "products",
+        "Products of the bill whose ACUs sessions consume, separated by commas; the others have no sessions.",
+    )
+    DEVIN_SESSION_CONSUMPTION_REQUESTS: str = _setting(
+        "400",
+        "requests",
+        "For how many sessions a run asks at most on which days they consumed their ACUs. `0` asks for none.",
+    )
+    DEVIN_RESIDUAL_LEAST_ACUS: str = _setting(
+        "1",
+        "ACUs",
+        "Days and organizations billed less than this are left out of the checks that compare the bill with sessions.",
     )
     DEVIN_KEEP_RUNS_DAYS: str = _setting(
         "180",
@@ -205,6 +222,52 @@ class Settings(BaseSettings):
             raise ConfigurationError(f"DEVIN_KEEP_RUNS_DAYS is {text!r}", why, "Set it to 180, or remove it")
         return int(text)
 
+    @property
+    def session_products(self) -> tuple[str, ...]:
+        """The products of the bill whose ACUs sessions consume, in alphabetical order.
+
+        Raises:
+            ConfigurationError: DEVIN_SESSION_PRODUCTS names none.
+        """
+        products = sorted({name.strip() for name in self.DEVIN_SESSION_PRODUCTS.split(",")} - {""})
+        if not products:
+            raise ConfigurationError(
+                f"DEVIN_SESSION_PRODUCTS is {self.DEVIN_SESSION_PRODUCTS!r}",
+                "that names no product",
+                "Set it to devin,automation, or remove it",
+            )
+        return tuple(products)
+
+    @property
+    def session_consumption_requests(self) -> int:
+        """For how many sessions a run asks at most on which days they consumed their ACUs.
+
+        Raises:
+            ConfigurationError: It is not a number.
+        """
+        text = self.DEVIN_SESSION_CONSUMPTION_REQUESTS.strip() or "400"
+        if not (text.isascii() and text.isdigit() and len(text) < 7):
+            raise ConfigurationError(
+                f"DEVIN_SESSION_CONSUMPTION_REQUESTS is {text!r}",
+                "that is not a number from 0 to 999999",
+                "Set it to 400, or remove it",
+            )
+        return int(text)
+
+    @property
+    def residual_least_acus(self) -> Decimal:
+        """ACUs that a day of an organization is billed at least before it is compared with its sessions.
+
+        Raises:
+            ConfigurationError: It is not a number.
+        """
+        text = self.DEVIN_RESIDUAL_LEAST_ACUS.strip() or "1"
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text, re.ASCII):
+            raise ConfigurationError(
+                f"DEVIN_RESIDUAL_LEAST_ACUS is {text!r}", "that is not a number of ACUs", "Set it to 1, or remove it"
+            )
+        return Decimal(text)
+
     def key(self, variable: str) -> str | None:
         """An API key as it is set or, if it is not, as its file in DEVIN_SECRETS_DIR has it at this moment.
 
@@ -242,7 +305,7 @@ class Settings(BaseSettings):
 
     @property
     def feeds(self) -> list[str]:
-        """The raw tables to read: DEVIN_FEEDS, or all that the keys allow.
+        """The raw tables of sessions to read: those that DEVIN_FEEDS names, or all that the keys allow.
 
         Raises:
             ConfigurationError: DEVIN_FEEDS names something else than a raw table, or one whose key is not set.
@@ -250,16 +313,57 @@ class Settings(BaseSettings):
         from devin_pipeline.devin_api import FEED_BY_TABLE
 
         allowed = [table for table, feed in FEED_BY_TABLE.items() if self.key_is_set(feed.key_variable)]
-        named = [name.strip() for name in self.DEVIN_FEEDS.split(",") if name.strip()]
+        named = self._named_tables()
         for name in named:
-            if name not in FEED_BY_TABLE:
-                raise ConfigurationError(
-                    f"DEVIN_FEEDS names {name!r}", "there is no such feed", f"Use some of {', '.join(FEED_BY_TABLE)}"
-                )
-            if allowed and name not in allowed:
+            if name in FEED_BY_TABLE and allowed and name not in allowed:
                 why = f"its key {FEED_BY_TABLE[name].key_variable} is not set"
                 raise ConfigurationError(f"DEVIN_FEEDS names {name}", why, "Set the key or drop the feed")
         return [table for table in allowed if not named or table in named]
+
+    @property
+    def money_tables(self) -> list[str]:
+        """The raw tables of the bill and the lists to read: those that DEVIN_FEEDS names, or all that the keys allow.
+
+        Raises:
+            ConfigurationError: DEVIN_FEEDS names something else than a raw table.
+        """
+        from devin_pipeline.tables import MONEY_TABLES
+
+        return [table.name for table in MONEY_TABLES if not self.why_not_read(table.name)]
+
+    def why_not_read(self, table: str) -> str:
+        """Why a raw table of the bill or of the lists is not read; empty if it is.
+
+        Args:
+            table: Its name.
+
+        Raises:
+            ConfigurationError: DEVIN_FEEDS names something else than a raw table.
+        """
+        from devin_pipeline.tables import RAW_DIRECTORY, RAW_SESSION_CONSUMPTION
+
+        named = self._named_tables()
+        if not (self.key_is_set(V3_KEY) or self.key_is_set(V2_KEY)):
+            return f"neither {V3_KEY} nor {V2_KEY} is set"
+        if table == RAW_SESSION_CONSUMPTION.name and not self.key_is_set(V3_KEY):
+            return f"{V3_KEY} is not set, and v2 does not say it"
+        if table != RAW_DIRECTORY.name and self.day_starts_at_utc_hour != BILLING_HOUR:
+            return f"it is by days that start at {BILLING_HOUR:02}:00 UTC, and DEVIN_DAY_STARTS_AT_UTC_HOUR is another"
+        return "" if not named or table in named else "DEVIN_FEEDS does not name it"
+
+    def _named_tables(self) -> list[str]:
+        """The raw tables that DEVIN_FEEDS names."""
+        from devin_pipeline.devin_api import FEED_BY_TABLE
+        from devin_pipeline.tables import MONEY_TABLES
+
+        known = [*FEED_BY_TABLE, *(table.name for table in MONEY_TABLES)]
+        named = [name.strip() for name in self.DEVIN_FEEDS.split(",") if name.strip()]
+        for name in named:
+            if name not in known:
+                raise ConfigurationError(
+                    f"DEVIN_FEEDS names {name!r}", "there is no such feed", f"Use some of {', '.join(known)}"
+                )
+        return named
 
     def require_usable(self) -> None:
         """Refuse settings that no run could work with, before any request.
@@ -277,6 +381,11 @@ class Settings(BaseSettings):
         for variable in (V2_KEY, V3_KEY):
             if self.key_is_set(variable):
                 check_key("v2" if variable == V2_KEY else "v3", self.key(variable) or "")
+        _ = self.session_products, self.session_consumption_requests, self.residual_least_acus, self.money_tables
+        if not self.feeds and self._named_tables() and (self.key_is_set(V3_KEY) or self.key_is_set(V2_KEY)):
+            raise ConfigurationError(
+                "There is nothing to read", "DEVIN_FEEDS names no feed of sessions", "Name one, or remove DEVIN_FEEDS"
+            )
         if not self.feeds:
             raise ConfigurationError(
                 "There is nothing to read",

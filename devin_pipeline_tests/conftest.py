@@ -75,9 +75,12 @@ def make_harness(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ma
     """Build a harness: `make_harness(keys="both", sessions=…, days=…)`."""
     with ExitStack() as opened:
 
-        def make(keys: str = "both", sessions: int = 60, days: int = 4, seed: int = 11) -> PipelineHarness:
+        def make(
+            keys: str = "both", sessions: int = 60, days: int = 4, seed: int = 11, *, reads_bill: bool = False
+        ) -> PipelineHarness:
             enterprise = Enterprise.synthetic(seed=seed, sessions=sessions, days=days)
-            return open_harness(opened, monkeypatch, tmp_path, enterprise, the_last_days(days), keys)
+            span = the_last_days(days)
+            return open_harness(opened, monkeypatch, tmp_path, enterprise, span, keys, reads_bill=reads_bill)
 
         yield make
 

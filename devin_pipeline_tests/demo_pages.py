@@ -38,7 +38,8 @@ def build(folder: Path) -> None:
     days = days_between(last - timedelta(days=DEMO_DAYS - 1), last)
     enterprise = demo_enterprise(seed=7, sessions=DEMO_DAYS * DEMO_SESSIONS_PER_DAY, days=DEMO_DAYS, ends_at=AT)
     with EmulatorServer(enterprise) as server:
-        Run(server.url, server.v2_key, server.v3_key, str(folder / _DEMO_LAKE), [*FEED_BY_TABLE], days, "demo")()
+        lake = str(folder / _DEMO_LAKE)
+        Run(server.url, server.v2_key, server.v3_key, lake, [*FEED_BY_TABLE], days, "demo", True, AT)()
 
 
 def pages() -> list[Path]:

@@ -17,11 +17,14 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from devin_pipeline.definitions import pipeline
+from devin_pipeline.orchestration.asset_checks import IS_ERROR
 from devin_pipeline.settings import Settings
 from devin_pipeline.tables import ALL_TABLES, DERIVED_TABLES, RAW_TABLES, REPORT_TABLES, Table
 from devin_pipeline.tables.measures import MEASURES, Period
+from devin_pipeline.tables.views import NAMED_VIEWS
 
 PROJECT = Path(__file__).parent.parent
+_OF_VIEWS = "The rows of a table with the names of its ids as of each day, for people and BI tools."
 COMMAND = "uv run python -m devin_pipeline_tests.documents"
 
 _KEYS = ("DEVIN_V3_API_KEY", "DEVIN_V2_API_KEY")
@@ -103,10 +106,25 @@ def _tables() -> Iterator[str]:
     for layer, (meaning, tables) in _LAYERS.items():
         yield f"- [{layer}](#{re.sub(' ', '-', layer.lower())}): {meaning}\n"
         yield from (f"  - [`{table.name}`](#{table.name})\n" for table in tables)
+    yield f"- [Views with names](#views-with-names): {_OF_VIEWS}\n"
     for layer, (meaning, tables) in _LAYERS.items():
         yield f"\n## {layer}\n\n{meaning}\n"
         for table in tables:
             yield from _table(table)
+    yield f"\n## Views with names\n\n{_OF_VIEWS}\n\n"
+    yield from _rows(
+        ("view", "what it is", "columns besides those of the table"),
+        *(
+            (f"`{view.name}`", view.description, ", ".join(f"`{column.name}`" for column in view.names))
+            for view in NAMED_VIEWS
+        ),
+    )
+    yield "\n"
+    columns = {column.name: column for view in NAMED_VIEWS for column in view.names}
+    yield from _rows(
+        ("column", "type", "meaning"),
+        *((f"`{column.name}`", column.sql_type, column.description) for column in columns.values()),
+    )
 
 
 def _table(table: Table) -> Iterator[str]:
@@ -155,7 +173,7 @@ def _checks() -> Iterator[str]:
             (
                 f"`{name}`",
                 ", ".join(of_tables[name]),
-                "stops" if spec.blocking else "warns",
+                "stops" if spec.blocking else "is an error" if spec.metadata[IS_ERROR] else "warns",
                 spec.description or "",
             )
             for name, spec in specs.items()

@@ -2,12 +2,14 @@
 
 import copy
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
@@ -17,21 +19,22 @@ import pytest
 
 from devin_pipeline.billing_calendar import day_of, days_between
 from devin_pipeline.definitions import pipeline
-from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
-from devin_pipeline.devin_api import FEED_BY_TABLE
+from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables, publish_spend
+from devin_pipeline.devin_api import FEED_BY_TABLE, FEEDS
 from devin_pipeline.emulator import EmulatorServer, Enterprise
 from devin_pipeline.lake import Lake
 from devin_pipeline.orchestration.partitions import range_tags
 from devin_pipeline.reports.publishing import publish_report
 from devin_pipeline.settings import Settings
-from devin_pipeline.tables import ALL_TABLES, REPORT_TABLES, ROLLUP_TABLES, TABLES, Table
-from devin_pipeline_tests.oracle import Oracle
+from devin_pipeline.tables import ALL_TABLES, MONEY_TABLES, REPORT_TABLES, ROLLUP_TABLES, SPEND_TABLES, TABLES, Table
+from devin_pipeline_tests.oracle import OF_THE_BILL, Oracle
 from devin_pipeline_tests.runs import Run
 
 Row = dict[str, Any]
 
 # Set by clocks, not by the server's data.
-_OF_CLOCKS = {"fetched_at", "first_seen_at", "last_changed_at", "content_hash", "reason"}
+_OF_CLOCKS = {"fetched_at", "first_seen_at", "last_changed_at", "content_hash", "reason", "valid_from", "valid_to"}
+_OF_CLOCKS |= {"row_hash"}
 
 
 @dataclass
@@ -45,6 +48,7 @@ class PipelineHarness:
     days: list[date]
     feeds: list[str]
     oracle: Oracle = field(default_factory=Oracle)
+    reads_bill: bool = False
 
     def run(
         self,
@@ -77,7 +81,8 @@ class PipelineHarness:
 
     def run_without_dagster(self) -> Run:
         """A run over its days that can be handed to another process."""
-        return Run(self.server.url, self.server.v2_key, self.server.v3_key, self.lake.uri, self.feeds, self.days)
+        server, lake = self.server, self.lake.uri
+        return Run(server.url, server.v2_key, server.v3_key, lake, self.feeds, self.days, reads_bill=self.reads_bill)
 
     def run_into(self, folder: Path) -> Run:
         """Such a run into another, empty lake, which this and its oracle follow from now on."""
@@ -102,6 +107,13 @@ class PipelineHarness:
         """Let the oracle observe what the server sends now."""
         for feed in self.feeds:
             self.oracle.observe(feed, self.days, self.listed(feed), datetime.now(UTC))
+        if self.reads_bill:
+            self.oracle.observe_bill(bill_after(self, self.undisturbed))
+
+    @property
+    def undisturbed(self) -> Path:
+        """A lake into which the bill is read too, whenever the oracle observes, and which nothing disturbs."""
+        return Path(f"{self.lake.uri} undisturbed")
 
     def listed(self, feed: str) -> Sequence[str]:
         """The items that the server lists in a feed now."""
@@ -157,6 +169,13 @@ def contents(rows: Callable[[str], Sequence[Row]], oracle: Oracle) -> dict[str, 
     return found
 
 
+def bill_after(harness: PipelineHarness, folder: Path) -> dict[str, list[Row]]:
+    """What the tables of the bill hold once it was read into an undisturbed lake."""
+    harness.run_without_dagster().into(folder)()
+    lake = Lake(str(folder))
+    return {name: lake.snapshot(TABLES[name]).rows().to_pylist() for name in OF_THE_BILL}
+
+
 class Moment:
     """What the tables hold before a run over some days (all by default), and what they will hold after it."""
 
@@ -167,6 +186,11 @@ class Moment:
         self.oracle = copy.deepcopy(harness.oracle)
         for feed in harness.feeds:
             self.oracle.observe(feed, self.days, harness.listed(feed), datetime.now(UTC))
+        if harness.reads_bill:
+            with TemporaryDirectory() as folder:
+                if harness.undisturbed.exists():
+                    shutil.copytree(harness.undisturbed, folder, dirs_exist_ok=True)
+                self.oracle.observe_bill(bill_after(harness, Path(folder)))
         self.before = contents(harness.rows, self.oracle)
         self.after = contents(self.oracle.table, self.oracle)
 
@@ -206,6 +230,8 @@ def rebuild(lake: Lake, table: Table, days: Sequence[date]) -> None:
         publish_report(lake, table)
     elif table in ROLLUP_TABLES:
         publish_rollups(lake, days, 8, [table])
+    elif table in SPEND_TABLES:
+        publish_spend(lake, days, 8, table)
     else:
         publish_session_tables(lake, days, 8, [table])
 
@@ -217,13 +243,16 @@ def open_harness(
     enterprise: Enterprise,
     days: list[date],
     keys: str = "both",
+    *,
+    reads_bill: bool = False,
 ) -> PipelineHarness:
     """A harness over the lake in a folder, until what it is opened with is closed."""
     server = opened.enter_context(EmulatorServer(enterprise))
-    set_environment(monkeypatch, server, folder, keys, days[0])
+    set_environment(monkeypatch, server, folder, keys, days[0], reads_bill=reads_bill)
     instance = opened.enter_context(dg.DagsterInstance.ephemeral())
     keep_connection(instance)
-    return PipelineHarness(server, enterprise, Lake(str(folder / "lake")), instance, days, Settings().feeds)
+    lake = Lake(str(folder / "lake"))
+    return PipelineHarness(server, enterprise, lake, instance, days, Settings().feeds, reads_bill=reads_bill)
 
 
 def keep_connection(instance: dg.DagsterInstance) -> None:
@@ -245,15 +274,24 @@ def keep_connection(instance: dg.DagsterInstance) -> None:
 
 
 def set_environment(
-    monkeypatch: pytest.MonkeyPatch, server: EmulatorServer, folder: Path, keys: str, start: date
+    monkeypatch: pytest.MonkeyPatch,
+    server: EmulatorServer,
+    folder: Path,
+    keys: str,
+    start: date,
+    *,
+    reads_bill: bool = False,
 ) -> None:
     """Point every setting at the server and the folder; `keys` is `v2`, `v3` or `both`."""
-    for name in ("DEVIN_FEEDS", "DEVIN_ORG_ID", "DEVIN_DAY_STARTS_AT_UTC_HOUR", "DEVIN_PIPELINE_DEMO"):
+    for name in ("DEVIN_ORG_ID", "DEVIN_DAY_STARTS_AT_UTC_HOUR", "DEVIN_PIPELINE_DEMO"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DEVIN_API_URL", server.url)
     monkeypatch.setenv("DEVIN_LAKE", str(folder / "lake"))
     monkeypatch.setenv("DAGSTER_HOME", str(folder / "home"))
     monkeypatch.setenv("DEVIN_START_DATE", start.isoformat())
+    # Most tests count requests of sessions; those of the bill ask for it.
+    feeds = [feed.table for feed in FEEDS if keys in (feed.key, "both")]
+    monkeypatch.setenv("DEVIN_FEEDS", ",".join([*feeds, *(table.name for table in MONEY_TABLES if reads_bill)]))
     # A page is made in two seconds, which few tests look at.
     monkeypatch.setenv("DEVIN_REPORT", "none")
     for name, kind, value in (("V2", "v2", server.v2_key), ("V3", "v3", server.v3_key)):

@@ -62,6 +62,12 @@ from functools import cached_property
 from typing import TypeAlias, TypeVar
 from urllib.parse import unquote
 
+from devin_pipeline_tests.derived.spend import acu_consumed_daily, session_acus_by_day
+
+OF_THE_BILL = (
+    *("raw_directory", "raw_consumption", "raw_session_consumption", "consumption_daily", "reconciliation_daily"),
+    *("organizations", "users", "playbooks", "billing_cycles", "acu_limits"),
+)
 FEEDS = ("raw_session_insights_v2", "raw_sessions_v3", "raw_session_insights_v3")
 INSIGHTS_V2, SESSIONS_V3, INSIGHTS_V3 = FEEDS
 PRECEDENCE = (INSIGHTS_V3, SESSIONS_V3, INSIGHTS_V2)
@@ -306,6 +312,12 @@ class Oracle:
         self._histories: dict[tuple[str, date, str], list[Version]] = {}
         self._quarantine: dict[tuple[str, date, str], Row] = {}
         self._tables: dict[str, list[Row]] = {}
+        self._bill: dict[str, list[Row]] = {}
+
+    def observe_bill(self, tables: Mapping[str, list[Row]]) -> None:
+        """What the tables of the bill hold after a read of it that nothing disturbed."""
+        self._tables = {}
+        self._bill = dict(tables)
 
     def observe(self, feed: str, days: Iterable[date], items: Iterable[str], fetched_at: datetime) -> None:
         """One complete read of `days` by `feed`; items of other days among `items` are ignored."""
@@ -397,12 +409,15 @@ class Oracle:
         sessions = sorted(
             map(merged_session, by_session.values()), key=lambda session: (session.row.day, session.row.session_id)
         )
+        of_sessions = tables_of_sessions(sessions)
         return (
             tables
             | {"raw_quarantine": list(self._quarantine.values())}
-            | tables_of_sessions(sessions)
+            | of_sessions
             | rollups(sessions)
             | pull_request_reports(sessions)
+            | {table: self._bill.get(table, []) for table in OF_THE_BILL}
+            | consumed(of_sessions["sessions"], versions, self._bill.get("raw_session_consumption", []))
         )
 
 
@@ -660,6 +675,15 @@ def _decoded(part: str) -> str:
         return unquote(part, errors="strict").lower()
     except UnicodeDecodeError:
         return part.lower()
+
+
+def consumed(sessions: list[Row], versions: list[Version], answers: list[Row]) -> dict[str, list[Row]]:
+    """What sessions consumed by day: as the API answered, or else as far as their versions say it."""
+    by_feed: dict[str, list[Row]] = {feed: [] for feed in FEEDS}
+    for version in versions:
+        by_feed[version.feed].append(version.row() | {"acus": acus_of(version.item)})
+    by_day = session_acus_by_day(sessions, by_feed, answers)
+    return {"session_acus_by_day": by_day, "acu_consumed_daily": acu_consumed_daily(by_day, sessions)}
 
 
 def tables_of_sessions(sessions: list[MergedSession]) -> dict[str, list[Row]]:

@@ -6,16 +6,21 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal
 
-from devin_pipeline.billing_calendar import starts_at
-from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
+from devin_pipeline.billing_calendar import UNTIL_CLOSED, day_of, starts_at
+from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables, publish_spend
 from devin_pipeline.devin_api import FEED_BY_TABLE, DevinClient, DevinError, SessionBatch, Window
-from devin_pipeline.lake import Lake, LakeIdentity, write_catalog
+from devin_pipeline.lake import Lake, LakeIdentity, ReportClock, write_catalog
 from devin_pipeline.operations.erase import erased
+from devin_pipeline.raw.consumption.assets import read_bill
+from devin_pipeline.raw.consumption.landing import land_bill
+from devin_pipeline.raw.consumption.session_days import due_sessions, land_session_days
+from devin_pipeline.raw.directory.assets import land_lists, read_lists
 from devin_pipeline.raw.sessions.landing import land
 from devin_pipeline.reports.publishing import publish_report
-from devin_pipeline.tables import ALL_TABLES, RAW, RAW_SESSION_TABLES, REPORT_TABLES
+from devin_pipeline.tables import ALL_TABLES, RAW, RAW_CONSUMPTION, RAW_SESSION_TABLES, REPORT_TABLES, SPEND_TABLES
 
 HOUR = 8
+SESSION_PRODUCTS = ("automation", "devin")
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class Run:
         feeds: The raw tables to read.
         days: The days to read, oldest first.
         kind: Whose rows the lake is said to hold.
+        reads_bill: Whether the lists and the bill are read too.
+        as_of: When it is said to be; now when left out.
     """
 
     url: str
@@ -39,6 +46,8 @@ class Run:
     feeds: Sequence[str]
     days: Sequence[date]
     kind: Literal["live", "demo"] = "live"
+    reads_bill: bool = False
+    as_of: datetime | None = None
 
     def __call__(self) -> None:
         """Do it; raise what stops it."""
@@ -50,7 +59,11 @@ class Run:
                 lake.claim(identity)
                 with erased(lake, HOUR):
                     read_feed(client, lake, feed, self.days)
-        publish(lake, self.days)
+            if self.reads_bill:
+                with erased(lake, HOUR):
+                    publish_session_tables(lake, self.days, HOUR)
+                read_money(client, lake, self.days)
+        publish(lake, self.days, self.as_of)
 
     def into(self, lake: Path) -> "Run":
         """The same run into another lake."""
@@ -81,18 +94,44 @@ def read_feed(
     for listing in client.read(FEED_BY_TABLE[feed], list(windows)):
         if whole := [windows[window] for window in listing.windows if window not in listing.failures]:
             land(lake, RAW[feed], listing, whole, read_at, HOUR)
+            lake.note_read(RAW[feed], whole, read_at)
             stored(whole, listing, read_at)
         failures += listing.failures.values()
     for failure in failures:
         raise failure
 
 
-def publish(lake: Lake, days: Sequence[date]) -> None:
-    """Make what follows from raw: the session tables and rollups of some days, every report, the catalogue."""
+def read_money(client: DevinClient, lake: Lake, days: Sequence[date]) -> None:
+    """Land the lists, the bill of some days, and the days of sessions on which they consumed their ACUs.
+
+    Raises:
+        DevinError: The API could not be read.
+    """
+    read_at = datetime.now(UTC)
+    with erased(lake, HOUR):
+        land_lists(lake, list(read_lists(client, lake, has_v3_key=True)), read_at)
+    with erased(lake, HOUR):
+        land_bill(lake, read_bill(client, lake, list(days), everybody=True, organization=None), read_at)
+        lake.note_read(RAW_CONSUMPTION, days, read_at)
+    with erased(lake, HOUR):
+        if due := due_sessions(lake, days):
+            windows = {session.session_id: session.window for session in due}
+            land_session_days(
+                lake, due, client.consumption("session", list(windows), windows), read_at, keeps_text=True
+            )
+
+
+def publish(lake: Lake, days: Sequence[date], as_of: datetime | None = None) -> None:
+    """Make what follows from raw: the derived tables of some days, every report, as of now or then, the catalogue."""
     with erased(lake, HOUR):
         publish_session_tables(lake, days, HOUR)
     with erased(lake, HOUR):
         publish_rollups(lake, days, HOUR)
+    for table in SPEND_TABLES:
+        with erased(lake, HOUR):
+            publish_spend(lake, days, HOUR, table)
+    now = as_of or datetime.now(UTC)
+    lake.set_report_clock(ReportClock(day_of(now, HOUR), day_of(now - UNTIL_CLOSED, HOUR), None, SESSION_PRODUCTS))
     for table in REPORT_TABLES:
         with erased(lake, HOUR):
             publish_report(lake, table)

@@ -28,6 +28,7 @@ from devin_pipeline.cli.errors import Commands
 from devin_pipeline.emulator import EmulatorServer
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.tables import ALL_TABLES, TABLES
+from devin_pipeline.tables.views import NAMED_VIEWS
 from devin_pipeline_tests.cli.running import COMMAND, Running
 from devin_pipeline_tests.cli.running import run as run_process
 from devin_pipeline_tests.dagster_server.running import eventually, free_port
@@ -555,7 +556,7 @@ def test_columns_of_one_name_are_kept_apart(small_lake: Lake) -> None:
 
 def test_show_tables_lists_them(small_lake: Lake) -> None:
     listed = json.loads(run("query", "show tables", "--format", "json").stdout)
-    assert {row["name"] for row in listed} == set(TABLES)
+    assert {row["name"] for row in listed} == {*TABLES, *(view.name for view in NAMED_VIEWS)}
 
 
 def test_a_query_reads_no_other_file(small_lake: Lake) -> None:

@@ -41,7 +41,7 @@ from devin_pipeline.cli import main
 from devin_pipeline.doctor import CheckResult, examine
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline.settings import Settings
-from devin_pipeline.tables import ROLLUP_TABLES, SESSIONS, TABLES
+from devin_pipeline.tables import MONEY_TABLES, ROLLUP_TABLES, SESSIONS, TABLES
 from devin_pipeline.usage_report import STORED_REPORT
 from devin_pipeline_tests.devin_api.scripted import (
     V2_KEY,
@@ -167,7 +167,8 @@ def test_what_is_missing_is_named_with_the_command_that_adds_it(
     assert outcomes(findings, "failed") == set()
     assert outcomes(findings, "warning") == set()
     assert outcomes(findings, "unknown") == {("owner", "DEVIN_V2_API_KEY")}
-    assert outcomes(findings, "skipped") == {("daemon", "")}
+    of_the_bill = {(check, table.name) for check in ("bill", "refusals") for table in MONEY_TABLES}
+    assert outcomes(findings, "skipped") == {("daemon", ""), *of_the_bill}
     assert "service_user analytics pipeline" in findings["owner", "DEVIN_V3_API_KEY"].found
     assert {findings["created_window", feed].found.split(":")[0] for feed in FEEDS} == {"[start, end]", "[start, end)"}
     # It looked, and changed nothing.

@@ -550,7 +550,7 @@ def test_texts_of_any_kind_and_size_are_stored_as_sent_and_appear_in_no_event_or
     assert max(map(len, events)) < 100_000
     # No text is part of a path, and no value passes through Dagster's pickles.
     assert {path.name for path in tmp_path.iterdir()} <= {"lake", "home"}
-    others = {"lake.json", "devin.duckdb", "made_of", "last_reads", "last_versions", "organizations.json"}
+    others = {"lake.json", "devin.duckdb", "made_of", "last_reads", "last_versions", "organizations.json", "bill"}
     assert {path.name for path in Path(harness.lake.uri).iterdir()} <= {*TABLES, *others}
     assert not any(event.event_type_value == "HANDLED_OUTPUT" for event in result.all_events)
 

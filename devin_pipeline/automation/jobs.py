@@ -1,4 +1,4 @@
-"""The jobs: one for everything, and one that takes care of the lake's files and of Dagster's records."""
+"""The jobs: one for everything, one for the bill, and one for the lake's files and Dagster's records."""
 
 import dagster as dg
 
@@ -7,8 +7,10 @@ from devin_pipeline.operations.maintain import maintain
 from devin_pipeline.orchestration.resources import LakeResource
 from devin_pipeline.orchestration.run_metadata import MAKES_REPORTS
 from devin_pipeline.settings import Settings
+from devin_pipeline.tables import RAW_SESSION_TABLES, ROLLUP_TABLES, SESSION_TABLES
 
 REFRESH = "refresh"
+BILL = "bill"
 MAINTAIN = "maintain"
 DAILY_REFRESH = "daily_refresh"
 """The schedule whose newest successful run stays recorded, since its next range follows it."""
@@ -18,6 +20,15 @@ refresh_job = dg.define_asset_job(
     selection=dg.AssetSelection.all(),
     tags={MAKES_REPORTS: "yes"},
     description="Everything, for a day or a range of days: raw, derived, checks, reports, devin.duckdb.",
+)
+
+
+bill_job = dg.define_asset_job(
+    BILL,
+    selection=dg.AssetSelection.all()
+    - dg.AssetSelection.assets(*(table.name for table in (*RAW_SESSION_TABLES, *SESSION_TABLES, *ROLLUP_TABLES))),
+    tags={MAKES_REPORTS: "yes"},
+    description="The lists and the bill, for a range of days, and what follows from them. No feed of sessions is read.",
 )
 
 

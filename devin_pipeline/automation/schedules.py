@@ -1,15 +1,18 @@
-"""The schedules: the newest closed days every day, upkeep once a week. On by default, and off for the demo."""
+"""The schedules: the newest closed days every day, the bill and upkeep once a week. On by default, off for the demo."""
 
 from datetime import date, timedelta
 
 import dagster as dg
 
-from devin_pipeline.automation.jobs import DAILY_REFRESH, REFRESH, refresh_job
+from devin_pipeline.automation.jobs import DAILY_REFRESH, REFRESH, bill_job, refresh_job
 from devin_pipeline.billing_calendar import newest_closed_day
 from devin_pipeline.orchestration.freshness import CLOSED_DAYS_READ_AGAIN, first_day_read_daily
 from devin_pipeline.orchestration.partitions import LAST_TAG, range_tags
+from devin_pipeline.orchestration.run_metadata import TRIGGER, WEEKLY_BILL
 from devin_pipeline.settings import Settings
+from devin_pipeline.tables import RAW_CONSUMPTION
 
+DAYS_OF_WEEKLY_BILL = 100
 WEEKLY_MAINTENANCE = "weekly_maintenance"
 NO_KEY = "No key is set: set DEVIN_V3_API_KEY, DEVIN_V2_API_KEY or both."
 """Why schedule and sensor request nothing."""
@@ -57,6 +60,30 @@ def _last_day_read(instance: dg.DagsterInstance) -> date | None:
         limit=1,
     )
     return date.fromisoformat(runs[0].tags[LAST_TAG]) if runs else None
+
+
+def weekly_bill(settings: Settings) -> dg.ScheduleDefinition:
+    """On Sundays: the bill of the last days, of everybody, since it may be corrected late."""
+    hour = settings.day_starts_at_utc_hour
+
+    @dg.schedule(
+        name=WEEKLY_BILL,
+        job=bill_job,
+        cron_schedule=f"0 {(hour + 4) % 24} * * 0",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.STOPPED if settings.is_demo else dg.DefaultScheduleStatus.RUNNING,
+        description=f"Reads the lists, and the bill of the last {DAYS_OF_WEEKLY_BILL} days, of everybody.",
+    )
+    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if not settings.money_tables:
+            return dg.SkipReason(f"No bill is read: {settings.why_not_read(RAW_CONSUMPTION.name)}.")
+        last = newest_closed_day(context.scheduled_execution_time, hour)
+        first = max(settings.start_date, last - timedelta(days=DAYS_OF_WEEKLY_BILL - 1))
+        if first > last:
+            return dg.SkipReason(f"No day has ended since DEVIN_START_DATE ({settings.start_date}).")
+        return dg.RunRequest(run_key=last.isoformat(), tags=range_tags(first, last) | {TRIGGER: WEEKLY_BILL})
+
+    return schedule
 
 
 def weekly_maintenance(settings: Settings, maintain: dg.JobDefinition) -> dg.ScheduleDefinition:

@@ -26,6 +26,7 @@ from devin_pipeline.tables import RAW_TABLES
 @click.option("--dry-run", is_flag=True, help="Show the runs without starting them.")
 @click.option("--repair", is_flag=True, help="Repair damaged raw days first, and rebuild every day.")
 @click.option("--accept-new-organizations", is_flag=True, help="Store them though none of them is known to the lake.")
+@click.option("--accept-removals", is_flag=True, help="Believe lists and bills that leave out most of what was there.")
 @stoppable()
 def backfill(
     first: str,
@@ -35,6 +36,7 @@ def backfill(
     dry_run: bool,
     repair: bool,
     accept_new_organizations: bool,
+    accept_removals: bool,
 ) -> None:
     """Read a range of days and rebuild what depends on it.
 
@@ -44,9 +46,12 @@ def backfill(
 
     A key that reads none of the organizations the lake knows is refused as one of another enterprise, unless
     --accept-new-organizations says that they belong to this one.
+
+    A list, or a bill, that leaves out more than half of what it had before may have been cut short: what is missing
+    stays listed, unless --accept-removals says that it was removed.
     """
     from devin_pipeline.billing_calendar import contiguous
-    from devin_pipeline.orchestration.run_metadata import ACCEPTS_NEW_ORGANIZATIONS
+    from devin_pipeline.orchestration.run_metadata import ACCEPTS_NEW_ORGANIZATIONS, ACCEPTS_REMOVALS
 
     if repair and (only_missing or dry_run):
         raise Failed(
@@ -75,7 +80,8 @@ def backfill(
     how = "one run. As" if len(runs) == 1 else f"{len(runs)} runs. The first as"
     click.echo(f"{counted(len(days), 'day')} in {how} Dagster's own command:", err=True)
     click.echo(f"  {dg_command(runs[0][0], runs[0][-1])}", err=True)
-    failed, reports_wait = run_ranges(runs, {ACCEPTS_NEW_ORGANIZATIONS: "yes"} if accept_new_organizations else {})
+    accepted = {ACCEPTS_NEW_ORGANIZATIONS: accept_new_organizations, ACCEPTS_REMOVALS: accept_removals}
+    failed, reports_wait = run_ranges(runs, {tag: "yes" for tag, is_accepted in accepted.items() if is_accepted})
     if failed:
         rest = contiguous(failed)
         in_runs = "" if days_per_run == DAYS_PER_RUN else f" --days-per-run {days_per_run}"

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--user", "users", metavar="ID", multiple=True, help="A user, by the id the API returns. Repeatable.")
+@click.option(
+    "--user", "users", metavar="ID", multiple=True, help="A user, by the id the API returns or by e-mail. Repeatable."
+)
 @click.option("--session", "sessions", metavar="ID", multiple=True, help="A session and its user in it. Repeatable.")
 @click.option("--text", is_flag=True, help="All free text of everybody; needs DEVIN_TEXT=none.")
 @stoppable()

@@ -61,6 +61,17 @@ def derived_checks() -> list[dg.AssetChecksDefinition]:
             of_rollups,
             read_once={"sessions": "day, org_id, acus"},
         ),
+        checks_of(
+            "spend_checks",
+            ["sessions", "session_acus_by_day", "consumption_daily"],
+            {
+                "session_acus_by_day": [sql_check(_QUERIES / "acus_of_days_add_up.sql", blocking=True)],
+                "consumption_daily": [
+                    sql_check(_QUERIES / "products_add_up.sql"),
+                    sql_check(_QUERIES / "bills_are_within_the_enterprise.sql"),
+                ],
+            },
+        ),
     ]
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from devin_pipeline import progress
-from devin_pipeline.billing_calendar import days_in_words
+from devin_pipeline.billing_calendar import contiguous, days_in_words
 from devin_pipeline.derived.queries import (
     assert_publishable,
     cache_inputs,
@@ -28,8 +28,10 @@ from devin_pipeline.derived.queries import (
 from devin_pipeline.lake import Connection, Damaged, Inputs, Lake, Links, in_portions, linked_with
 from devin_pipeline.tables import (
     DERIVED_TABLES,
+    RAW_SESSION_CONSUMPTION,
     RAW_SESSION_TABLES,
     ROLLUP_TABLES,
+    SESSION_ACUS_BY_DAY,
     SESSION_TABLES,
     SESSIONS,
     TABLES,
@@ -38,6 +40,8 @@ from devin_pipeline.tables import (
 
 # What is read at once, in bytes as stored: a range is made in parts of this size, so that memory does not grow with it.
 _BYTES_AT_ONCE = 48 * 2**20
+# What a row counts for at least: bills that are alike compress to nearly nothing, and take memory all the same.
+_LEAST_BYTES_OF_ROW = 200
 _WRITES_AT_ONCE = 2
 
 
@@ -80,7 +84,7 @@ def publish_session_tables(
         create_session_views(connection, some, linked)
         # Sessions are validated before the other tables are written.
         for table in sorted(tables, key=lambda table: table != SESSIONS):
-            rows = select(connection, table, some)
+            rows = select(connection, table, some, hour)
             if table == SESSIONS:
                 assert_publishable(connection, table, rows, hour, some)
             yield table, _of_days(rows, some) if linked else rows
@@ -117,7 +121,7 @@ def publish_rollups(
 
     def make(connection: Connection, some: Sequence[date], _: Sequence[date]) -> Iterator[tuple[Table, pa.Table]]:
         cache_inputs(connection, inputs)
-        made = {table: select(connection, table, some) for table in tables}
+        made = {table: select(connection, table, some, hour) for table in tables}
         for table, rows in made.items():
             assert_publishable(connection, table, rows, hour)
         yield from made.items()
@@ -126,6 +130,50 @@ def publish_rollups(
         return _publish(lake, tables, inputs, some, hour, make, compares=compares, log=log)
 
     return _with_linked(publish, days, lake.links())
+
+
+def publish_spend(
+    lake: Lake,
+    days: Sequence[date],
+    hour: int,
+    table: Table,
+    *,
+    compares: bool = True,
+    log: Callable[[str], None] = lambda _: None,
+) -> BuildResult:
+    """Build a table of spend again, and any other day of it whose sessions were asked for their days meanwhile.
+
+    Args:
+        lake: Where.
+        days: Neighbouring days, oldest first.
+        hour: Hour of the UTC day at which a billing day starts.
+        table: One of `SPEND_TABLES`.
+        compares: As for `publish_session_tables`.
+        log: As for `publish_session_tables`.
+    """
+    inputs, links = inputs_of([table]), lake.links() if table == SESSION_ACUS_BY_DAY else {}
+
+    def make(connection: Connection, some: Sequence[date], _: Sequence[date]) -> Iterator[tuple[Table, pa.Table]]:
+        yield table, select(connection, table, some, hour)
+
+    def publish(some: Sequence[date]) -> BuildResult:
+        return _publish(lake, [table], inputs, some, hour, make, links, compares=compares, log=log)
+
+    made = _with_linked(publish, days, links)
+    if table != SESSION_ACUS_BY_DAY or not compares:
+        return made
+    # The weekly bill asks for sessions of whatever day.
+    asked = {file.day for file in lake.cached_snapshot(RAW_SESSION_CONSUMPTION).stored_files()}
+    others = sorted(day for day in asked if day is not None and day not in days)
+    outdated = lake.without_provenance(lake.cached_snapshot(table), lake.inputs(inputs, others, links))
+    for some in contiguous(day for day in outdated if day is not None):
+        made = _both(made, publish(some))
+    return made
+
+
+def _both(one: BuildResult, other: BuildResult) -> BuildResult:
+    acus = {name: of_days | other.acus[name] for name, of_days in one.acus.items()}
+    return BuildResult(sorted({*one.days, *other.days}), acus)
 
 
 def _with_linked(publish: Callable[[Sequence[date]], BuildResult], days: Sequence[date], links: Links) -> BuildResult:
@@ -140,8 +188,7 @@ def _with_linked(publish: Callable[[Sequence[date]], BuildResult], days: Sequenc
     except Damaged:
         # A damaged day holds back no other; what repairs it builds what follows from it.
         return made
-    acus = {name: of_days | also.acus[name] for name, of_days in made.acus.items()}
-    return BuildResult(sorted({*made.days, *also.days}), acus)
+    return _both(made, also)
 
 
 def _note_days_sharing_sessions(lake: Lake, tables: Sequence[Table], days: Sequence[date], hour: int) -> None:
@@ -193,7 +240,7 @@ def days_of_other_code(lake: Lake, hour: int, tables: Sequence[Table] = DERIVED_
         tables: The derived tables.
     """
     followed = {table.name for table in tables}
-    followed |= {name for table in tables for name in table.inputs}
+    followed |= {name for table in tables for name in table.inputs if TABLES[name].layer == "derived"}
     days = (lake.days_of_other_code(TABLES[name], fingerprint(TABLES[name], hour)) for name in followed)
     return sorted(set().union(*days))
 
@@ -278,10 +325,10 @@ def _acus_of(table: Table, days: Sequence[date], rows: pa.Table) -> dict[date, D
 
 
 def _sizes(lake: Lake, inputs: Sequence[Table], days: Iterable[date]) -> dict[date, int]:
-    """The bytes that the inputs have of each day, as stored."""
+    """The bytes that the inputs have of each day, as stored, or more where rows are many."""
     sizes = dict.fromkeys(days, 0)
     for table in inputs:
         for file in lake.cached_snapshot(table).stored_files():
             if file.day is not None and file.day in sizes:
-                sizes[file.day] += file.size
+                sizes[file.day] += max(file.size, file.rows * _LEAST_BYTES_OF_ROW)
     return sizes

@@ -11,10 +11,11 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
+from devin_pipeline.billing_calendar import BILLING_HOUR
 from devin_pipeline.devin_api import lenient_json
 from devin_pipeline.errors import ValidationFailed
 from devin_pipeline.lake import Connection, code_fingerprint
-from devin_pipeline.tables import ROLLUP_TABLES, SESSION_TABLES, TABLES, Table
+from devin_pipeline.tables import ROLLUP_TABLES, SESSION_TABLES, SPEND_TABLES, TABLES, Table
 
 _COLUMNS_ROLLED_UP = {
     "sessions": (
@@ -64,21 +65,28 @@ def code_of(table: Table) -> str:
     # The views on the way are those of the session tables.
     views = (_HERE / "sessions").glob("_*.sql") if table in SESSION_TABLES else ()
     # What a rollup is built from changes with the code of its session tables.
-    inputs = [code_of(TABLES[name]) for name in table.inputs]
+    inputs = [code_of(TABLES[name]) for name in table.inputs if TABLES[name].layer == "derived"]
     sources = (_file(table.name), *views, Path(__file__), Path(lenient_json.__file__))
     return code_fingerprint(*sources, table=table, settings=inputs)
 
 
-def select(connection: Connection, table: Table, days: Sequence[date]) -> pa.Table:
+def select(connection: Connection, table: Table, days: Sequence[date], hour: int = BILLING_HOUR) -> pa.Table:
     """The rows of a derived table for a range of days, in its schema and key order.
 
     Args:
         connection: Holds the inputs of `<table>.sql` under their table names.
         table: The derived table.
         days: Neighbouring days, oldest first.
+        hour: Hour of the UTC day at which a billing day starts.
     """
+    # The bill is by days that start at one hour; by other days nothing could be set beside it.
+    # guard: spend by days that the bill does not have | hour != BILLING_HOUR -> False
+    if table in SPEND_TABLES and hour != BILLING_HOUR:
+        return table.schema.empty_table()
     query = _sql(table.name)
-    return connection.rows(query, _range(days) if "$first_day" in query else None).cast(table.schema)
+    known = _range(days) | {"hour": hour} if days else {}
+    params = {name: value for name, value in known.items() if f"${name}" in query}
+    return connection.rows(query, params or None).cast(table.schema)
 
 
 def create_session_views(connection: Connection, days: Sequence[date], linked: Collection[date] = ()) -> None:
@@ -225,7 +233,7 @@ def _sql(name: str) -> str:
     return _file(name).read_text()
 
 
-def _range(days: Sequence[date]) -> dict[str, date]:
+def _range(days: Sequence[date]) -> dict[str, object]:
     return {"first_day": days[0], "last_day": days[-1]}
 
 

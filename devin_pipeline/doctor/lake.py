@@ -11,18 +11,20 @@ from pathlib import Path
 
 from devin_pipeline.billing_calendar import contiguous, days_between, newest_closed_day
 from devin_pipeline.derived import days_of_other_code
+from devin_pipeline.devin_api import KeyKind, endpoint_of
 from devin_pipeline.doctor.check_result import CheckResult, Said, look, minute
 from devin_pipeline.lake import Lake
 from devin_pipeline.operations.erase import partitions_with_persons
 from devin_pipeline.orchestration.freshness import older_days
 from devin_pipeline.orchestration.resources import lake_resource
 from devin_pipeline.orchestration.run_history import days_made
-from devin_pipeline.settings import Settings
+from devin_pipeline.settings import V3_KEY, Settings
 from devin_pipeline.shell import pipeline_command
-from devin_pipeline.tables import ALL_TABLES, RAW_TABLES, SESSION_TABLES, Table
+from devin_pipeline.tables import ALL_TABLES, MONEY_TABLES, RAW_TABLES, SESSION_TABLES, Table
 from devin_pipeline.usage_report import STORED_REPORT
 
 LEAST_FREE_BYTES = 2**30
+_FORBIDDEN = 403
 TIME_TO_READ_A_DAY = timedelta(hours=2)
 """How long after a day's end it may still be unread: the schedule starts half an hour after it."""
 _RANGES_SHOWN = 5
@@ -39,6 +41,9 @@ def findings(settings: Settings) -> Iterator[CheckResult]:
     for table in RAW_TABLES:
         look_at = partial(_last_version, settings, table) if is_ours.outcome == "ok" else not_of_this_lake
         yield look("last_version", table.name, look_at)
+    for table in MONEY_TABLES:
+        look_at = partial(_refusals, settings, table) if is_ours.outcome == "ok" else not_of_this_lake
+        yield look("refusals", table.name, look_at)
     for name, check in (
         ("lake_is_writable", _writable),
         ("disk", _disk),
@@ -95,6 +100,36 @@ def _last_version(settings: Settings, table: Table) -> Said:
     if (version := open_lake(settings).snapshot(table).version) is None:
         return "ok", "nothing is stored in it yet", ""
     return "ok", f"version {version}, no older than what was last written to it", ""
+
+
+def _refusals(settings: Settings, table: Table) -> Said:
+    """What of the bill or the lists the API refused, or cut short, when it was last asked for."""
+    if settings.why_not_read(table.name):
+        return "skipped", "it is not read", ""
+    note = open_lake(settings).bill_note(table)
+    if not (note.read or note.refused):
+        return "ok", "no run has asked for it yet", ""
+    version: KeyKind = "v3" if settings.key_is_set(V3_KEY) else "v2"
+    found, todo = [], []
+    # One that is gone alone is no matter of permission.
+    for name, status in sorted(note.refused.items()):
+        if "/" not in name:
+            endpoint = endpoint_of(name, version)
+            found.append(f"{endpoint.name} is refused ({status}) at {endpoint.path}, so what needs it is null")
+            is_missing = status != _FORBIDDEN
+            advice = f"it is not there for this enterprise: leave {table.name} out of DEVIN_FEEDS if that is known"
+            todo.append(advice if is_missing else f"{endpoint.key_variable} must be {endpoint.needs}")
+    if alone := [name for name, status in note.refused.items() if "/" in name and status == _FORBIDDEN]:
+        found.append(f"the bill of {len(alone)} organizations is refused ({_FORBIDDEN}), so their rows have no amounts")
+    for name, (before, now) in sorted(note.shrunk.items()):
+        found.append(f"of {before} entries of {name} listed before, {now} are left, and none was taken off")
+        todo.append(f"if they were removed, run a backfill with `{pipeline_command('backfill … --accept-removals')}`")
+    for name, number in sorted(note.unreadable.items()):
+        found.append(f"{number} entries of {name} cannot be read")
+    if found:
+        return "warning", "; ".join(found), "; ".join(dict.fromkeys(todo))
+    unknown = sum(note.refused_alone.values())
+    return "ok", "nothing is refused" + (f", but {unknown} that the API no longer knows" if unknown else ""), ""
 
 
 def not_of_this_lake() -> Said:

@@ -15,6 +15,7 @@ from devin_pipeline.devin_api import (
 from devin_pipeline.doctor.check_result import CheckResult, Said, look
 from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.settings import V2_KEY, V3_KEY, Settings
+from devin_pipeline.tables import MONEY_TABLES, Table
 
 
 def findings(settings: Settings) -> Iterator[CheckResult]:
@@ -24,6 +25,8 @@ def findings(settings: Settings) -> Iterator[CheckResult]:
     for kind, variable in VARIABLES.items():
         yield look("key", variable, partial(_key, settings, kind, variable))
     yield look("feeds", "", partial(_feeds, settings))
+    for table in MONEY_TABLES:
+        yield look("bill", table.name, partial(_bill, settings, table))
     yield look("scope", "", partial(_scope, settings))
     yield look("days", "", partial(_days, settings))
     yield look("old_runs", "", partial(_old_runs, settings))
@@ -65,6 +68,11 @@ def _feeds(settings: Settings) -> Said:
     if feeds := settings.feeds:
         return "ok", f"read are {', '.join(feeds)}", ""
     return "failed", f"neither {V3_KEY} nor {V2_KEY} is set, so there is nothing to read", "Set one or both"
+
+
+def _bill(settings: Settings, table: Table) -> Said:
+    why = settings.why_not_read(table.name)
+    return ("skipped", f"it is not read: {why}", "") if why else ("ok", "it is read", "")
 
 
 def feeds_to_look_at(settings: Settings) -> list[str]:

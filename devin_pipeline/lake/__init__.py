@@ -3,6 +3,7 @@
 Whatever writes a table or opens a DuckDB connection lives here. What the rows mean does not.
 """
 
+from devin_pipeline.lake.bill_notes import BillNote, ReportClock
 from devin_pipeline.lake.catalog import renew_moved_catalog, write_catalog
 from devin_pipeline.lake.commits import Commit, Rewrite
 from devin_pipeline.lake.compaction import (
@@ -41,6 +42,7 @@ from devin_pipeline.lake.snapshot import Snapshot
 
 __all__ = [
     "Answer",
+    "BillNote",
     "Commit",
     "Connection",
     "Damage",
@@ -60,6 +62,7 @@ __all__ = [
     "Person",
     "QueryFailed",
     "QueryLimits",
+    "ReportClock",
     "Rewrite",
     "Skipped",
     "Snapshot",

@@ -1,4 +1,4 @@
-"""`devin.duckdb`: the lake's tables as views, for the duckdb CLI and BI tools.
+"""`devin.duckdb`: the lake's tables as views, and the views with names, for the duckdb CLI and BI tools.
 
 The file holds views only, each over the files of one snapshot, so it is rebuilt after every run that changed a table.
 A digest of what it was built from is stored in it, so that a run that changed none of that leaves it as it is.
@@ -19,12 +19,13 @@ from uuid import uuid4
 
 import duckdb
 
-from devin_pipeline.lake.connection import Connection, quoted, typed_nulls
+from devin_pipeline.lake.connection import Connection, named_view_sql, quoted, typed_nulls
 from devin_pipeline.lake.errors import Damaged, NotWritten, TooManyConflicts, written
 from devin_pipeline.lake.lake import Lake
 from devin_pipeline.lake.snapshot import Snapshot
-from devin_pipeline.tables import ALL_TABLES, Table
+from devin_pipeline.tables import ALL_TABLES, TABLES, Column, Table
 from devin_pipeline.tables.measures import measures_of
+from devin_pipeline.tables.views import NamedView, named_views_over
 
 CATALOG = "devin.duckdb"
 _LEFT_BY_A_KILLED_PROCESS_SECONDS = 3600
@@ -118,11 +119,19 @@ def _guard(file: Path) -> str:
     )
 
 
-def _definitions(lake: Lake, file: Path) -> Mapping[Table, list[str]]:
-    """The statements that make and describe the view of each table's newest version."""
-    guard = _guard(file)
-    notice = "DEMO DATA of the emulator. " if lake.identity is not None and lake.identity.kind == "demo" else ""
-    return {table: _definition(table, _guarded(lake.cached_snapshot(table), guard), notice) for table in ALL_TABLES}
+def _definitions(lake: Lake, file: Path) -> Mapping[Table | NamedView, list[str]]:
+    """The statements that make and describe the view of each table's newest version, then those with names."""
+    guard, identity, hour = _guard(file), lake.identity, lake.day_starts_at_utc_hour
+    notice = "DEMO DATA of the emulator. " if identity is not None and identity.kind == "demo" else ""
+    definitions: dict[Table | NamedView, list[str]] = {}
+    for table in ALL_TABLES:
+        query = _guarded(lake.cached_snapshot(table), guard)
+        definitions[table] = _definition(table.name, query, notice + _description(table), table.columns)
+    for view in named_views_over(TABLES):
+        # The tables that it reads have the guard.
+        columns = (*TABLES[view.of_table].columns, *view.names)
+        definitions[view] = _definition(view.name, named_view_sql(view, hour), notice + view.description, columns)
+    return definitions
 
 
 def _guarded(snapshot: Snapshot, guard: str) -> str:
@@ -133,11 +142,11 @@ def _guarded(snapshot: Snapshot, guard: str) -> str:
     return f"select {typed_nulls(snapshot.table)} from (select {guard} as is_in_place) where not is_in_place"  # noqa: S608 - quoted
 
 
-def _definition(table: Table, query: str, notice: str) -> list[str]:
+def _definition(name: str, query: str, description: str, columns: Iterable[Column]) -> list[str]:
     return [
-        _create(table) + query,
-        f'comment on view "{table.name}" is {quoted(notice + _description(table))}',
-        *(f'comment on column "{table.name}"."{c.name}" is {quoted(c.description)}' for c in table.columns),
+        _create(name) + query,
+        f'comment on view "{name}" is {quoted(description)}',
+        *(f'comment on column "{name}"."{column.name}" is {quoted(column.description)}' for column in columns),
     ]
 
 
@@ -146,8 +155,8 @@ def _description(table: Table) -> str:
     return "\n".join((table.grain, *measures))
 
 
-def _create(table: Table) -> str:
-    return f'create view "{table.name}" as '
+def _create(name: str) -> str:
+    return f'create view "{name}" as '
 
 
 def _digest(definitions: Iterable[list[str]]) -> str:
@@ -188,16 +197,24 @@ def _swap_in(lake: Lake, file: Path) -> Catalog:
     new = file.with_name(f".{CATALOG}.{uuid4().hex}")
     try:
         with Connection.new_database(str(new)) as connection:
-            for table, definition in definitions.items():
+            made: list[list[str]] = []
+            for relation, definition in definitions.items():
+                # guard: a view of names over a table that is left out
+                if isinstance(relation, NamedView) and {table.name for table in left_out} & set(relation.inputs):
+                    continue
                 try:
                     connection.execute_all(definition)
                 except duckdb.Error:
                     # Tried apart from the file: there, a disk that is full looks the same.
-                    if _is_readable(table, definition[0].removeprefix(_create(table))):
+                    if isinstance(relation, NamedView) or _is_readable(
+                        relation, definition[0].removeprefix(_create(relation.name))
+                    ):
                         raise
-                    left_out.append(table)
+                    left_out.append(relation)
+                else:
+                    made.append(definition)
             # Without those left out it never equals the digest looked for, so that they get a view once repaired.
-            fingerprint = _digest(definitions[table] for table in ALL_TABLES if table not in left_out)
+            fingerprint = _digest(made)
             connection.execute_all(
                 [f"create macro {_FINGERPRINT}() as {quoted(fingerprint)}", f"create sequence {_place(file)}"]
             )

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import duckdb
 import pyarrow as pa
@@ -20,6 +20,7 @@ from devin_pipeline.lake.forms import in_json, is_number, is_text, readable
 from devin_pipeline.lake.forms import quoted as quoted
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES, Table
+from devin_pipeline.tables.views import NamedView, named_views_over
 
 if TYPE_CHECKING:
     from devin_pipeline.lake.file_integrity import StoredFile
@@ -152,7 +153,8 @@ def _why(error: duckdb.Error) -> str:
     if unknown is None:
         return words
     # DuckDB knows only tables that the query names, and would propose tables of its own.
-    near = get_close_matches(unknown[1].rpartition(".")[2].lower(), TABLES)
+    known = [*TABLES, *(view.name for view in named_views_over(TABLES))]
+    near = get_close_matches(unknown[1].rpartition(".")[2].lower(), known)
     return unknown[0] + (f" Did you mean {' or '.join(near)}?" if near else "")
 
 
@@ -186,6 +188,19 @@ def _shared_database() -> duckdb.DuckDBPyConnection:
 MONEY_RULES = Path(__file__).parent / "money.sql"
 """The macros by which queries divide money."""
 
+_NAMED_VIEWS = Path(__file__).parent / "named_views"
+
+
+def named_view_sql(view: NamedView, hour: int) -> str:
+    """The SELECT of a view with names.
+
+    Args:
+        view: The view; its tables are readable under their names.
+        hour: Hour of the UTC day at which a billing day starts.
+    """
+    return (_NAMED_VIEWS / f"{view.name}.sql").read_text().replace("$hour", str(hour))
+
+
 _LOCKS = (
     # guard: a query that loads an extension | set autoinstall_known_extensions = false -> select 1
     "set autoinstall_known_extensions = false",
@@ -208,8 +223,15 @@ def may_name_tables(query: str) -> bool:
     return _NAMES_TABLES.search(query) is not None
 
 
-def tables_in(query: str) -> list[Table]:
-    """The tables of the contract that a person's query names, so that only their files are looked at.
+class Named(NamedTuple):
+    """What a person's query names: tables, those that its views read among them, and views with names."""
+
+    tables: list[Table]
+    views: list[NamedView]
+
+
+def named_in(query: str) -> Named:
+    """What of the contract a person's query names, so that only the files of these tables are looked at.
 
     Raises:
         NotReadOnly: It is none, several, or one that writes or changes settings.
@@ -224,9 +246,13 @@ def tables_in(query: str) -> list[Table]:
                 "the lake is read-only here, and takes one SELECT (or WITH, FROM, DESCRIBE, SUMMARIZE) at a time",
                 "Send one statement that reads",
             )
-    named = [table for name, table in TABLES.items() if name in query.lower()]
+    text, known = query.lower(), named_views_over(TABLES)
+    views = [view for view in known if view.name in text]
+    read = {name for view in views for name in view.inputs}
+    tables = [table for name, table in TABLES.items() if name in text or name in read]
     # `show tables` and the like name none and mean all; `select 1` means none.
-    return named or (list(TABLES.values()) if may_name_tables(query) else [])
+    is_of_all = not tables and may_name_tables(query)
+    return Named(list(TABLES.values()), known) if is_of_all else Named(tables, views)
 
 
 # Where the end of a statement may be.

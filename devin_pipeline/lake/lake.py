@@ -16,10 +16,19 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from pyarrow import fs
 
+from devin_pipeline.billing_calendar import BILLING_HOUR
 from devin_pipeline.lake import erasure, provenance
 from devin_pipeline.lake.atomic import write_file
+from devin_pipeline.lake.bill_notes import (
+    BillNote,
+    ReportClock,
+    note_bill,
+    read_bill_note,
+    read_report_clock,
+    set_report_clock,
+)
 from devin_pipeline.lake.commits import CONFIGURATION, Commit, Rewrite, create_table, predicate, without_descriptions
-from devin_pipeline.lake.connection import Connection, QueryLimits, tables_in
+from devin_pipeline.lake.connection import Connection, QueryLimits, named_in, named_view_sql
 from devin_pipeline.lake.delta_log import (
     add_entry_of_checkpoint,
     broken_log,
@@ -50,6 +59,7 @@ from devin_pipeline.lake.parquet_options import writer_properties
 from devin_pipeline.lake.provenance import Inputs
 from devin_pipeline.lake.snapshot import BUILT_BY, Snapshot, of_days, sorted_by_key
 from devin_pipeline.tables import ALL_TABLES, Partition, Table
+from devin_pipeline.tables.views import NamedView, named_views_over
 
 Result = TypeVar("Result")
 
@@ -167,6 +177,12 @@ class Lake:
     def identity(self) -> LakeIdentity | None:
         """Whose lake it is; None before its first run."""
         return read_identity(self.uri)
+
+    @property
+    def day_starts_at_utc_hour(self) -> int:
+        """Hour of the UTC day at which a billing day starts here; Devin's own in a lake nobody has written yet."""
+        identity = self.identity
+        return BILLING_HOUR if identity is None else identity.day_starts_at_utc_hour
 
     def erasure_list(self) -> ErasureList:
         """The persons to be erased from whatever is stored or read."""
@@ -353,11 +369,22 @@ class Lake:
         return snapshot
 
     def connect(self, tables: Iterable[Table] = ALL_TABLES, *, days: Sequence[date] | None = None) -> Connection:
-        """A connection with one view per table, each over one snapshot; with `days`, over those days only."""
-        connection = Connection(remembers_footers=True)
+        """A connection with one view per table, each over one snapshot; with `days`, over those days only.
+
+        It has the views with names, too, of which all tables are there.
+        """
+        connection, names = Connection(remembers_footers=True), set()
         for table in tables:
             connection.create_view(table.name, self.cached_snapshot(table).query(days))
+            names.add(table.name)
+        self._create_named_views(connection, named_views_over(names))
         return connection
+
+    def _create_named_views(self, connection: Connection, views: Sequence[NamedView]) -> None:
+        # Read only if there are any.
+        hour = self.day_starts_at_utc_hour if views else BILLING_HOUR
+        for view in views:
+            connection.create_view(view.name, named_view_sql(view, hour))
 
     def query(self, query: str) -> pa.Table:
         """The rows of one SELECT over the tables; it reads their newest versions, no other file, and changes nothing.
@@ -377,10 +404,12 @@ class Lake:
             NotReadOnly: It is none, several, or one that writes or changes settings.
             QueryFailed: It does not parse.
         """
-        snapshots = [self.snapshot(table) for table in tables_in(query)]
+        named = named_in(query)
+        snapshots = [self.snapshot(table) for table in named.tables]
         with Connection.sandboxed((file for snapshot in snapshots for file in snapshot.files()), limits) as connection:
             for snapshot in snapshots:
                 connection.create_view(snapshot.table.name, snapshot.query())
+            self._create_named_views(connection, named.views)
             yield connection
 
     def readable_days(self, tables: Iterable[Table], days: Sequence[date]) -> list[date]:
@@ -531,6 +560,35 @@ class Lake:
             NotWritten: The disk is full, read-only or broken.
         """
         note_organizations(self.uri, organizations)
+
+    def bill_note(self, table: Table) -> BillNote:
+        """What was refused, or shrank, of what a raw table of the bill asks for."""
+        return read_bill_note(self.uri, table.name)
+
+    def note_bill(self, table: Table, asked: Iterable[str], new: BillNote) -> None:
+        """Note what a read of the bill, or of the lists, came to.
+
+        Args:
+            table: The raw table.
+            asked: What was asked for.
+            new: What is to be known of that from now on.
+
+        Raises:
+            NotWritten: The disk is full, read-only or broken.
+        """
+        note_bill(self.uri, table.name, frozenset(asked), new)
+
+    def report_clock(self) -> ReportClock:
+        """As of when, and by which settings, the reports of money are made."""
+        return read_report_clock(self.uri)
+
+    def set_report_clock(self, clock: ReportClock) -> None:
+        """Have the reports of money made as of that, from now on.
+
+        Raises:
+            NotWritten: The disk is full, read-only or broken.
+        """
+        set_report_clock(self.uri, clock)
 
     def links(self) -> Links:
         """Which days have sessions in common, as far as that was noted."""

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 import pyarrow as pa
 
 from devin_pipeline.derived import days_of_other_code
-from devin_pipeline.derived.publishing import inputs_of, publish_rollups, publish_session_tables
+from devin_pipeline.derived.publishing import inputs_of, publish_rollups, publish_session_tables, publish_spend
 from devin_pipeline.errors import ValidationFailed
 from devin_pipeline.lake import (
     Connection,
@@ -33,15 +34,19 @@ from devin_pipeline.lake import (
 )
 from devin_pipeline.raw.erasure import is_to_redact, redact, rows_to_redact
 from devin_pipeline.raw.redaction import Redaction
-from devin_pipeline.reports.publishing import BuiltByOtherCode, publish_report
+from devin_pipeline.reports.publishing import BuiltByOtherCode, made_of, publish_report
 from devin_pipeline.tables import (
     ALL_TABLES,
+    DERIVED_TABLES,
+    RAW_DIRECTORY,
     RAW_SESSION_TABLES,
     RAW_TABLES,
     REPORT_TABLES,
     ROLLUP_TABLES,
+    SESSION_ACUS_BY_DAY,
     SESSION_TABLES,
     SESSIONS,
+    SPEND_TABLES,
     TABLES,
     Partition,
     RawTable,
@@ -53,8 +58,29 @@ _TRIES = 6
 _LONGEST_RUN = timedelta(days=1)
 _SECONDS_OF_A_COMMIT = 1.0
 
-_USER_COLUMNS = ("user_id", "service_user_id")
+_USER_COLUMNS = ("user_id", "service_user_id", "scope_id")
 _SESSION_COLUMNS = ("session_id", "parent_session_id", "first_session_id", "child_session_ids")
+
+_ALSO_KNOWN_AS = """
+    with
+    people as (
+        select
+            object_id,
+            case when json_valid(payload) then payload ->> '$.email' end as email
+        from raw_directory
+        where kind in ('users', 'idp_users', 'service_users') and payload is not null and redacted is null
+    ),
+
+    asked_for as (
+        select object_id
+        from people
+        where list_contains($users, object_id) or list_contains([lower(each) for each in $users], lower(email))
+    )
+
+    select distinct unnest([object_id, email]) as name
+    from people
+    semi join asked_for using (object_id)
+"""
 
 _Partitions = Callable[[Snapshot], Iterable[Partition]]
 
@@ -93,11 +119,13 @@ def forget(
     Args:
         lake: The lake.
         hour: Hour of the UTC day at which a billing day starts.
-        persons: Users and sessions by their ids as the API returns them, a session's without `devin-`. The user of a
-            session is erased for that session.
+        persons: Users, by their ids as the API returns them or by their e-mails, and sessions by their ids without
+            `devin-`. The user of a session is erased for that session.
         record: Is given the days whose tables have another number of rows than before.
     """
     before = _rows_of_rollups(lake)
+    # Before the lists are erased, which say who else they are.
+    persons = [*persons, *_also_known_as(lake, persons)]
     lake.note_unfinished_erasure(Unfinished(datetime.now(UTC)))
     erasure_list = lake.add_to_erasure_list(persons)
     erased = _erase(lake, hour, erasure_list, waits=True)
@@ -107,11 +135,25 @@ def forget(
         _finish(lake, erased, waits=True)
     pseudonyms = [erasure_list.pseudonym(*person) for person in persons]
     with lake.connect([SESSIONS]) as connection:
-        columns = ("session_id", *_USER_COLUMNS)
+        columns = ("session_id", "user_id", "service_user_id")
         named = " or ".join(f"list_contains($pseudonyms, {column})" for column in columns)
         query = f"select count(*) as sessions, count(distinct day) as days from sessions where {named}"  # noqa: S608 - our own names
         (found,) = connection.rows(query, {"pseudonyms": pseudonyms}).to_pylist()
     return ErasureResult(found["sessions"], found["days"], erased)
+
+
+def _also_known_as(lake: Lake, persons: Sequence[Person]) -> list[Person]:
+    """The ids and e-mails that the lists ever had of some users, who are named by either."""
+    users = [identifier for kind, identifier in persons if kind == "user"]
+    if not users:
+        return []
+    try:
+        with lake.connect([RAW_DIRECTORY]) as connection:
+            found = connection.rows(_ALSO_KNOWN_AS, {"users": users}).to_pylist()
+    except Damaged:
+        # Erasing it finds the same, and says what repairs it.
+        return []
+    return [("user", row["name"]) for row in found if row["name"] not in (None, *users)]
 
 
 def forget_text(lake: Lake, hour: int) -> ErasureResult:
@@ -282,7 +324,16 @@ def _rebuild(
         publish_session_tables(lake, some, hour, compares=False)
         publish_rollups(lake, some, hour, compares=False)
 
-    for tables, publish in ((SESSION_TABLES, publish_session_tables_of), (ROLLUP_TABLES, publish_rollups_of)):
+    def publish_spend_of(table: Table, some: Sequence[date]) -> None:
+        publish_session_tables(lake, some, hour, compares=False)
+        publish_spend(lake, some, hour, table, compares=False)
+
+    groups: list[tuple[Sequence[Table], Callable[[Sequence[date]], object]]] = [
+        (SESSION_TABLES, publish_session_tables_of),
+        (ROLLUP_TABLES, publish_rollups_of),
+        *(((table,), partial(publish_spend_of, table)) for table in SPEND_TABLES),
+    ]
+    for tables, publish in groups:
         without_provenance = set().union(*(_unproven(lake, table, days, erased) for table in tables))
         damaged = {partition for _, partition in erased.damaged}
         if wanted := sorted(_days_among(without_provenance - damaged)):
@@ -321,7 +372,10 @@ def _unproven(lake: Lake, table: Table, partitions: _Partitions, erased: Erasure
         wanted = set(partitions(snapshot))
         if wanted:
             of_days = sorted(_days_among(wanted)) if table.by_day else None
-            links = lake.links() if table in SESSION_TABLES else None
+            if table in REPORT_TABLES:
+                outdated = lake.without_provenance(snapshot, made_of(lake, table, of_days or ()))
+                return {day for day in outdated if day in wanted}
+            links = lake.links() if table in (*SESSION_TABLES, SESSION_ACUS_BY_DAY) else None
             return set(lake.without_provenance(snapshot, lake.inputs(_inputs(table), of_days, links)))
     return set()
 
@@ -338,7 +392,7 @@ def _inputs(table: Table) -> Sequence[Table]:
 
 def _note_checked(lake: Lake, erasure_list: ErasureList, erased: ErasureProgress) -> None:
     """Note the files of derived tables and reports that follow from checked ones."""
-    for table in (*SESSION_TABLES, *ROLLUP_TABLES, *REPORT_TABLES):
+    for table in (*DERIVED_TABLES, *REPORT_TABLES):
         with _damage_noted(erased, table):
             snapshot = lake.cached_snapshot(table)
             unchecked = set(_unchecked(lake, erasure_list)(snapshot))

@@ -38,11 +38,13 @@ from devin_pipeline.reports import queries as reports
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import (
     ALL_TABLES,
+    RAW_SESSION_CONSUMPTION,
     RAW_SESSION_TABLES,
     RAW_TABLES,
     REPORT_TABLES,
     ROLLUP_TABLES,
     SESSION_TABLES,
+    SPEND_TABLES,
     TABLES,
     Partition,
     RawTable,
@@ -52,6 +54,8 @@ from devin_pipeline.tables import (
 _DAYS_AT_ONCE = 31
 # A null where none may be and a payload that is not JSON raise ValueError.
 _DAMAGED_INPUTS = (Damaged, ValueError)
+# Rows of a session may lie on each day that it was ever on.
+_BY_SESSION = (*RAW_SESSION_TABLES, RAW_SESSION_CONSUMPTION)
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,9 @@ class _Verification:
     def run(self, first: date, last: date) -> VerificationReport:
         for table in ALL_TABLES:
             self._open(table)
-        named = {file.day for snapshot in self._snapshots.values() for file in snapshot.stored_files()}
+        # A report by day may have days on which no session was created.
+        by_day = [each for each in self._snapshots.values() if each.table not in REPORT_TABLES]
+        named = {file.day for snapshot in by_day for file in snapshot.stored_files()}
         self._report.stored_days = sorted(self._days_in_folders | {day for day in named if day is not None})
         self._report.days = [day for day in self._report.stored_days if first <= day <= last]
         self._report.any_day = max(self._report.stored_days, default=newest_closed_day(datetime.now(UTC), self._hour))
@@ -178,12 +184,12 @@ class _Verification:
         for start in range(0, len(self._report.days), _DAYS_AT_ONCE):
             days = self._report.days[start : start + _DAYS_AT_ONCE]
             for table in self._tables:
-                if table.by_day:
+                if table.by_day and table not in REPORT_TABLES:
                     self._look_at_files(table, days)
             self._derive(days)
         self._find_sessions_on_several_days()
         for table in self._tables:
-            if not table.by_day:
+            if not table.by_day or table in REPORT_TABLES:
                 self._look_at_files(table, None)
             if table in REPORT_TABLES:
                 self._compare_report(table)
@@ -307,7 +313,7 @@ class _Verification:
                 derived.create_session_views(connection, some, linked_with(self._links, some))
 
             self._compare(session_tables, RAW_SESSION_TABLES, days, create_views)
-        for table in ROLLUP_TABLES:
+        for table in (*ROLLUP_TABLES, *SPEND_TABLES):
             if table in self._tables:
                 self._compare([table], [TABLES[name] for name in table.inputs], days)
 
@@ -347,11 +353,11 @@ class _Verification:
             for table in inputs:
                 connection.create_view(table.name, self._snapshots[table.name].query(self._built_from(table, days)))
             prepare(connection, days)
-            return {table: derived.select(connection, table, days) for table in tables}
+            return {table: derived.select(connection, table, days, self._hour) for table in tables}
 
     def _built_from(self, table: Table, days: Sequence[date]) -> list[date]:
         """The days of an input that rows of some days follow from."""
-        return [*days, *(linked_with(self._links, days) if table in RAW_SESSION_TABLES else [])]
+        return [*days, *(linked_with(self._links, days) if table in _BY_SESSION else [])]
 
     def _compare_days(self, table: Table, rows: pa.Table, days: Sequence[date]) -> None:
         # Days whose file was named already are not named again.
@@ -362,7 +368,7 @@ class _Verification:
         # guard: damage: a derived row unlike its inputs
         #   | sorted(self._snapshots[table.name].changed_days(of_intact, intact)) -> ()
         for day in sorted(self._snapshots[table.name].changed_days(of_intact, intact)):
-            inputs = "raw" if table in SESSION_TABLES else "the session tables"
+            inputs = "the session tables" if table in ROLLUP_TABLES else "raw"
             self._find(table, day, f"its rows are not what {inputs} of that day give")
 
     def _compare_report(self, table: Table) -> None:
@@ -376,13 +382,16 @@ class _Verification:
             with Connection() as connection:
                 for each in inputs:
                     connection.create_view(each.name, self._snapshots[each.name].query())
-                made = reports.select(connection, table)
+                made = reports.select(connection, table, reports.facts(self._lake.report_clock(), self._lake))
         except _DAMAGED_INPUTS:
-            self._leave([table], [None])
+            # What is damaged on days that were not asked for is no finding.
+            if len(self._report.days) == len(self._report.stored_days):
+                self._leave([table], [None])
             return
         snapshot = self._snapshots.get(table.name)
+        is_damaged = any(name == table.name for name, _ in self._damaged)
         # guard: damage: a report unlike its inputs | snapshot.equals_stored(made) -> True
-        if snapshot is None or (table.name, None) in self._damaged or snapshot.equals_stored(made):
+        if snapshot is None or is_damaged or snapshot.equals_stored(made):
             return
         if made.num_rows or snapshot.version is not None:
             self._find(table, None, "its rows are not what the derived tables give")

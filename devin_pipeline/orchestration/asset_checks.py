@@ -20,6 +20,9 @@ from devin_pipeline.tables import TABLES
 _SHOWN = 20
 _IN_WORDS = 3
 
+IS_ERROR = "is_error"
+"""Metadata of a check: whether what it finds is an error that stops nothing."""
+
 Findings = Sequence[Mapping[str, object]]
 
 
@@ -54,18 +57,28 @@ class CheckContext:
 
 @dataclass(frozen=True)
 class Check:
-    """One check: it fails when `findings` finds something. Values of text fields are never findings."""
+    """One check: it fails when `findings` finds something. Values of text fields are never findings.
+
+    Attributes:
+        name: What it is called.
+        description: What is right.
+        findings: What it finds.
+        blocking: Whether what it finds is an error, and stops what follows.
+        fails: Whether what it finds is an error that stops nothing; else it is a warning.
+    """
 
     name: str
     description: str
     findings: Callable[[CheckContext], Findings]
     blocking: bool = False
+    fails: bool = False
 
 
 def sql_check(
     query_file: Path,
     *,
     blocking: bool = False,
+    fails: bool = False,
     rows_per_day_of: str | None = None,
     all_days_of: str | None = None,
     params: Mapping[str, object] | None = None,
@@ -75,8 +88,9 @@ def sql_check(
 
     Args:
         query_file: `<check>.sql`. Its first comment is the check's description, each of its rows a finding. It may
-            use `$hour`, and `$first_day`, `$last_day` and `$days` (null when all days are checked).
+            use `$hour`, `$first_day`, `$last_day` and `$days` (null when all days are checked), and `$first_open_day`.
         blocking: True where a wrong number would follow; the others warn.
+        fails: True where a finding is an error though nothing that follows is wrong.
         rows_per_day_of: A table whose rows of each day, whichever days are checked, the query finds counted in
             `rows_per_day` (day, rows). They stand in the table's log, so that no file is read for them.
         all_days_of: A table all of whose days, whichever are checked, the query reads as `all_<table>`.
@@ -91,6 +105,7 @@ def sql_check(
             "first_day": checked.days[0] if checked.days else None,
             "last_day": checked.days[-1] if checked.days else None,
             "days": checked.days,
+            "first_open_day": checked.lake.report_clock().first_open_day,
             **(params or {}),
         }
         used = {name: value for name, value in known.items() if f"${name}" in query}
@@ -107,7 +122,7 @@ def sql_check(
         found: Findings = checked.connection.rows(query, used).to_pylist()
         return found
 
-    return Check(query_file.stem, query.partition("\n")[0].removeprefix("-- "), findings, blocking)
+    return Check(query_file.stem, query.partition("\n")[0].removeprefix("-- "), findings, blocking, fails)
 
 
 def counted(rows_per_day: Mapping[date, int]) -> pa.Table:
@@ -141,7 +156,13 @@ def checks_of(
     @dg.multi_asset_check(
         name=name,
         specs=[
-            dg.AssetCheckSpec(check.name, asset=asset, description=check.description, blocking=check.blocking)
+            dg.AssetCheckSpec(
+                check.name,
+                asset=asset,
+                description=check.description,
+                blocking=check.blocking,
+                metadata={IS_ERROR: check.fails},
+            )
             for asset, of_asset in checks.items()
             for check in of_asset
         ],
@@ -178,7 +199,7 @@ def _result(asset: str, check: Check, found: Findings) -> dg.AssetCheckResult:
         asset_key=asset,
         check_name=check.name,
         passed=not found,
-        severity=dg.AssetCheckSeverity.ERROR if check.blocking else dg.AssetCheckSeverity.WARN,
+        severity=dg.AssetCheckSeverity.ERROR if check.blocking or check.fails else dg.AssetCheckSeverity.WARN,
         description=_in_words(found),
         metadata={"findings": len(found), "first": dg.MetadataValue.json(first)},
     )

@@ -18,6 +18,18 @@ def table_asset(table: Table, **more: Any) -> Callable[[Callable[..., None]], dg
     return decorator
 
 
+def not_read_spec(table: Table, why: str, **more: Any) -> dg.AssetSpec:
+    """A raw table that stands in the graph without being read.
+
+    Args:
+        table: The table.
+        why: Why it is not read.
+        more: Further arguments of the spec.
+    """
+    spec = asset_spec_kwargs(table)
+    return dg.AssetSpec(**spec | {"description": f"{spec['description']}\n\nNot read: {why}."}, **more)
+
+
 def asset_spec_kwargs(table: Table) -> dict[str, Any]:
     """What stays the same from run to run: key, grain, group, kinds, owners, columns and code version."""
     return {

@@ -5,7 +5,8 @@ Numbers and fixed words only. Text from the API is data and never becomes metada
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -15,14 +16,19 @@ from dagster._core.execution.context.metadata_logging import AssetMetadataHandle
 
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.dagster_server.event_log import FINGERPRINT
+from devin_pipeline.devin_api import DevinError
+from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.lake import Commit, Lake
 from devin_pipeline.tables import Table
 
-# Tags of a run: that it makes the reports itself, what started it, and that organizations new to the lake are welcome.
+# Tags of a run: that it makes the reports itself, what started it, that organizations new to the lake are welcome, and
+# that what a list or a bill leaves out was really removed.
 MAKES_REPORTS = "devin/makes_reports"
 TRIGGER = "devin/trigger"
 ACCEPTS_NEW_ORGANIZATIONS = "devin/accepts_new_organizations"
+ACCEPTS_REMOVALS = "devin/accepts_removals"
 BACKFILL = "backfill"
+WEEKLY_BILL = "weekly_bill"
 REBUILD = "rebuild"
 DEMO = "demo"
 
@@ -47,6 +53,19 @@ REPORTS_WAIT = "reports_wait"
 def starts_by_itself(run: dg.DagsterRun | None) -> bool:
     """Whether the schedule or a sensor started a run, and no person waits for it."""
     return run is not None and not {"dagster/schedule_name", "dagster/sensor_name"}.isdisjoint(run.tags)
+
+
+@contextmanager
+def problems_as_failures() -> Iterator[None]:
+    """Fail a step that the API or a setting refuses in the words of that, without another try.
+
+    Raises:
+        Failure: Inside, the API could not be read, or a setting cannot be used.
+    """
+    try:
+        yield
+    except (DevinError, ConfigurationError) as error:
+        raise dg.Failure(str(error), metadata={ASK_NO_MORE: True}, allow_retries=False) from None
 
 
 def record_partition_metadata(

@@ -21,7 +21,7 @@ from devin_pipeline.devin_api.lenient_json import value_without_lone_surrogates
 from devin_pipeline.lake import ErasureList
 from devin_pipeline.raw.row_hash import ROW_HASH, bytes_of, row_hashes, with_row_hash
 from devin_pipeline.tables import RAW, PayloadFields, RawTable
-from devin_pipeline.tables.raw import SESSION_FIELDS
+from devin_pipeline.tables.raw import DIRECTORY_FIELDS, SESSION_FIELDS
 
 Redacted = Literal["text", "ids"]
 
@@ -63,10 +63,8 @@ class Redaction:
         columns = [name for name in _id_columns(table) if name in rows.column_names]
         if not self.erased or not columns:
             return rows
-        looked_at = (
-            [*columns, table.payload] if table.payload in rows.column_names and _is_of_one_user(table) else columns
-        )
-        stored = [row | self._aliases_of_columns(table, row) for row in rows.select(looked_at).to_pylist()]
+        looked_at = {*columns, table.payload, table.fields_by} & set(rows.column_names)
+        stored = [row | self._aliases_of_columns(table, row) for row in rows.select(sorted(looked_at)).to_pylist()]
         for name in columns:
             place = rows.column_names.index(name)
             rows = rows.set_column(place, name, pa.array([row[name] for row in stored], pa.string()))
@@ -109,16 +107,16 @@ class Redaction:
         if not self.erased:
             return pa.array([False] * rows.num_rows, pa.bool_()) if self.keeps_text else blanks
         named: list[bool] = []
-        looked_at = {*_id_columns(table), table.payload, "feed"} & set(rows.column_names)
+        looked_at = {*_id_columns(table), table.payload, table.fields_by} & set(rows.column_names)
         for batch in rows.select(sorted(looked_at)).to_batches(max_chunksize=_ROWS_AT_ONCE):
-            feeds = batch.column("feed").to_pylist() if table.fields is None else [""] * batch.num_rows
+            kinds = batch.column(table.fields_by).to_pylist() if table.fields is None else [""] * batch.num_rows
             payloads = bytes_of(batch.column(table.payload))
-            may_name = [self._may_name(p, _fields(table, f)) for p, f in zip(payloads, feeds, strict=True)]
+            may_name = [self._may_name(p, _fields(table, kind)) for p, kind in zip(payloads, kinds, strict=True)]
             for name in _id_columns(table):
-                kind: Literal["user", "session"] = "user" if name in table.user_columns else "session"
-                if self.erased.has(kind):
+                of: Literal["user", "session"] = "user" if name in table.user_columns else "session"
+                if self.erased.has(of):
                     for place, id_ in enumerate(batch.column(name).to_pylist()):
-                        may_name[place] |= self.erased.alias(kind, id_) not in (None, id_)
+                        may_name[place] |= self.erased.alias(of, id_) not in (None, id_)
             named += may_name
         found = pa.array(named, pa.bool_())
         return found if self.keeps_text else pc.or_(found, blanks)
@@ -163,8 +161,8 @@ class Redaction:
         payload = row[table.payload]
         if not isinstance(payload, str):
             return stored
-        fields = _fields(table, row.get("feed", ""))
-        person = next(iter(aliases.values()), None) if _is_of_one_user(table) else None
+        fields = _fields(table, row.get(table.fields_by, ""))
+        person = next(iter(aliases.values()), None) if fields.is_of_one_user else None
         # Blanked before, it stays blanked, whatever is allowed now.
         if row["redacted"] != "text":
             text, redacted = self.payload(payload.encode(), fields, person=person, is_of_erased=bool(aliases))
@@ -179,19 +177,20 @@ class Redaction:
         if not self.erased:
             return {}
         users = {name: self.erased.alias("user", row[name]) for name in table.user_columns if row[name] is not None}
-        if _is_of_one_user(table):
-            names = [*users.values(), *self._users_of_payload(table, row)]
+        fields = _fields(table, row.get(table.fields_by, ""))
+        if fields.is_of_one_user:
+            names = [*users.values(), *self._users_of_payload(table, row, fields)]
             person = next((name for name in names if name is not None), None)
             users = dict.fromkeys(users, person)
         sessions = {name: self.erased.alias("session", row[name]) for name in table.session_columns}
         return {name: alias for name, alias in (users | sessions).items() if alias is not None}
 
-    def _users_of_payload(self, table: RawTable, row: _Row) -> list[str | None]:
+    def _users_of_payload(self, table: RawTable, row: _Row, fields: PayloadFields) -> list[str | None]:
         """What stands for the users whom a payload names, as far as they were erased."""
-        if not isinstance(payload := row.get(table.payload), str) or table.fields is None:
+        if not isinstance(payload := row.get(table.payload), str):
             return []
         members = _members_of(payload.encode()) or {}
-        users = [_value(members.get(name)) for name in table.fields.users]
+        users = [_value(members.get(name)) for name in fields.users]
         return [self.erased.pseudonym("user", user) for user in users if isinstance(user, str)]
 
     def _may_name(self, payload: memoryview, fields: PayloadFields) -> bool:
@@ -204,7 +203,7 @@ class Redaction:
             return False  # no object, so no ids
         except (msgspec.DecodeError, RecursionError):
             return True  # the standard module, or a whole redaction, is to look at it
-        users = (getattr(ids, name) for name in fields.users)
+        users = (getattr(ids, name) for name in (*fields.users, *fields.other_users))
         if any(isinstance(user, str) and self.erased.pseudonym("user", user) for user in users):
             return True
         if not self.erased.has("session"):
@@ -228,6 +227,10 @@ class Redaction:
             user = _value(members.get(name))
             if isinstance(user, str) and (pseudonym := person or self.erased.pseudonym("user", user)):
                 aliases[name] = pseudonym
+        for name in fields.other_users:
+            user = _value(members.get(name))
+            if isinstance(user, str) and (pseudonym := self.erased.pseudonym("user", user)):
+                aliases[name] = pseudonym
         for name in fields.other_sessions:
             if other := self._alias_of(_value(members.get(name))):
                 aliases[name] = other
@@ -247,16 +250,14 @@ def _id_columns(table: RawTable) -> tuple[str, ...]:
     return (*table.user_columns, *table.session_columns)
 
 
-def _is_of_one_user(table: RawTable) -> bool:
-    return table.fields is not None and table.fields.is_of_one_user
-
-
-def _fields(table: RawTable, feed: str) -> PayloadFields:
+def _fields(table: RawTable, kind: str) -> PayloadFields:
     """What the members of a payload hold; of a feed that is not known, what those of sessions do."""
     if table.fields is not None:
         return table.fields
+    if kind in DIRECTORY_FIELDS:
+        return DIRECTORY_FIELDS[kind]
     # guard: persons in the quarantine of a feed that is gone | SESSION_FIELDS -> PayloadFields()
-    return (RAW[feed].fields if feed in RAW else None) or SESSION_FIELDS
+    return (RAW[kind].fields if kind in RAW else None) or SESSION_FIELDS
 
 
 @cache

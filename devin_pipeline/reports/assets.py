@@ -1,18 +1,21 @@
 """The report assets, and `devin.duckdb` as the last of them."""
 
-from collections.abc import Callable, Sequence
-from datetime import date
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, date, datetime
+from functools import partial
 
 import dagster as dg
 
-from devin_pipeline.lake import Lake, write_catalog
-from devin_pipeline.orchestration.asset_specs import CODE_VERSION, OWNERS, table_asset
+from devin_pipeline.billing_calendar import BILLING_HOUR, UNTIL_CLOSED, day_of
+from devin_pipeline.lake import Lake, ReportClock, write_catalog
+from devin_pipeline.orchestration.asset_specs import CODE_VERSION, OWNERS, asset_spec_kwargs, table_asset
 from devin_pipeline.orchestration.partitions import RANGES
 from devin_pipeline.orchestration.resources import Erased, LakeResource
 from devin_pipeline.orchestration.run_metadata import MAKES_REPORTS, REPORTS_WAIT, report_table
 from devin_pipeline.reports.publishing import BuiltByOtherCode, publish_report
 from devin_pipeline.shell import pipeline_command
-from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, REPORT_TABLES, Table
+from devin_pipeline.tables import ALL_TABLES, DIRECTORY_TABLES, RAW_QUARANTINE, RAW_TABLES, REPORT_TABLES, Table
+from devin_pipeline.tables.reports import RECONCILIATION_DAILY
 
 DUCKDB_CATALOG = "duckdb_catalog"
 
@@ -39,21 +42,75 @@ WHEN_LEFT_BEHIND = (
 DaysOfOtherCode = Callable[[Lake, int, Sequence[Table]], list[date]]
 
 
-def report_assets(days_of_other_code: DaysOfOtherCode, erased: Erased) -> list[dg.AssetsDefinition]:
+def report_assets(
+    days_of_other_code: DaysOfOtherCode, erased: Erased, organization: str | None, session_products: Sequence[str]
+) -> list[dg.AssetsDefinition]:
     """Every report asset, and the catalogue of all tables.
 
     Args:
         days_of_other_code: Finds the stored days that other code built, given the hour at which a billing day starts.
         erased: Keeps persons on the erasure list out.
+        organization: The one organization that is read; None for the whole enterprise.
+        session_products: The products of the bill whose ACUs sessions consume.
     """
-    return [*(_report(table, days_of_other_code, erased) for table in REPORT_TABLES), _duckdb_catalog(erased)]
+    clock = partial(_clock_now, organization=organization, session_products=session_products)
+    reports = [table for table in REPORT_TABLES if table not in DIRECTORY_TABLES]
+    return [
+        _directory_tables(clock, erased),
+        *(_report(table, days_of_other_code, clock, erased) for table in reports),
+        _duckdb_catalog(erased),
+    ]
 
 
-def _report(table: Table, days_of_other_code: DaysOfOtherCode, erased: Erased) -> dg.AssetsDefinition:
+def _set_clock(lake: Lake, clock: Callable[[], ReportClock]) -> None:
+    """Have the reports of money made as of now, once anything is stored that they may be about."""
+    if any(lake.cached_snapshot(table).files() for table in RAW_TABLES):
+        lake.set_report_clock(clock())
+
+
+def _clock_now(*, organization: str | None, session_products: Sequence[str]) -> ReportClock:
+    now = datetime.now(UTC)
+    return ReportClock(
+        today=day_of(now, BILLING_HOUR),
+        first_open_day=day_of(now - UNTIL_CLOSED, BILLING_HOUR),
+        organization=organization,
+        session_products=tuple(session_products),
+    )
+
+
+def _directory_tables(clock: Callable[[], ReportClock], erased: Erased) -> dg.AssetsDefinition:
+    # One step for all of them, because a step each would cost more than all of them do.
+    @dg.multi_asset(
+        name="directory_tables",
+        specs=[
+            dg.AssetSpec(**asset_spec_kwargs(table), deps=table.inputs, automation_condition=WHEN_LEFT_BEHIND)
+            for table in DIRECTORY_TABLES
+        ],
+        can_subset=True,
+        backfill_policy=RANGES,
+    )
+    def directory_tables(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult[None]]:
+        opened = lake.open()
+        _set_clock(opened, clock)
+        for table in DIRECTORY_TABLES:
+            if dg.AssetKey(table.name) in context.selected_asset_keys:
+                with erased(opened, lake.day_starts_at_utc_hour):
+                    commit = publish_report(opened, table)
+                report_table(context, opened, table, commit)
+                yield dg.MaterializeResult(asset_key=table.name)
+
+    return directory_tables
+
+
+def _report(
+    table: Table, days_of_other_code: DaysOfOtherCode, clock: Callable[[], ReportClock], erased: Erased
+) -> dg.AssetsDefinition:
     @table_asset(table, deps=table.inputs, automation_condition=WHEN_LEFT_BEHIND, backfill_policy=RANGES)
     def report(context: dg.AssetExecutionContext, lake: LakeResource) -> None:
         opened = lake.open()
         opened.claim(lake.identity)
+        if table == RECONCILIATION_DAILY:
+            _set_clock(opened, clock)
         hour = lake.day_starts_at_utc_hour
         try:
             with erased(opened, hour):

@@ -4,12 +4,12 @@ A report whose inputs are as they were when it was made is left alone, and so is
 the code built.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 
 from devin_pipeline.errors import Problem
-from devin_pipeline.lake import Commit, Lake
-from devin_pipeline.reports.queries import fingerprint, select
+from devin_pipeline.lake import Commit, Inputs, Lake
+from devin_pipeline.reports.queries import facts, fingerprint, select
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES, Table
 
@@ -54,15 +54,38 @@ def publish_report(lake: Lake, table: Table, days_of_other_code: DaysOfOtherCode
 
     def make() -> Commit:
         require_one_code()
-        fingerprints, code = lake.inputs(inputs, None), fingerprint(table)
-        if not lake.to_rebuild(table, fingerprints, code):
+        known = facts(lake.report_clock(), lake)
+        code = fingerprint(table, known)
+        if not lake.to_rebuild(table, made_of(lake, table, ()), code):
             return Commit(table, None, [])
         with lake.connect(inputs) as connection:
-            rows = select(connection, table)
+            rows = select(connection, table, known)
         # Again: a process of another version may have written before the rows were read.
         require_one_code()
-        commit = lake.replace_all(table, rows)
-        lake.record_provenance(table, fingerprints, code)
+        days: list[date] = rows.column("day").unique().to_pylist() if table.by_day else []
+        made_from = made_of(lake, table, days)
+        if table.by_day:
+            commit = lake.replace_days(table, [day for day in made_from if day is not None], rows)
+        else:
+            commit = lake.replace_all(table, rows)
+        lake.record_provenance(table, made_from, code)
         return commit
 
     return lake.retry_until_inputs_stable(inputs, None, make)
+
+
+def made_of(lake: Lake, table: Table, days: Iterable[date]) -> Inputs:
+    """What a report is made of; one that is stored by day is made of all its inputs on each of them.
+
+    Args:
+        lake: Where.
+        table: The report.
+        days: The days that it has rows of now; those that are stored count too.
+    """
+    of_whole = lake.inputs([TABLES[name] for name in table.inputs], None)
+    if not table.by_day:
+        return of_whole
+    stored = {file.day for file in lake.cached_snapshot(table).stored_files()}
+    # guard: a day of a report that no longer has rows | {*days, *stored} -> set(days)
+    found = sorted(day for day in {*days, *stored} if day is not None)
+    return dict.fromkeys(found, of_whole[None]) if found else of_whole

@@ -152,6 +152,52 @@ PROMPT_FEEDBACK = Table(
     key=("day", "session_id", "ordinal"),
 )
 
+CONSUMPTION_DAILY = Table(
+    name="consumption_daily",
+    layer="derived",
+    grain="One row per billing day, whose bill it is, and product: the ACUs billed.",
+    columns=(
+        required("day", pa.date32(), "Billing day that is billed."),
+        required("scope", pa.string(), "Whose bill: enterprise, organization, user or service_user."),
+        required("scope_id", pa.string(), "Id of the one who is billed; `(enterprise)` for the enterprise."),
+        required(
+            "product",
+            pa.string(),
+            "Product as sent. `(all)` where the bill names none, `(unsplit)` = what the products leave of it.",
+        ),
+        Column("acus", ACUS, "ACUs billed; those of a day and scope_id add up to its bill. Null = cannot be read."),
+    ),
+    key=("day", "scope", "scope_id", "product"),
+    inputs=("raw_consumption",),
+)
+
+SESSION_ACUS_BY_DAY = Table(
+    name="session_acus_by_day",
+    layer="derived",
+    grain="One row per session, day on which it consumed ACUs, and method by which that day is known.",
+    columns=(
+        _DAY,
+        _SESSION_ID,
+        required("consumed_day", pa.date32(), "Billing day on which the ACUs were consumed."),
+        required(
+            "attribution_method",
+            pa.string(),
+            "api_daily, single_day, version_delta, updated_day or created_day; remainder = what that leaves.",
+        ),
+        Column("acus", ACUS, "ACUs consumed on that day; those of a session add up to its ACUs. May be negative."),
+    ),
+    key=("day", "session_id", "consumed_day", "attribution_method"),
+    inputs=(
+        "sessions",
+        "raw_session_insights_v2",
+        "raw_sessions_v3",
+        "raw_session_insights_v3",
+        "raw_session_consumption",
+    ),
+)
+
+SPEND_TABLES = (CONSUMPTION_DAILY, SESSION_ACUS_BY_DAY)
+
 SESSION_TABLES = (
     SESSIONS,
     SESSION_PULL_REQUESTS,

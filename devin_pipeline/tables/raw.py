@@ -105,6 +105,118 @@ RAW_QUARANTINE = RawTable(
     fields=None,
 )
 
-RAW_TABLES: tuple[RawTable, ...] = (*RAW_SESSION_TABLES, RAW_QUARANTINE)
+_VERSION = (
+    required("fetched_at", INSTANT, "When this version was first seen."),
+    Column("content_hash", pa.string(), "SHA-256 of the canonical JSON as sent; null on a tombstone."),
+    required("is_listed", pa.bool_(), "False on a tombstone: the API no longer lists it."),
+)
+
+# Of the pages of the lists below in the API reference. Names, e-mails, titles and bodies are text.
+_OF_PERSON = PayloadFields(
+    plain=frozenset({"user_id", "service_user_id", "expires_at", "billing_org_id"}),
+    plain_in_lists=(
+        ("role_assignments", frozenset({"org_id"})),
+        ("idp_role_assignments", frozenset({"org_id", "idp_group_name"})),
+    ),
+    plain_within=(("cloud_agent", frozenset()), ("local_agent", frozenset())),
+    users=("user_id", "service_user_id", "email"),
+    is_of_one_user=True,
+)
+DIRECTORY_FIELDS = {
+    "organizations": PayloadFields(
+        plain=frozenset({"org_id", "created_at", "updated_at", "max_session_acu_limit", "max_cycle_acu_limit"})
+    ),
+    "users": _OF_PERSON,
+    "idp_users": _OF_PERSON,
+    "service_users": _OF_PERSON,
+    "user_limits": _OF_PERSON,
+    "cycles": PayloadFields(plain=frozenset({"after", "before", "start", "end"})),
+    "enterprise_limits": PayloadFields(
+        plain=frozenset({"scope", "cycle_acu_limit", "org_id", "user_id"}), users=("user_id",)
+    ),
+    "organization_limits": PayloadFields(
+        plain=frozenset({"org_id"}), plain_within=(("cloud_agent", frozenset()), ("local_agent", frozenset()))
+    ),
+    "usage_tiers": PayloadFields(plain=frozenset({"tier_id", "cycle_acu_limit", "is_default", "idp_group_names"})),
+    **dict.fromkeys(
+        ("playbooks", "organization_playbooks"),
+        PayloadFields(
+            plain=frozenset(
+                {"playbook_id", "access_type", "org_id", "created_by", "updated_by", "created_at", "updated_at"}
+            ),
+            other_users=("created_by", "updated_by"),
+        ),
+    ),
+}
+"""What the payloads of each kind of `raw_directory` hold."""
+
+RAW_DIRECTORY = RawTable(
+    name="raw_directory",
+    layer="raw",
+    grain="One row per version of an entry of a list: organizations, people, playbooks, billing cycles, limits.",
+    columns=(
+        required("kind", pa.string(), f"The list: {', '.join(DIRECTORY_FIELDS)}."),
+        required(
+            "object_id",
+            pa.string(),
+            "Id of the entry; of an organization's playbook `organization/playbook`, of a cycle its start.",
+        ),
+        *_VERSION,
+        Column("payload", pa.string(), "The entry's JSON as sent, unless `redacted`; null on a tombstone."),
+        _REDACTED,
+        _ROW_HASH,
+    ),
+    key=("kind", "object_id", "fetched_at"),
+    partitioned_by="kind",
+    fields=None,
+    fields_by="kind",
+    user_columns=("object_id",),
+)
+
+RAW_CONSUMPTION = RawTable(
+    name="raw_consumption",
+    layer="raw",
+    grain="One row per version of what the enterprise, an organization or a person is billed for a day.",
+    columns=(
+        required("day", pa.date32(), "Billing day that is billed; it starts at 08:00 UTC."),
+        required("scope", pa.string(), "Whose bill: enterprise, organization, user or service_user."),
+        required("scope_id", pa.string(), "Id of the one who is billed; `(enterprise)` for the enterprise."),
+        Column("acus", ACUS, "ACUs billed, of all products; null on a tombstone, or when they cannot be read."),
+        *_VERSION,
+        Column("payload", pa.string(), "The day's entry as sent; null on a tombstone."),
+        _REDACTED,
+        _ROW_HASH,
+    ),
+    key=("day", "scope", "scope_id", "fetched_at"),
+    fields=PayloadFields(plain=frozenset({"date", "acus"}), plain_within=(("acus_by_product", frozenset()),)),
+    user_columns=("scope_id",),
+)
+
+RAW_SESSION_CONSUMPTION = RawTable(
+    name="raw_session_consumption",
+    layer="raw",
+    grain="One row per version of the days on which a session consumed its ACUs.",
+    columns=(
+        required("day", pa.date32(), "Billing day the session was created in."),
+        required("session_id", pa.string(), "Canonical session id."),
+        Column("session_acus", ACUS, "ACUs of the session, in `sessions`, when it was asked for."),
+        *_VERSION,
+        Column("payload", pa.string(), "The whole answer as sent; null on a tombstone."),
+        _REDACTED,
+        _ROW_HASH,
+    ),
+    key=("day", "session_id", "fetched_at"),
+    fields=PayloadFields(
+        plain=frozenset({"total_acus"}),
+        plain_in_lists=(("consumption_by_date", frozenset({"date", "acus", "acus_by_product"})),),
+    ),
+    compared=("content_hash", "session_acus"),
+    session_columns=("session_id",),
+)
+
+MONEY_TABLES = (RAW_DIRECTORY, RAW_CONSUMPTION, RAW_SESSION_CONSUMPTION)
+"""What says whom and what ACUs are billed to. A refusal turns one of them off and fails no run."""
+
+RAW_TABLES: tuple[RawTable, ...] = (*RAW_SESSION_TABLES, RAW_QUARANTINE, *MONEY_TABLES)
 RAW: dict[str, RawTable] = by_name(RAW_TABLES)
 """The raw tables by their names."""

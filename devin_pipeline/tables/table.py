@@ -107,6 +107,7 @@ class PayloadFields:
         plain_within: Those that hold an object, and which members, at any depth in it, are texts that are not free.
         users: Those that name the users whom the payload is about, by id or e-mail.
         is_of_one_user: Whether all of `users` name the same person: once one of them is erased, all are.
+        other_users: Those that name another user, by id.
         session: The one that names the session which the payload is about.
         session_links: Those that lead to this session.
         other_sessions: Those that name another session.
@@ -118,6 +119,7 @@ class PayloadFields:
     plain_within: tuple[tuple[str, frozenset[str]], ...] = ()
     users: tuple[str, ...] = ()
     is_of_one_user: bool = False
+    other_users: tuple[str, ...] = ()
     session: str | None = None
     session_links: tuple[str, ...] = ()
     other_sessions: tuple[str, ...] = ()
@@ -136,7 +138,7 @@ class PayloadFields:
     @property
     def identity(self) -> tuple[str, ...]:
         """All members that name a user or a session."""
-        return (*self.about, *self.other_sessions, *self.session_lists)
+        return (*self.about, *self.other_users, *self.other_sessions, *self.session_lists)
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ class RawTable(Table):
     Attributes:
         payload: The column with the JSON as returned: all free text that a row may hold. Rows are hashed over it and
             every other column but `row_hash`.
-        fields: What the payload's members hold; None where the raw table that the column `feed` names says it.
+        fields: What the payload's members hold; None where that depends on the column `fields_by`.
+        fields_by: The column by which it does.
         compared: The columns in which a new version differs from the one before it.
         kept_by_tombstones: The columns that a tombstone has of the last version, other than those of the key.
         user_columns: The columns with ids of users.
@@ -160,6 +163,7 @@ class RawTable(Table):
 
     payload: str = "payload"
     fields: PayloadFields | None = PayloadFields()
+    fields_by: str = "feed"
     compared: tuple[str, ...] = ("content_hash",)
     kept_by_tombstones: tuple[str, ...] = ()
     user_columns: tuple[str, ...] = ()

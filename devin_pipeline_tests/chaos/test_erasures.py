@@ -89,7 +89,7 @@ def erase_all(lake: Lake, user: str) -> None:
 
 @pytest.fixture
 def harness(make_harness: MakeHarness) -> PipelineHarness:
-    harness = make_harness("both", sessions=24, days=2)
+    harness = make_harness("both", sessions=24, days=2, reads_bill=True)
     for session in harness.enterprise.sessions:
         session.title = session.initial_user_message = f"canary{session.user_id}x"
     return harness

@@ -141,7 +141,7 @@ class _Opened:
 
 @pytest.fixture
 def harness(make_harness: MakeHarness) -> PipelineHarness:
-    return make_harness("both", sessions=24, days=3)
+    return make_harness("both", sessions=24, days=3, reads_bill=True)
 
 
 def require_recovery(harness: PipelineHarness, moment: Moment, run: Run) -> None:

@@ -23,7 +23,7 @@ MakeHarness = Callable[..., PipelineHarness]
 
 @pytest.fixture
 def harness(make_harness: MakeHarness) -> PipelineHarness:
-    harness = make_harness("both", sessions=60, days=3)
+    harness = make_harness("both", sessions=60, days=3, reads_bill=True)
     harness.build()
     # Newer versions, a tombstone, and older files of the same days.
     harness.enterprise.grow_acus(30)

@@ -76,7 +76,7 @@ def change(enterprise: Enterprise, chosen: random.Random, harness: PipelineHarne
 @pytest.fixture
 def harness(make_harness: MakeHarness) -> PipelineHarness:
     """Three days, both keys, and an item that belongs in the quarantine."""
-    harness = make_harness("both", sessions=24, days=3)
+    harness = make_harness("both", sessions=24, days=3, reads_bill=True)
     owed = '{"session_id": "owed", "created_at": %d, "acus_consumed": -1}'
     at = harness.enterprise.sessions[0].created_at
     harness.enterprise.insert_verbatim("sessions_v3", at, owed % at.timestamp())

@@ -59,6 +59,11 @@ def shuffled(rows: pa.Table, seed: int) -> pa.Table:
     return pa.Table.from_batches(rows.take(order).to_batches(max_chunksize=250))
 
 
+REACHED = {"session_pull_requests", *(table.name for table in (*ROLLUP_TABLES, *REPORT_TABLES[:4]))}
+OF_COHORTS = [table for table in REPORT_TABLES if set(table.inputs) <= REACHED]
+"""The reports of the ACUs of sessions by the day on which these were created."""
+
+
 def totals(sessions: pa.Table, links: pa.Table, threads: int) -> dict[str, pa.Table]:
     """The rows of every rollup and report, made of these rows by so many threads."""
     made: dict[str, pa.Table] = {}
@@ -68,7 +73,7 @@ def totals(sessions: pa.Table, links: pa.Table, threads: int) -> dict[str, pa.Ta
             for name, rows in {"sessions": sessions, "session_pull_requests": links}.items():
                 connection.register(name, rows)
             connection.register("prompt_feedback", TABLES["prompt_feedback"].schema.empty_table())
-            for table in (*ROLLUP_TABLES, *REPORT_TABLES):
+            for table in (*ROLLUP_TABLES, *OF_COHORTS):
                 of_days = table in ROLLUP_TABLES
                 made[table.name] = (
                     derived.select(connection, table, DAYS) if of_days else reports.select(connection, table)

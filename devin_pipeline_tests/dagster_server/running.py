@@ -22,6 +22,7 @@ import dagster
 import httpx
 
 from devin_pipeline.emulator import EmulatorServer
+from devin_pipeline.tables import RAW_SESSION_TABLES, REPORT_TABLES
 
 PROJECT = Path(__file__).parents[2]
 HOUR = 8
@@ -39,8 +40,13 @@ PARTITIONED = (
     "acu_daily",
     "acu_daily_by_tag",
     "acu_daily_by_repository",
+    "consumption_daily",
+    "session_acus_by_day",
 )
-REPORTS = ("acu_weekly", "acu_monthly", "pull_requests", "acus_per_merged_pull_request", "duckdb_catalog")
+SESSION_FEEDS = ",".join(table.name for table in RAW_SESSION_TABLES)
+"""What DEVIN_FEEDS names where requests are counted: no bill is read."""
+
+REPORTS = (*(table.name for table in REPORT_TABLES), "duckdb_catalog")
 
 FIRST, LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
@@ -81,6 +87,7 @@ def live_settings(server: EmulatorServer, folder: Path, first_day: date) -> dict
         "DEVIN_START_DATE": first_day.isoformat(),
         "DEVIN_DAY_STARTS_AT_UTC_HOUR": str(HOUR),
         "DEVIN_REPORT": "none",
+        "DEVIN_FEEDS": SESSION_FEEDS,
     }
 
 

@@ -212,7 +212,7 @@ def bytes_of(home: Path) -> int:
 
 
 @pytest.mark.notices("nothing stored of an unchanged day")
-def test_a_run_over_35_unchanged_days_adds_less_than_a_tenth_of_6_7_megabytes(
+def test_a_run_over_35_unchanged_days_adds_less_than_a_tenth_of_what_dagster_alone_adds(
     make_harness: MakeHarness, opened: Open, tmp_path: Path
 ) -> None:
     harness = make_harness("both", sessions=700, days=35)
@@ -222,7 +222,8 @@ def test_a_run_over_35_unchanged_days_adds_less_than_a_tenth_of_6_7_megabytes(
             assert refresh(harness, instance).success
         sizes.append(bytes_of(tmp_path / "home"))
     added = [later - earlier for earlier, later in pairwise(sizes)]
-    assert max(added) < 670_000, added
+    # 6.7 MB with thirteen tables by day, of which there are fifteen now.
+    assert max(added) < 670_000 * 15 / 13, added
     with opened(stock=True) as reader:
         keys = {day.isoformat() for day in harness.days}
         assert set(recorded(reader).values()) == {1}

@@ -25,12 +25,12 @@ from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.orchestration.partitions import billing_days, range_tags
 from devin_pipeline.orchestration.run_history import latest_materializations
 from devin_pipeline.settings import Settings
-from devin_pipeline.tables import ALL_TABLES, RAW_QUARANTINE, Table
+from devin_pipeline.tables import DERIVED_TABLES, RAW_SESSION_TABLES, REPORT_TABLES, Table
 from devin_pipeline_tests.harness import PipelineHarness, warnings
 
 PROJECT = Path(__file__).parents[2]
 MakeHarness = Callable[..., PipelineHarness]
-BY_DAY = [table for table in ALL_TABLES if table.by_day and table != RAW_QUARANTINE]
+BY_DAY = [*RAW_SESSION_TABLES, *DERIVED_TABLES]
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ def remove(instance: dg.DagsterInstance, seconds: float = 60) -> tuple[int, int]
 def cached_snapshot(harness: PipelineHarness) -> dict[str, dict[str, object]]:
     """What the newest record of each day and of each report says, and what each check found last."""
     found: dict[str, dict[str, object]] = {}
-    for table in ALL_TABLES:
-        if table.by_day and table != RAW_QUARANTINE:
+    for table in (*BY_DAY, *REPORT_TABLES):
+        if table in BY_DAY:
             for day, record in latest_materializations(harness.instance, table, harness.days).items():
                 made = record.asset_materialization
                 assert made

@@ -10,7 +10,7 @@ import pytest
 from deltalake import write_deltalake
 
 from devin_pipeline import doctor, tables
-from devin_pipeline.lake import Lake, Rewrite, VersionsLost
+from devin_pipeline.lake import Lake, Person, Rewrite, VersionsLost
 from devin_pipeline.operations.erase import forget, forget_text, old_files_with_persons
 from devin_pipeline.operations.maintain import maintain
 from devin_pipeline.operations.repair import repair
@@ -32,6 +32,12 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
     monkeypatch.setenv("DEVIN_LAKE", str(tmp_path / "lake"))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
     return Lake(str(tmp_path / "lake"))
+
+
+def person_in(table: RawTable) -> Person:
+    """Somebody whom `add_version` puts into a table: a user, or the session where rows are of sessions alone."""
+    names_users = table.user_columns or table.fields is None or table.fields.users
+    return ("user", PERSON) if names_users else ("session", "a")
 
 
 def partition_of(lake: Lake, table: RawTable) -> Partition:
@@ -137,13 +143,13 @@ def test_lost_versions_are_named_by_every_look_and_repaired(lake: Lake, table: R
 def test_a_person_is_named_and_erased_from_every_version_and_file(lake: Lake, table: RawTable) -> None:
     add_version(lake, table)
     add_version(lake, table, 1)
-    lake.add_to_erasure_list([("user", PERSON)])
+    lake.add_to_erasure_list([person_in(table)])
     partition = partition_of(lake, table)
     assert [(f.table, f.partition) for f in verified(lake).findings] == [(table, partition)] * 2
     assert found("erasure_list").outcome == "failed"
     assert table.name in found("erasure_list").found
 
-    forget(lake, 8, [("user", PERSON)])
+    forget(lake, 8, [person_in(table)])
     assert places_with(lake, PERSON, CANARY) == []
     assert lake.snapshot(table).rows().num_rows == 2
     assert verified(lake).is_clean
@@ -158,7 +164,7 @@ def test_an_old_file_with_a_person_is_named_and_maintenance_deletes_it(lake: Lak
     add_version(lake, table)
     (file,) = map(Path, lake.snapshot(table).files())
     content = file.read_bytes()
-    forget(lake, 8, [("user", PERSON)])
+    forget(lake, 8, [person_in(table)])
     file.write_bytes(content)
     assert old_files_with_persons(lake, table) == [str(file)]
     assert [(f.table, f.path) for f in verified(lake).findings] == [(table, str(file))]

@@ -28,11 +28,10 @@ from devin_pipeline.operations.verify import VerificationReport, verify
 from devin_pipeline.raw.row_hash import with_row_hash
 from devin_pipeline.raw.row_integrity import problems_of
 from devin_pipeline.tables import (
+    DERIVED_TABLES,
     RAW_QUARANTINE,
     RAW_SESSION_TABLES,
     REPORT_TABLES,
-    ROLLUP_TABLES,
-    SESSION_TABLES,
     TABLES,
     Table,
 )
@@ -158,18 +157,24 @@ def test_damaged_files_of_derived_tables_and_reports_are_rebuilt_by_the_backfill
     stored = {
         table.name for table in TABLES.values() for f in harness.lake.snapshot(table).stored_files() if f.day == day
     }
-    tables = [table for table in (*SESSION_TABLES, *ROLLUP_TABLES) if table.name in stored]
+    tables = [table for table in DERIVED_TABLES if table.name in stored]
     assert len(tables) > 7
+    reports = {
+        table: harness.lake.snapshot(table).stored_files()[0] for table in REPORT_TABLES if harness.rows(table.name)
+    }
+    assert len(reports) > 4
     for number, table in enumerate(tables):
         other = SESSIONS if table != SESSIONS else ROLLUP
         DAMAGES[number % len(DAMAGES)](file_of(harness, table, day), file_of(harness, other, harness.days[0]))
-    for table in REPORT_TABLES:
-        truncate(file_of(harness, table, None), Path())
+    for file in reports.values():
+        truncate(Path(file.path), Path())
 
     result = run("verify")
     assert result.exit_code == 1
-    assert named(looked_at(harness)) == {(t.name, day) for t in tables} | {(t.name, None) for t in REPORT_TABLES}
-    assert result.output.endswith(f"  devin-pipeline backfill --from {day} --to {day}\n")
+    assert named(looked_at(harness)) == {(t.name, day) for t in tables} | {
+        (table.name, file.day) for table, file in reports.items()
+    }
+    assert f"  devin-pipeline backfill --from {harness.days[0]} --to {day}\n" in result.output
     assert SECRET not in result.output
     repair_as_named(result)
     assert run("verify").exit_code == 0

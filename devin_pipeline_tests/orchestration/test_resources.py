@@ -9,6 +9,7 @@ from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.lake import Lake, WrongLake
 from devin_pipeline.orchestration.resources import DevinApiResource, LakeResource, devin_api_resource, lake_resource
 from devin_pipeline.settings import Settings
+from devin_pipeline.tables import MONEY_TABLES
 
 pytestmark = pytest.mark.notices("a key typed into the Dagster UI")
 
@@ -66,7 +67,7 @@ def test_a_feed_there_is_not_is_refused_with_those_there_are(named: str, monkeyp
     with pytest.raises(ConfigurationError) as refused:
         _ = Settings().feeds
     assert repr(named) in refused.value.what
-    assert refused.value.todo == f"Use some of {', '.join(ALL)}"
+    assert refused.value.todo == f"Use some of {', '.join([*ALL, *(table.name for table in MONEY_TABLES)])}"
 
 
 def test_a_feed_whose_key_is_not_set_is_refused_naming_the_key(monkeypatch: pytest.MonkeyPatch) -> None:

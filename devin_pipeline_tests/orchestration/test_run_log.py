@@ -9,7 +9,7 @@ import pytest
 from devin_pipeline.devin_api import retry
 from devin_pipeline.emulator import FaultScript
 from devin_pipeline.emulator.faults import Status
-from devin_pipeline.tables import REPORT_TABLES, SESSION_TABLES
+from devin_pipeline.tables import DIRECTORY_TABLES, REPORT_TABLES, SESSION_TABLES
 from devin_pipeline_tests.harness import PipelineHarness
 
 
@@ -34,14 +34,16 @@ def test_a_run_logs_each_batch_group_of_days_and_report_and_no_text_of_the_api(
         )
     rows = sum(len(harness.rows(table.name)) for table in SESSION_TABLES)
     built = [line for line in lines if line.startswith("Rebuilt ")]
-    assert len(built) == 2
+    # Of the session tables, of the rollups, and of spend.
+    assert len(built) == 3
     assert any(line.startswith(f"Rebuilt {days}: {rows:,} rows in 7 tables, ") for line in built)
     assert all(line.endswith(" s. 4 of 4 days are done.") for line in built)
     for report in REPORT_TABLES:
-        assert f"{report.name}: {len(harness.rows(report.name)):,} rows, written." in lines
+        state = "unchanged" if report in DIRECTORY_TABLES else "written"
+        assert f"{report.name}: {len(harness.rows(report.name)):,} rows, {state}." in lines
 
     again = log_of(harness, harness.run())
-    assert again.count("4 of 4 days are up to date and were not rebuilt.") == 2
+    assert again.count("4 of 4 days are up to date and were not rebuilt.") == 4
     assert not any(line.startswith("Rebuilt ") for line in again)
     assert f"acu_weekly: {len(harness.rows('acu_weekly')):,} rows, unchanged." in again
 

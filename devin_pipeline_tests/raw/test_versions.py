@@ -15,7 +15,7 @@ from devin_pipeline.lake import Lake
 from devin_pipeline.raw.row_integrity import damaged_partitions
 from devin_pipeline.raw.versions import append_versions
 from devin_pipeline.tables import RAW_TABLES, RawTable
-from devin_pipeline.tables.raw import SESSION_FIELDS
+from devin_pipeline.tables.raw import DIRECTORY_FIELDS, SESSION_FIELDS
 from devin_pipeline_tests.tables.rows import acus, after
 from devin_pipeline_tests.tables.toys import LEDGER, ROSTER, TOYS, plant
 
@@ -206,9 +206,10 @@ def test_a_partition_that_is_not_a_name_of_a_folder_is_refused(lake: Lake) -> No
 
 
 def test_every_text_of_a_raw_row_is_declared_as_text_or_identity_or_known_to_be_neither() -> None:
-    neither = {"content_hash", "redacted", "row_hash", "feed", "reason"}
+    neither = {"content_hash", "redacted", "row_hash", "feed", "reason", "kind", "scope"}
     for table in RAW_TABLES:
         texts = {column.name for column in table.columns if column.type == pa.string()}
         assert texts <= {table.payload, *table.user_columns, *table.session_columns} | neither
-        fields = table.fields or SESSION_FIELDS
-        assert set(fields.identity) <= fields.plain
+        for fields in (table.fields,) if table.fields else (SESSION_FIELDS, *DIRECTORY_FIELDS.values()):
+            # An e-mail is both.
+            assert set(fields.identity) - {"email"} <= fields.plain

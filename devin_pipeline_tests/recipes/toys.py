@@ -141,7 +141,7 @@ ACUS_BY_ORGANIZATION = Table(
 """,
             before="REPORT_TABLES = (",
         ),
-        Put(", ACUS_BY_ORGANIZATION", after="PULL_REQUESTS, ACUS_PER_MERGED_PULL_REQUEST"),
+        Put("    ACUS_BY_ORGANIZATION,\n", after="    ACUS_PER_MERGED_PULL_REQUEST,\n"),
     ],
     "devin_pipeline/reports/organizations/acus_by_organization.sql": """\
 -- One row per organization.
@@ -270,7 +270,7 @@ def member_asset(erased: Erased) -> dg.AssetsDefinition:
     "devin_pipeline/definitions.py": [
         Put(
             "from devin_pipeline.raw.members.assets import member_asset\n",
-            before="from devin_pipeline.reports import report_assets\n",
+            before="from devin_pipeline.reports import report_assets, report_checks\n",
         ),
         Put("            member_asset(erased),\n", before="            *derived_assets("),
     ],

@@ -5,6 +5,11 @@ import pytest
 
 from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES, TABLES, Table
 
+_OF_MONEY = (
+    *("raw_directory", "raw_consumption", "raw_session_consumption", "consumption_daily", "session_acus_by_day"),
+    *("acu_consumed_daily", "reconciliation_daily"),
+    *("organizations", "users", "playbooks", "billing_cycles", "acu_limits"),
+)
 _EVERY_TABLE = pytest.mark.parametrize("table", ALL_TABLES, ids=lambda table: table.name)
 
 
@@ -18,6 +23,9 @@ def test_there_are_the_tables_of_the_contract() -> None:
         ("raw_sessions_v3", "raw"),
         ("raw_session_insights_v3", "raw"),
         ("raw_quarantine", "raw"),
+        ("raw_directory", "raw"),
+        ("raw_consumption", "raw"),
+        ("raw_session_consumption", "raw"),
         ("sessions", "derived"),
         ("session_pull_requests", "derived"),
         ("session_issues", "derived"),
@@ -28,10 +36,19 @@ def test_there_are_the_tables_of_the_contract() -> None:
         ("acu_daily", "derived"),
         ("acu_daily_by_tag", "derived"),
         ("acu_daily_by_repository", "derived"),
+        ("consumption_daily", "derived"),
+        ("session_acus_by_day", "derived"),
         ("acu_weekly", "reports"),
         ("acu_monthly", "reports"),
         ("pull_requests", "reports"),
         ("acus_per_merged_pull_request", "reports"),
+        ("organizations", "reports"),
+        ("users", "reports"),
+        ("playbooks", "reports"),
+        ("billing_cycles", "reports"),
+        ("acu_limits", "reports"),
+        ("acu_consumed_daily", "reports"),
+        ("reconciliation_daily", "reports"),
     }
 
 
@@ -63,7 +80,8 @@ def test_a_key_names_columns_and_what_it_is_cut_by_is_never_null(table: Table) -
     # Never null in new rows; files of before it was a column lack it.
     added_later = {"host"}
     assert set(table.key) & may_be_null <= of_nobody | added_later
-    assert table.by_day == (table.key[0] == "day")
+    # One that is compared with other days as a whole.
+    assert table.by_day == (table.key[0] == "day" and table.name != "reconciliation_daily")
 
 
 @_EVERY_TABLE
@@ -156,3 +174,63 @@ def test_acu_daily_has_the_dimensions_and_measures_of_the_contract() -> None:
         | dict.fromkeys(counts, "int64")
     )
     assert TABLES["acu_daily"].key == ("day", *dimensions)
+
+
+def test_the_tables_of_money_have_the_columns_of_the_contract() -> None:
+    acus, day, instant, text, yes = "decimal128(18, 6)", "date32[day]", "timestamp[us, tz=UTC]", "string", "bool"
+    spans = {"valid_from": instant, "valid_to": instant, "is_current": yes}
+    version = {"fetched_at": instant, "content_hash": text, "is_listed": yes, "payload": text}
+    version |= {"redacted": text, "row_hash": text}
+    entity = {"scope": text, "scope_id": text}
+    assert {table: types_of(table) for table in _OF_MONEY} == {
+        "raw_directory": {"kind": text, "object_id": text} | version,
+        "raw_consumption": {"day": day, "acus": acus} | entity | version,
+        "raw_session_consumption": {"day": day, "session_id": text, "session_acus": acus} | version,
+        "consumption_daily": {"day": day, "product": text, "acus": acus} | entity,
+        "session_acus_by_day": {
+            **{"day": day, "session_id": text, "consumed_day": day, "attribution_method": text, "acus": acus}
+        },
+        "acu_consumed_daily": {
+            **{"day": day, "org_id": text, "user_id": text, "service_user_id": text, "origin": text, "category": text},
+            **{"playbook_id": text, "acus": acus, "sessions_active": "int64"},
+        },
+        "reconciliation_daily": {
+            **{"day": day, "org_id": text, "billed_acus": acus, "billed_acus_of_products_without_sessions": acus},
+            **{"billed_acus_of_products_with_sessions": acus, "billed_acus_unsplit": acus, "session_acus": acus},
+            **{"sessions_with_unknown_acus": "int64", "child_session_acus": acus, "residual_acus": acus},
+            **{"residual_share": acus, "is_closed": yes, "history_is_complete": yes, "status": text},
+        },
+        "organizations": {
+            **{"org_id": text, "name": text, "is_listed": yes},
+            **{"max_cycle_acu_limit": "int64", "max_session_acu_limit": "int64"},
+        }
+        | spans,
+        "users": {
+            **{"user_id": text, "email": text, "name": text, "idp_groups": "list<item: string>", "kind": text},
+            "is_listed": yes,
+        }
+        | spans,
+        "playbooks": {
+            **{"playbook_id": text, "title": text, "access_type": text, "org_id": text, "body_hash": text},
+            **{"body_length": "int64", "is_listed": yes},
+        }
+        | spans,
+        "billing_cycles": {
+            **{"cycle_start": instant, "cycle_end": instant, "first_day": day, "last_day": day, "is_current": yes}
+        },
+        "acu_limits": {"limit_kind": text, "cycle_acu_limit": "int64", "source": text} | entity | spans,
+    }
+    assert {table: TABLES[table].key for table in _OF_MONEY} == {
+        "raw_directory": ("kind", "object_id", "fetched_at"),
+        "raw_consumption": ("day", "scope", "scope_id", "fetched_at"),
+        "raw_session_consumption": ("day", "session_id", "fetched_at"),
+        "consumption_daily": ("day", "scope", "scope_id", "product"),
+        "session_acus_by_day": ("day", "session_id", "consumed_day", "attribution_method"),
+        "acu_consumed_daily": ("day", "org_id", "user_id", "service_user_id", "origin", "category", "playbook_id"),
+        "reconciliation_daily": ("day", "org_id"),
+        "organizations": ("org_id", "valid_from"),
+        "users": ("user_id", "valid_from"),
+        "playbooks": ("playbook_id", "valid_from"),
+        "billing_cycles": ("cycle_start",),
+        "acu_limits": ("scope", "scope_id", "limit_kind", "valid_from"),
+    }

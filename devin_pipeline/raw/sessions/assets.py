@@ -17,7 +17,7 @@ from devin_pipeline.billing_calendar import day_of, days_in_words, starts_at
 from devin_pipeline.devin_api import FEED_BY_TABLE, DevinError, SessionBatch, Window
 from devin_pipeline.errors import ConfigurationError, Problem
 from devin_pipeline.lake import Damaged, Lake, VersionsLost
-from devin_pipeline.orchestration.asset_specs import asset_spec_kwargs, table_asset
+from devin_pipeline.orchestration.asset_specs import not_read_spec, table_asset
 from devin_pipeline.orchestration.partitions import RANGES, days_of
 from devin_pipeline.orchestration.resources import DevinApiResource, Erased, LakeResource
 from devin_pipeline.orchestration.run_metadata import (
@@ -52,9 +52,8 @@ def raw_assets(
 
 
 def _waiting(table: RawTable, billing_days: dg.PartitionsDefinition[str]) -> dg.AssetSpec:
-    spec = asset_spec_kwargs(table)
-    waits_for = f"Not read: set {FEED_BY_TABLE[table.name].key_variable}, and name it in DEVIN_FEEDS if that is set."
-    return dg.AssetSpec(**spec | {"description": f"{spec['description']}\n\n{waits_for}"}, partitions_def=billing_days)
+    key = FEED_BY_TABLE[table.name].key_variable
+    return not_read_spec(table, f"set {key}, and name it in DEVIN_FEEDS if that is set", partitions_def=billing_days)
 
 
 def _raw_asset(table: RawTable, billing_days: dg.PartitionsDefinition[str], erased: Erased) -> dg.AssetsDefinition:

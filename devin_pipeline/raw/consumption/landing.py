@@ -1,0 +1,221 @@
+"""From the answers about the bill to the lake: a version per day and entity, and tombstones for what is left out."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import ROUND_HALF_UP, Decimal
+from http import HTTPStatus
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from devin_pipeline.billing_calendar import BILLING_HOUR, day_of
+from devin_pipeline.devin_api import Consumption, ConsumptionV2, Scope, content_hash
+from devin_pipeline.lake import BillNote, Lake, in_portions
+from devin_pipeline.raw.answers import shrunk
+from devin_pipeline.raw.consumption.entities import ENTERPRISE, Entity
+from devin_pipeline.raw.versions import append_versions
+from devin_pipeline.tables import ACUS, RAW_CONSUMPTION
+
+_SIX_PLACES = Decimal("0.000001")
+_MOST_ACUS = Decimal(1_000_000_000)
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+_ITEM = pa.schema(
+    [
+        ("day", pa.date32()),
+        ("scope", pa.string()),
+        ("scope_id", pa.string()),
+        ("acus", ACUS),
+        ("content_hash", pa.string()),
+        ("payload", pa.string()),
+    ]
+)
+_SURELY_ALL = 8
+# What is stored at once, so that a year of bills takes little more memory than a month.
+_BYTES_AT_ONCE = 16 * 2**20
+_V2_SCOPES = ("enterprise", "organization", "user")
+
+
+@dataclass
+class Bill:
+    """What one read of the bill came to.
+
+    Attributes:
+        days: The days that were asked for.
+        known: The scopes of which a bill was ever read.
+        rows: A row per day, scope and entity that is listed.
+        whole: What was read whole, as values of columns of the key.
+        by: The columns that identify one answer, of which the entries are compared with those listed before.
+        asked: Scopes, and organizations as `organization/<id>`, that were asked for.
+        answered: Those of them that were answered.
+        refused: Those of them that were refused, and the status.
+        refused_alone: How many entities of a scope were refused though others of it were answered.
+        outside: Entries of days that were not asked for.
+        unreadable: Entries whose day cannot be read, by scope.
+    """
+
+    days: Sequence[date]
+    known: frozenset[str] = frozenset()
+    rows: list[dict[str, object]] = field(default_factory=list)
+    whole: list[dict[str, object]] = field(default_factory=list)
+    by: Sequence[str] = ("scope", "scope_id")
+    asked: set[str] = field(default_factory=set)
+    answered: set[str] = field(default_factory=set)
+    refused: dict[str, int] = field(default_factory=dict)
+    refused_alone: Counter[str] = field(default_factory=Counter)
+    outside: int = 0
+    unreadable: Counter[str] = field(default_factory=Counter)
+
+    def take(self, scope: Scope, asked: Sequence[Entity], answers: Iterable[Consumption]) -> None:
+        """Take in what v3 answers about the entities of a scope, in any order."""
+        stored_as = {entity.asked_as: entity.stored_as for entity in asked}
+        statuses: dict[str, int] = {}
+        known_days = set(self.days)
+        for answer in answers:
+            scope_id = ENTERPRISE if answer.scope_id is None else stored_as[answer.scope_id]
+            if answer.refused is not None:
+                statuses[scope_id] = answer.refused
+                continue
+            if not answer.unreadable_days:
+                self.whole.append({"scope": scope, "scope_id": scope_id})
+            else:
+                self.unreadable[scope] += answer.unreadable_days
+            for entry in answer.days:
+                day = day_of(entry.starts_at, BILLING_HOUR)
+                if day in known_days:
+                    self.rows.append(_row(day, scope, scope_id, entry.acus, entry.payload))
+                else:
+                    self.outside += 1
+        self._note_refusals(scope, stored_as.values(), statuses)
+
+    def take_v2(self, day: date, answer: ConsumptionV2) -> None:
+        """Take in what v2 answers about one day: the enterprise, organizations and users at once, without products."""
+        self.by = ("day", "scope")
+        self.asked |= set(_V2_SCOPES)
+        if answer.refused is not None:
+            self.refused |= dict.fromkeys(_V2_SCOPES, answer.refused)
+            return
+        self.answered |= set(_V2_SCOPES)
+        found = {day_of(instant, BILLING_HOUR): acus for instant, acus in answer.by_date.items()}
+        self.outside += len(found.keys() - {day})
+        # guard: organizations of several days at once, taken for those of one | found.keys() <= {day} -> True
+        is_of_the_day = found.keys() <= {day}
+        self.whole += [{"day": day, "scope": scope} for scope in (_V2_SCOPES if is_of_the_day else _V2_SCOPES[:1])]
+        if day in found:
+            self.rows.append(_row_v2(day, "enterprise", ENTERPRISE, found[day]))
+        if is_of_the_day:
+            self.rows += [_row_v2(day, "organization", key, acus) for key, acus in answer.by_organization.items()]
+            self.rows += [_row_v2(day, "user", key, acus) for key, acus in answer.by_user.items()]
+
+    def _note_refusals(self, scope: Scope, asked: Iterable[str], statuses: dict[str, int]) -> None:
+        names = list(asked)
+        self.asked.add(scope)
+        if scope == "organization":
+            self.asked |= {f"organization/{name}" for name in names}
+        # There is always an enterprise.
+        was_read = scope in self.known and scope != "enterprise"
+        if len(statuses) == len(names) and is_refused_as_a_whole(list(statuses.values()), was_read=was_read):
+            self.refused[scope] = next(iter(statuses.values()))
+            return
+        if len(statuses) < len(names):
+            self.answered.add(scope)
+        if statuses:
+            self.refused_alone[scope] = len(statuses)
+        if scope == "organization":
+            self.refused |= {f"organization/{name}": status for name, status in statuses.items()}
+
+
+def is_refused_as_a_whole(statuses: Sequence[int], *, was_read: bool) -> bool:
+    """Whether a kind of bill is refused, all of whose entities that were asked for are: not if these may just be gone.
+
+    Args:
+        statuses: The status of each of them.
+        was_read: Whether any of the kind was ever answered.
+    """
+    if len(set(statuses)) != 1:
+        return False
+    # guard: the last entities of a kind that are gone, taken for one that is refused | or not was_read -> or True
+    return statuses[0] == HTTPStatus.FORBIDDEN or len(statuses) >= _SURELY_ALL or not was_read
+
+
+def land_bill(
+    lake: Lake, bill: Bill, read_at: datetime, *, keeps_text: bool = True, accepts_removals: bool = False
+) -> None:
+    """Store what a read of the bill returned, some days at a time, and note what of it was refused or cut short.
+
+    Args:
+        lake: The lake.
+        bill: What was read.
+        read_at: When reading it began.
+        keeps_text: False when free text may not be stored.
+        accepts_removals: True when somebody said that what is missing was really removed.
+    """
+    items = pa.Table.from_pylist(bill.rows, _ITEM)
+    cut: dict[str, tuple[int, int]] = {}
+    # guard: a bill that was cut short, believed | not accepts_removals -> False
+    if not accepts_removals:
+        bill.whole, cut = _believed(lake, bill, items)
+    columns = [name for name in RAW_CONSUMPTION.object_key if name == "day" or name in bill.by]
+    for days in in_portions(_bytes_of_days(bill.days, items), _BYTES_AT_ONCE):
+        some = items.filter(pc.is_in(items.column("day"), pa.array(days, pa.date32())))
+        by_day = (
+            [row for row in bill.whole if row["day"] in days]
+            if "day" in bill.by
+            else [row | {"day": day} for day in days for row in bill.whole]
+        )
+        read_whole = _table(by_day, columns)
+        append_versions(lake, RAW_CONSUMPTION, some, read_at, read_whole=read_whole, keeps_text=keeps_text)
+    note = BillNote(frozenset(bill.answered), bill.refused, cut, dict(bill.unreadable), dict(bill.refused_alone))
+    lake.note_bill(RAW_CONSUMPTION, bill.asked, note)
+
+
+def _bytes_of_days(days: Sequence[date], items: pa.Table) -> dict[date, int]:
+    """The bytes that the entries of each day have."""
+    sizes = pa.table({"day": items.column("day"), "bytes": pc.binary_length(items.column("payload"))})
+    found = sizes.group_by("day").aggregate([("bytes", "sum")]).to_pydict()
+    return dict.fromkeys(days, 0) | dict(zip(found["day"], found["bytes_sum"], strict=True))
+
+
+def _believed(lake: Lake, bill: Bill, items: pa.Table) -> tuple[list[dict[str, object]], dict[str, tuple[int, int]]]:
+    """What was read whole and did not shrink; and of what shrank, by scope, how much was listed before and is now."""
+    whole, cut = bill.whole, dict[str, tuple[int, int]]()
+    # One answer of v2 is about a day and lists entities, so that nothing but a look at all days shows missing ones.
+    for by in dict.fromkeys((tuple(bill.by), ("scope",))) if "day" in bill.by else (tuple(bill.by),):
+        answers = [row for row in whole if by != ("scope",) or row["scope"] == "enterprise"]
+        answered = _table([dict(each) for each in {tuple((name, row[name]) for name in by) for row in answers}], by)
+        found = shrunk(lake, RAW_CONSUMPTION, items, answered, by, list(bill.days)).to_pylist()
+        for row in found:
+            before, now = cut.get(row["scope"], (0, 0))
+            cut[row["scope"]] = (before + row["listed_before"], now + row["listed_now"])
+        left_out = {tuple(row[name] for name in by) for row in found}
+        whole = [row for row in whole if tuple(row[name] for name in by) not in left_out]
+    return whole, cut
+
+
+def _row(day: date, scope: Scope, scope_id: str, acus: Decimal | None, payload: bytes) -> dict[str, object]:
+    return {
+        "day": day,
+        "scope": scope,
+        "scope_id": scope_id,
+        "acus": to_six_places(acus),
+        "content_hash": content_hash(payload),
+        "payload": payload.decode(),
+    }
+
+
+def _row_v2(day: date, scope: Scope, scope_id: str, acus: Decimal | None) -> dict[str, object]:
+    # v2 sends maps; this is what of them is of one day and entity.
+    return _row(day, scope, scope_id, acus, _encode({"date": day.isoformat(), "acus": acus}))
+
+
+def to_six_places(acus: Decimal | None) -> Decimal | None:
+    """An amount as it is stored, half away from zero; None for one that is no amount of ACUs."""
+    if acus is None or not acus.is_finite() or acus.copy_abs() >= _MOST_ACUS:
+        return None
+    return acus.quantize(_SIX_PLACES, ROUND_HALF_UP)
+
+
+def _table(rows: Sequence[dict[str, object]], columns: Sequence[str]) -> pa.Table:
+    return pa.Table.from_pylist(rows, pa.schema([_ITEM.field(name) for name in columns]))

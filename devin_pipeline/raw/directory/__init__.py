@@ -1,0 +1,1 @@
+"""Stores the lists: organizations, people, playbooks, billing cycles and limits, as the API returned them."""
