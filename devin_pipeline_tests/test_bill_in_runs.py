@@ -24,6 +24,7 @@ from devin_pipeline.settings import Settings
 from devin_pipeline.tables import MONEY_TABLES, TABLES
 from devin_pipeline_tests.bill import ENDS_AT, LAST
 from devin_pipeline_tests.harness import PipelineHarness, open_harness
+from devin_pipeline_tests.tables.rows import findings
 
 MakeBill = Callable[..., PipelineHarness]
 
@@ -92,6 +93,23 @@ def test_a_residual_is_passed_over_warned_of_or_fails_by_its_size_and_names_day_
         (row,) = [r for r in harness.rows("reconciliation_daily") if (r["day"], r["org_id"]) == (day, org_id)]
         assert row["residual_acus"] == posted
         assert row["status"] == {"0.009": "within_1_percent", "0.03": "within_5_percent"}.get(share, "unexplained")
+
+
+@pytest.mark.notices(
+    "an id with markup in a finding, bills_are_explained", "an id with markup in a finding, residuals_are_small"
+)
+def test_an_organization_whose_id_is_not_plain_is_not_shown_by_a_check() -> None:
+    rows = [
+        {
+            **{"day": LAST, "org_id": org_id, "is_closed": True, "history_is_complete": True, "status": "unexplained"},
+            **{"billed_acus_of_products_with_sessions": Decimal(10), "session_acus": Decimal(5)},
+        }
+        for org_id in ("org-1", "(no organization)", "<img src=x>")
+    ]
+    for check in ("bills_are_explained", "residuals_are_small"):
+        params = {"days": None, "least_acus": Decimal(1)}
+        found = findings("reports", check, params=params, reconciliation_daily=rows)
+        assert {row["organization"] for row in found} == {"org-1", "(no organization)", "(unprintable)"}
 
 
 @pytest.mark.notices("a bill that was changed after its day had closed, unsaid")

@@ -49,6 +49,7 @@ def main(
         if grows
         else [
             (parts.api, sessions or _QUICK, days),
+            (parts.bill, sessions or _QUICK, parts.REFRESHED_DAYS),
             (parts.lake, most, days),
             *([(parts.command, _A_YEARS_BACKFILL, days)] if full else []),
         ]

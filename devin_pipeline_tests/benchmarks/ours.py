@@ -9,19 +9,29 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from devin_pipeline.billing_calendar import starts_at
-from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables
-from devin_pipeline.devin_api import FEED_BY_TABLE, DevinClient, Item, SessionBatch, Window, pages
-from devin_pipeline.lake import Lake, LakeIdentity
+from devin_pipeline.derived.publishing import publish_rollups, publish_session_tables, publish_spend
+from devin_pipeline.devin_api import FEED_BY_TABLE, DevinClient, Item, Listing, SessionBatch, Window, pages
+from devin_pipeline.lake import Lake, LakeIdentity, ReportClock
+from devin_pipeline.raw.consumption.assets import read_bill
+from devin_pipeline.raw.consumption.landing import Bill, land_bill
+from devin_pipeline.raw.consumption.session_days import due_sessions, land_session_days
+from devin_pipeline.raw.directory.assets import land_lists, read_lists
 from devin_pipeline.raw.sessions.landing import land
 from devin_pipeline.raw.sessions.moved_sessions import HeldSessions
 from devin_pipeline.reports.publishing import publish_report
-from devin_pipeline.tables import REPORT_TABLES, Table
+from devin_pipeline.tables import RAW_CONSUMPTION, REPORT_TABLES, SPEND_TABLES, Table
 from devin_pipeline.tables.raw import RAW_SESSION_INSIGHTS_V2
+from devin_pipeline.tables.reports import ACU_CONSUMED_DAILY, DIRECTORY_TABLES, RECONCILIATION_DAILY
 from devin_pipeline_tests.benchmarks.server import V2_KEY, V3_KEY
 from devin_pipeline_tests.benchmarks.sessions import DAY_STARTS_AT_UTC_HOUR as HOUR
 
 RAW = RAW_SESSION_INSIGHTS_V2
-REPORTS = REPORT_TABLES
+SPEND = SPEND_TABLES
+"""The derived tables of the bill."""
+BILL_REPORTS = (*DIRECTORY_TABLES, ACU_CONSUMED_DAILY, RECONCILIATION_DAILY)
+"""The reports of the lists and the bill."""
+REPORTS = tuple(table for table in REPORT_TABLES if table not in BILL_REPORTS)
+"""The others, which are of sessions."""
 IN_FLIGHT = 8
 """The requests that the client has in flight."""
 
@@ -67,6 +77,46 @@ def derive(lake: Lake, days: Sequence[date]) -> None:
     """Make every derived table of some days."""
     publish_session_tables(lake, days, HOUR)
     publish_rollups(lake, days, HOUR)
+
+
+def read_lists_and_bill(
+    lake: Lake, asking: DevinClient, days: Sequence[date], *, everybody: bool
+) -> tuple[list[Listing], Bill]:
+    """Read the lists, and what the bill says of some days: of all people, or of those with use."""
+    lists = list(read_lists(asking, lake, has_v3_key=True))
+    return lists, read_bill(asking, lake, list(days), everybody=everybody, organization=None)
+
+
+def read_bill_into(lake: Lake, url: str, days: Sequence[date], *, everybody: bool) -> None:
+    """From the API to committed raw versions of the lists and the bill, as `raw_directory` and `raw_consumption` do."""
+    read_at = datetime.now(UTC)
+    lake.claim(LakeIdentity("live", "127.0.0.1", "enterprise", HOUR))
+    with client(url) as asking:
+        # Whom to ask is known from the lists that are stored.
+        land_lists(lake, list(read_lists(asking, lake, has_v3_key=True)), read_at)
+        land_bill(lake, read_bill(asking, lake, list(days), everybody=everybody, organization=None), read_at)
+    lake.note_read(RAW_CONSUMPTION, days, read_at)
+
+
+def read_session_days_into(lake: Lake, url: str, most: int) -> int:
+    """Ask for the days of the dearest sessions that are due; give how many."""
+    due = due_sessions(lake, None)[:most]
+    with client(url) as asking:
+        windows = {session.session_id: session.window for session in due}
+        answers = asking.consumption("session", list(windows), windows)
+        land_session_days(lake, due, answers, datetime.now(UTC), keeps_text=True)
+    return len(due)
+
+
+def derive_spend(lake: Lake, table: Table, days: Sequence[date]) -> None:
+    """Make a derived table of the bill, or of the days on which sessions consumed ACUs."""
+    publish_spend(lake, days, HOUR, table)
+
+
+def prepare_bill_reports(lake: Lake, days: Sequence[date]) -> None:
+    """Have the reports of the bill made as if each day had been read, and was closed."""
+    lake.note_read(RAW, days, datetime.now(UTC))
+    lake.set_report_clock(ReportClock(days[-1], days[-1], None, ("automation", "devin")))
 
 
 def report(lake: Lake, table: Table) -> None:

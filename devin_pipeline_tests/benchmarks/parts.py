@@ -1,4 +1,4 @@
-"""What is measured against what: the API next to its peers, a lake of any size, the command over a year."""
+"""What is measured against what: the API next to its peers, a lake of any size, the bill, the command over a year."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,10 @@ from devin_pipeline_tests.benchmarks.sessions import DAY_STARTS_AT_UTC_HOUR
 NO_LATENCY = Latency(0, 0)
 USUAL = Latency(50, 150)
 LATENCIES = (NO_LATENCY, Latency(50, 50), Latency(150, 150), USUAL)
-STAGES = ("fetch", "raw", "backfill", "peers", "derive", "reports", "query", "refresh")
+STAGES = ("fetch", "raw", "backfill", "peers", "derive", "reports", "query", "refresh", "bill")
+
+REFRESHED_DAYS = 35
+_ACTIVE_PEOPLE = 600
 
 
 @dataclass(frozen=True)
@@ -134,16 +137,29 @@ def api(bench: Bench) -> list[Row]:
 
 def lake(bench: Bench) -> list[Row]:
     """What follows from raw, what is asked of it, and what a refresh costs."""
-    if not bench.wanted & {"derive", "reports", "query", "refresh"}:
+    if not bench.wanted & {"derive", "reports", "query", "refresh", "bill"}:
         return []
     rows = [bench.measure("API → raw", "lake"), bench.measure("raw → derived", "lake")]
     rows.append(bench.measure("derived → reports", "lake"))
+    if "bill" in bench.wanted:
+        rows += _billed(bench)
     if "query" in bench.wanted:
         for recipe in RECIPES:
             rows += _cold_and_warm(bench.measure(f"query: {recipe}", "lake"))
     if "refresh" in bench.wanted:
         rows += _refreshed(bench)
     return rows
+
+
+def bill(bench: Bench) -> list[Row]:
+    """The lists and the bill of the last weeks: first of all people, then again of those with use."""
+    if "bill" not in bench.wanted:
+        return []
+    first = bench.measure("all bills → raw", "bill", USUAL)
+    fetched = [bench.measure("fetch bills", "bill", latency, limit=_least_waiting) for latency in LATENCIES[1:]]
+    again = bench.measure("bills → raw", "bill", USUAL, name="bills → raw, unchanged")
+    # No session is read into this lake.
+    return [replace(row, disk_bytes=0) for row in (first, *fetched, again)]
 
 
 def command(bench: Bench) -> list[Row]:
@@ -165,7 +181,7 @@ def run(
     """Measure a part with a server of its own.
 
     Args:
-        part: `api`, `lake` or `command`.
+        part: `api`, `lake`, `bill` or `command`.
         sessions: How many.
         days: Over how many billing days, up to the last that is over.
         folder: Where lakes are left.
@@ -177,7 +193,8 @@ def run(
     last = newest_closed_day(datetime.now(UTC), DAY_STARTS_AT_UTC_HOUR)
     works_in = folder / f"{part.__name__}-{sessions}-{days}"
     works_in.mkdir(parents=True)
-    with serving(sessions, days, last, compresses=compresses) as server:
+    people = _ACTIVE_PEOPLE if part is bill else None
+    with serving(sessions, days, last, compresses=compresses, people=people) as server:
         billing_days = days_between(date.fromordinal(last.toordinal() - days + 1), last)
         return part(Bench(server, sessions, billing_days, works_in, frozenset(stages_wanted), repeat, on_row))
 
@@ -194,6 +211,13 @@ def _cold_and_warm(row: Row) -> list[Row]:
         cpu_seconds=row.facts["warm CPU seconds"],
     )
     return [row, warm]
+
+
+def _billed(bench: Bench) -> list[Row]:
+    stages_of_raw = ("all bills → raw", "session days → raw", *(f"raw → {table.name}" for table in ours.SPEND))
+    rows = [bench.measure(stage, "lake") for stage in stages_of_raw]
+    bench.measure("prepare reports of the bill", "lake")
+    return [*rows, *(bench.measure(f"report: {table.name}", "lake") for table in ours.BILL_REPORTS)]
 
 
 def _refreshed(bench: Bench) -> list[Row]:

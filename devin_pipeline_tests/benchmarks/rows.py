@@ -22,7 +22,7 @@ class Row:
         peak_bytes: Most memory of the largest process.
         disk_bytes: Size of the data files written.
         written_bytes: Size of all files written, logs included.
-        requests: Requests for sessions that the server answered.
+        requests: Requests that the server answered.
         in_flight: The most of them at once.
         commits: Delta versions added.
         limit_seconds: What no client could be faster than; None where there is no such limit.

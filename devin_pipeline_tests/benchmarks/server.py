@@ -57,7 +57,7 @@ class Log:
     """What the server answered since it was last asked.
 
     Attributes:
-        requests: How many requests for sessions.
+        requests: How many requests.
         waited_seconds: The latencies that were asked for, added up.
         bytes_sent: Size of the bodies.
         in_flight: The most requests that waited at once.
@@ -72,7 +72,7 @@ class Log:
 
 
 class _Api:
-    """The listings of v2 and v3, and under `/_benchmark` what a benchmark wants of its server."""
+    """The listings of v2 and v3, the bill, and under `/_benchmark` what a benchmark wants of its server."""
 
     def __init__(self, sessions: Sessions, *, compresses: bool) -> None:
         self._sessions = sessions
@@ -91,7 +91,7 @@ class _Api:
         latency = self._random.uniform(self._latency.least, self._latency.most) / 1000
         self._waiting += 1
         self._most_waiting = max(self._most_waiting, self._waiting)
-        body = self._page_v2(asked) if path == V2_PATH else self._page_v3(_V3_PATHS[path], asked)
+        body = self._body(path, asked)
         encoding = []
         if self._compresses and (b"accept-encoding", b"gzip") in [
             (name, value[:4]) for name, value in scope["headers"]
@@ -123,6 +123,13 @@ class _Api:
     def _set_latency(self, latency: Latency) -> None:
         self._latency = latency
         self._random = random.Random(f"{latency}")
+
+    def _body(self, path: str, asked: _Asked) -> bytes:
+        if path == V2_PATH:
+            return self._page_v2(asked)
+        if path in _V3_PATHS:
+            return self._page_v3(_V3_PATHS[path], asked)
+        return self._sessions.bill.answer(path, asked)
 
     def _page_v2(self, asked: _Asked) -> bytes:
         first = self._sessions.created_before(_instant(asked, "created_date_from", _LONG_AGO))
@@ -207,7 +214,13 @@ class Server:
 
 @contextmanager
 def serving(
-    count: int, days: int, last_day: date, *, compresses: bool = False, texts: int | None = None
+    count: int,
+    days: int,
+    last_day: date,
+    *,
+    compresses: bool = False,
+    texts: int | None = None,
+    people: int | None = None,
 ) -> Iterator[Server]:
     """A server over `count` sessions in `days` billing days, for as long as the block lasts.
 
@@ -217,9 +230,11 @@ def serving(
         last_day: The last of these.
         compresses: Answer clients that accept gzip so, as a server would that compresses while it responds (level 1).
         texts: How many different texts each pool holds; the usual thousands when left out.
+        people: How many users and service users have sessions and are billed; the usual number when left out.
     """
     arguments = [str(count), str(days), last_day.isoformat(), *(["--gzip"] if compresses else [])]
     arguments += [] if texts is None else ["--texts", str(texts)]
+    arguments += [] if people is None else ["--people", str(people)]
     with subprocess.Popen([sys.executable, "-m", __name__, *arguments], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -237,8 +252,9 @@ def _serve() -> None:
     parser.add_argument("last_day", type=date.fromisoformat)
     parser.add_argument("--gzip", action="store_true")
     parser.add_argument("--texts", type=int)
+    parser.add_argument("--people", type=int)
     given = parser.parse_args()
-    pools = {} if given.texts is None else {"texts": given.texts}
+    pools = {name: value for name in ("texts", "people") if (value := getattr(given, name)) is not None}
     sessions = Sessions(given.sessions, given.days, given.last_day, **pools)
     sessions.render_if_few("session_insights_v2")
     api = _Api(sessions, compresses=given.gzip)

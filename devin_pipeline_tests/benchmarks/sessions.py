@@ -17,6 +17,7 @@ from pydoc_data.topics import topics
 from typing import Literal
 
 from devin_pipeline.emulator.phrases import COMPONENTS, FINDINGS, REPOSITORIES, TASKS
+from devin_pipeline_tests.benchmarks.bill import Bill, Person
 
 Feed = Literal["session_insights_v2", "sessions_v3", "session_insights_v3"]
 
@@ -25,8 +26,9 @@ _WEEKDAYS = (1.0, 1.15, 1.1, 1.05, 0.8, 0.22, 0.17)  # Monday first
 _TEXTS = 8192
 _PICKS = 4096
 _FEW = 30_000
+_SESSIONS_PER_LONG_ONE = 16
 _ORGANIZATIONS = 24
-_USERS = 1500
+_PEOPLE = 1500
 _REPOSITORIES = 240
 _ORIGINS = ("webapp",) * 9 + ("slack",) * 4 + ("api",) * 2 + ("linear",)
 _STATUSES = (
@@ -46,15 +48,27 @@ _TAGS = ('"cost-centre:4711"', '"cost-centre:0815"', '"bug-fix"', '"q3-migration
 class Sessions:
     """Numbered sessions 0 … count - 1, oldest first, spread over billing days as work is over a week.
 
+    `bill` is what the people who work with them are billed.
+
     Args:
         count: How many.
         days: Over how many billing days.
         last_day: The last of these.
         seed: Equal arguments give equal bytes.
         texts: How many different texts each pool holds.
+        people: How many users and service users there are.
     """
 
-    def __init__(self, count: int, days: int, last_day: date, *, seed: int = 7, texts: int = _TEXTS) -> None:
+    def __init__(
+        self,
+        count: int,
+        days: int,
+        last_day: date,
+        *,
+        seed: int = 7,
+        texts: int = _TEXTS,
+        people: int = _PEOPLE,
+    ) -> None:
         self.count = count
         self.days = [last_day - timedelta(days=back) for back in range(days - 1, -1, -1)]
         self._seed = seed
@@ -63,9 +77,11 @@ class Sessions:
         self._first_of_day = [round(count * weight / weights[-1]) for weight in weights]
         first = datetime(self.days[0].year, self.days[0].month, self.days[0].day, DAY_STARTS_AT_UTC_HOUR, tzinfo=UTC)
         self._starts_at = int(first.timestamp())
+        self._ends_at = self._starts_at + days * 86400
         self._changes: dict[int, int] = {}
         self._rendered: dict[tuple[Feed, int], bytes] = {}
-        self._pools = _Pools(seed, texts)
+        self._pools = _Pools(seed, texts, people)
+        self.bill = Bill([_person(who) for who in self._pools.people], self._starts_at, self._ends_at)
 
     def change(self, day: date) -> None:
         """Let the first session of a billing day consume one more ACU."""
@@ -102,6 +118,9 @@ class Sessions:
         changes = self._changes.get(number, 0)
         created = self.created_at(number)
         updated = created + 60 + low // 8 + changes
+        if low % _SESSIONS_PER_LONG_ONE == 0:
+            # One that goes on for days, so that its ACUs were consumed on several; not after the last of all days.
+            updated = min(updated + 86400 * (1 + low % 3), self._ends_at - 1 + changes)
         acus = b"null" if low < 60 else b"%d.%06d" % (pools.acus[low] + changes, pick % 10**6)
         pick //= 10**6
         pull_requests = self._pull_requests(feed, number, pick)
@@ -230,7 +249,7 @@ class _Found:
 class _Pools:
     """The texts and names that sessions are put together from."""
 
-    def __init__(self, seed: int, texts: int) -> None:
+    def __init__(self, seed: int, texts: int, people: int) -> None:
         rng = random.Random(f"{seed}/texts")
         prose = _Prose(rng)
         self.titles = [prose.escaped(5, 9) for _ in range(texts)]
@@ -240,9 +259,9 @@ class _Pools:
         timelines = [_timeline(rng, prose) for _ in range(texts)]
         self.timelines_v2 = [two for two, _ in timelines]
         self.timelines_v3 = [three for _, three in timelines]
-        people = [_someone(rng) for _ in range(_USERS)]
+        self.people = [_someone(rng) for _ in range(people)]
         # Few do most of the work, as everywhere.
-        self.users = rng.choices(people, [1 / (rank + 10) for rank in range(_USERS)], k=_PICKS)
+        self.users = rng.choices(self.people, [1 / (rank + 10) for rank in range(people)], k=_PICKS)
         self.acus = [min(60, int(rng.lognormvariate(0.9, 1.15))) for _ in range(_PICKS)]
         self.tags = [tuple(tag.encode() for tag in rng.sample(_TAGS, rng.randrange(4))) for _ in range(16)]
         repositories = [
@@ -292,6 +311,12 @@ def _someone(rng: random.Random) -> _Who:
     if rng.random() < 0.06:
         return _Who(org_id, b"null", b'"service-user-%016x"' % rng.getrandbits(64))
     return _Who(org_id, b'"email|%024x"' % rng.getrandbits(96), b"null")
+
+
+def _person(who: _Who) -> Person:
+    is_service_user = who.user_id == b"null"
+    person_id: str = json.loads(who.service_user_id if is_service_user else who.user_id)
+    return Person(person_id, who.org_id.decode(), is_service_user)
 
 
 def _findings(rng: random.Random, prose: _Prose) -> _Found:

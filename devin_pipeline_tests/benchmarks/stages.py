@@ -11,12 +11,15 @@ from devin_pipeline.devin_api.batches import PAGES_PER_BATCH
 from devin_pipeline.devin_api.paging import PAGE_SIZE
 from devin_pipeline.lake import Lake
 from devin_pipeline.raw.sessions.moved_sessions import HeldSessions
-from devin_pipeline.tables import SESSIONS
+from devin_pipeline.tables import SESSIONS, Table
 from devin_pipeline_tests.benchmarks import ours
 from devin_pipeline_tests.benchmarks.measuring import Cost, Place, Work, measured, run_named_work
 from devin_pipeline_tests.benchmarks.recipes import RECIPES
 from devin_pipeline_tests.benchmarks.server import V2_KEY, V2_PATH, Server
 from devin_pipeline_tests.benchmarks.sessions import DAY_STARTS_AT_UTC_HOUR
+
+SESSIONS_ASKED = 10_000
+"""For the days of how many sessions is asked: what a refresh asks for in some weeks."""
 
 
 class _Skimmed(msgspec.Struct):
@@ -69,12 +72,42 @@ def derive(place: Place, cost: Cost) -> None:
 
 
 def report(place: Place, cost: Cost) -> None:
-    """From derived tables to all reports."""
+    """From derived tables to all reports of sessions."""
     for table in ours.REPORTS:
         alone = Cost()
         with measured(cost), measured(alone):
             ours.report(_lake(place), table)
         cost.facts[f"{table.name} seconds"] = alone.wall_seconds
+
+
+def read_all_bills(place: Place, cost: Cost) -> None:
+    """From the API to committed raw versions of the lists and the bills of all people, as a backfill does."""
+    with measured(cost):
+        ours.read_bill_into(_lake(place), place.url, _days(place), everybody=True)
+
+
+def read_bills(place: Place, cost: Cost) -> None:
+    """The same of people with use only, as a refresh does."""
+    with measured(cost):
+        ours.read_bill_into(_lake(place), place.url, _days(place), everybody=False)
+
+
+def fetch_bills(place: Place, cost: Cost) -> None:
+    """Read what a refresh does of the lists and the bill, write nothing."""
+    lake = _lake(place)
+    with ours.client(place.url) as client, measured(cost):
+        ours.read_lists_and_bill(lake, client, _days(place), everybody=False)
+
+
+def read_session_days(place: Place, cost: Cost) -> None:
+    """On which days the dearest sessions consumed their ACUs, from the API to committed raw versions."""
+    with measured(cost):
+        cost.facts["sessions asked"] = ours.read_session_days_into(_lake(place), place.url, SESSIONS_ASKED)
+
+
+def prepare_bill_reports(place: Place, _: Cost) -> None:
+    """What the reports of the bill need to know besides tables."""
+    ours.prepare_bill_reports(_lake(place), _days(place))
 
 
 def backfill(place: Place, cost: Cost) -> None:
@@ -120,6 +153,23 @@ def _bodies(url: str, days: Sequence[date]) -> list[bytes]:
     return bodies
 
 
+def _spend(table: Table) -> Work:
+    def derive(place: Place, cost: Cost) -> None:
+        with measured(cost):
+            ours.derive_spend(_lake(place), table, _days(place))
+
+    return derive
+
+
+def _one_report(table: Table) -> Work:
+    def build(place: Place, cost: Cost) -> None:
+        with measured(cost):
+            ours.report(_lake(place), table)
+        cost.facts["rows"] = ours.rows(_lake(place), table)
+
+    return build
+
+
 def _query(recipe: str) -> Work:
     def ask(place: Place, cost: Cost) -> None:
         lake = _lake(place)
@@ -142,6 +192,13 @@ STAGES: Mapping[str, Work] = {
     "API → raw": read_into_raw,
     "raw → derived": derive,
     "derived → reports": report,
+    "all bills → raw": read_all_bills,
+    "bills → raw": read_bills,
+    "fetch bills": fetch_bills,
+    "session days → raw": read_session_days,
+    **{f"raw → {table.name}": _spend(table) for table in ours.SPEND},
+    "prepare reports of the bill": prepare_bill_reports,
+    **{f"report: {table.name}": _one_report(table) for table in ours.BILL_REPORTS},
     "backfill": backfill,
     "backfill, not the first": backfill_later,
     **{f"query: {recipe}": _query(recipe) for recipe in RECIPES},
