@@ -121,7 +121,8 @@ def _shown(figure: "Figure") -> str:
 def _by_organization(figures: "Figures") -> pa.Table:
     """What the report shows by organization."""
     rows = [
-        {"organization": str(group.key[0])} | {figure.measure.name: figure.value for figure in group.figures.values()}
+        {"organization": figures.names.shown("org_id", group.key[0]), "org_id": group.key[0]}
+        | {figure.measure.name: figure.value for figure in group.figures.values()}
         for group in figures.groups["organization"]
     ]
-    return pa.table({name: [row[name] for row in rows] for name in ("organization", *_SHOWN_BY_ORGANIZATION)})
+    return pa.table({name: [row[name] for row in rows] for name in ("organization", *_SHOWN_BY_ORGANIZATION, "org_id")})

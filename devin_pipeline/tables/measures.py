@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
 
-Unit = Literal["ACUs", "sessions", "users", "pull requests", "items", "share", "ACUs each", "items each"]
+Unit = Literal["ACUs", "sessions", "users", "pull requests", "items", "days", "share", "ACUs each", "items each"]
 
 TIMES = {"day": "day", "week": "date_trunc('week', day)::date", "month": "date_trunc('month', day)::date"}
 """By what a measure may be grouped in time, as SQL over `day`; a week begins on Monday."""
@@ -33,16 +33,29 @@ class Source:
         tables: The tables it reads; measures are documented with the first of them.
         dimensions: The columns that measures may be grouped by, besides time.
         query: A SELECT over the tables; the first table itself when left out.
+        whole: The `org_id` of rows that are about all organizations, if there are such: they count when no organization
+            is asked for, and no row of a single one next to them.
     """
 
     tables: tuple[str, ...]
     dimensions: tuple[str, ...]
     query: str = ""
+    whole: str = ""
 
     @property
     def relation(self) -> str:
         """What stands behind `from`."""
         return self.tables[0] if not self.query else f"(\n{_indented(self.query, 1)}\n)"
+
+    def scope(self, org_id: str | None, by: Sequence[str]) -> str:
+        """The condition on organizations; empty where every row counts."""
+        if org_id is not None:
+            return f"org_id = {_quoted(org_id)}"
+        if not self.whole:
+            return ""
+        # guard: an enterprise's bill next to those of its organizations | "org_id" in by -> True
+        compared = "<>" if "org_id" in by else "="
+        return f"org_id {compared} {_quoted(self.whole)}"
 
 
 @dataclass(frozen=True)
@@ -130,7 +143,7 @@ class Measure:
             "select\n"
             + "".join(f"    divided.{name},\n" for name in by)
             # In whole micro-units, as `exact_ratio` does: a decimal that is divided becomes a double.
-            + "    ((2000000 * divided.micro + divisor.micro)\n"
+            + "    ((2000000 * divided.micro + sign(divided.micro) * divisor.micro)\n"
             + f"        // nullif(2 * divisor.micro, 0))::bigint * 0.000001 as {self.name}\n"
             + "from divided\n"
             + (_matched(by) if by else "cross join divisor")
@@ -150,7 +163,7 @@ class Measure:
 def _select(name: str, sql: str, source: Source, period: Period, org_id: str | None, by: Sequence[str]) -> str:
     groups = [f"{TIMES[each]} as {each}" if each in ("week", "month") else each for each in by]
     columns = ",\n".join(f"    {each}" for each in (*groups, f"{sql} as {name}"))
-    scope = "" if org_id is None else f"\n    and org_id = {_quoted(org_id)}"
+    scope = f"\n    and {condition}" if (condition := source.scope(org_id, by)) else ""
     return (
         f"select\n{columns}\nfrom {source.relation}\n"
         f"where\n    day between date '{period.first_day}' and date '{period.last_day}'{scope}"
@@ -174,6 +187,9 @@ def _indented(text: str, depth: int) -> str:
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
+
+WHOLE = "(enterprise)"
+"""The `org_id` of the rows of a bill that are about the enterprise."""
 
 CUBE = Source(("acu_daily",), _OF_SESSIONS)
 SESSIONS_WITH_OUTCOME = Source(
@@ -215,6 +231,39 @@ left join sessions
 )
 TAGS = Source(("acu_daily_by_tag",), ("org_id", "tag"))
 REPOSITORIES = Source(("acu_daily_by_repository",), ("org_id", "host", "repository"))
+BILL = Source(("reconciliation_daily",), ("org_id", "status"), whole=WHOLE)
+BILL_BY_PRODUCT = Source(
+    ("consumption_daily",),
+    ("org_id", "product"),
+    """\
+select
+    *,
+    scope_id as org_id
+from consumption_daily
+where scope in ('enterprise', 'organization')""",
+    WHOLE,
+)
+CONSUMED = Source(
+    ("acu_consumed_daily",), ("org_id", "user_id", "service_user_id", "origin", "category", "playbook_id")
+)
+CONSUMED_BY_METHOD = Source(
+    ("session_acus_by_day", "sessions"),
+    ("org_id", "user_id", "service_user_id", "origin", "category", "playbook_id", "attribution_method"),
+    """\
+select
+    session_acus_by_day.consumed_day as day,
+    session_acus_by_day.attribution_method,
+    session_acus_by_day.acus,
+    sessions.org_id,
+    sessions.user_id,
+    sessions.service_user_id,
+    sessions.origin,
+    sessions.category,
+    sessions.playbook_id
+from session_acus_by_day
+left join sessions
+    on session_acus_by_day.day = sessions.day and session_acus_by_day.session_id = sessions.session_id""",
+)
 
 
 def _of_analyses(table: str, *columns: str) -> Source:
@@ -251,9 +300,10 @@ _IS_ELIGIBLE = "state <> 'running' and (num_devin_messages > 0 or initial_user_m
 
 ACUS = Measure(
     "acus",
+    "Cohort ACUs",
     "ACUs",
-    "ACUs",
-    "ACUs consumed to date by the sessions created in the period; it grows while they are at work.",
+    "Cohort ACUs: those that the sessions created in the period took to date, on whichever day; they grow while these "
+    "are at work. What was used on the days of the period is `consumed_acus`.",
     "Null when the ACUs of all these sessions are unknown.",
     CUBE,
     "sum(acus)",
@@ -672,6 +722,156 @@ ACUS_WITH_FEEDBACK = Measure(
     why_not=_OVERLAPS,
 )
 
+_OF_BILL = ("day", "status")
+_IS_REFUSED_TO_SOME = (
+    "the bill of an organization may be refused, and what is left of the enterprise's is then unknown."
+)
+
+
+def _billed(name: str, title: str, what: str, when_null: str) -> Measure:
+    return Measure(
+        name,
+        title,
+        "ACUs",
+        f"Billed ACUs of the days of the period{what}; of the enterprise, or of one organization.",
+        when_null,
+        BILL,
+        f"sum({name})",
+        additive_over=_OF_BILL,
+        why_not=_IS_REFUSED_TO_SOME,
+    )
+
+
+_NO_BILL = "Null when no bill of these days could be read."
+_NO_SPLIT = "Null when no bill of these days could be read, and when none says the products."
+BILLED_ACUS = _billed("billed_acus", "Billed ACUs", ", of all products", _NO_BILL)
+BILLED_ACUS_OF_PRODUCTS_WITH_SESSIONS = _billed(
+    "billed_acus_of_products_with_sessions",
+    "Billed ACUs of products with sessions",
+    ", of the products that sessions use",
+    _NO_SPLIT,
+)
+BILLED_ACUS_OF_PRODUCTS_WITHOUT_SESSIONS = _billed(
+    "billed_acus_of_products_without_sessions",
+    "Billed ACUs of products without sessions",
+    ", of the products that have no sessions",
+    _NO_SPLIT,
+)
+BILLED_ACUS_UNSPLIT = _billed(
+    "billed_acus_unsplit", "Billed ACUs of no product", ", of which the bill does not say the product", _NO_BILL
+)
+BILLED_ACUS_BY_PRODUCT = Measure(
+    "billed_acus_by_product",
+    "Billed ACUs by product",
+    "ACUs",
+    "Billed ACUs of the days of the period, by the product that the bill names; of the enterprise, or of one "
+    "organization. `(all)` is a bill that names none, `(unsplit)` what the products leave of one.",
+    "Null when no bill of these days could be read.",
+    BILL_BY_PRODUCT,
+    "sum(acus)",
+    additive_over=("day", "product"),
+    why_not="what is billed to the enterprise alone is missing from their sum.",
+)
+CONSUMED_ACUS = Measure(
+    "consumed_acus",
+    "Consumed ACUs",
+    "ACUs",
+    "Consumed ACUs: those that sessions used on the days of the period, whenever the sessions were created. Those of "
+    "the sessions created in the period are cohort ACUs, `acus`.",
+    "Null when no session with known ACUs was at work.",
+    CONSUMED,
+    "sum(acus)",
+    additive_over=("day", *CONSUMED.dimensions),
+)
+RESIDUAL_ACUS = Measure(
+    "residual_acus",
+    "Residual",
+    "ACUs",
+    "ACUs billed for products with sessions, minus those that sessions consumed on the same days: what no session "
+    "explains. Only closed days count, which ended more than 48 hours ago; below 0, sessions consumed more.",
+    "Null when no closed day has a bill that can be compared.",
+    BILL,
+    "sum(residual_acus) filter (where is_closed)",
+    additive_over=_OF_BILL,
+    why_not=_IS_REFUSED_TO_SOME,
+)
+BILLED_ACUS_COMPARED = Measure(
+    "billed_acus_compared",
+    "Billed ACUs that are compared",
+    "ACUs",
+    "ACUs billed for products with sessions on the closed days whose residual is known.",
+    "Null when no closed day has a bill that can be compared.",
+    BILL,
+    "sum(billed_acus_of_products_with_sessions) filter (where is_closed and residual_acus is not null)",
+    additive_over=_OF_BILL,
+    why_not=_IS_REFUSED_TO_SOME,
+)
+DAYS_ASKED_FOR = Measure(
+    "days_asked_for",
+    "Days whose bill was asked for",
+    "days",
+    "Days of the period whose bill was asked for, by what came of it.",
+    _NEVER_NULL,
+    BILL,
+    "count(distinct day)",
+    additive_over=_OF_BILL,
+    why_not="one day has a row for each of them.",
+)
+DAYS_OF_INCOMPLETE_HISTORY = Measure(
+    "days_of_incomplete_history",
+    "Days that lack earlier sessions",
+    "days",
+    "Closed days with a residual for which not all sessions of the 35 days before are read: what those consumed on the "
+    "day is part of the residual.",
+    _NEVER_NULL,
+    BILL,
+    "count(distinct day) filter (where is_closed and not history_is_complete and abs(residual_acus) > 0.000001)",
+    additive_over=_OF_BILL,
+    why_not="one day has a row for each of them.",
+)
+CONSUMED_ACUS_BY_METHOD = Measure(
+    "consumed_acus_by_method",
+    "Consumed ACUs by method",
+    "ACUs",
+    "Consumed ACUs of the days of the period, by the method that says on which day a session consumed them.",
+    "Null when no session with known ACUs was at work.",
+    CONSUMED_BY_METHOD,
+    "sum(acus)",
+    additive_over=("day", *CONSUMED_BY_METHOD.dimensions),
+)
+CONSUMED_ACUS_OF_SURE_DAY = Measure(
+    "consumed_acus_of_sure_day",
+    "Consumed ACUs whose day is sure",
+    "ACUs",
+    "Consumed ACUs whose day the API says (`api_daily`), or of sessions that began and ended on it (`single_day`).",
+    "Null when no session with known ACUs was at work.",
+    CONSUMED_BY_METHOD,
+    "case\n"
+    "        when count(acus) > 0\n"
+    "            then coalesce(sum(acus) filter (where attribution_method in ('api_daily', 'single_day')), 0)\n"
+    "    end",
+    additive_over=("day", *CONSUMED_BY_METHOD.dimensions),
+)
+RESIDUAL_SHARE = _ratio(
+    "residual_share",
+    "Residual share",
+    "share",
+    "The residual divided by the ACUs billed for products with sessions on the same closed days.",
+    RESIDUAL_ACUS,
+    BILLED_ACUS_COMPARED,
+    "Null when no closed day has a bill that can be compared, and when nothing was billed.",
+)
+ATTRIBUTION_COVERAGE = _ratio(
+    "attribution_coverage",
+    "Coverage of sure days",
+    "share",
+    "Consumed ACUs whose day the API says, or of sessions that began and ended on it, divided by all consumed ACUs; "
+    "the day of the others is estimated.",
+    CONSUMED_ACUS_OF_SURE_DAY,
+    CONSUMED_ACUS_BY_METHOD,
+    "Null when nothing was consumed.",
+)
+
 MEASURES: dict[str, Measure] = {
     measure.name: measure
     for measure in (
@@ -717,6 +917,20 @@ MEASURES: dict[str, Measure] = {
         NUMBER_OF_ACTION_ITEMS,
         SESSIONS_WITH_FEEDBACK,
         ACUS_WITH_FEEDBACK,
+        BILLED_ACUS,
+        BILLED_ACUS_OF_PRODUCTS_WITH_SESSIONS,
+        BILLED_ACUS_OF_PRODUCTS_WITHOUT_SESSIONS,
+        BILLED_ACUS_UNSPLIT,
+        BILLED_ACUS_BY_PRODUCT,
+        CONSUMED_ACUS,
+        RESIDUAL_ACUS,
+        BILLED_ACUS_COMPARED,
+        RESIDUAL_SHARE,
+        DAYS_ASKED_FOR,
+        DAYS_OF_INCOMPLETE_HISTORY,
+        CONSUMED_ACUS_BY_METHOD,
+        CONSUMED_ACUS_OF_SURE_DAY,
+        ATTRIBUTION_COVERAGE,
     )
 }
 

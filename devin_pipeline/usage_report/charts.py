@@ -29,6 +29,15 @@ _STATES = {
     **{"finished": "#009E73", "waiting": "#56B4E9", "running": "#0072B2", "suspended": "#E69F00", "error": "#D55E00"},
 }
 _SIZES = {"xs": "#C6DBEF", "s": "#9ECAE1", "m": "#4292C6", "l": "#08519C", "xl": "#D55E00", "(none)": OTHERS_COLOUR}
+_BANDS = {
+    "consumed by sessions": "#0072B2",
+    "products without sessions": "#56B4E9",
+    "billed, no product named": "#CC79A7",
+    "rest of a bill without products": "#E69F00",
+    "billed, consumption unknown": "#7B5EA7",
+    "consumed, without a bill": OTHERS_COLOUR,
+    "residual": "#D55E00",
+}
 _FEW_TIMES = 14
 _IMPACTS = ("high", "medium", "low")
 
@@ -94,6 +103,40 @@ def acus_over_time(rows: Sequence[Row], series: Sequence[str], *, by_week: bool,
         .encode(x=alt.X("time:T", timeUnit="utcyearmonthdate"))
     )
     return _chart(alt.layer(bars, rule), 260, series, colours)
+
+
+def bill(rows: Sequence[Row], bands: Sequence[str], *, by_week: bool) -> Chart:
+    """What was billed, stacked; `rows` have `time` (ISO), `band`, `acus`, `status` and `is_closed`.
+
+    What is below 0 hangs below the line: sessions consumed more than was billed.
+    """
+    colours = [_BANDS.get(band, OTHERS_COLOUR) for band in bands]
+    order = {band: place for place, band in enumerate(bands)}
+    values = [{**row, "place": order[str(row["band"])]} for row in rows]
+    bars = (
+        alt.Chart(_data(values))
+        .mark_bar()
+        .encode(
+            x=alt.X(
+                "time:T",
+                timeUnit="utcyearweek" if by_week else "utcyearmonthdate",
+                axis=_axis_of_time({str(row["time"]) for row in rows}),
+                scale=alt.Scale(type="utc"),
+            ),
+            y=alt.Y("acus:Q", title=f"ACUs per {'week' if by_week else 'day'}", axis=alt.Axis(tickCount=5)),
+            color=alt.Color("band:N", scale=alt.Scale(domain=list(bands), range=colours)),
+            opacity=alt.condition("datum.is_closed", alt.value(1), alt.value(0.45)),
+            order=alt.Order("place:Q"),
+            tooltip=[
+                alt.Tooltip("time:T", timeUnit="utcyearmonthdate", title="week of" if by_week else "day"),
+                alt.Tooltip("band:N", title="part"),
+                alt.Tooltip("acus:Q", title="ACUs", format=",.1f"),
+                alt.Tooltip("status:N", title="days" if by_week else "day is"),
+            ],
+        )
+    )
+    zero = alt.Chart(_data([{"acus": 0}])).mark_rule(color=_INK, opacity=0.5).encode(y="acus:Q")
+    return _chart(alt.layer(bars, zero), 240, bands, colours)
 
 
 def cost_by_week(rows: Sequence[Row], enough: int) -> Chart:

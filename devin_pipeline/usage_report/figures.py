@@ -14,6 +14,7 @@ from devin_pipeline.tables import RAW_SESSION_TABLES, TABLES, Table
 from devin_pipeline.tables import measures as m
 from devin_pipeline.tables.measures import Measure, Period
 from devin_pipeline.usage_report.errors import NoDays, NoSuchOrganization
+from devin_pipeline.usage_report.names import Names, read_names
 from devin_pipeline.usage_report.question import Question
 
 Value = Decimal | int | float | None
@@ -32,6 +33,8 @@ CAUSES = ("playbook_id", "category", "origin")
 TABLES_READ = (
     *("sessions", "session_pull_requests", "session_issues", "session_action_items", "prompt_suggestions"),
     *("prompt_feedback", "acu_daily", "acu_daily_by_tag", "acu_daily_by_repository", "pull_requests"),
+    *("reconciliation_daily", "consumption_daily", "acu_consumed_daily", "session_acus_by_day"),
+    *("organizations", "users", "playbooks"),
 )
 
 
@@ -105,6 +108,7 @@ class Figures:
     coverage: Coverage
     quarantined: int
     unreadable: Mapping[str, str]
+    names: Names = field(default_factory=Names)
     totals: dict[str, Figure] = field(default_factory=dict)
     earlier: dict[str, Figure] = field(default_factory=dict)
     groups: dict[str, list[Group]] = field(default_factory=dict)
@@ -139,6 +143,26 @@ OTHER_TOTALS = (
     m.FEEDBACK_ITEMS_PER_ANALYSED_SESSION,
     m.RUNNING_SESSIONS,
     m.SESSIONS_WITH_UNKNOWN_ACUS,
+)
+TOTALS_OF_BILL = (
+    m.BILLED_ACUS,
+    m.BILLED_ACUS_OF_PRODUCTS_WITH_SESSIONS,
+    m.BILLED_ACUS_OF_PRODUCTS_WITHOUT_SESSIONS,
+    m.CONSUMED_ACUS,
+    m.RESIDUAL_ACUS,
+    m.RESIDUAL_SHARE,
+    m.DAYS_OF_INCOMPLETE_HISTORY,
+    m.ATTRIBUTION_COVERAGE,
+)
+_OF_BILL = (
+    # First, as it has each day that was asked for.
+    m.DAYS_ASKED_FOR,
+    m.BILLED_ACUS,
+    m.BILLED_ACUS_OF_PRODUCTS_WITH_SESSIONS,
+    m.BILLED_ACUS_OF_PRODUCTS_WITHOUT_SESSIONS,
+    m.BILLED_ACUS_UNSPLIT,
+    m.RESIDUAL_ACUS,
+    m.CONSUMED_ACUS,
 )
 _OF_GROUPS = (
     m.ACUS,
@@ -204,15 +228,23 @@ def _read(lake: Lake, question: Question, hour: int, with_text: bool) -> Figures
     first_day = min(each.first_day for each in (period, trend, before or period))
     unreadable: dict[str, str] = {}
     with Connection(remembers_footers=True) as connection:
-        for name in TABLES_READ:
-            table = TABLES[name]
-            # Not the years before: they are read by no figure, and are large.
-            days = days_between(first_day, period.last_day) if table.by_day else None
+
+        def open_table(name: str, days: Sequence[date] | None) -> None:
             try:
-                connection.create_view(name, lake.cached_snapshot(table).query(days))
+                connection.create_view(name, lake.cached_snapshot(TABLES[name]).query(days))
                 connection.rows(f'select count(columns(*)) from "{name}"')  # noqa: S608 - our own names
             except Damaged as error:
                 unreadable[name] = error.why
+
+        # Not the years before: they are read by few figures, and are large.
+        days = days_between(first_day, period.last_day)
+        open_table("session_acus_by_day", None)
+        earlier = [] if "session_acus_by_day" in unreadable else _days_consumed_from(connection, period)
+        for name in TABLES_READ:
+            if name == "sessions":
+                open_table(name, sorted({*days, *earlier}))
+            elif name != "session_acus_by_day":
+                open_table(name, days if TABLES[name].by_day else None)
         if question.org_id is not None and "acu_daily" not in unreadable:
             _require_organization(connection, question.org_id)
         figures = Figures(
@@ -225,9 +257,13 @@ def _read(lake: Lake, question: Question, hour: int, with_text: bool) -> Figures
             coverage,
             _quarantined(lake, period),
             unreadable,
+            read_names(connection, TABLES.keys() - unreadable.keys(), starts_at(period.last_day, hour, after=1)),
         )
-        reader = _Reader(connection, figures)
+        reader = _Reader(connection, figures, question.org_id)
         reader.read(with_text=with_text)
+        # The bill of a lake of one organization has no rows of the enterprise.
+        of_one = None if identity is None or identity.scope == "enterprise" else identity.scope
+        _Reader(connection, figures, question.org_id or of_one).read_bill()
         if with_text and not {"prompt_suggestions", "prompt_feedback", "sessions"} & unreadable.keys():
             reader.read_prompts()
     return figures
@@ -236,9 +272,10 @@ def _read(lake: Lake, question: Question, hour: int, with_text: bool) -> Figures
 class _Reader:
     """Asks a connection for the figures of one report."""
 
-    def __init__(self, connection: Connection, figures: Figures) -> None:
+    def __init__(self, connection: Connection, figures: Figures, org_id: str | None) -> None:
         self._connection = connection
         self._figures = figures
+        self._org_id = org_id
 
     def read(self, *, with_text: bool) -> None:
         """Every figure, in the order in which a page shows them; those by what analyses say, with text only."""
@@ -270,6 +307,15 @@ class _Reader:
         f.groups["issue"] = self._groups_of_text([m.SESSIONS_WITH_ISSUE], ("label", "impact")) if with_text else []
         f.groups["action_item"] = self._groups([m.NUMBER_OF_ACTION_ITEMS], ("type",))
 
+    def read_bill(self) -> None:
+        """The bill, and what sessions consumed, on the days of the period."""
+        f = self._figures
+        f.totals |= {measure.name: self._total(measure, f.period) for measure in TOTALS_OF_BILL}
+        f.groups["bill"] = self._groups(_OF_BILL, ("day",))
+        f.groups["bill_status_of_day"] = self._groups([m.DAYS_ASKED_FOR], ("day", "status"))
+        f.groups["bill_status"] = self._groups([m.DAYS_ASKED_FOR], ("status",))
+        f.groups["product"] = self._groups([m.BILLED_ACUS_BY_PRODUCT], ("product",))
+
     def read_prompts(self) -> None:
         """The suggestions of the sessions that consumed most."""
         f = self._figures
@@ -278,7 +324,7 @@ class _Reader:
             {
                 "first": f.period.first_day,
                 "last": f.period.last_day,
-                "org_id": f.org_id,
+                "org_id": self._org_id,
                 "characters": MOST_CHARACTERS_OF_A_PROMPT,
                 "most": MOST_PROMPTS,
             },
@@ -300,7 +346,7 @@ class _Reader:
 
     def _total(self, measure: Measure, period: Period) -> Figure:
         (value,) = self._values(measure, (), period).values() or (None,)
-        return Figure(measure, value, period, self._figures.org_id)
+        return Figure(measure, value, period, self._org_id)
 
     def _groups(self, measures: Sequence[Measure], by: Sequence[str], period: Period | None = None) -> list[Group]:
         """A row per group that the first measure has, the greatest value of that first; times in their order."""
@@ -315,7 +361,7 @@ class _Reader:
                         measure,
                         values[measure.name].get(key),
                         within,
-                        f.org_id,
+                        self._org_id,
                         dict(zip(by, key, strict=True)),
                     )
                     for measure in measures
@@ -335,7 +381,7 @@ class _Reader:
     def _values(self, measure: Measure, by: Sequence[str], period: Period) -> dict[Key, Value]:
         if set(measure.tables) & self._figures.unreadable.keys():
             return {}
-        rows = self._connection.rows(measure.query(period, org_id=self._figures.org_id, by=by)).to_pylist()
+        rows = self._connection.rows(measure.query(period, org_id=self._org_id, by=by)).to_pylist()
         return {tuple(row[name] for name in by): row[measure.name] for row in rows}
 
 
@@ -365,6 +411,16 @@ def _period(
         feeds,
     )
     return period, coverage
+
+
+def _days_consumed_from(connection: Connection, period: Period) -> list[date]:
+    """The days of the sessions that consumed ACUs in a period, whenever they were created."""
+    rows = connection.rows(
+        "select distinct day from session_acus_by_day where consumed_day between $first and $last",
+        {"first": period.first_day, "last": period.last_day},
+    )
+    days: list[date] = rows.column("day").to_pylist()
+    return days
 
 
 def _require_organization(connection: Connection, org_id: str) -> None:

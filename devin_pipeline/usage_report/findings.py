@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import measures as m
+from devin_pipeline.usage_report.bill import why_no_bill
 from devin_pipeline.usage_report.figures import CAUSES, Figure, Figures
 from devin_pipeline.usage_report.text import label
 
@@ -24,6 +25,7 @@ class Cause:
     Attributes:
         dimension: What they have in common.
         key: Its value.
+        name: What they have in common, in words.
         without: Their ACUs without a merged pull request.
         acus: All of their ACUs.
         sessions: How many they are.
@@ -33,16 +35,12 @@ class Cause:
 
     dimension: str
     key: str
+    name: str
     without: Figure
     acus: Figure
     sessions: Figure
     share: Figure
     issues: Sequence[tuple[str, Figure]]
-
-    @property
-    def name(self) -> str:
-        """What they have in common, in words."""
-        return f"{_NAMES[self.dimension]} {label(self.key)}"
 
 
 @dataclass(frozen=True)
@@ -109,6 +107,7 @@ def _cause(figures: Figures, dimension: str, key: str) -> Cause:
     return Cause(
         dimension,
         key,
+        f"{_NAMES[dimension]} {figures.names.shown(dimension, key)}",
         group.figures[m.ACUS_WITHOUT_MERGED_PULL_REQUEST.name],
         group.figures[m.ACUS.name],
         group.figures[m.NUMBER_OF_SESSIONS.name],
@@ -128,6 +127,8 @@ def reasons_for_absence(figures: Figures) -> dict[str, str]:
                 f"The table {' and '.join(damaged)} cannot be read. Find the command that repairs it: "
                 f"`{pipeline_command('verify')}`"
             )
+    if why := why_no_bill(figures):
+        reasons.setdefault("bill", why)
     has_sessions = bool(figures.totals[m.NUMBER_OF_SESSIONS.name].value)
     shown: dict[str, Sequence[object]] = {**figures.groups, "prompts": figures.prompts}
     for section, rows in shown.items():
@@ -155,6 +156,8 @@ _TABLES_OF_SECTIONS: dict[str, Sequence[str]] = {
     "action_item": ("session_action_items", "sessions"),
     "feedback": ("prompt_feedback", "sessions"),
     "prompts": ("prompt_suggestions", "prompt_feedback", "sessions"),
+    "bill": ("reconciliation_daily", "acu_consumed_daily"),
+    "product": ("consumption_daily",),
 }
 _NO_ANALYSES = (
     "No analysis of these sessions names one. Analyses come with the feeds `raw_session_insights_v2` and "

@@ -18,6 +18,14 @@ from markupsafe import Markup
 from devin_pipeline.tables import measures as m
 from devin_pipeline.tables.measures import Measure
 from devin_pipeline.usage_report import charts, text
+from devin_pipeline.usage_report.bill import (
+    BillTime,
+    bands_shown,
+    bill_over_time,
+    days_by_status,
+    days_of_status,
+    why_no_bill,
+)
 from devin_pipeline.usage_report.figures import (
     HEADLINES,
     MOST_CHARACTERS_OF_A_PROMPT,
@@ -35,9 +43,11 @@ _MOST_ROWS = 8
 _MOST_LABELS = 12
 _ENOUGH_MERGED = 5
 # Of a chart without scripts, which does not fit itself to its place.
-_WIDTHS = {"time": 760, "outcome": 420, "week": 420, "size": 420, "state": 420, "issue": 420}
+_WIDTHS = {"time": 760, "outcome": 420, "week": 420, "size": 420, "state": 420, "issue": 420, "bill": 760}
 # In a table whose heading says the rest.
 _SHORT_TITLES = {
+    m.ACUS.name: "ACUs",
+    m.BILLED_ACUS_BY_PRODUCT.name: "Billed ACUs",
     m.ACUS_OF_SESSIONS.name: "ACUs",
     m.ACUS_SPLIT_BY_REPOSITORY.name: "ACUs",
     m.ACUS_SPLIT_BY_TAG.name: "ACUs",
@@ -52,6 +62,8 @@ _SHORT_TITLES = {
     m.MERGED_PULL_REQUESTS.name: "Merged",
     m.SHARE_WITHOUT_MERGED_PULL_REQUEST.name: "Not merged",
 }
+# What the rows of a section are ids of, where that is not its name.
+_IDS = {"organization": "org_id", "user": "user_id"}
 _WITHOUT_TEXT = dict.fromkeys(
     ("feedback", "prompts", "issue"), "This report was made without prompts and what analyses say of them."
 )
@@ -75,7 +87,8 @@ def write_page(figures: Figures, appearance: Appearance, now: datetime | None = 
         figures = _masked(figures)
     script = "" if appearance.static else _script()
     style = (_FOLDER / "page.css").read_text()
-    drawn = _charts(figures)
+    times_of_bill = [] if why_no_bill(figures) else bill_over_time(figures)
+    drawn = _charts(figures) | _chart_of_bill(figures, times_of_bill)
     policy = "; ".join(
         (
             "default-src 'none'",
@@ -102,6 +115,8 @@ def write_page(figures: Figures, appearance: Appearance, now: datetime | None = 
             absent=reasons_for_absence(figures) | ({} if appearance.with_text else _WITHOUT_TEXT),
             breakdowns=_breakdowns(figures),
             sizes=_sizes_of_dearest(figures),
+            names=figures.names,
+            bill=_Bill(figures, times_of_bill),
             prompts=[(prompt, *text.difference(prompt.original, prompt.suggested)) for prompt in figures.prompts],
             measures=list(m.MEASURES.values()),
             m=m,
@@ -130,6 +145,7 @@ def _environment() -> jinja2.Environment:
         "key_of": _key_of,
         "width_of": _width,
         "code": text.code,
+        "acus": lambda value: text.number(value, "ACUs"),
         "short": lambda measure: _SHORT_TITLES.get(measure.name, measure.title),
     }
     return environment
@@ -186,7 +202,7 @@ def _charts(f: Figures) -> dict[str, charts.Chart]:
     if any(group.key[-1] is not None for group in sizes):
         found["size"] = charts.sizes(
             [
-                {"organization": text.label(group.key[0]), **row}
+                {"organization": f.names.shown("org_id", group.key[0]), **row}
                 for group, row in zip(sizes, _with_sessions(sizes, "size"), strict=True)
             ]
         )
@@ -206,6 +222,38 @@ def _charts(f: Figures) -> dict[str, charts.Chart]:
             ]
         )
     return found
+
+
+def _chart_of_bill(f: Figures, times: Sequence[BillTime]) -> dict[str, charts.Chart]:
+    if not times:
+        return {}
+    bands = bands_shown(times)
+    rows = [
+        {
+            "time": f"{time.time}T00:00:00Z",
+            "band": band,
+            "acus": float(time.bands[band]),
+            "status": time.status,
+            "is_closed": time.is_closed,
+        }
+        for time in times
+        for band in bands
+        if band in time.bands
+    ]
+    return {"bill": charts.bill(rows, bands, by_week=f.by_week)}
+
+
+class _Bill:
+    """What the template asks of the bill."""
+
+    def __init__(self, figures: Figures, times: Sequence[BillTime]) -> None:
+        self.times = times
+        self.statuses = days_by_status(figures)
+        self.broken_days = days_of_status(figures, "source_broken")
+        self.has_open_days = not all(time.is_closed for time in times)
+        period = figures.period
+        days = (period.last_day - period.first_day).days + 1
+        self.days_not_asked_for = days - sum(int(number.value or 0) for _, number in self.statuses)
 
 
 def _sizes_of_dearest(f: Figures) -> list[Group]:
@@ -251,7 +299,7 @@ def _organizations(f: Figures) -> dict[object, str]:
     for group in f.groups["time"]:
         sums[group.key[1]] = sums.get(group.key[1], Decimal(0)) + Decimal(str(group.value(m.ACUS) or 0))
     order = sorted(sums, key=lambda org_id: (-sums[org_id], str(org_id)))
-    return {org_id: text.label(org_id) for org_id in order[:_MOST_SERIES]}
+    return {org_id: f.names.shown("org_id", org_id) for org_id in order[:_MOST_SERIES]}
 
 
 def _count(f: Figures) -> int:
@@ -304,6 +352,7 @@ def _headline(f: Figures, measure: Measure) -> _Headline:
 @dataclass(frozen=True)
 class _Breakdown:
     section: str
+    dimension: str
     title: str
     heading: str
     measures: Sequence[Measure]
@@ -341,10 +390,12 @@ def _breakdowns(f: Figures) -> dict[str, _Breakdown]:
         ("user", "Top users", "user", results, "Service users included."),
         ("feedback", "Feedback on prompts", "feedback", (m.ACUS_WITH_FEEDBACK, m.SESSIONS_WITH_FEEDBACK), _FEEDBACK),
         ("action_item", "Action items by type", "type", (m.NUMBER_OF_ACTION_ITEMS,), ""),
+        ("product", "Billed ACUs by product", "product", (m.BILLED_ACUS_BY_PRODUCT,), ""),
     )
     return {
         section: _Breakdown(
             section,
+            _IDS.get(section, section),
             title,
             heading,
             measures,
@@ -357,7 +408,7 @@ def _breakdowns(f: Figures) -> dict[str, _Breakdown]:
 
 
 def _masked(f: Figures) -> Figures:
-    """The figures with a number in place of each user."""
+    """The figures with a number in place of each user, and no name of one."""
     names: dict[object, str] = {}
     groups = []
     for group in f.groups["user"]:
@@ -365,7 +416,7 @@ def _masked(f: Figures) -> Figures:
         figures = {name: replace(figure, key={}) for name, figure in group.figures.items()}
         groups.append(Group((who, None), figures))
     prompts = [replace(prompt, user_id=None) for prompt in f.prompts]
-    return replace(f, groups={**f.groups, "user": groups}, prompts=prompts)
+    return replace(f, groups={**f.groups, "user": groups}, prompts=prompts, names=f.names.without_users())
 
 
 def _key_of(figure: Figure) -> str:

@@ -12,7 +12,7 @@ from devin_pipeline.tables.measures import Unit
 UNKNOWN = "\N{EN DASH}"
 NONE = "(none)"
 
-_MOST_CHARACTERS_OF_A_LABEL = 60
+MOST_CHARACTERS_OF_A_LABEL = 60
 # What HTML cannot hold, what ends a line, and what changes the direction of others or is not seen at all.
 _UNSHOWN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
@@ -30,7 +30,7 @@ def number(value: Decimal | float | None, unit: Unit) -> str:
     exact = Decimal(str(value))
     if unit == "share":
         return f"{_rounded(exact * 100, 1):,} %"
-    if unit in ("sessions", "users", "pull requests", "items"):
+    if unit in ("sessions", "users", "pull requests", "items", "days"):
         return f"{int(exact):,}"
     rounded = _rounded(exact, 1)
     return f"{rounded if abs(rounded) < 1_000 else _rounded(exact, 0):,}"
@@ -74,7 +74,7 @@ def label(value: object) -> str:
     if isinstance(value, date):
         return str(value)
     text = " ".join(shown(str(value)).split())
-    return text if len(text) <= _MOST_CHARACTERS_OF_A_LABEL else f"{text[: _MOST_CHARACTERS_OF_A_LABEL - 1]}…"
+    return text if len(text) <= MOST_CHARACTERS_OF_A_LABEL else f"{text[: MOST_CHARACTERS_OF_A_LABEL - 1]}…"
 
 
 def difference(before: str, after: str) -> tuple[list[tuple[bool, str]], list[tuple[bool, str]]]:

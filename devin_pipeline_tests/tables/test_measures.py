@@ -72,6 +72,32 @@ REQUESTS: list[Row] = [
     {"url": "4", "state": None, "org_id": "a", "first_session_id": "gone", "first_day": DAY},
     {"url": "5", "state": "merged", "org_id": "a", "first_session_id": "later", "first_day": WEEK_LATER},
 ]
+
+
+def bill_row(
+    org_id: str,
+    status: str,
+    billed: str | None,
+    of_sessions: str | None,
+    of_others: str | None,
+    residual: str | None,
+    **given: object,
+) -> Row:
+    amounts = {
+        "billed_acus": billed,
+        "billed_acus_of_products_with_sessions": of_sessions,
+        "billed_acus_of_products_without_sessions": of_others,
+        "billed_acus_unsplit": None if billed is None else "0",
+        "residual_acus": residual,
+    }
+    known = {name: None if text is None else acus(text) for name, text in amounts.items()}
+    return {"org_id": org_id, "status": status, **known, **given}
+
+
+def consumption(session_id: str, method: str, amount: str, **given: object) -> Row:
+    return {"session_id": session_id, "attribution_method": method, "acus": acus(amount), **given}
+
+
 TABLES_ROWS: dict[str, list[Row]] = {
     "acu_daily": CUBE,
     "sessions": SESSIONS,
@@ -105,6 +131,38 @@ TABLES_ROWS: dict[str, list[Row]] = {
         {"session_id": "none", "ordinal": 0, "summary": "Too vague"},
         {"session_id": "running", "ordinal": 0, "summary": "Too vague", "day": NEXT_DAY},
         {"session_id": "later", "ordinal": 0, "summary": "Too vague", "day": WEEK_LATER},
+    ],
+    "reconciliation_daily": [
+        bill_row("(enterprise)", "within_5_percent", "12", "9", "3", "0.5", history_is_complete=False),
+        bill_row("a", "exact", "7", "6", "1", "0", history_is_complete=False),
+        bill_row("b", "no_bill", None, None, None, None),
+        bill_row("(no organization)", "unexplained", "5", "3", "2", "0.5"),
+        # Not closed, so that its residual does not count yet; and one that says no products.
+        bill_row("(enterprise)", "provisional", "4", "4", "0", "-1", day=NEXT_DAY, is_closed=False),
+        bill_row("a", "no_split", "2", None, None, None, day=NEXT_DAY) | {"billed_acus_unsplit": acus("2")},
+        bill_row("(enterprise)", "exact", "500", "500", "0", "0", day=WEEK_LATER),
+    ],
+    "consumption_daily": [
+        {"scope": "enterprise", "scope_id": "(enterprise)", "product": "devin", "acus": acus("9")},
+        {"scope": "enterprise", "scope_id": "(enterprise)", "product": "review", "acus": acus("3")},
+        {"scope": "enterprise", "scope_id": "(enterprise)", "product": "devin", "acus": acus("4"), "day": NEXT_DAY},
+        {"scope": "organization", "scope_id": "a", "product": "devin", "acus": acus("6")},
+        {"scope": "organization", "scope_id": "a", "product": "(all)", "acus": acus("2"), "day": NEXT_DAY},
+        {"scope": "user", "scope_id": "a", "product": "devin", "acus": acus("100")},
+        {"scope": "enterprise", "scope_id": "(enterprise)", "product": "devin", "acus": acus("9"), "day": WEEK_LATER},
+    ],
+    "acu_consumed_daily": [
+        {"org_id": "a", "user_id": "u", "sessions_active": 1, "acus": acus("6")},
+        {"org_id": "a", "user_id": "v", "sessions_active": 1, "acus": acus("-0.5"), "day": NEXT_DAY},
+        {"sessions_active": 1, "acus": acus("2.5")},
+        {"org_id": "a", "sessions_active": 1, "acus": acus("70"), "day": WEEK_LATER},
+    ],
+    "session_acus_by_day": [
+        consumption("merged", "single_day", "3"),
+        consumption("merged", "remainder", "1.5"),
+        # Of a session created before, and consumed after the period.
+        consumption("none", "api_daily", "2.5", consumed_day=NEXT_DAY),
+        consumption("open", "updated_day", "1", consumed_day=WEEK_LATER),
     ],
 }
 
@@ -174,6 +232,20 @@ WANTED: dict[str, tuple[object, object]] = {
     "action_items": (3, 2),
     "sessions_with_feedback": (3, 1),
     "acus_with_feedback": (acus("14.5"), acus("4.5")),
+    "billed_acus": (acus("16"), acus("9")),
+    "billed_acus_of_products_with_sessions": (acus("13"), acus("6")),
+    "billed_acus_of_products_without_sessions": (acus("3"), acus("1")),
+    "billed_acus_unsplit": (acus("0"), acus("2")),
+    "billed_acus_by_product": (acus("16"), acus("8")),
+    "consumed_acus": (acus("8"), acus("5.5")),
+    "residual_acus": (acus("0.5"), acus("0")),
+    "billed_acus_compared": (acus("9"), acus("6")),
+    "residual_share": (acus("0.055556"), acus("0")),
+    "days_asked_for": (2, 2),
+    "days_of_incomplete_history": (1, 0),
+    "consumed_acus_by_method": (acus("7"), acus("4.5")),
+    "consumed_acus_of_sure_day": (acus("5.5"), acus("3")),
+    "attribution_coverage": (acus("0.785714"), acus("0.666667")),
 }
 
 
@@ -252,6 +324,32 @@ def test_values_that_may_be_summed_add_up_to_the_whole_and_the_others_say_why_no
         else:
             with pytest.raises(NotAdditive, match=f"{measure.name} cannot be summed over {dimension}: .*[.] Ask for"):
                 measure.require_additive(dimension)
+
+
+@pytest.mark.notices("an enterprise's bill next to those of its organizations")
+def test_a_bill_is_the_enterprises_unless_organizations_are_asked_for() -> None:
+    assert values(MEASURES["billed_acus"], ["day"]) == {(DAY,): acus("12"), (NEXT_DAY,): acus("4")}
+    wanted = {("a",): acus("9"), ("b",): None, ("(no organization)",): acus("5")}
+    assert values(MEASURES["billed_acus"], ["org_id"]) == wanted
+
+
+def test_a_residual_below_nothing_is_a_share_below_nothing_rounded_like_one_above() -> None:
+    for residual, share in (("-1", "-0.333333"), ("1", "0.333333"), ("-2", "-0.666667"), ("2", "0.666667")):
+        rows = {"reconciliation_daily": [bill_row("(enterprise)", "unexplained", "3", "3", "0", residual)]}
+        assert value("residual_share", rows=rows) == acus(share)
+
+
+def test_a_day_whose_residual_is_unknown_is_no_part_of_the_share() -> None:
+    broken = bill_row("(enterprise)", "source_broken", "90", "90", "0", None, day=NEXT_DAY)
+    rows = {"reconciliation_daily": [bill_row("(enterprise)", "unexplained", "10", "10", "0", "1"), broken]}
+    assert value("residual_share", rows=rows) == acus("0.1")
+
+
+def test_cohort_acus_and_consumed_acus_say_which_they_are() -> None:
+    assert MEASURES["acus"].title == "Cohort ACUs"
+    assert MEASURES["consumed_acus"].title == "Consumed ACUs"
+    assert "cohort" in MEASURES["consumed_acus"].definition
+    assert "`consumed_acus`" in MEASURES["acus"].definition
 
 
 def test_users_of_two_days_are_not_summed() -> None:

@@ -1,7 +1,7 @@
 """Lakes of every shape, written from rows of the session tables; the other tables are built from these as in a run."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import cycle
@@ -9,9 +9,9 @@ from pathlib import Path
 
 from devin_pipeline.billing_calendar import days_between, starts_at
 from devin_pipeline.derived.publishing import publish_rollups
-from devin_pipeline.lake import Lake, LakeIdentity
+from devin_pipeline.lake import Lake, LakeIdentity, ReportClock
 from devin_pipeline.reports.publishing import publish_report
-from devin_pipeline.tables import RAW_SESSION_TABLES, REPORT_TABLES, TABLES
+from devin_pipeline.tables import RAW_CONSUMPTION, RAW_SESSION_TABLES, REPORT_TABLES, TABLES
 from devin_pipeline.usage_report import Question
 from devin_pipeline_tests.tables.rows import Row, rows_of
 
@@ -99,16 +99,86 @@ NASTY = (
 """Markup, scripts, formulas, right-to-left and unseen characters, long words, emoji, control characters."""
 
 
-def write(folder: Path, days: Sequence[date], **tables: Sequence[Row]) -> Lake:
-    """A lake of these rows of session tables."""
+PRODUCTS_WITH_SESSIONS = ("devin", "automation")
+NAMES = ("organizations", "users", "playbooks")
+
+
+def write(folder: Path, days: Sequence[date], scope: str = "enterprise", /, **tables: Sequence[Row]) -> Lake:
+    """A lake of these rows of session tables and of names; of a bill, all days but the newest two are final."""
     lake = Lake(str(folder))
-    lake.claim(LakeIdentity("live", "api.devin.ai", "enterprise", 8))
+    lake.claim(LakeIdentity("live", "api.devin.ai", scope, 8))
     for name, rows in tables.items():
-        lake.replace_days(TABLES[name], list(days), rows_of(TABLES[name], rows))
+        if name not in NAMES:
+            lake.replace_days(TABLES[name], list(days), rows_of(TABLES[name], rows))
     publish_rollups(lake, list(days), 8)
+    if "consumption_daily" in tables:
+        organization = None if scope == "enterprise" else scope
+        newest = max(days)
+        clock = ReportClock(
+            newest + timedelta(days=1), newest - timedelta(days=1), organization, PRODUCTS_WITH_SESSIONS
+        )
+        lake.set_report_clock(clock)
+        lake.note_read(RAW_CONSUMPTION, list(days), starts_at(newest, 8, after=2))
     for table in REPORT_TABLES:
         publish_report(lake, table)
+    for name in NAMES:
+        if name in tables:
+            lake.replace_all(TABLES[name], rows_of(TABLES[name], tables[name]))
     return lake
+
+
+def bill(rng: random.Random, sessions: Sequence[Row], product: Callable[[str], str]) -> dict[str, list[Row]]:
+    """A bill of what sessions consumed on their day and the next, of a further product, and, on some days, of more."""
+    consumed: list[Row] = []
+    billed: dict[tuple[date, object], Decimal] = {}
+    days = {session["day"] for session in sessions}
+    for session in sessions:
+        if session["acus"] is None:
+            continue
+        key = {name: session[name] for name in ("day", "session_id")}
+        next_day = session["day"] + timedelta(days=1)
+        late = (session["acus"] / 4).quantize(Decimal("0.000001")) if rng.random() < 0.3 and next_day in days else 0
+        method = "version_delta" if late else "single_day"
+        for day, acus in ((session["day"], session["acus"] - late), (next_day, late)):
+            if acus:
+                consumed.append({**key, "consumed_day": day, "attribution_method": method, "acus": acus})
+                billed[day, session["org_id"]] = billed.get((day, session["org_id"]), Decimal(0)) + acus
+    rows: dict[tuple[date, str, object, str], Decimal] = {}
+    for (day, org_id), acus in billed.items():
+        # On one day in five more or less is billed than was consumed.
+        factor = (Decimal("1.004"), Decimal("1.03"), Decimal("0.8"), Decimal("1.2"))[day.day % 4] if day.day % 5 else 1
+        amounts = {"devin": (acus * factor).quantize(Decimal("0.000001")), product("review"): Decimal(2)}
+        for name, amount in amounts.items():
+            for scope, scope_id in (("organization", org_id), ("enterprise", "(enterprise)")):
+                key_of_row = (day, scope, scope_id, name)
+                rows[key_of_row] = rows.get(key_of_row, Decimal(0)) + amount
+    return {
+        "consumption_daily": [
+            {"day": day, "scope": scope, "scope_id": scope_id, "product": name, "acus": acus}
+            for (day, scope, scope_id, name), acus in rows.items()
+        ],
+        "session_acus_by_day": consumed,
+    }
+
+
+def names(sessions: Sequence[Row], text: Callable[[str], str]) -> dict[str, list[Row]]:
+    """Names of the ids of sessions, but not of all; some have the same one, one is blank, one has a new one since."""
+    before, since = starts_at(LAST, 8, after=-400), starts_at(LAST, 8, after=9)
+    organizations = sorted({session["org_id"] for session in sessions})
+    users = sorted({session["user_id"] for session in sessions})
+    playbooks = sorted({session["playbook_id"] for session in sessions if session["playbook_id"]})
+    known = {"valid_from": before, "is_current": True, "is_listed": True}
+    return {
+        "organizations": [
+            *({**known, "org_id": each, "name": text(f"Team {n}")} for n, each in enumerate(organizations) if n != 3),
+            {**known, "org_id": organizations[0], "name": text("Renamed"), "valid_from": since},
+        ],
+        "users": [
+            {**known, "user_id": each, "name": "xxxxx" if n == 2 else text("Kim" if n < 2 else f"Person {n}")}
+            for n, each in enumerate(users)
+        ],
+        "playbooks": [{**known, "playbook_id": each, "title": text("Raise coverage")} for each in playbooks],
+    }
 
 
 def enterprise(
@@ -191,7 +261,9 @@ def enterprise(
     for day in period:
         for number in range(sessions_a_day):
             session(day, number)
-    return write(folder, period, **rows)
+    # Of its own, so that sessions are the same with a bill and without.
+    spent = bill(random.Random(seed), rows["sessions"], text)
+    return write(folder, period, **rows, **spent, **names(rows["sessions"], text))
 
 
 def chunks(texts: Sequence[str], count: int) -> Iterator[Sequence[str]]:

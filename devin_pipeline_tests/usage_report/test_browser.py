@@ -12,10 +12,10 @@ from devin_pipeline_tests.usage_report.conftest import Opens
 from devin_pipeline_tests.usage_report.lakes import KINDS, NASTY, chunks, enterprise, of_kind
 
 SECTIONS = (
-    *("causes", "time", "outcome", "week", "size", "organization", "user", "playbook_id", "category", "origin"),
+    *("causes", "time", "outcome", "bill", "week", "size", "organization", "user", "playbook_id", "category", "origin"),
     *("repository", "tag", "prompts", "feedback", "issue", "action_item", "definitions"),
 )
-CHARTS = ["time", "outcome", "week", "size", "state", "issue"]
+CHARTS = ["time", "outcome", "bill", "week", "size", "state", "issue"]
 MOST_BYTES = 1_500_000
 # Vega makes forms of its own, for what a chart may be asked.
 FORBIDDEN = (

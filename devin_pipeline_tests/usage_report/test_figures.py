@@ -95,6 +95,8 @@ def test_every_number_is_what_its_query_gives_to_the_last_digit(question: Questi
         assert attributes["title"].startswith(measure.title)
         checked.add(measure.name)
     assert {"acus", "merge_rate", "active_users", "acus_split_by_tag", "sessions_with_issue", "action_items"} <= checked
+    of_bill = {"billed_acus", "billed_acus_by_product", "consumed_acus", "residual_share", "attribution_coverage"}
+    assert of_bill | {"days_asked_for", "residual_acus", "billed_acus_of_products_with_sessions"} <= checked
     assert (question.org_id is None) == all("data-org" not in attributes for attributes, _ in found)
 
 
