@@ -777,3 +777,25 @@ def test_it_is_one_of_the_commands_that_start_without_dagster() -> None:
         "import sys, devin_pipeline.cli; sys.exit('dagster' in sys.modules or 'devin_pipeline.doctor' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.notices("sessions that Devin counts and nobody stored")
+def test_what_devin_counts_is_set_next_to_what_is_stored(make_harness: MakeHarness) -> None:
+    harness = make_harness("v3", sessions=120, days=10)
+    assert found()["counts", ""].outcome == "unknown"
+    harness.build()
+    said = found()["counts", ""]
+    assert said.outcome == "ok"
+    counts = re.search(r"counts (\d+) sessions and (\d+) pull .* stored are (\d+) and (\d+)\.", said.found)
+    assert counts is not None
+    assert counts[1] == counts[3] != "0"
+    assert counts[2] == counts[4] != "0"
+
+    for _ in range(5):
+        harness.enterprise.add_session(created_at=datetime.now(UTC) - timedelta(days=4))
+    missing = found()["counts", ""]
+    assert missing.outcome == "warning"
+    assert "devin-pipeline backfill --from " in missing.todo
+    harness.server.billing.refused = {"metrics": 403}
+    refused = found()["counts", ""]
+    assert (refused.outcome, "(403)" in refused.found) == ("skipped", True)

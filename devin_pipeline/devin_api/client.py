@@ -30,9 +30,18 @@ from devin_pipeline.devin_api.credentials import (
     check_url,
 )
 from devin_pipeline.devin_api.directory import DirectoryKind, Listing, endpoint_of_list, read_list
-from devin_pipeline.devin_api.endpoints import KEY_OWNER, Clock, Endpoint, Feed
+from devin_pipeline.devin_api.endpoints import (
+    CONSUMPTION_WINDOW,
+    KEY_OWNER,
+    PULL_REQUEST_COUNTS,
+    SESSION_COUNTS,
+    Clock,
+    Endpoint,
+    Feed,
+)
 from devin_pipeline.devin_api.errors import DevinError, TooLarge
 from devin_pipeline.devin_api.items import Item
+from devin_pipeline.devin_api.metrics import Counts, counts
 from devin_pipeline.devin_api.page_fetcher import PageFetcher
 from devin_pipeline.devin_api.pages import Principal
 from devin_pipeline.devin_api.paging import Limits
@@ -319,6 +328,28 @@ class DevinClient:
         return read_consumption_v2(
             self._connections, self._request(endpoint_of("enterprise", "v2")), windows, self.org_id
         )
+
+    def counts(self, window: Window, *, deadline_seconds: float) -> Counts:
+        """Return how many sessions and pull requests the API says were created in a window, in one attempt each.
+
+        Args:
+            window: asked for in whole seconds.
+            deadline_seconds: give up after this.
+
+        Raises:
+            DevinError: whatever went wrong, at once.
+        """
+        transport, deadline = self._connections.transport, self._connections.deadline(deadline_seconds)
+        query = CONSUMPTION_WINDOW.query("created", window)
+        try:
+            return counts(
+                *(
+                    transport.get(self._request(each), query, deadline).body
+                    for each in (SESSION_COUNTS, PULL_REQUEST_COUNTS)
+                )
+            )
+        except DevinError as error:
+            raise error.without_frames() from None
 
     def _request(self, endpoint: Endpoint) -> Request:
         if endpoint.key not in self._keys:

@@ -290,6 +290,20 @@ CONSUMPTION_V2 = Endpoint(
     path="/v2/enterprise/consumption/daily",
     organization_path=None,
 )
+SESSION_COUNTS = Endpoint(
+    name="the count of sessions",
+    key="v3",
+    permission="ViewAccountMetrics",
+    path="/v3/enterprise/metrics/sessions",
+    organization_path="/v3/organizations/{org_id}/metrics/sessions",
+)
+PULL_REQUEST_COUNTS = Endpoint(
+    name="the count of pull requests",
+    key="v3",
+    permission="ViewAccountMetrics",
+    path="/v3/enterprise/metrics/prs",
+    organization_path="/v3/organizations/{org_id}/metrics/prs",
+)
 CONSUMPTION_WINDOW = WindowParameters("time_after", "time_before", in_seconds=True)
 CONSUMPTION_V2_WINDOW = WindowParameters("start_date", "end_date", in_seconds=False)
 

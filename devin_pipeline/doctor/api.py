@@ -13,11 +13,12 @@ from devin_pipeline.devin_api import (
     DevinError,
     FirstPage,
     Item,
+    Refused,
     Window,
     check_key,
 )
 from devin_pipeline.doctor.check_result import CheckResult, Said, look
-from devin_pipeline.doctor.lake import not_of_this_lake, open_lake
+from devin_pipeline.doctor.lake import not_of_this_lake, open_lake, stored_counts
 from devin_pipeline.doctor.settings import feeds_to_look_at
 from devin_pipeline.errors import ConfigurationError
 from devin_pipeline.lake import LakeError
@@ -33,6 +34,8 @@ _SECOND = timedelta(seconds=1)
 # Devin did not exist then: a filter that works finds nothing.
 _BEFORE_DEVIN = Window(datetime(2015, 1, 1, tzinfo=UTC), datetime(2015, 1, 2, tzinfo=UTC))
 _LONGEST_NAME = 100
+# Of the sessions that the API counts in itself, so many may not be stored before somebody is to look.
+_MOST_MISSING = 0.02
 
 
 def findings(settings: Settings) -> Iterator[CheckResult]:
@@ -92,6 +95,7 @@ class _Endpoints:
             yield self._of(table, "created_window", partial(self._window, by="created"))
             yield self._of(table, "updated_window", partial(self._window, by="updated"))
         yield look("account", "", self._account)
+        yield look("counts", "", self._counts)
         if len({FEED_BY_TABLE[table].key for table in self._answering}) > 1:
             yield look("ids_match_across_versions", "", self._one_id)
 
@@ -253,6 +257,34 @@ class _Endpoints:
             "Set the keys of the enterprise whose lake this is, or another DEVIN_LAKE; if they belong to it, read them "
             f"once with `{pipeline_command('backfill --from DAY --to DAY --accept-new-organizations')}`",
         )
+
+    def _counts(self) -> Said:
+        """What Devin itself counts next to what is stored, over the last days that cannot change much any more."""
+        if V3_KEY not in self._usable_keys:
+            return "skipped", f"{V3_KEY} is not set, and v2 does not say it", ""
+        try:
+            stored = stored_counts(self._settings, datetime.now(UTC))
+        except LakeError:
+            return not_of_this_lake()
+        if stored is None:
+            return "unknown", "no session of the last days is stored", ""
+        try:
+            counted = self._client.counts(stored.window, deadline_seconds=_SECONDS_PER_ANSWER)
+        except Refused as error:
+            return "skipped", f"{error.what}: {error.why}", ""
+        if counted.sessions is None:
+            return "unknown", "the API gives no number", ""
+        found = (
+            f"Devin counts {counted.sessions} sessions and {counted.pull_requests} pull requests {stored.days}; stored "
+            f"are {stored.sessions} and {stored.pull_requests}. Its numbers leave out deleted organizations, and date "
+            "pull requests by themselves, not by their sessions"
+        )
+        # guard: sessions that Devin counts and nobody stored
+        #   | counted.sessions - stored.sessions > _MOST_MISSING * counted.sessions -> False
+        if counted.sessions - stored.sessions > _MOST_MISSING * counted.sessions:
+            first, last = stored.window.start.date(), stored.window.end.date()
+            return "warning", found, pipeline_command(f"backfill --from {first} --to {last}")
+        return "ok", found, ""
 
     def _one_id(self) -> Said:
         v2, v3 = (

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from devin_pipeline.billing_calendar import contiguous, days_between, newest_closed_day
 from devin_pipeline.derived import days_of_other_code
-from devin_pipeline.devin_api import KeyKind, endpoint_of
+from devin_pipeline.devin_api import KeyKind, Window, endpoint_of
 from devin_pipeline.doctor.check_result import CheckResult, Said, look, minute
 from devin_pipeline.lake import Lake
 from devin_pipeline.operations.erase import partitions_with_persons
@@ -20,7 +21,8 @@ from devin_pipeline.orchestration.resources import lake_resource
 from devin_pipeline.orchestration.run_history import days_made
 from devin_pipeline.settings import V3_KEY, Settings
 from devin_pipeline.shell import pipeline_command
-from devin_pipeline.tables import ALL_TABLES, MONEY_TABLES, RAW_TABLES, SESSION_TABLES, Table
+from devin_pipeline.tables import ALL_TABLES, MONEY_TABLES, RAW_TABLES, SESSION_TABLES, SESSIONS, Table
+from devin_pipeline.tables.derived import SESSION_PULL_REQUESTS
 from devin_pipeline.usage_report import STORED_REPORT
 
 LEAST_FREE_BYTES = 2**30
@@ -28,6 +30,19 @@ _FORBIDDEN = 403
 TIME_TO_READ_A_DAY = timedelta(hours=2)
 """How long after a day's end it may still be unread: the schedule starts half an hour after it."""
 _RANGES_SHOWN = 5
+_COUNTED = timedelta(days=28)
+_TICK = timedelta(microseconds=1)
+_COUNTED_SESSIONS = """
+    select
+        count(*) filter (where created_at >= $start and created_at < $end)::integer as sessions,
+        timezone('UTC', date_trunc('day', timezone('UTC', min(created_at))) + interval 1 day) as first_whole_day
+    from sessions
+"""
+_COUNTED_PULL_REQUESTS = """
+    select count(distinct url)::integer as pull_requests
+    from session_pull_requests
+    where session_created_at >= $start and session_created_at < $end
+"""
 _WITH_TEXT = "select 1 from {table} where {payload} is not null and redacted is distinct from 'text'"
 
 
@@ -130,6 +145,42 @@ def _refusals(settings: Settings, table: Table) -> Said:
         return "warning", "; ".join(found), "; ".join(dict.fromkeys(todo))
     unknown = sum(note.refused_alone.values())
     return "ok", "nothing is refused" + (f", but {unknown} that the API no longer knows" if unknown else ""), ""
+
+
+class StoredCounts(NamedTuple):
+    """Sessions and pull requests that are stored of some days of UTC."""
+
+    window: Window
+    sessions: int
+    pull_requests: int
+
+    @property
+    def days(self) -> str:
+        """The days, in words."""
+        return f"created from {self.window.start:%Y-%m-%d} to {self.window.end - _TICK:%Y-%m-%d} (UTC)"
+
+
+def stored_counts(settings: Settings, now: datetime) -> StoredCounts | None:
+    """What is stored of the last four weeks that ended two days ago; None if there is nothing.
+
+    Args:
+        settings: The settings.
+        now: The time.
+    """
+    end = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=2)
+    with open_lake(settings).connect([SESSIONS, SESSION_PULL_REQUESTS]) as connection:
+        params = {"start": end - _COUNTED, "end": end}
+        (of_sessions,) = connection.rows(_COUNTED_SESSIONS, params).to_pylist()
+        if not of_sessions["sessions"]:
+            return None
+        # Not days of before the first one that is stored.
+        start = max(end - _COUNTED, of_sessions["first_whole_day"])
+        if start >= end:
+            return None
+        params = {"start": start, "end": end}
+        (of_sessions,) = connection.rows(_COUNTED_SESSIONS, params).to_pylist()
+        (links,) = connection.rows(_COUNTED_PULL_REQUESTS, params).to_pylist()
+    return StoredCounts(Window(start, end), of_sessions["sessions"], links["pull_requests"])
 
 
 def not_of_this_lake() -> Said:

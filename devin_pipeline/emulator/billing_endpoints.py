@@ -1,4 +1,4 @@
-"""The endpoints of the bill and of the directory: windows, pages, refusals, and how amounts are worded.
+"""The endpoints of the bill, of the directory and of counts: windows, pages, refusals, and how amounts are worded.
 
 v3 as far as it is documented, its beta endpoints of limits, and the v2 twin of consumption.
 """
@@ -22,7 +22,7 @@ from devin_pipeline.emulator.bill import Scope, billing_day
 from devin_pipeline.emulator.directory import Roster, cycles
 from devin_pipeline.emulator.enterprise import Enterprise
 from devin_pipeline.emulator.queries import Invalid, QueryReader
-from devin_pipeline.emulator.sessions import JsonObject
+from devin_pipeline.emulator.sessions import JsonObject, Session
 
 Handler = Callable[[Request], Awaitable[Response]]
 Version = Literal["v2", "v3"]
@@ -39,6 +39,7 @@ Money = (
         "organization_limits",
         "v2_consumption",
         "v2_cycles",
+        "metrics",
     ]
 )
 """The kinds of these endpoints, each of which can be refused by itself."""
@@ -81,6 +82,8 @@ class BillingEndpoints:
             Route("/v3/enterprise/consumption/cycles", self._cycles),
             Route("/v2/enterprise/consumption/cycles", self._v2_cycles),
             Route("/v2/enterprise/consumption/daily", self._v2_consumption),
+            Route("/v3/enterprise/metrics/sessions", self._session_counts),
+            Route("/v3/enterprise/metrics/prs", self._pull_request_counts),
         ]
         scopes: tuple[tuple[str, Scope, Money], ...] = (
             ("", "enterprise", "consumption"),
@@ -234,6 +237,24 @@ class BillingEndpoints:
             "consumption_by_org_id": {key: acus for key, acus in by_org.items() if acus},
             "consumption_by_user": {key: acus for key, acus in by_user.items() if acus},
         }
+
+    async def _session_counts(self, request: Request) -> Response:
+        return _json({"sessions_created_count": len(self._created(request))})
+
+    async def _pull_request_counts(self, request: Request) -> Response:
+        links = {link.url: link.state for session in self._created(request) for link in session.pull_requests}
+        merged = sum(state == "merged" for state in links.values())
+        return _json({"prs_created_count": len(links), "prs_merged_count": merged})
+
+    def _created(self, request: Request) -> list[Session]:
+        """The sessions created in the window of a request, which has both bounds."""
+        self._admit(request, "metrics")
+        reader = QueryReader(request.query_params)
+        bounds = [reader.seconds(name) for name in ("time_after", "time_before")]
+        reader.check()
+        after, before = (datetime.fromtimestamp((bound or 0) / 1_000_000, UTC) for bound in bounds)
+        with self._enterprise.lock:
+            return [session for session in self._enterprise.sessions if after <= session.created_at < before]
 
     def _page(self, request: Request, entries: Sequence[JsonObject]) -> Response:
         reader = QueryReader(request.query_params)

@@ -207,6 +207,7 @@ PATHS: dict[Money, str] = {
     "service_user_consumption": f"{DAILY}/service-users/{{service_user}}",
     "session_consumption": f"{DAILY}/sessions/{{session}}",
     "v2_cycles": "/v2/enterprise/consumption/cycles",
+    "metrics": "/v3/enterprise/metrics/sessions",
     "v2_consumption": "/v2/enterprise/consumption/daily",
 }
 

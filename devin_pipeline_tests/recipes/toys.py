@@ -186,7 +186,7 @@ MEMBERS = Endpoint(
     ],
     "devin_pipeline/devin_api/client.py": [
         Put("import msgspec\n\n", before="from devin_pipeline.devin_api import pages\n"),
-        Put(", MEMBERS", after="import KEY_OWNER"),
+        Put("    MEMBERS,\n", after="    KEY_OWNER,\n"),
         Put(
             '''\
     def members(self, *, deadline_seconds: float = 60) -> list[bytes]:
