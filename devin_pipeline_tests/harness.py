@@ -171,7 +171,7 @@ def contents(rows: Callable[[str], Sequence[Row]], oracle: Oracle) -> dict[str, 
 
 def bill_after(harness: PipelineHarness, folder: Path) -> dict[str, list[Row]]:
     """What the tables of the bill hold once it was read into an undisturbed lake."""
-    harness.run_without_dagster().into(folder)()
+    harness.run_without_dagster().into(folder).of_the_bill()
     lake = Lake(str(folder))
     return {name: lake.snapshot(TABLES[name]).rows().to_pylist() for name in OF_THE_BILL}
 

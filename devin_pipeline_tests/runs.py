@@ -17,7 +17,16 @@ from devin_pipeline.raw.consumption.session_days import due_sessions, land_sessi
 from devin_pipeline.raw.directory.assets import land_lists, read_lists
 from devin_pipeline.raw.sessions.landing import land
 from devin_pipeline.reports.publishing import publish_report
-from devin_pipeline.tables import ALL_TABLES, RAW, RAW_CONSUMPTION, RAW_SESSION_TABLES, REPORT_TABLES, SPEND_TABLES
+from devin_pipeline.tables import (
+    ALL_TABLES,
+    DIRECTORY_TABLES,
+    RAW,
+    RAW_CONSUMPTION,
+    RAW_SESSION_TABLES,
+    REPORT_TABLES,
+    SPEND_TABLES,
+)
+from devin_pipeline.tables.reports import RECONCILIATION_DAILY
 
 HOUR = 8
 SESSION_PRODUCTS = ("automation", "devin")
@@ -64,6 +73,20 @@ class Run:
                     publish_session_tables(lake, self.days, HOUR)
                 read_money(client, lake, self.days)
         publish(lake, self.days, self.as_of)
+
+    def of_the_bill(self) -> None:
+        """What of it the tables of the bill follow from, and these."""
+        lake = Lake(self.lake)
+        with self.client() as client:
+            for feed in self.feeds:
+                read_feed(client, lake, feed, self.days)
+            publish_session_tables(lake, self.days, HOUR)
+            read_money(client, lake, self.days)
+        for table in SPEND_TABLES:
+            publish_spend(lake, self.days, HOUR, table)
+        set_clock(lake, self.as_of)
+        for table in (*DIRECTORY_TABLES, RECONCILIATION_DAILY):
+            publish_report(lake, table)
 
     def into(self, lake: Path) -> "Run":
         """The same run into another lake."""
@@ -130,13 +153,18 @@ def publish(lake: Lake, days: Sequence[date], as_of: datetime | None = None) -> 
     for table in SPEND_TABLES:
         with erased(lake, HOUR):
             publish_spend(lake, days, HOUR, table)
-    now = as_of or datetime.now(UTC)
-    lake.set_report_clock(ReportClock(day_of(now, HOUR), day_of(now - UNTIL_CLOSED, HOUR), None, SESSION_PRODUCTS))
+    set_clock(lake, as_of)
     for table in REPORT_TABLES:
         with erased(lake, HOUR):
             publish_report(lake, table)
     with erased(lake, HOUR, sweeps=True):
         write_catalog(lake)
+
+
+def set_clock(lake: Lake, as_of: datetime | None) -> None:
+    """Have the reports of money made as of then, or of now."""
+    now = as_of or datetime.now(UTC)
+    lake.set_report_clock(ReportClock(day_of(now, HOUR), day_of(now - UNTIL_CLOSED, HOUR), None, SESSION_PRODUCTS))
 
 
 def counted_twice(lake: Lake) -> list[str]:

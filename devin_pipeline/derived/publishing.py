@@ -28,6 +28,7 @@ from devin_pipeline.derived.queries import (
 from devin_pipeline.lake import Connection, Damaged, Inputs, Lake, Links, in_portions, linked_with
 from devin_pipeline.tables import (
     DERIVED_TABLES,
+    RAW_CONSUMPTION,
     RAW_SESSION_CONSUMPTION,
     RAW_SESSION_TABLES,
     ROLLUP_TABLES,
@@ -141,7 +142,7 @@ def publish_spend(
     compares: bool = True,
     log: Callable[[str], None] = lambda _: None,
 ) -> BuildResult:
-    """Build a table of spend again, and any other day of it whose sessions were asked for their days meanwhile.
+    """Build a table of spend again, and any other day of it that is missing or no longer follows from its inputs.
 
     Args:
         lake: Where.
@@ -160,15 +161,25 @@ def publish_spend(
         return _publish(lake, [table], inputs, some, hour, make, links, compares=compares, log=log)
 
     made = _with_linked(publish, days, links)
-    if table != SESSION_ACUS_BY_DAY or not compares:
-        return made
-    # The weekly bill asks for sessions of whatever day.
-    asked = {file.day for file in lake.cached_snapshot(RAW_SESSION_CONSUMPTION).stored_files()}
-    others = sorted(day for day in asked if day is not None and day not in days)
-    outdated = lake.without_provenance(lake.cached_snapshot(table), lake.inputs(inputs, others, links))
-    for some in contiguous(day for day in outdated if day is not None):
+    for some in contiguous(_other_days(lake, table, days, links)) if compares else ():
         made = _both(made, publish(some))
     return made
+
+
+def _other_days(lake: Lake, table: Table, days: Sequence[date], links: Links) -> list[date]:
+    """Days outside a run that a table of spend lacks, or that are of other inputs than those that are stored now.
+
+    The weekly bill asks for sessions of whatever day, and a lake of before this table has none of its days.
+    """
+    followed = (SESSIONS, RAW_SESSION_CONSUMPTION) if table == SESSION_ACUS_BY_DAY else (RAW_CONSUMPTION,)
+    snapshot = lake.cached_snapshot(table)
+    stored = {file.day for file in snapshot.stored_files()}
+    others = {file.day for each in followed for file in lake.cached_snapshot(each).stored_files()} - set(days)
+    # guard: days that a table of spend lacks | others - stored -> set[date | None]()
+    missing = others - stored
+    to_compare = sorted(day for day in others & stored if day is not None)
+    outdated = set(lake.without_provenance(snapshot, lake.inputs(inputs_of([table]), to_compare, links)))
+    return sorted(day for day in missing | outdated if day is not None)
 
 
 def _both(one: BuildResult, other: BuildResult) -> BuildResult:

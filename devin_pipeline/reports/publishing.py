@@ -9,7 +9,7 @@ from datetime import date
 
 from devin_pipeline.errors import Problem
 from devin_pipeline.lake import Commit, Inputs, Lake
-from devin_pipeline.reports.queries import facts, fingerprint, select
+from devin_pipeline.reports.queries import facts, fingerprint, follows_from_facts, select
 from devin_pipeline.shell import pipeline_command
 from devin_pipeline.tables import TABLES, Table
 
@@ -54,7 +54,7 @@ def publish_report(lake: Lake, table: Table, days_of_other_code: DaysOfOtherCode
 
     def make() -> Commit:
         require_one_code()
-        known = facts(lake.report_clock(), lake)
+        known = facts(lake.report_clock(), lake) if follows_from_facts(table) else None
         code = fingerprint(table, known)
         if not lake.to_rebuild(table, made_of(lake, table, ()), code):
             return Commit(table, None, [])

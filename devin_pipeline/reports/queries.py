@@ -74,6 +74,11 @@ def facts(clock: ReportClock, lake: Lake) -> Facts:
     )
 
 
+def follows_from_facts(table: Table) -> bool:
+    """Whether a report follows from what the lake knows besides tables."""
+    return bool(_named_by(table))
+
+
 def _days(days: Iterable[date]) -> pa.Table:
     return pa.table({"day": pa.array(sorted(days), pa.date32())})
 

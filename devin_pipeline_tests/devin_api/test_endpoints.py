@@ -36,7 +36,7 @@ def test_a_path_begins_with_the_version_whose_key_it_takes(endpoint: Endpoint) -
 
 
 def test_no_two_endpoints_have_the_same_name_or_path() -> None:
-    assert len({endpoint.name for endpoint in ENDPOINTS}) == len(ENDPOINTS) == 22
+    assert len({endpoint.name for endpoint in ENDPOINTS}) == len(ENDPOINTS) == 24
     assert len({endpoint.path for endpoint in ENDPOINTS}) == len(ENDPOINTS)
 
 

@@ -82,12 +82,14 @@ class Bill:
                 self.whole.append({"scope": scope, "scope_id": scope_id})
             else:
                 self.unreadable[scope] += answer.unreadable_days
-            for entry in answer.days:
-                day = day_of(entry.starts_at, BILLING_HOUR)
-                if day in known_days:
-                    self.rows.append(_row(day, scope, scope_id, entry.acus, entry.payload))
-                else:
-                    self.outside += 1
+            # Of entries of one billing day the last counts.
+            entries = {day_of(entry.starts_at, BILLING_HOUR): entry for entry in answer.days}
+            self.outside += len(entries.keys() - known_days)
+            self.rows += [
+                _row(day, scope, scope_id, entry.acus, entry.payload)
+                for day, entry in entries.items()
+                if day in known_days
+            ]
         self._note_refusals(scope, stored_as.values(), statuses)
 
     def take_v2(self, day: date, answer: ConsumptionV2) -> None:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from devin_pipeline.billing_calendar import day_of, starts_at
@@ -17,11 +18,13 @@ from devin_pipeline.devin_api import ConsumptionV2
 from devin_pipeline.emulator import EmulatorServer, Posting
 from devin_pipeline.emulator.bill import Scope, Split
 from devin_pipeline.emulator.billing_endpoints import Money
+from devin_pipeline.operations.erase import forget
 from devin_pipeline.operations.verify import verify
 from devin_pipeline.raw.consumption.landing import Bill, is_refused_as_a_whole
 from devin_pipeline.tables import TABLES as TABLE
 from devin_pipeline_tests.bill import LAST, Reading, Row, copied, enterprise_of, reading, summed
 from devin_pipeline_tests.derived import spend
+from devin_pipeline_tests.runs import publish
 from devin_pipeline_tests.tables.rows import acus, findings
 
 PEOPLE: tuple[Scope, ...] = ("organization", "user", "service_user")
@@ -358,6 +361,31 @@ def test_a_day_on_which_nothing_was_consumed_after_all_has_no_rows(read: Reading
     session.acus, session.updated_at = None, created + timedelta(hours=2)
     read.run()
     assert read.days[0] not in {row["day"] for row in read.rows("acu_consumed_daily")}
+
+
+def test_who_is_erased_by_id_leaves_no_name_or_e_mail(read: Reading) -> None:
+    user_id = next(row["user_id"] for row in read.rows("sessions") if row["user_id"])
+    member = read.enterprise.directory.members[user_id]
+    member.name, member.email = "Canary Person", "canary@example.com"
+    read.read_money()
+    assert "Canary Person" in {row["name"] for row in read.rows("users")}
+    forget(read.lake, 8, [("user", user_id)])
+    names = (user_id, "Canary Person", "canary@example.com")
+    for path in Path(read.lake.uri).rglob("*"):
+        text = path.read_bytes() if path.is_file() else b""
+        text += repr(pq.ParquetFile(path).read().to_pylist()).encode() if path.suffix == ".parquet" else b""
+        assert [name for name in names if name.encode() in text] == [], path
+    assert verify(read.lake, 8).is_clean
+
+
+@pytest.mark.notices("days that a table of spend lacks")
+def test_a_lake_of_before_gets_the_spend_of_all_its_days_with_the_next_run(read: Reading) -> None:
+    before = {name: read.rows(name) for name in ("session_acus_by_day", "consumption_daily", "acu_consumed_daily")}
+    for name in ("session_acus_by_day", "consumption_daily"):
+        shutil.rmtree(read.lake.location(TABLE[name]))
+        (Path(read.lake.uri) / "made_of" / f"{name}.json").unlink()
+    publish(read.lake, read.days[-1:])
+    assert {name: read.rows(name) for name in before} == before
 
 
 @pytest.mark.notices("organizations of several days at once, taken for those of one")

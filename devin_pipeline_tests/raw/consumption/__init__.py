@@ -1,0 +1,1 @@
+"""The bill, the lists, and the days on which sessions consumed their ACUs."""
