@@ -6,6 +6,7 @@ Days whose inputs are as they were when they were made are left alone.
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import date
 from decimal import Decimal
 from types import MappingProxyType
@@ -162,7 +163,13 @@ def publish_spend(
 
     made = _with_linked(publish, days, links)
     for some in contiguous(_other_days(lake, table, days, links)) if compares else ():
-        made = _both(made, publish(some))
+        try:
+            made = _both(made, publish(some))
+        except Damaged:
+            # A damaged day holds back no other; what repairs it builds what follows from it.
+            for day in some:
+                with suppress(Damaged):
+                    made = _both(made, publish([day]))
     return made
 
 
