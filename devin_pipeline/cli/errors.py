@@ -137,10 +137,14 @@ def exit_process(code: int) -> NoReturn:
         code = 1
         # A reader of the output that has had enough, as `head` has, needs no message.
         if not isinstance(error, BrokenPipeError):
-            why = f"it could not be written ({error.strerror})"
-            todo = "Keep its output open" if error.errno == errno.EBADF else "Free space"
-            print_error(("The output was truncated", why, f"{todo}, then run it again"))
+            print_error(truncated(error))
     os._exit(code)
+
+
+def truncated(error: OSError) -> tuple[str, str, str]:
+    """The lines of an error that stdout gave when it was written to."""
+    todo = "Keep its output open" if error.errno == errno.EBADF else "Free space"
+    return "The output was truncated", f"it could not be written ({error.strerror})", f"{todo}, then run it again"
 
 
 def stop_signals() -> list[signal.Signals]:

@@ -6,9 +6,9 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO
 
 import click
 import msgspec
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from devin_pipeline.cli.errors import Failed
+from devin_pipeline.cli.errors import Failed, truncated
 from devin_pipeline.lake import Answer, Connection
 
 _JSON = msgspec.json.Encoder(decimal_format="number")
@@ -48,7 +48,7 @@ def show(connection: Connection, query: str, shape: str) -> None:
         _write(_csv_lines(answer))
         return
     drawn = islice(chain.from_iterable(answer.batches), _MOST_DRAWN)
-    left_out = _draw(answer.names, answer.are_numbers, list(drawn), sys.stdout, null="NULL", elides=True)
+    left_out = _draw(answer.names, answer.are_numbers, list(drawn), null="NULL", elides=True)
     if left_out:
         shown = len(answer.names) - left_out
         click.echo(f"{shown} of {len(answer.names)} columns; a wider terminal or --format csv shows all.", err=True)
@@ -72,44 +72,49 @@ def _csv_lines(answer: Answer) -> Iterator[str]:
 def _write(texts: Iterable[str]) -> None:
     """Write text for programs to stdout: in UTF-8, whatever encoding the environment gives to people's."""
     for text in texts:
-        try:
+        with _output_kept():
             click.echo(text.encode(), nl=False)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            # What is left in its buffer would fail again when the process ends.
-            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until this process ends
-            why = f"it could not be written ({error.strerror})"
-            raise Failed("The output was truncated", why, "Free space, then run it again") from None
+
+
+@contextmanager
+def _output_kept() -> Iterator[None]:
+    """Say so when stdout does not take what is written to it inside; a large text that failed is in no buffer."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is left in its buffer would fail again when the process ends.
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until this process ends
+        raise Failed(*truncated(error)) from None
 
 
 def draw(rows: pa.Table) -> None:
     """Draw rows of numbers, dates and text on stdout, as a table for people."""
     are_numbers = [pa.types.is_integer(kind) or pa.types.is_decimal(kind) for kind in rows.schema.types]
     columns = (column.cast(pa.string()).to_pylist() for column in rows.columns)
-    _draw(rows.column_names, are_numbers, list(zip(*columns, strict=True)), sys.stdout)
+    _draw(rows.column_names, are_numbers, list(zip(*columns, strict=True)))
 
 
 def _draw(
     names: Sequence[str],
     are_numbers: Sequence[bool],
     rows: Sequence[Row],
-    to: IO[str],
     *,
     null: str = "",
     elides: bool = False,
 ) -> int:
-    """Draw a table, on a terminal as wide as that is; give how many columns in its middle were left out to fit.
+    """Draw a table on stdout, as wide as its terminal; give how many columns in its middle were left out to fit.
 
     Args:
         names: The columns' names.
         are_numbers: Which of them hold numbers.
         rows: The rows.
-        to: Where to draw it.
         null: What stands for null.
         elides: Whether columns may be left out.
     """
-    console = Console(file=to, width=None if to.isatty() else _WIDTH_OF_NO_TERMINAL)
+    is_terminal = sys.stdout.isatty()
+    console = Console(width=None if is_terminal else _WIDTH_OF_NO_TERMINAL)
 
     def shown(text: str) -> Text:
         # Here, not by the stream: an escape is wider than what it stands for.
@@ -122,7 +127,7 @@ def _draw(
     widest = [max((text.cell_len for text in column), default=0) for column in columns]
     least = [_least_width(column, widest[n]) for n, column in enumerate(columns)]
     first, last = len(names), 0
-    if not to.isatty():
+    if not is_terminal:
         console.width = max(console.width, _width_of(headings, least))
     elif elides and _width_of(headings, least) > console.width:
         headings = [Text(_in_two_lines(each.plain, width)) for each, width in zip(headings, least, strict=True)]
@@ -143,7 +148,8 @@ def _draw(
     middle = ["…"] if left_out else []
     for row in zip(*columns, strict=True):
         table.add_row(*row[:first], *middle, *row[len(row) - last :])
-    console.print(table)
+    with _output_kept():
+        console.print(table)
     return left_out
 
 

@@ -12,7 +12,7 @@ from devin_pipeline.cli.runner import rebuild_days, reports_waiting
 from devin_pipeline.cli.stopping import stoppable
 from devin_pipeline.cli.words import range_given
 from devin_pipeline.shell import pipeline_command
-from devin_pipeline.tables import ALL_TABLES, RAW_SESSION_TABLES
+from devin_pipeline.tables import DERIVED_TABLES, RAW_SESSION_TABLES, RAW_TABLES
 
 
 @click.command()
@@ -40,7 +40,8 @@ def rebuild(first: str | None, last: str | None) -> None:
     hour = settings().day_starts_at_utc_hour
     lake = lake_resource(settings()).open()
     erase(lake, hour)
-    tables = [table for table in ALL_TABLES if table.by_day]
+    # Days that only a report has are no days of raw: sessions of other days consumed ACUs on them.
+    tables = [table for table in (*RAW_TABLES, *DERIVED_TABLES) if table.by_day]
     stored = sorted({day for table in tables for day in lake.snapshot(table).rows_per_day()})
     days = [day for day in stored if (first_day or day) <= day <= (last_day or day)]
     if not days:

@@ -118,7 +118,7 @@ def test_a_session_without_a_title_has_no_row() -> None:
     _CONTRACT: _in_contract('("session_titles", "derived")', '("acu_daily_by_category", "derived")'),
     "CHANGELOG.md": [
         _promised("session_titles", before="| `acu_daily` |"),
-        _promised("acu_daily_by_category", before="| `acu_weekly`, `acu_monthly` |"),
+        _promised("acu_daily_by_category", before="| `consumption_daily` |"),
         _announced("`session_titles`"),
     ],
     **_GENERATED,
@@ -163,7 +163,7 @@ def test_nothing_is_no_organization() -> None:
 ''',
     _CONTRACT: _in_contract('("acus_by_organization", "reports")'),
     "CHANGELOG.md": [
-        _promised("acus_by_organization", before="\n| other interface |"),
+        _promised("acus_by_organization", before="| `organizations`, `users`"),
         _announced("`acus_by_organization`"),
     ],
     **_GENERATED,
@@ -305,7 +305,7 @@ def test_every_member_is_returned() -> None:
         assert len(client.members()) == 2
 ''',
     _CONTRACT: _in_contract('("raw_members", "raw")'),
-    "CHANGELOG.md": [_promised("raw_members", before="| `sessions` |"), _announced("`raw_members`")],
+    "CHANGELOG.md": [_promised("raw_members", before="| `raw_directory`"), _announced("`raw_members`")],
     **_GENERATED,
 }
 
