@@ -14,11 +14,12 @@ from click.testing import CliRunner, Result
 
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.cli import main
+from devin_pipeline.derived.publishing import publish_spend
 from devin_pipeline.emulator.sessions import PullRequest
 from devin_pipeline.lake import Lake
 from devin_pipeline.operations.verify import verify
 from devin_pipeline.raw.sessions import landing
-from devin_pipeline.tables import RAW_SESSION_TABLES
+from devin_pipeline.tables import RAW_SESSION_TABLES, SESSION_ACUS_BY_DAY
 from devin_pipeline_tests.harness import PipelineHarness, differences, warnings
 from devin_pipeline_tests.runs import Run, counted_twice, publish, read_feed
 
@@ -158,6 +159,19 @@ def test_feeds_that_disagree_about_the_day_count_a_session_once_and_no_run_flips
         result = harness.run(days)
         assert (result.success, warnings(result) & {"sessions_stay_in_one_day"}) == (True, set())
     assert harness.everything() == stored
+
+
+def test_days_around_one_with_sessions_in_common_get_none_of_its_spend(make_harness: MakeHarness) -> None:
+    harness = make_harness("both", sessions=0, days=3)
+    disagree(harness)
+    harness.enterprise.add_session(created_at=starts_at(harness.days[2], 8) + timedelta(hours=1))
+    harness.build()
+    spend = harness.rows("session_acus_by_day")
+    assert [row["day"] for row in spend] == harness.days[1:]
+    around = [harness.days[0], harness.days[2]]
+    harness.lake.invalidate(around)
+    assert publish_spend(harness.lake, around, 8, SESSION_ACUS_BY_DAY).days == around
+    assert harness.rows("session_acus_by_day") == spend
 
 
 @pytest.mark.notices("feeds that disagree about the day")

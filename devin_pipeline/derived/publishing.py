@@ -155,8 +155,9 @@ def publish_spend(
     """
     inputs, links = inputs_of([table]), lake.links() if table == SESSION_ACUS_BY_DAY else {}
 
-    def make(connection: Connection, some: Sequence[date], _: Sequence[date]) -> Iterator[tuple[Table, pa.Table]]:
-        yield table, select(connection, table, some, hour)
+    def make(connection: Connection, some: Sequence[date], linked: Sequence[date]) -> Iterator[tuple[Table, pa.Table]]:
+        rows = select(connection, table, some, hour)
+        yield table, _of_days(rows, some) if linked else rows
 
     def publish(some: Sequence[date]) -> BuildResult:
         return _publish(lake, [table], inputs, some, hour, make, links, compares=compares, log=log)
