@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -47,6 +48,7 @@ from devin_pipeline_tests.conftest import Dose, Figure
 from devin_pipeline_tests.harness import set_environment, the_last_days
 
 DAYS = the_last_days(2)
+PERSON = "auth0|5f1d7e2c9b3a"
 WINDOWS = [Window(starts_at(day, 8), starts_at(day, 8, after=1)) for day in DAYS]
 FEEDS: tuple[Feed, ...] = (SESSION_INSIGHTS_V2, SESSIONS_V3, SESSION_INSIGHTS_V3)
 
@@ -56,7 +58,10 @@ def canary(where: str) -> str:
     return f'{token} opens "{where}" in C:\\new + é, is = secret'
 
 
-WHERE = ("title", "message", "analysis", "suggestion", "output", "extra", "quarantine", "echo")
+WHERE = (
+    *("title", "message", "analysis", "suggestion", "output", "extra", "quarantine", "echo"),
+    *("name", "e-mail", "playbook", "instructions"),
+)
 PROMPTS = {where: canary(where) for where in WHERE}
 PROMPT_SPELLINGS = [*PROMPTS.values(), *(text.split()[0] for text in PROMPTS.values())]
 
@@ -68,7 +73,7 @@ FAULTS: tuple[Fault, ...] = (*REFUSALS, *QUICK, *LIES, *ECHOES, Body("a prompt",
 
 
 def enterprise_with_canaries(seed: int) -> Enterprise:
-    """Every session carries every canary."""
+    """Every session, person and playbook carries every canary."""
     enterprise = Enterprise.synthetic(seed=seed, sessions=30, days=len(DAYS))
     for session in enterprise.sessions:
         session.title = PROMPTS["title"]
@@ -83,6 +88,10 @@ def enterprise_with_canaries(seed: int) -> Enterprise:
                 "feedback_items": [{"issue_id": "i1", "summary": PROMPTS["suggestion"], "details": "x"}],
             },
         }
+    for member in enterprise.directory.members.values():
+        member.name, member.email = PROMPTS["name"], PROMPTS["e-mail"]
+    for playbook in enterprise.directory.playbooks.values():
+        playbook.title, playbook.body = PROMPTS["playbook"], PROMPTS["instructions"]
     return enterprise
 
 
@@ -118,22 +127,21 @@ def test_no_fault_makes_the_client_reveal_a_key_or_a_prompt(
 ) -> None:
     probes = Probes([server.v2_key, server.v3_key])
     chosen = random.Random(7).sample(FAULTS, max(12, dose(len(FAULTS))))
+    asks = {feed.name: partial(ask_for_sessions, feed=feed) for feed in FEEDS} | {"the bill": ask_for_the_bill}
     for fault in chosen:
-        for feed in FEEDS:
+        for asked, ask in asks.items():
             with every_logger_at_debug() as log:
-                shown = asked_under(server, fault, feed)
+                shown = asked_under(server, fault, ask)
             # Whatever their level: httpx writes whole URLs, and with them the users somebody filters by.
             assert [line for line in log.written if line.startswith(("httpx", "httpcore"))] == []
             log_text = "\n".join(log.written).encode()
-            probes.search(
-                f"{fault.kind}, {feed.name}", {"log": log_text, "errors and reprs": "\n".join(shown).encode()}
-            )
+            probes.search(f"{fault.kind}, {asked}", {"log": log_text, "errors and reprs": "\n".join(shown).encode()})
     out, err = capfd.readouterr()
     probes.search("all faults", {"stdout": out.encode(), "stderr": err.encode()})
     figure(f"{probes.count} leak probes of the client under {len(chosen)} faults: 0 hits for keys and prompts")
 
 
-def asked_under(server: EmulatorServer, fault: Fault, feed: Feed) -> list[str]:
+def asked_under(server: EmulatorServer, fault: Fault, ask: Callable[[DevinClient, list[str]], None]) -> list[str]:
     """What errors and reprs show after a read in which the first six requests, or all, meet a fault."""
     shown: list[str] = []
     server.script(FaultScript.of(dict.fromkeys(range(0 if fault in (*LIES, *ECHOES) else 1, 8), fault)))
@@ -147,18 +155,39 @@ def asked_under(server: EmulatorServer, fault: Fault, feed: Feed) -> list[str]:
         # Once more, as somebody might who looks for the cause of a failure.
         for name in list(logging.root.manager.loggerDict):
             logging.getLogger(name).setLevel(logging.DEBUG)
-        try:
-            for listing in client.read(feed, WINDOWS):
-                shown += [repr(listing), *(full_text_of(error) for error in listing.failures.values())]
-        except DevinError as error:
-            shown.append(full_text_of(error))
-        try:
-            client.updated_in(feed, WINDOWS[-1], max_pages=3, deadline_seconds=5)
-        except DevinError as error:
-            shown.append(full_text_of(error))
+        ask(client, shown)
         shown += [repr(client), str(client), repr(vars(client))]
     server.script(None)
     return shown
+
+
+def ask_for_sessions(client: DevinClient, shown: list[str], feed: Feed) -> None:
+    try:
+        for listing in client.read(feed, WINDOWS):
+            shown += [repr(listing), *(full_text_of(error) for error in listing.failures.values())]
+    except DevinError as error:
+        shown.append(full_text_of(error))
+    try:
+        client.updated_in(feed, WINDOWS[-1], max_pages=3, deadline_seconds=5)
+    except DevinError as error:
+        shown.append(full_text_of(error))
+
+
+def ask_for_the_bill(client: DevinClient, shown: list[str]) -> None:
+    asks: list[Callable[[], object]] = [
+        lambda: client.directory("users"),
+        lambda: client.directory("playbooks"),
+        lambda: client.directory("cycles", version="v2"),
+        lambda: list(client.consumption("enterprise", [], WINDOWS[0])),
+        lambda: list(client.consumption("user", [PERSON], WINDOWS[0])),
+        lambda: list(client.consumption_v2(WINDOWS)),
+        lambda: client.counts(WINDOWS[0], deadline_seconds=5),
+    ]
+    for ask in asks:
+        try:
+            shown.append(repr(ask()))
+        except DevinError as error:
+            shown.append(full_text_of(error))
 
 
 BAD_KEYS = {
@@ -240,7 +269,7 @@ def test_no_run_leaves_a_key_anywhere_nor_a_prompt_outside_the_lake_nor_under_no
 ) -> None:
     probes = Probes([server.v2_key, server.v3_key])
     wanted = dose(1_000)
-    set_environment(monkeypatch, server, tmp_path, "both", DAYS[0])
+    set_environment(monkeypatch, server, tmp_path, "both", DAYS[0], reads_bill=True)
     monkeypatch.setenv("DEVIN_TEXT", kept)
     home = tmp_path / "home"
     home.mkdir()
@@ -266,6 +295,7 @@ def test_no_run_leaves_a_key_anywhere_nor_a_prompt_outside_the_lake_nor_under_no
     if kept == "full":
         in_the_lake = {name: content for name, content in left.items() if name.startswith("lake/")}
         assert found(in_the_lake, [PROMPTS["message"]]) != []
+        assert found(in_the_lake, [PROMPTS["name"]]) != []
     figure(f"{probes.count} leak probes after {runs} runs with DEVIN_TEXT={kept}: 0 hits for keys and prompts")
 
 
