@@ -188,17 +188,35 @@ def _shared_database() -> duckdb.DuckDBPyConnection:
 MONEY_RULES = Path(__file__).parent / "money.sql"
 """The macros by which queries divide money."""
 
-_NAMED_VIEWS = Path(__file__).parent / "named_views"
+# The spans in which an id had its names, in microseconds: a reader's time zone would move a day. Before its first row,
+# the first one holds. A day has one row of an id at most, as its spans do not overlap.
+# guard: names before the first row | lag(valid_from) over seen is null -> false
+_NAMES = """left join (
+    select
+        *,
+        case when lag(valid_from) over seen is null then 0 else epoch_us(valid_from) end as begins_at,
+        coalesce(lead(epoch_us(valid_from)) over seen, 9223372036854775807) as ends_at
+    from {naming.directory}
+    window seen as (partition by {naming.key} order by valid_from)
+) as {alias}
+    on
+        dated.{naming.id_column} = {alias}.{naming.key}
+        and dated.day_ends_at >= {alias}.begins_at
+        and dated.day_ends_at < {alias}.ends_at"""
 
 
 def named_view_sql(view: NamedView, hour: int) -> str:
-    """The SELECT of a view with names.
+    """The SELECT of a view with names: the rows of a table, with the names that their ids had at the end of the day.
 
     Args:
         view: The view; its tables are readable under their names.
         hour: Hour of the UTC day at which a billing day starts.
     """
-    return (_NAMED_VIEWS / f"{view.name}.sql").read_text().replace("$hour", str(hour))
+    aliases = {f"names_of_{naming.id_column}": naming for naming in view.namings}
+    names = (f"{alias}.{of} as {name.name}" for alias, naming in aliases.items() for of, name in naming.names)
+    dated = f"select *, epoch_us(day) + {24 + hour} * 3600000000 as day_ends_at from {view.of_table}"  # noqa: S608 - our own names
+    joins = "\n".join(_NAMES.format(naming=naming, alias=alias) for alias, naming in aliases.items())
+    return f"select dated.* exclude (day_ends_at), {', '.join(names)}\nfrom ({dated}) as dated\n{joins}"
 
 
 _LOCKS = (

@@ -1,6 +1,6 @@
 """The views with names: a table, and what the ids in it are called. For people and BI tools; nothing is stored of them.
 
-Which there are, what they read and what their columns mean belongs here. Their SELECTs are in the room `lake`.
+Which there are, what they read and what their columns mean belongs here. Their SELECT is in the room `lake`.
 """
 
 from collections.abc import Collection
@@ -12,33 +12,72 @@ from devin_pipeline.tables.table import Column
 
 _WHEN = "at the end of the day; before it was first seen, the first one known. Null where the id is unknown."
 
-ORGANIZATION_NAME = Column("organization_name", pa.string(), f"Name of `org_id` {_WHEN}")
-USER_NAME = Column("user_name", pa.string(), f"Name of `user_id` {_WHEN}")
-USER_EMAIL = Column("user_email", pa.string(), f"E-mail of `user_id` {_WHEN}")
-SERVICE_USER_NAME = Column("service_user_name", pa.string(), f"Name of `service_user_id` {_WHEN}")
-PLAYBOOK_TITLE = Column("playbook_title", pa.string(), f"Title of `playbook_id` {_WHEN}")
 
-_EVERY_NAME = (ORGANIZATION_NAME, USER_NAME, USER_EMAIL, SERVICE_USER_NAME, PLAYBOOK_TITLE)
-_DIRECTORY = ("organizations", "users", "playbooks")
+@dataclass(frozen=True)
+class Naming:
+    """What an id in a table is called.
+
+    Attributes:
+        id_column: The id.
+        directory: The table of its names, which has the spans in which it had each.
+        key: The id in that table.
+        names: Columns of that table, and what they are in a view.
+    """
+
+    id_column: str
+    directory: str
+    key: str
+    names: tuple[tuple[str, Column], ...]
+
+
+def _named(name: str, what: str, id_column: str) -> Column:
+    return Column(name, pa.string(), f"{what} of `{id_column}` {_WHEN}")
+
+
+_ORGANIZATION = Naming("org_id", "organizations", "org_id", (("name", _named("organization_name", "Name", "org_id")),))
+_USER = Naming(
+    "user_id",
+    "users",
+    "user_id",
+    (("name", _named("user_name", "Name", "user_id")), ("email", _named("user_email", "E-mail", "user_id"))),
+)
+_SERVICE_USER = Naming(
+    "service_user_id", "users", "user_id", (("name", _named("service_user_name", "Name", "service_user_id")),)
+)
+_PLAYBOOK = Naming(
+    "playbook_id", "playbooks", "playbook_id", (("title", _named("playbook_title", "Title", "playbook_id")),)
+)
+_EVERY_ID = (_ORGANIZATION, _USER, _SERVICE_USER, _PLAYBOOK)
 
 
 @dataclass(frozen=True)
 class NamedView:
-    """The rows of a table with names next to its ids. Its name is its `.sql` file.
+    """The rows of a table with names next to its ids.
 
     Attributes:
-        name: The one name.
         of_table: The table whose rows and columns it has, in their order.
-        directory: The tables that its names are from.
-        names: The columns that it adds, in their order.
+        namings: The ids that it names, in the order of the columns it adds.
         description: What it is, in a sentence.
     """
 
-    name: str
     of_table: str
-    directory: tuple[str, ...]
-    names: tuple[Column, ...]
+    namings: tuple[Naming, ...]
     description: str
+
+    @property
+    def name(self) -> str:
+        """The one name."""
+        return f"{self.of_table}_named"
+
+    @property
+    def directory(self) -> tuple[str, ...]:
+        """The tables that its names are from."""
+        return tuple(dict.fromkeys(naming.directory for naming in self.namings))
+
+    @property
+    def names(self) -> tuple[Column, ...]:
+        """The columns that it adds, in their order."""
+        return tuple(column for naming in self.namings for _, column in naming.names)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -46,19 +85,13 @@ class NamedView:
         return (self.of_table, *self.directory)
 
 
-def _with_every_name(table: str, description: str) -> NamedView:
-    return NamedView(f"{table}_named", table, _DIRECTORY, _EVERY_NAME, description)
-
-
 NAMED_VIEWS = (
-    _with_every_name("sessions", "Sessions, with the names of organization, user, service user and playbook."),
-    _with_every_name("acu_daily", "The ACUs of `acu_daily`, with the names of whom they belong to."),
-    _with_every_name("acu_consumed_daily", "The ACUs of `acu_consumed_daily`, with the names of who consumed them."),
+    NamedView("sessions", _EVERY_ID, "Sessions, with the names of organization, user, service user and playbook."),
+    NamedView("acu_daily", _EVERY_ID, "The ACUs of `acu_daily`, with the names of their users."),
+    NamedView("acu_consumed_daily", _EVERY_ID, "The ACUs of `acu_consumed_daily`, with the names of their users."),
     NamedView(
-        "reconciliation_daily_named",
         "reconciliation_daily",
-        ("organizations",),
-        (ORGANIZATION_NAME,),
+        (_ORGANIZATION,),
         "The bill beside what sessions consumed, with the names of organizations.",
     ),
 )
