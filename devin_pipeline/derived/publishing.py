@@ -143,7 +143,7 @@ def publish_spend(
     compares: bool = True,
     log: Callable[[str], None] = lambda _: None,
 ) -> BuildResult:
-    """Build a table of spend again, and any other day of it that is missing or no longer follows from its inputs.
+    """Build a table of spend again, and any other day of it that is missing or made from other inputs.
 
     Args:
         lake: Where.
@@ -177,7 +177,7 @@ def publish_spend(
 def _other_days(lake: Lake, table: Table, days: Sequence[date], links: Links) -> list[date]:
     """Days outside a run that a table of spend lacks, or that are of other inputs than those that are stored now.
 
-    The weekly bill asks for sessions of whatever day, and a lake of before this table has none of its days.
+    The weekly bill asks for sessions of any day, and a lake that is older than the table has none of its days.
     """
     followed = (SESSIONS, RAW_SESSION_CONSUMPTION) if table == SESSION_ACUS_BY_DAY else (RAW_CONSUMPTION,)
     snapshot = lake.cached_snapshot(table)

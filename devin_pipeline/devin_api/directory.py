@@ -48,7 +48,7 @@ DirectoryKind = Literal[
 ]
 
 REFUSED = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE)
-"""What refuses one thing that is asked for: without the permission, not rolled out, or gone."""
+"""What refuses one thing that is asked for: without the permission, not rolled out, or removed."""
 
 MOST_REFUSALS = 8
 """So many alike at the beginning, and the others are not asked for: a whole kind is refused."""
@@ -252,8 +252,8 @@ def endpoint_of_list(kind: str, version: KeyKind = "v3") -> Endpoint:
     """The endpoint of a list.
 
     Raises:
-        KeyError: there is no such list.
-        ValueError: v2 has no such list.
+        KeyError: the list is unknown.
+        ValueError: v2 does not have the list.
     """
     if version == "v3":
         return _ENDPOINTS[kind]

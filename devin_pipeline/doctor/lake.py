@@ -126,25 +126,30 @@ def _refusals(settings: Settings, table: Table) -> Said:
         return "ok", "no run has asked for it yet", ""
     version: KeyKind = "v3" if settings.key_is_set(V3_KEY) else "v2"
     found, todo = [], []
-    # One that is gone alone is no matter of permission.
+    # A single organization that is not found was deleted; no permission is missing.
     for name, status in sorted(note.refused.items()):
         if "/" not in name:
             endpoint = endpoint_of(name, version)
             found.append(f"{endpoint.name} is refused ({status}) at {endpoint.path}, so what needs it is null")
             is_missing = status != _FORBIDDEN
-            advice = f"it is not there for this enterprise: leave {table.name} out of DEVIN_FEEDS if that is known"
+            advice = f"this enterprise does not have it: leave {table.name} out of DEVIN_FEEDS if that is known"
             todo.append(advice if is_missing else f"{endpoint.key_variable} must be {endpoint.needs}")
     if alone := [name for name, status in note.refused.items() if "/" in name and status == _FORBIDDEN]:
         found.append(f"the bill of {len(alone)} organizations is refused ({_FORBIDDEN}), so their rows have no amounts")
     for name, (before, now) in sorted(note.shrunk.items()):
-        found.append(f"of {before} entries of {name} listed before, {now} are left, and none was taken off")
+        found.append(f"of {before} entries of {name} listed before, {now} are listed now; the others are kept")
         todo.append(f"if they were removed, run a backfill with `{pipeline_command('backfill … --accept-removals')}`")
     for name, number in sorted(note.unreadable.items()):
         found.append(f"{number} entries of {name} cannot be read")
     if found:
         return "warning", "; ".join(found), "; ".join(dict.fromkeys(todo))
     unknown = sum(note.refused_alone.values())
-    return "ok", "nothing is refused" + (f", but {unknown} that the API no longer knows" if unknown else ""), ""
+    return (
+        "ok",
+        "nothing is refused"
+        + (f", but {unknown} are not known to the API" if unknown else ""),
+        "",
+    )
 
 
 class StoredCounts(NamedTuple):

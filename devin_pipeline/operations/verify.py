@@ -384,7 +384,7 @@ class _Verification:
                     connection.create_view(each.name, self._snapshots[each.name].query())
                 made = reports.select(connection, table, reports.facts(self._lake.report_clock(), self._lake))
         except _DAMAGED_INPUTS:
-            # What is damaged on days that were not asked for is no finding.
+            # Damage on days that were not asked for is not a finding.
             if len(self._report.days) == len(self._report.stored_days):
                 self._leave([table], [None])
             return

@@ -42,7 +42,7 @@ def _refused(checked: CheckContext) -> Findings:
     """What is refused, and what follows; of organizations alone how many."""
     refused = checked.lake.bill_note(TABLES[checked.asset]).refused
     kinds = [{"refused": name, "status": status} for name, status in sorted(refused.items()) if "/" not in name]
-    # One that is gone is no matter of permission.
+    # A single organization that is not found was deleted; no permission is missing.
     alone = [name for name, status in refused.items() if "/" in name and status == 403]
     return [*kinds, *([{"refused": "organizations", "status": 403, "number": len(alone)}] if alone else [])]
 

@@ -1,4 +1,4 @@
-"""Checks of the reports of money: what is billed beside what sessions consumed."""
+"""Checks of the reports of money: what is billed next to what sessions consumed."""
 
 from decimal import Decimal
 from pathlib import Path

@@ -88,7 +88,7 @@ def fingerprint(table: Table, facts: Facts | None = None) -> str:
 
     Args:
         table: The report.
-        facts: What the lake knows besides tables; what a report does not name of it is no part of its fingerprint.
+        facts: What the lake knows besides tables; a fact that a report does not name is not in its fingerprint.
     """
     code = code_fingerprint(_query_file(table), *_views(table), Path(__file__), table=table)
     named = _named_by(table)

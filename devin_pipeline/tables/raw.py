@@ -108,7 +108,7 @@ RAW_QUARANTINE = RawTable(
 _VERSION = (
     required("fetched_at", INSTANT, "When this version was first seen."),
     Column("content_hash", pa.string(), "SHA-256 of the canonical JSON as sent; null on a tombstone."),
-    required("is_listed", pa.bool_(), "False on a tombstone: the API no longer lists it."),
+    required("is_listed", pa.bool_(), "False on a tombstone: the API does not list it any more."),
 )
 
 # Of the pages of the lists below in the API reference. Names, e-mails, titles and bodies are text.

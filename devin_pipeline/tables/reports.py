@@ -95,7 +95,7 @@ ACU_CONSUMED_DAILY = Table(
 RECONCILIATION_DAILY = Table(
     name="reconciliation_daily",
     layer="reports",
-    grain="One row per day whose bill was asked for and organization: the bill beside what sessions consumed.",
+    grain="One row per day whose bill was asked for and organization: the bill next to what sessions consumed.",
     columns=(
         required("day", pa.date32(), "Billing day."),
         required(

@@ -92,7 +92,7 @@ NAMED_VIEWS = (
     NamedView(
         "reconciliation_daily",
         (_ORGANIZATION,),
-        "The bill beside what sessions consumed, with the names of organizations.",
+        "The bill next to what sessions consumed, with the names of organizations.",
     ),
 )
 

@@ -135,7 +135,7 @@ def test_the_newest_version_counts() -> None:
     assert [row["product"] for row in rows] == ["cascade"]
 
 
-@pytest.mark.notices("a day that is no longer on the bill")
+@pytest.mark.notices("a day that was removed from the bill")
 def test_a_day_that_is_no_longer_on_the_bill_has_no_rows_until_it_is_again() -> None:
     gone = bill(fetched_at=after(1), is_listed=False, payload=None, acus=None)
     assert consumption_daily([bill(), gone]) == []

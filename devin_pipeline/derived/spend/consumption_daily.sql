@@ -22,7 +22,7 @@ bills as (
         where day between $first_day and $last_day
         qualify row_number() over (partition by day, scope, scope_id order by fetched_at desc) = 1
     ) as latest_versions
-    -- guard: a day that is no longer on the bill | where is_listed -> where true
+    -- guard: a day that was removed from the bill | where is_listed -> where true
     where is_listed
 ),
 

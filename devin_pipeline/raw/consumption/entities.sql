@@ -1,8 +1,8 @@
 -- One row per organization, user and service user that is known: of the lists, of sessions, of the bill.
 --
 -- `is_active` says that it had a session, or something on its bill, since $since. Only what is listed counts of a list.
--- What is listed comes first: a kind that is refused as a whole shows in the first of its answers, and one that is gone
--- is refused too.
+-- What is listed comes first: a kind that is refused as a whole shows in the first of its answers, and one that was
+-- deleted is refused too.
 with
 lists as (
     select

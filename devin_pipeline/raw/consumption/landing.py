@@ -130,7 +130,7 @@ class Bill:
 
 
 def is_refused_as_a_whole(statuses: Sequence[int], *, was_read: bool) -> bool:
-    """Whether a kind of bill is refused, all of whose entities that were asked for are: not if these may just be gone.
+    """Whether a kind of bill is refused, given that all its entities that were asked for are; they may just be deleted.
 
     Args:
         statuses: The status of each of them.
@@ -138,7 +138,7 @@ def is_refused_as_a_whole(statuses: Sequence[int], *, was_read: bool) -> bool:
     """
     if len(set(statuses)) != 1:
         return False
-    # guard: the last entities of a kind that are gone, taken for one that is refused | or not was_read -> or True
+    # guard: the last entities of a kind that were deleted, taken for a refused kind | or not was_read -> or True
     return statuses[0] == HTTPStatus.FORBIDDEN or len(statuses) >= _SURELY_ALL or not was_read
 
 
@@ -208,12 +208,12 @@ def _row(day: date, scope: Scope, scope_id: str, acus: Decimal | None, payload: 
 
 
 def _row_v2(day: date, scope: Scope, scope_id: str, acus: Decimal | None) -> dict[str, object]:
-    # v2 sends maps; this is what of them is of one day and entity.
+    # v2 sends maps; this is the part of one day and entity.
     return _row(day, scope, scope_id, acus, _encode({"date": day.isoformat(), "acus": acus}))
 
 
 def to_six_places(acus: Decimal | None) -> Decimal | None:
-    """An amount as it is stored, half away from zero; None for one that is no amount of ACUs."""
+    """An amount as it is stored, half away from zero; None for one that is not an amount of ACUs."""
     if acus is None or not acus.is_finite() or acus.copy_abs() >= _MOST_ACUS:
         return None
     return acus.quantize(_SIX_PLACES, ROUND_HALF_UP)

@@ -1,4 +1,4 @@
--- One row per billing cycle. One that is no longer listed stays: it is history.
+-- One row per billing cycle. A cycle that is not listed any more stays: it is history.
 with
 sent as (
     select

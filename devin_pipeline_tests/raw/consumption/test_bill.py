@@ -400,7 +400,7 @@ def test_maps_of_v2_count_for_their_day_only_if_they_are_of_that_day_alone() -> 
         assert bill.outside == len(days) - 1
 
 
-@pytest.mark.notices("the last entities of a kind that are gone, taken for one that is refused")
+@pytest.mark.notices("the last entities of a kind that were deleted, taken for a refused kind")
 @pytest.mark.parametrize(
     ("statuses", "was_read", "expected"),
     [
@@ -412,7 +412,7 @@ def test_maps_of_v2_count_for_their_day_only_if_they_are_of_that_day_alone() -> 
         ([], False, False),
     ],
 )
-def test_a_kind_is_refused_if_all_of_it_is_and_not_if_its_last_entities_are_gone(
+def test_a_kind_is_refused_if_all_of_it_is_and_not_if_its_last_entities_are_deleted(
     statuses: list[int], was_read: bool, expected: bool
 ) -> None:
     assert is_refused_as_a_whole(statuses, was_read=was_read) == expected
