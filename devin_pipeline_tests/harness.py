@@ -103,12 +103,14 @@ class PipelineHarness:
         self.observe()
         return result
 
-    def observe(self) -> None:
-        """Let the oracle observe what the server sends now."""
+    def observe(self, since: "Moment | None" = None) -> None:
+        """Let the oracle observe what the server sends now; the bill of a moment, if nothing changed `since`."""
         for feed in self.feeds:
             self.oracle.observe(feed, self.days, self.listed(feed), datetime.now(UTC))
         if self.reads_bill:
-            self.oracle.observe_bill(bill_after(self, self.undisturbed))
+            if since is not None:
+                shutil.copytree(since.undisturbed.name, self.undisturbed, dirs_exist_ok=True)
+            self.oracle.observe_bill(since.bill if since else bill_after(self, self.undisturbed))
 
     @property
     def undisturbed(self) -> Path:
@@ -186,11 +188,13 @@ class Moment:
         self.oracle = copy.deepcopy(harness.oracle)
         for feed in harness.feeds:
             self.oracle.observe(feed, self.days, harness.listed(feed), datetime.now(UTC))
+        self.undisturbed = TemporaryDirectory()
+        self.bill: dict[str, list[Row]] = {}
         if harness.reads_bill:
-            with TemporaryDirectory() as folder:
-                if harness.undisturbed.exists():
-                    shutil.copytree(harness.undisturbed, folder, dirs_exist_ok=True)
-                self.oracle.observe_bill(bill_after(harness, Path(folder)))
+            if harness.undisturbed.exists():
+                shutil.copytree(harness.undisturbed, self.undisturbed.name, dirs_exist_ok=True)
+            self.bill = bill_after(harness, Path(self.undisturbed.name))
+            self.oracle.observe_bill(self.bill)
         self.before = contents(harness.rows, self.oracle)
         self.after = contents(self.oracle.table, self.oracle)
 

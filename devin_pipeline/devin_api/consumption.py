@@ -8,7 +8,7 @@ https://docs.devin.ai/api-reference/v2/consumption/daily-consumption.
 
 import json
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -22,8 +22,10 @@ from devin_pipeline.devin_api import endpoints
 from devin_pipeline.devin_api.connections import Connections
 from devin_pipeline.devin_api.credentials import KeyKind
 from devin_pipeline.devin_api.directory import (
-    MOST_REFUSALS,
+    NEVER,
+    REFUSED,
     Asker,
+    Stop,
     decoded,
     endpoint_of_list,
     in_parallel,
@@ -32,6 +34,7 @@ from devin_pipeline.devin_api.directory import (
     split_list,
 )
 from devin_pipeline.devin_api.endpoints import CONSUMPTION_V2_WINDOW, CONSUMPTION_WINDOW, Endpoint
+from devin_pipeline.devin_api.errors import Refused
 from devin_pipeline.devin_api.lenient_json import NOT_TEXT, NonJsonConstant, OutOfRangeNumber
 from devin_pipeline.devin_api.transport import Request
 from devin_pipeline.devin_api.windows import Window
@@ -44,6 +47,13 @@ _ENDPOINTS: dict[str, Endpoint] = {
     "user": endpoints.USER_CONSUMPTION,
     "service_user": endpoints.SERVICE_USER_CONSUMPTION,
     "session": endpoints.SESSION_CONSUMPTION,
+}
+# A permission is of a key: one that lacks it for people lacks it for all of them. Not found is one of them alone.
+_FORBIDDEN = (int(HTTPStatus.FORBIDDEN),)
+_STOPS: dict[str, Stop] = {
+    "user": Stop(_FORBIDDEN, 8),
+    "service_user": Stop(_FORBIDDEN, 8),
+    "session": Stop(_FORBIDDEN, 1, is_of_all=True),
 }
 _PREFIX_OF_SESSIONS = "devin-"
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -176,24 +186,40 @@ def read_consumption(
     elif scope == "organization" and org_id is not None:
         wanted = [org_id]
     asker = Asker(connections)
+    # How sessions are named in a path: the docs have the prefix, some servers know the id without it alone.
+    known_prefix: str | None = None
 
     def ask(scope_id: str | None) -> Consumption:
-        object_id = scope_id or ""
-        if scope == "session":
-            # guard: a session asked for without its prefix | _PREFIX_OF_SESSIONS + object_id -> object_id
-            object_id = object_id.removeprefix(_PREFIX_OF_SESSIONS)
-            object_id = _PREFIX_OF_SESSIONS + object_id
-        own = replace(request, path=request.endpoint.path_for(org_id, object_id))
         days = window.get(scope_id or "") if isinstance(window, Mapping) else window
         query = [] if days is None else CONSUMPTION_WINDOW.query("created", days)
-        found = asker.ask(own, query, lambda body: _consumption(body, scope))
-        return replace(found, scope_id=scope_id)
+
+        def ask_as(object_id: str) -> Consumption:
+            own = replace(request, path=request.endpoint.path_for(org_id, object_id))
+            return replace(asker.ask(own, query, lambda body: _consumption(body, scope)), scope_id=scope_id)
+
+        return ask_as(scope_id or "") if scope != "session" else ask_for_session(scope_id or "", ask_as)
+
+    def ask_for_session(session_id: str, ask_as: Callable[[str], Consumption]) -> Consumption:
+        nonlocal known_prefix
+        bare = session_id.removeprefix(_PREFIX_OF_SESSIONS)
+        # guard: a session asked for without its prefix | _PREFIX_OF_SESSIONS if -> "" if
+        prefix = _PREFIX_OF_SESSIONS if known_prefix is None else known_prefix
+        try:
+            found = ask_as(prefix + bare)
+        except Refused as error:
+            # guard: sessions that are known without their prefix | prefix == known_prefix -> True
+            if prefix == known_prefix or error.status != HTTPStatus.NOT_FOUND:
+                raise
+            prefix = "" if prefix else _PREFIX_OF_SESSIONS
+            found = ask_as(prefix + bare)
+        known_prefix = prefix
+        return found
 
     for scope_id in wanted:
         if scope_id is not None and not is_askable(scope_id):
             yield Consumption(scope, scope_id, [], b"", int(HTTPStatus.NOT_FOUND))
     askable = [scope_id for scope_id in wanted if scope_id is None or is_askable(scope_id)]
-    with closing(in_parallel(asker, askable, ask, most_refusals=MOST_REFUSALS)) as answers:
+    with closing(in_parallel(asker, askable, ask, _STOPS.get(scope, NEVER))) as answers:
         for scope_id, found in answers:
             yield Consumption(scope, scope_id, [], b"", found) if isinstance(found, int) else found
 
@@ -258,7 +284,7 @@ def read_consumption_v2(
         return asker.ask(request, [*CONSUMPTION_V2_WINDOW.query("created", window), *only], _consumption_v2)
 
     wanted = list(dict.fromkeys(windows))
-    with closing(in_parallel(asker, wanted, ask, most_refusals=1, is_of_all=True)) as answers:
+    with closing(in_parallel(asker, wanted, ask, Stop(REFUSED, 1, is_of_all=True))) as answers:
         for window, found in answers:
             yield window, ConsumptionV2(found) if isinstance(found, int) else found
 

@@ -50,12 +50,11 @@ DirectoryKind = Literal[
 REFUSED = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE)
 """What refuses one thing that is asked for: without the permission, not rolled out, or removed."""
 
-MOST_REFUSALS = 8
-"""So many alike at the beginning, and the others are not asked for: a whole kind is refused."""
-
 # Requests per thread that are under way or wait for one: the threads go on while an answer is being stored.
 _REQUESTS_PER_THREAD = 2
 _TRIES_FOR_SHAPE = 2
+_OF_LIMITS = {"cloud_agent", "local_agent"}
+_OF_OTHER_ANSWERS = {"detail", "error", "items"}
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _HTML = re.compile(r"[ \t\n\r]*<")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -165,8 +164,27 @@ class Asker:
             raise error.without_frames() from None
 
 
+@dataclass(frozen=True)
+class Stop:
+    """When things of a kind that were not asked for yet count as refused, without a request.
+
+    Attributes:
+        statuses: the statuses that refuse the kind, not one thing alone.
+        refusals: so many of them in a row.
+        is_of_all: whether also after another was answered.
+    """
+
+    statuses: tuple[int, ...]
+    refusals: int
+    is_of_all: bool = False
+
+
+NEVER = Stop((), 1)
+"""Each is asked for: what one organization has may be refused, and that of another not."""
+
+
 def in_parallel(
-    asker: Asker, keys: Iterable[_Key], ask: Callable[[_Key], _T], *, most_refusals: int, is_of_all: bool = False
+    asker: Asker, keys: Iterable[_Key], ask: Callable[[_Key], _T], until: Stop
 ) -> Generator[tuple[_Key, _T | int]]:
     """Ask for several things at once, and yield what is answered as it arrives: a status of `REFUSED` or the answer.
 
@@ -174,9 +192,7 @@ def in_parallel(
         asker: whose read this is; it is over when this ends, however it ends.
         keys: what to ask for.
         ask: asks for one of them.
-        most_refusals: once so many in a row are refused alike and nothing was answered, the others are yielded as
-            refused without a request.
-        is_of_all: whether a refusal is of all of them, also after others were answered.
+        until: when what was not asked for yet is yielded as refused, without a request.
 
     Raises:
         DevinError: anything but such a refusal; nothing more is asked for.
@@ -190,13 +206,13 @@ def in_parallel(
     try:
         while running or (waiting and not asker.cancel.is_set()):
             # guard: a whole kind that is refused, asked for each person
-            #   | in_a_row >= most_refusals and (is_of_all or not is_answered) -> False
-            is_refused = in_a_row >= most_refusals and (is_of_all or not is_answered)
+            #   | in_a_row >= until.refusals and (until.is_of_all or not is_answered) -> False
+            is_refused = in_a_row >= until.refusals and (until.is_of_all or not is_answered)
             if is_refused and not running:
                 yield from ((key, status) for key in waiting)
                 return
             # Until one is answered, no more are under way than could be refused in vain.
-            most = _REQUESTS_PER_THREAD * connections.threads if is_answered else max(1, most_refusals - in_a_row)
+            most = _REQUESTS_PER_THREAD * connections.threads if is_answered else max(1, until.refusals - in_a_row)
             while waiting and not is_refused and len(running) < most and not asker.cancel.is_set():
                 key = waiting.popleft()
                 running[connections.page_threads.submit(ask, key)] = key
@@ -211,8 +227,11 @@ def in_parallel(
                     refusal = error.status if isinstance(error, Refused) else None
                     if refusal not in REFUSED:
                         raise error.without_frames() from None
-                    in_a_row = in_a_row + 1 if refusal == status else 1
                     answer = status = int(refusal or 0)
+                # guard: one thing that is not found, as a refusal of its kind
+                #   | answer in until.statuses -> answer == status
+                if answer in until.statuses:
+                    in_a_row += 1
                 else:
                     is_answered, in_a_row = True, 0
                 yield key, answer
@@ -307,7 +326,7 @@ def _read_by_organization(asker: Asker, request: Request, kind: DirectoryKind, o
     def ask(org_id: str) -> _Entries:
         own = replace(request, path=request.endpoint.path_for(None, org_id))
         if kind == "organization_limits":
-            return _Entries({org_id: asker.ask(own, [], _only_object)})
+            return _Entries({org_id: asker.ask(own, [], _only_limits)})
         found = _read_pages(asker, own, _ID_OF[kind])
         found.by_id = {f"{org_id}/{object_id}": payload for object_id, payload in found.by_id.items()}
         return found
@@ -318,7 +337,7 @@ def _read_by_organization(asker: Asker, request: Request, kind: DirectoryKind, o
     for org_id in [each for each in wanted if not is_askable(each)]:
         refused[org_id] = int(HTTPStatus.NOT_FOUND)
     asked = [org_id for org_id in wanted if org_id not in refused]
-    for org_id, found in in_parallel(asker, asked, ask, most_refusals=MOST_REFUSALS):
+    for org_id, found in in_parallel(asker, asked, ask, NEVER):
         if isinstance(found, int):
             refused[org_id] = found
         else:
@@ -388,9 +407,12 @@ def _bare_list(body: bytes) -> _Page:
     return _page(b'{"items":%b}' % body.removeprefix(_BYTE_ORDER_MARK))
 
 
-def _only_object(body: bytes) -> bytes:
-    """The text of an answer that is one object."""
-    decoded(body, _object_decoder, json.loads)
+def _only_limits(body: bytes) -> bytes:
+    """The text of an answer that is the limits of an organization; without any it may be empty."""
+    limits = decoded(body, _object_decoder, json.loads)
+    # guard: an error sent as 200, taken for the limits of an organization | limits.keys() & _OF_OTHER_ANSWERS -> False
+    if limits.keys() & _OF_OTHER_ANSWERS and not limits.keys() & _OF_LIMITS:
+        raise _wrong_shape("Object is an error or a page, not limits")
     return body.removeprefix(_BYTE_ORDER_MARK).strip(b" \t\r\n")
 
 

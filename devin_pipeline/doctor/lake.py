@@ -134,8 +134,10 @@ def _refusals(settings: Settings, table: Table) -> Said:
             is_missing = status != _FORBIDDEN
             advice = f"this enterprise does not have it: leave {table.name} out of DEVIN_FEEDS if that is known"
             todo.append(advice if is_missing else f"{endpoint.key_variable} must be {endpoint.needs}")
-    if alone := [name for name, status in note.refused.items() if "/" in name and status == _FORBIDDEN]:
-        found.append(f"the bill of {len(alone)} organizations is refused ({_FORBIDDEN}), so their rows have no amounts")
+    for name, number in sorted(note.forbidden.items()):
+        endpoint = endpoint_of(name, version)
+        found.append(f"{endpoint.name} is refused ({_FORBIDDEN}) for {number} of them, so what needs them is null")
+        todo.append(f"{endpoint.key_variable} must be {endpoint.needs}")
     for name, (before, now) in sorted(note.shrunk.items()):
         found.append(f"of {before} entries of {name} listed before, {now} are listed now; the others are kept")
         todo.append(f"if they were removed, run a backfill with `{pipeline_command('backfill … --accept-removals')}`")
@@ -143,11 +145,10 @@ def _refusals(settings: Settings, table: Table) -> Said:
         found.append(f"{number} entries of {name} cannot be read")
     if found:
         return "warning", "; ".join(found), "; ".join(dict.fromkeys(todo))
-    unknown = sum(note.refused_alone.values())
+    unknown = sum(note.not_found.values())
     return (
         "ok",
-        "nothing is refused"
-        + (f", but {unknown} are not known to the API" if unknown else ""),
+        "nothing is refused" + (f", but {unknown} are not known to the API" if unknown else ""),
         "",
     )
 

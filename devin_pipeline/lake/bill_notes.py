@@ -27,14 +27,16 @@ class BillNote(msgspec.Struct, frozen=True):
         shrunk: What left out more than half of what was listed before, so that nothing was taken off the list: how
             many were listed before, and how many are now.
         unreadable: How many entries could not be read.
-        refused_alone: How many were refused though others of their kind were answered.
+        not_found: How many the API does not know, though it answered others of their kind.
+        forbidden: How many may not be read, though others of their kind may.
     """
 
     read: frozenset[str] = frozenset()
     refused: dict[str, int] = {}
     shrunk: dict[str, tuple[int, int]] = {}
     unreadable: dict[str, int] = {}
-    refused_alone: dict[str, int] = {}
+    not_found: dict[str, int] = {}
+    forbidden: dict[str, int] = {}
 
     def updated(self, asked: frozenset[str], new: "BillNote") -> "BillNote":
         """This note once some were asked again.
@@ -53,7 +55,8 @@ class BillNote(msgspec.Struct, frozen=True):
                 "refused": of(self.refused, new.refused),
                 "shrunk": of(self.shrunk, new.shrunk),
                 "unreadable": of(self.unreadable, new.unreadable),
-                "refused_alone": of(self.refused_alone, new.refused_alone),
+                "not_found": of(self.not_found, new.not_found),
+                "forbidden": of(self.forbidden, new.forbidden),
             },
             BillNote,
         )

@@ -1,6 +1,7 @@
 """Checks of the lists and the bill: what of them is refused, and what was cut short."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 
 import dagster as dg
 
@@ -39,12 +40,15 @@ def money_checks(tables: Sequence[str]) -> list[dg.AssetChecksDefinition]:
 
 
 def _refused(checked: CheckContext) -> Findings:
-    """What is refused, and what follows; of organizations alone how many."""
-    refused = checked.lake.bill_note(TABLES[checked.asset]).refused
-    kinds = [{"refused": name, "status": status} for name, status in sorted(refused.items()) if "/" not in name]
-    # A single organization that is not found was deleted; no permission is missing.
-    alone = [name for name, status in refused.items() if "/" in name and status == 403]
-    return [*kinds, *([{"refused": "organizations", "status": 403, "number": len(alone)}] if alone else [])]
+    """What is refused, and what follows; of a kind that is refused in part how many."""
+    note = checked.lake.bill_note(TABLES[checked.asset])
+    kinds = [{"refused": name, "status": status} for name, status in sorted(note.refused.items()) if "/" not in name]
+    # One that is not found was deleted; no permission is missing.
+    alone = [
+        {"refused": name, "status": int(HTTPStatus.FORBIDDEN), "number": number}
+        for name, number in sorted(note.forbidden.items())
+    ]
+    return [*kinds, *alone]
 
 
 def _cut_short(checked: CheckContext) -> Findings:
@@ -62,7 +66,7 @@ def _cut_short(checked: CheckContext) -> Findings:
 
 def _left_over(checked: CheckContext) -> Findings:
     """The sessions that the limit left over; those that the API does not know are asked for in vain."""
-    unknown = checked.lake.bill_note(RAW_SESSION_CONSUMPTION).refused_alone.get("session", 0)
+    unknown = checked.lake.bill_note(RAW_SESSION_CONSUMPTION).not_found.get("session", 0)
     left = due_sessions(checked.lake, None)
     if len(left) <= unknown:
         return []

@@ -4,6 +4,7 @@ After each, readers see whole versions, and the next run ends with the expected 
 done in their own code, so the call into them fails; the kernel's errors reach into them as well.
 """
 
+import copy
 import errno
 import functools
 import multiprocessing
@@ -149,7 +150,7 @@ def require_recovery(harness: PipelineHarness, moment: Moment, run: Run) -> None
     moment.require_whole_versions()
     moment.observe_landed_feeds()
     run()
-    harness.observe()
+    harness.observe(moment)
     assert differences(harness) == {}
     left = [file.name for file in Path(run.lake).iterdir() if file.is_file()]
     assert sorted(left) == ["devin.duckdb", "lake.json"]
@@ -174,11 +175,16 @@ def test_whichever_write_fails_readers_see_whole_versions_and_the_next_run_compl
         for n in range(len(disk.writes))
     ]
     failed = 0
+    base = harness.run_into(tmp_path / "base")
+    base()
+    harness.observe()
+    filled = harness.oracle, harness.undisturbed
     for is_first, before, n in chosen.sample(every, dose(len(every))):
         run = harness.run_into(tmp_path / f"lake {is_first} {before} {n}")
         if not is_first:
-            run()
-            harness.observe()
+            shutil.copytree(base.lake, run.lake)
+            shutil.copytree(filled[1], harness.undisturbed)
+            harness.oracle = copy.deepcopy(filled[0])
             change(harness.enterprise, chosen, harness)
         moment = Moment(harness)
         disk = Disk(n, before)

@@ -56,7 +56,7 @@ def test_of_two_runs_at_once_neither_loses_nor_doubles_anything(
         for process in runs:
             process.join()
         assert [process.exitcode for process in runs] == [0, 0]
-        harness.observe()
+        harness.observe(moment)
         require_the_latest_versions(harness, moment)
         change(harness.enterprise, chosen, harness)
     figure(f"{pairs} times two runs at once over the same days: every table as expected")
@@ -84,7 +84,7 @@ def test_an_older_run_that_ends_after_a_newer_one_overwrites_nothing_newer(
         begun = time.monotonic()
         run()
         length = time.monotonic() - begun
-        harness.observe()
+        harness.observe(newest)
         if older.exitcode is None:
             held += 1
             os.kill(older.pid or 0, signal.SIGCONT)

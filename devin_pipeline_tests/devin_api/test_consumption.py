@@ -142,22 +142,68 @@ def test_a_session_is_asked_for_with_its_prefix_and_named_as_it_was_asked_for() 
     assert {asked.path.rpartition("/")[2] for asked in served.asked} == {"devin-a", "devin-b"}
 
 
+@pytest.mark.notices("sessions that are known without their prefix")
+def test_sessions_are_asked_for_as_the_server_knows_them() -> None:
+    def script(asked: Asked) -> Reply:
+        name = asked.path.rpartition("/")[2]
+        is_known = name != "gone" and not name.startswith("devin-")
+        return json_reply({"consumption_by_date": []}) if is_known else Reply(status=404)
+
+    ids = ["gone", *(f"session-{n}" for n in range(99)), "devin-last"]
+    with serving(script) as served, client_of(served) as opened:
+        found = {each.scope_id: each.refused for each in opened.consumption("session", ids, WINDOW)}
+    assert found == dict.fromkeys(ids) | {"gone": 404}
+    # Once one was answered, the others are asked for as it was.
+    assert len(ids) + 2 <= len(served.asked) < len(ids) + 50
+
+
+REQUESTS_UNTIL_REFUSED = {"enterprise": 1, "session": 1, "user": 8, "service_user": 8}
+
+
 @pytest.mark.notices("a whole kind that is refused, asked for each person")
 @pytest.mark.parametrize("status", [403, 404, 405, 410])
 @pytest.mark.parametrize("scope", SCOPES)
-def test_a_kind_that_is_refused_costs_eight_requests(scope: Scope, status: int, server: EmulatorServer) -> None:
+def test_a_kind_without_permission_costs_eight_requests_and_sessions_one(
+    scope: Scope, status: int, server: EmulatorServer
+) -> None:
     server.billing.refused = {kind_of(scope): status}
-    ids = [f"entity-{n}" for n in range(300)]
+    ids = [f"entity-{n}" for n in range(30)]
     with client(server) as opened:
         found = list(opened.consumption(scope, ids, WINDOW))
-        assert len(server.requests) == (1 if scope == "enterprise" else 8)
+        # Not found is one thing alone, and any may be found still; so may the bill of one organization be permitted.
+        each_of = 60 if (scope, status) == ("session", 404) else 1 if scope == "enterprise" else 30
+        expected = REQUESTS_UNTIL_REFUSED.get(scope, 30) if status == 403 else each_of
+        assert len(server.requests) == expected
         other: Scope = "organization" if scope != "organization" else "enterprise"
         assert [each.refused for each in opened.consumption(other, ids_of(server.enterprise, other), WINDOW)][:1] == [
             None
         ]
-    assert len(found) == (1 if scope == "enterprise" else 300)
+    assert len(found) == (1 if scope == "enterprise" else 30)
     assert {(each.refused, each.payload, len(each.days)) for each in found} == {(status, b"", 0)}
     assert {each.scope_id for each in found} == ({None} if scope == "enterprise" else set(ids))
+
+
+@pytest.mark.notices("one thing that is not found, as a refusal of its kind")
+@pytest.mark.parametrize("scope", ["organization", "user", "session"])
+def test_many_that_are_not_found_cost_those_after_them_nothing(scope: Scope) -> None:
+    def script(asked: Asked) -> Reply:
+        return json_reply({"consumption_by_date": []}) if asked.path.endswith("known") else Reply(status=404)
+
+    ids = [*(f"gone-{n}" for n in range(20)), "known"]
+    with serving(script) as served, client_of(served) as opened:
+        found = {each.scope_id: each.refused for each in opened.consumption(scope, ids, WINDOW)}
+    assert found == dict.fromkeys(ids, 404) | {"known": None}
+
+
+def test_a_session_without_permission_stops_the_rest_also_after_others_were_answered() -> None:
+    def script(asked: Asked) -> Reply:
+        return json_reply({"consumption_by_date": []}) if asked.number == 1 else Reply(status=403)
+
+    ids = [f"session-{n}" for n in range(200)]
+    with serving(script) as served, client_of(served) as opened:
+        found = {each.scope_id: each.refused for each in opened.consumption("session", ids, WINDOW)}
+    assert found == {ids[0]: None} | dict.fromkeys(ids[1:], 403)
+    assert len(served.asked) < 50
 
 
 def test_entities_that_are_gone_cost_the_others_nothing(server: EmulatorServer) -> None:

@@ -103,8 +103,10 @@ def _bill(billing_days: dg.PartitionsDefinition[str], *, has_v3_key: bool, erase
         for name, status in sorted(bill.refused.items()):
             if "/" not in name:
                 context.log.warning(f"The bill of each {name} is refused ({status}); what needs it is null.")
-        for scope, number in bill.refused_alone.items():
+        for scope, number in bill.not_found.items():
             context.log.info(f"Of {number} of scope {scope} the API knows no bill; what is stored of them stands.")
+        for scope, number in bill.forbidden.items():
+            context.log.warning(f"The bill of {number} of scope {scope} is refused (403); what is stored stands.")
         figures = figures_of_days(before, billed(opened, days, devin_api.org_id), days, datetime.now(UTC))
         of_run = {"entries": len(bill.rows), "outside_the_days": bill.outside}
         record_partition_metadata(context, opened, RAW_CONSUMPTION, figures, BILLING_HOUR, of_run)

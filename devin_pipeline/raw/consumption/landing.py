@@ -51,7 +51,8 @@ class Bill:
         asked: Scopes, and organizations as `organization/<id>`, that were asked for.
         answered: Those of them that were answered.
         refused: Those of them that were refused, and the status.
-        refused_alone: How many entities of a scope were refused though others of it were answered.
+        not_found: How many entities of a scope the API does not know, though it answered others of it.
+        forbidden: How many of them may not be read, though others may.
         outside: Entries of days that were not asked for.
         unreadable: Entries whose day cannot be read, by scope.
     """
@@ -64,7 +65,8 @@ class Bill:
     asked: set[str] = field(default_factory=set)
     answered: set[str] = field(default_factory=set)
     refused: dict[str, int] = field(default_factory=dict)
-    refused_alone: Counter[str] = field(default_factory=Counter)
+    not_found: Counter[str] = field(default_factory=Counter)
+    forbidden: Counter[str] = field(default_factory=Counter)
     outside: int = 0
     unreadable: Counter[str] = field(default_factory=Counter)
 
@@ -123,8 +125,10 @@ class Bill:
             return
         if len(statuses) < len(names):
             self.answered.add(scope)
-        if statuses:
-            self.refused_alone[scope] = len(statuses)
+        for status in statuses.values():
+            # guard: people whose bill may not be read, unsaid | == HTTPStatus.FORBIDDEN -> == 0
+            counted = self.forbidden if status == HTTPStatus.FORBIDDEN else self.not_found
+            counted[scope] += 1
         if scope == "organization":
             self.refused |= {f"organization/{name}": status for name, status in statuses.items()}
 
@@ -169,7 +173,14 @@ def land_bill(
         )
         read_whole = _table(by_day, columns)
         append_versions(lake, RAW_CONSUMPTION, some, read_at, read_whole=read_whole, keeps_text=keeps_text)
-    note = BillNote(frozenset(bill.answered), bill.refused, cut, dict(bill.unreadable), dict(bill.refused_alone))
+    note = BillNote(
+        frozenset(bill.answered),
+        bill.refused,
+        cut,
+        dict(bill.unreadable),
+        dict(bill.not_found),
+        dict(bill.forbidden),
+    )
     lake.note_bill(RAW_CONSUMPTION, bill.asked, note)
 
 

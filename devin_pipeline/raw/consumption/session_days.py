@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from http import HTTPStatus
 from pathlib import Path
 
 import pyarrow as pa
@@ -91,8 +92,13 @@ def land_session_days(
         was_read = _SCOPE in lake.bill_note(RAW_SESSION_CONSUMPTION).read
         is_refused = not rows and is_refused_as_a_whole(statuses, was_read=was_read)
         refused = {_SCOPE: statuses[0]} if is_refused else {}
-        alone = {_SCOPE: len(statuses)} if statuses and not is_refused else {}
-        note = BillNote(frozenset([_SCOPE] if rows else []), refused, refused_alone=alone)
+        forbidden = statuses.count(HTTPStatus.FORBIDDEN)
+        note = BillNote(
+            frozenset([_SCOPE] if rows else []),
+            refused,
+            not_found={} if is_refused or forbidden == len(statuses) else {_SCOPE: len(statuses) - forbidden},
+            forbidden={} if is_refused or not forbidden else {_SCOPE: forbidden},
+        )
         lake.note_bill(RAW_SESSION_CONSUMPTION, [_SCOPE], note)
     return commit, len(rows)
 

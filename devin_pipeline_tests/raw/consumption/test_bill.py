@@ -10,17 +10,22 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
 from devin_pipeline.billing_calendar import day_of, starts_at
-from devin_pipeline.devin_api import ConsumptionV2
+from devin_pipeline.devin_api import Consumption, ConsumptionV2
 from devin_pipeline.emulator import EmulatorServer, Posting
 from devin_pipeline.emulator.bill import Scope, Split
 from devin_pipeline.emulator.billing_endpoints import Money
 from devin_pipeline.operations.erase import forget
 from devin_pipeline.operations.verify import verify
-from devin_pipeline.raw.consumption.landing import Bill, is_refused_as_a_whole
+from devin_pipeline.orchestration.asset_checks import CheckContext
+from devin_pipeline.raw.consumption.entities import Entity
+from devin_pipeline.raw.consumption.landing import Bill, is_refused_as_a_whole, land_bill
+from devin_pipeline.raw.money_checks import _refused
+from devin_pipeline.tables import RAW_CONSUMPTION
 from devin_pipeline.tables import TABLES as TABLE
 from devin_pipeline_tests.bill import LAST, Reading, Row, copied, enterprise_of, reading, summed
 from devin_pipeline_tests.derived import spend
@@ -398,6 +403,20 @@ def test_maps_of_v2_count_for_their_day_only_if_they_are_of_that_day_alone() -> 
         bill.take_v2(day, ConsumptionV2(None, by_date, dict(amounts), {"user|1": Decimal(1)}, b"{}"))
         assert {row["scope"] for row in bill.rows} == {row["scope"] for row in bill.whole} == scopes
         assert bill.outside == len(days) - 1
+
+
+@pytest.mark.notices("people whose bill may not be read, unsaid")
+def test_people_whose_bill_may_not_be_read_are_counted_and_found_by_the_check(read: Reading) -> None:
+    everybody = sorted(read.enterprise.directory.members)
+    bill = Bill(read.days, frozenset(["user"]))
+    answers = [Consumption("user", each, [], b"{}", 403 if n < 3 else None) for n, each in enumerate(everybody)]
+    bill.take("user", [Entity(each, each) for each in everybody], answers)
+    land_bill(read.lake, bill, datetime.now(UTC))
+    note = read.lake.bill_note(RAW_CONSUMPTION)
+    assert (note.forbidden, note.not_found.get("user"), "user" in note.refused) == ({"user": 3}, None, False)
+    with read.lake.connect([]) as connection, dg.DagsterInstance.ephemeral() as instance:
+        checked = CheckContext(RAW_CONSUMPTION.name, read.lake, 8, None, connection, instance, "")
+        assert list(_refused(checked)) == [{"refused": "user", "status": 403, "number": 3}]
 
 
 @pytest.mark.notices("the last entities of a kind that were deleted, taken for a refused kind")
