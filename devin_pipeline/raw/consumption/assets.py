@@ -87,7 +87,7 @@ def _bill(billing_days: dg.PartitionsDefinition[str], *, has_v3_key: bool, erase
             if has_v3_key:
                 bill = read_bill(client, opened, days, everybody=everybody, organization=devin_api.org_id)
             else:
-                bill = read_bill_v2(client, days)
+                bill = read_bill_v2(client, days, organization=devin_api.org_id)
             if client.clock_ahead:
                 read_at -= client.clock_ahead
             opened.claim(lake.identity)
@@ -171,8 +171,13 @@ def read_bill(client: DevinClient, lake: Lake, days: list[date], *, everybody: b
     return bill
 
 
-def read_bill_v2(client: DevinClient, days: list[date]) -> Bill:
+def read_bill_v2(client: DevinClient, days: list[date], *, organization: str | None) -> Bill:
     """What v2 bills for some days, one request each; it names no products and no service users.
+
+    Args:
+        client: Asks.
+        days: Days.
+        organization: The one organization that is read; None for the whole enterprise.
 
     Raises:
         DevinError: The API cannot be read, for another reason than that it refuses.
@@ -180,7 +185,7 @@ def read_bill_v2(client: DevinClient, days: list[date]) -> Bill:
     bill = Bill(days)
     windows = {Window(starts_at(day, BILLING_HOUR), starts_at(day, BILLING_HOUR, after=1)): day for day in days}
     for window, answer in client.consumption_v2(list(windows)):
-        bill.take_v2(windows[window], answer)
+        bill.take_v2(windows[window], answer, organization)
     return bill
 
 

@@ -94,24 +94,45 @@ class Bill:
             ]
         self._note_refusals(scope, stored_as.values(), statuses)
 
-    def take_v2(self, day: date, answer: ConsumptionV2) -> None:
-        """Take in what v2 answers about one day: the enterprise, organizations and users at once, without products."""
+    def take_v2(self, day: date, answer: ConsumptionV2, organization: str | None = None) -> None:
+        """Take in what v2 answers about one day: the enterprise, organizations and users at once, without products.
+
+        Args:
+            day: The day that was asked for.
+            answer: What was answered.
+            organization: The one organization that was asked for; None for the whole enterprise.
+        """
         self.by = ("day", "scope")
-        self.asked |= set(_V2_SCOPES)
+        scopes: tuple[str, ...] = _V2_SCOPES if organization is None else _V2_SCOPES[1:]
+        self.asked |= set(scopes)
         if answer.refused is not None:
-            self.refused |= dict.fromkeys(_V2_SCOPES, answer.refused)
+            self.refused |= dict.fromkeys(scopes, answer.refused)
             return
-        self.answered |= set(_V2_SCOPES)
+        self.answered |= set(scopes)
         found = {day_of(instant, BILLING_HOUR): acus for instant, acus in answer.by_date.items()}
         self.outside += len(found.keys() - {day})
+        organizations, users = answer.by_organization, answer.by_user
+        if organization is not None:
+            # guard: a filter by organization that was ignored | organizations.keys() <= {organization} -> True
+            if not organizations.keys() <= {organization}:
+                # The users are those of all organizations.
+                users, scopes = {}, ("organization",)
+            organizations = {key: acus for key, acus in organizations.items() if key == organization}
+        # guard: days of v2 that cannot be read, unsaid | answer.unreadable_days -> 0
+        if answer.unreadable_days:
+            self.unreadable.update(dict.fromkeys(scopes, answer.unreadable_days))
+            whole: tuple[str, ...] = ()
         # guard: organizations of several days at once, taken for those of one | found.keys() <= {day} -> True
-        is_of_the_day = found.keys() <= {day}
-        self.whole += [{"day": day, "scope": scope} for scope in (_V2_SCOPES if is_of_the_day else _V2_SCOPES[:1])]
-        if day in found:
+        elif found.keys() <= {day} and (found or not (organizations or users)):
+            whole = scopes
+            self.rows += [_row_v2(day, "organization", key, acus) for key, acus in organizations.items()]
+            self.rows += [_row_v2(day, "user", key, acus) for key, acus in users.items()]
+        else:
+            # guard: maps of no day, taken for those of the day asked for | _V2_SCOPES[:1] -> scopes
+            whole = tuple(scope for scope in scopes if scope in _V2_SCOPES[:1])
+        self.whole += [{"day": day, "scope": scope} for scope in whole]
+        if day in found and organization is None:
             self.rows.append(_row_v2(day, "enterprise", ENTERPRISE, found[day]))
-        if is_of_the_day:
-            self.rows += [_row_v2(day, "organization", key, acus) for key, acus in answer.by_organization.items()]
-            self.rows += [_row_v2(day, "user", key, acus) for key, acus in answer.by_user.items()]
 
     def _note_refusals(self, scope: Scope, asked: Iterable[str], statuses: dict[str, int]) -> None:
         names = list(asked)

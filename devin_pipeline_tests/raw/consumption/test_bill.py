@@ -405,6 +405,38 @@ def test_maps_of_v2_count_for_their_day_only_if_they_are_of_that_day_alone() -> 
         assert bill.outside == len(days) - 1
 
 
+@pytest.mark.notices("days of v2 that cannot be read, unsaid", "maps of no day, taken for those of the day asked for")
+def test_maps_of_v2_without_a_day_that_can_be_read_are_not_those_of_the_day_asked_for() -> None:
+    day = date(2026, 3, 10)
+    amounts: dict[str, Decimal | None] = {"org-1": Decimal("1.5")}
+    unreadable, of_no_day, empty = Bill([day]), Bill([day]), Bill([day])
+    unreadable.take_v2(day, ConsumptionV2(None, {}, amounts, {}, b"{}", unreadable_days=1))
+    of_no_day.take_v2(day, ConsumptionV2(None, {}, amounts, {}, b"{}"))
+    empty.take_v2(day, ConsumptionV2(None, {}, {}, {}, b"{}"))
+    assert [bill.rows for bill in (unreadable, of_no_day, empty)] == [[], [], []]
+    assert [{row["scope"] for row in bill.whole} for bill in (unreadable, of_no_day, empty)] == [
+        set(),
+        {"enterprise"},
+        {"enterprise", "organization", "user"},
+    ]
+    assert unreadable.unreadable == {"enterprise": 1, "organization": 1, "user": 1}
+
+
+@pytest.mark.notices("a filter by organization that was ignored")
+def test_v2_of_one_organization_has_no_enterprise_and_no_other_organization() -> None:
+    day = date(2026, 3, 10)
+    for others, expected in (
+        ({}, {("organization", "o1"), ("user", "u")}),
+        ({"o2": Decimal(2)}, {("organization", "o1")}),
+    ):
+        bill = Bill([day])
+        by_date: dict[datetime, Decimal | None] = {starts_at(day, 8): Decimal(7)}
+        by_organization: dict[str, Decimal | None] = {"o1": Decimal(5), **others}
+        bill.take_v2(day, ConsumptionV2(None, by_date, by_organization, {"u": Decimal(1)}, b"{}"), "o1")
+        assert {(row["scope"], row["scope_id"]) for row in bill.rows} == expected
+        assert "enterprise" not in bill.asked
+
+
 @pytest.mark.notices("people whose bill may not be read, unsaid")
 def test_people_whose_bill_may_not_be_read_are_counted_and_found_by_the_check(read: Reading) -> None:
     everybody = sorted(read.enterprise.directory.members)
