@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
 
 import dagster as dg
@@ -109,7 +109,7 @@ class PipelineHarness:
             self.oracle.observe(feed, self.days, self.listed(feed), datetime.now(UTC))
         if self.reads_bill:
             if since is not None:
-                shutil.copytree(since.undisturbed.name, self.undisturbed, dirs_exist_ok=True)
+                shutil.copytree(since.undisturbed, self.undisturbed, dirs_exist_ok=True)
             self.oracle.observe_bill(since.bill if since else bill_after(self, self.undisturbed))
 
     @property
@@ -188,12 +188,13 @@ class Moment:
         self.oracle = copy.deepcopy(harness.oracle)
         for feed in harness.feeds:
             self.oracle.observe(feed, self.days, harness.listed(feed), datetime.now(UTC))
-        self.undisturbed = TemporaryDirectory()
+        self.undisturbed = Path()
         self.bill: dict[str, list[Row]] = {}
         if harness.reads_bill:
+            self.undisturbed = Path(mkdtemp(dir=Path(harness.lake.uri).parent))
             if harness.undisturbed.exists():
-                shutil.copytree(harness.undisturbed, self.undisturbed.name, dirs_exist_ok=True)
-            self.bill = bill_after(harness, Path(self.undisturbed.name))
+                shutil.copytree(harness.undisturbed, self.undisturbed, dirs_exist_ok=True)
+            self.bill = bill_after(harness, self.undisturbed)
             self.oracle.observe_bill(self.bill)
         self.before = contents(harness.rows, self.oracle)
         self.after = contents(self.oracle.table, self.oracle)

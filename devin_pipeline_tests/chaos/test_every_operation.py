@@ -178,13 +178,18 @@ def test_whichever_write_fails_readers_see_whole_versions_and_the_next_run_compl
     base = harness.run_into(tmp_path / "base")
     base()
     harness.observe()
-    filled = harness.oracle, harness.undisturbed
+    filled, undisturbed = tmp_path / "filled", harness.undisturbed.rename(tmp_path / "undisturbed")
+    oracle = harness.oracle
+    shutil.copytree(base.lake, filled)
     for is_first, before, n in chosen.sample(every, dose(len(every))):
         run = harness.run_into(tmp_path / f"lake {is_first} {before} {n}")
         if not is_first:
-            shutil.copytree(base.lake, run.lake)
-            shutil.copytree(filled[1], harness.undisturbed)
-            harness.oracle = copy.deepcopy(filled[0])
+            # Where it was written: `devin.duckdb` answers from no other place.
+            run = harness.run_into(Path(base.lake))
+            for made, place in ((filled, Path(run.lake)), (undisturbed, harness.undisturbed)):
+                shutil.rmtree(place, ignore_errors=True)
+                shutil.copytree(made, place)
+            harness.oracle = copy.deepcopy(oracle)
             change(harness.enterprise, chosen, harness)
         moment = Moment(harness)
         disk = Disk(n, before)
