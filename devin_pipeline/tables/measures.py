@@ -136,6 +136,9 @@ class Measure:
             self._require_dimension(name)
         if self.numerator is None or self.denominator is None:
             return _select(self.name, self.sql, self.source, period, org_id, by) + _ordered(by)
+        # Where the API gives 0 ACUs for every session, nothing can be said of what one of anything cost.
+        # guard: what seems to cost nothing | "nullif(divided.micro, 0)" if -> "divided.micro" if
+        divided = "nullif(divided.micro, 0)" if self.unit == "ACUs each" else "divided.micro"
         return (
             "with\n"
             f"divided as (\n{_indented(self.numerator._part(period, org_id, by), 1)}\n),\n\n"
@@ -143,7 +146,7 @@ class Measure:
             "select\n"
             + "".join(f"    divided.{name},\n" for name in by)
             # In whole micro-units, as `exact_ratio` does: a decimal that is divided becomes a double.
-            + "    ((2000000 * divided.micro + sign(divided.micro) * divisor.micro)\n"
+            + f"    ((2000000 * {divided} + sign(divided.micro) * divisor.micro)\n"
             + f"        // nullif(2 * divisor.micro, 0))::bigint * 0.000001 as {self.name}\n"
             + "from divided\n"
             + (_matched(by) if by else "cross join divisor")
@@ -289,6 +292,7 @@ FEEDBACK = _of_analyses("prompt_feedback", "summary")
 
 _NEVER_NULL = "Never null."
 _NO_ROWS = "Null when there are no such sessions."
+_NO_ACUS = "Null when there are no such sessions, or none has ACUs."
 _ALL_OF_SESSIONS = ("day", *_OF_SESSIONS)
 _ALL_OF_OUTCOMES = (*_ALL_OF_SESSIONS, "session_id", "session_size", "outcome")
 _ALL_OF_PULL_REQUESTS = ("day", *PULL_REQUESTS_OF_SESSIONS.dimensions)
@@ -439,9 +443,9 @@ ACUS_PER_SESSION_MEDIAN = Measure(
     "ACUs per session, median",
     "ACUs each",
     "Half of the sessions created in the period with known ACUs consumed at most so much.",
-    _NO_ROWS,
+    _NO_ACUS,
     SESSIONS_WITH_OUTCOME,
-    "quantile_cont(acus, 0.5)",
+    "case when sum(acus) <> 0 then quantile_cont(acus, 0.5) end",
     why_not="it is a median, and medians do not add up.",
 )
 ACUS_PER_SESSION_P90 = Measure(
@@ -449,9 +453,9 @@ ACUS_PER_SESSION_P90 = Measure(
     "ACUs per session, 90th percentile",
     "ACUs each",
     "Nine of ten sessions created in the period with known ACUs consumed at most so much.",
-    _NO_ROWS,
+    _NO_ACUS,
     SESSIONS_WITH_OUTCOME,
-    "quantile_cont(acus, 0.9)",
+    "case when sum(acus) <> 0 then quantile_cont(acus, 0.9) end",
     why_not="it is a percentile, and percentiles do not add up.",
 )
 ELIGIBLE_SESSIONS = Measure(
@@ -557,7 +561,7 @@ ACUS_PER_MERGED_PULL_REQUEST = _ratio(
     "ACUs of all sessions created in the period, those without a result too, divided by the merged pull requests.",
     ACUS,
     MERGED_PULL_REQUESTS,
-    "Null when none is merged.",
+    "Null when none is merged, or no session has ACUs.",
 )
 ACUS_PER_MERGED_PULL_REQUEST_DIRECT = _ratio(
     "acus_per_merged_pull_request_direct",
@@ -566,7 +570,7 @@ ACUS_PER_MERGED_PULL_REQUEST_DIRECT = _ratio(
     "ACUs of the sessions with a merged pull request alone, divided by the merged pull requests.",
     ACUS_OF_MERGING_SESSIONS,
     MERGED_PULL_REQUESTS,
-    "Null when none is merged.",
+    "Null when none is merged, or no such session has ACUs.",
 )
 ACUS_PER_SESSION = _ratio(
     "acus_per_session",
@@ -575,7 +579,7 @@ ACUS_PER_SESSION = _ratio(
     "ACUs divided by all sessions created in the period, those with unknown ACUs too.",
     ACUS,
     NUMBER_OF_SESSIONS,
-    _NO_ROWS,
+    _NO_ACUS,
 )
 ACUS_PER_ACTIVE_USER = _ratio(
     "acus_per_active_user",
@@ -584,7 +588,7 @@ ACUS_PER_ACTIVE_USER = _ratio(
     "ACUs divided by the active users.",
     ACUS,
     ACTIVE_USERS,
-    "Null when no user created a session.",
+    "Null when no user created a session, or no session has ACUs.",
 )
 SHARE_OF_MERGING_SESSIONS = _ratio(
     "share_of_merging_sessions",

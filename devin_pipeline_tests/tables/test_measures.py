@@ -297,6 +297,17 @@ def test_a_ratio_by_a_column_divides_what_has_the_same_value_null_too() -> None:
     }
 
 
+@pytest.mark.notices("what seems to cost nothing")
+def test_sessions_without_acus_cost_an_unknown_amount_each() -> None:
+    without = {
+        name: [row | {column: acus("0") for column in row if column.startswith("acus")} for row in rows]
+        for name, rows in TABLES_ROWS.items()
+    }
+    each = [measure.name for measure in MEASURES.values() if measure.unit == "ACUs each"]
+    assert {name: value(name, rows=without) for name in each} == dict.fromkeys(each)
+    assert value("acus", rows=without) == 0
+
+
 def test_weeks_and_months_begin_with_their_first_day() -> None:
     long = Period(DAY, WEEK_LATER)
     assert values(MEASURES["sessions"], ["week"], period=long) == {(DAY,): 7, (WEEK_LATER,): 99}
