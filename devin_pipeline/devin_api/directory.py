@@ -62,8 +62,6 @@ _NUMBER = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?", re.ASCII)
 _MILLISECONDS_FROM = 100_000_000_000
 _LARGEST_INSTANT = 1_000 * _MILLISECONDS_FROM
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# What `id_of` returns of an entry that another list has.
-_LEFT_OUT = ""
 
 _T = TypeVar("_T")
 _Key = TypeVar("_Key")
@@ -287,20 +285,11 @@ class _Entries:
 
     by_id: dict[str, bytes] = field(default_factory=dict, repr=False)
     unreadable: int = 0
-    left_out: int = 0
-    stated: int | None = None
-
-    @property
-    def total(self) -> int | None:
-        """How many entries the pages say there are, without those that another list has."""
-        # guard: the total of a list of which entries are left out | - self.left_out
-        return None if self.stated is None else self.stated - self.left_out
+    total: int | None = None
 
     def take(self, payload: bytes, object_id: str | None) -> None:
         if object_id is None:
             self.unreadable += 1
-        elif object_id == _LEFT_OUT:
-            self.left_out += 1
         else:
             # An entry may move to a later page while they are read.
             # guard: the earlier of two entries of one object
@@ -361,7 +350,7 @@ def _read_pages(asker: Asker, request: Request, id_of: Callable[[Members], str |
             payload = bytes(raw)
             members = members_of(payload)
             entries.take(payload, id_of(members) if members is not None else None)
-        entries.stated = page.total if page.total is not None else entries.stated
+        entries.total = page.total if page.total is not None else entries.total
     return entries
 
 
@@ -546,8 +535,8 @@ def _id_of_cycle(members: Members) -> str | None:
 def _id_of_limit(members: Members) -> str | None:
     scope, org_id = _id_in("scope")(members), _id_in("org_id")(members)
     if scope == "user":
-        # Within a longer id a person's would escape erasure; `user_limits` has them.
-        return _LEFT_OUT
+        # Alone: within a longer id, a person's would escape erasure.
+        return _id_in("user_id")(members)
     if scope in ("org", "organization"):
         return None if org_id is None else f"organization/{org_id}"
     return scope if scope == "enterprise" else None

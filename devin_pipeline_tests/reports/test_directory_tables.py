@@ -419,6 +419,7 @@ def test_every_limit_has_its_scope_kind_and_source() -> None:
         [
             version("enterprise_limits", "enterprise", 0, cap | {"scope": "enterprise"}),
             version("enterprise_limits", "organization/o", 0, {"cycle_acu_limit": 0, "scope": "org", "org_id": "o"}),
+            version("enterprise_limits", "u", 0, cap | {"scope": "user", "user_id": "u"}),
             version("organization_limits", "o", 0, {"org_id": "o", "cloud_agent": cap}),
             version("user_limits", "u", 0, {"user_id": "u", "local_agent": cap, "cloud_agent": None}),
             version("usage_tiers", "t", 0, {"tier_id": "t"}),
@@ -432,6 +433,7 @@ def test_every_limit_has_its_scope_kind_and_source() -> None:
         ("organization", "o", "devin", 0, devin),
         ("organization", "o", "local_agent", None, organization),
         ("tier", "t", "tier", None, "/v3beta1/enterprise/usage-policies/tiers"),
+        ("user", "u", "devin", 5, devin),
         ("user", "u", "local_agent", 5, "/v3beta1/enterprise/users/consumption/acu-limits"),
     ]
 
@@ -699,7 +701,7 @@ _AGENTS: list[tuple[object, Shown]] = [
 @given(
     histories(
         [
-            *(("enterprise_limits", "enterprise"), ("enterprise_limits", "organization/o")),
+            *(("enterprise_limits", "enterprise"), ("enterprise_limits", "organization/o"), ("enterprise_limits", "x")),
             *(("organization_limits", "o"), ("user_limits", "u"), ("usage_tiers", "t")),
         ],
         {
@@ -725,8 +727,10 @@ def test_limits_of_any_history_are_as_plain_python_has_them(history: list[tuple[
         elif kind == "usage_tiers":
             limits.setdefault(("tier", object_id, "tier"), []).append((at, what))
         else:
-            scope, _, id_ = object_id.partition("/")
-            limits.setdefault((scope, id_ or "(enterprise)", "devin"), []).append((at, what))
+            scope, _, id_ = ("user", "", "x") if object_id == "x" else object_id.partition("/")
+            sent = json.loads(row["payload"] or "{}").get("cycle_acu_limit")
+            now = None if scope == "user" and sent is None else what
+            limits.setdefault((scope, id_ or "(enterprise)", "devin"), []).append((at, now))
     rows = report("acu_limits", [row for row, _ in history])
     assert [
         (

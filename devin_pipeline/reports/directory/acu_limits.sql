@@ -2,7 +2,11 @@
 with
 sent as (
     select
-        case when object_id = 'enterprise' then 'enterprise' else 'organization' end as scope,
+        case
+            when object_id = 'enterprise' then 'enterprise'
+            when starts_with(object_id, 'organization/') then 'organization'
+            else 'user'
+        end as scope,
         case when object_id = 'enterprise' then '(enterprise)' else regexp_replace(object_id, '^organization/', '') end
             as scope_id,
         'devin' as limit_kind,
@@ -11,7 +15,7 @@ sent as (
         is_listed,
         payload -> '$.cycle_acu_limit' as sent_limit
     from _directory_versions
-    where kind = 'enterprise_limits' and (object_id = 'enterprise' or starts_with(object_id, 'organization/'))
+    where kind = 'enterprise_limits'
     union all by name
     select
         case when kind = 'user_limits' then 'user' else 'organization' end as scope,
