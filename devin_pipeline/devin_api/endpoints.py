@@ -160,6 +160,8 @@ FEED_BY_TABLE = {feed.table: feed for feed in FEEDS}
 
 KEY_OWNER = Endpoint(name="the owner of the key", key="v3", permission=None, path="/v3/self", organization_path=None)
 
+# The newest name; pages of before say the second, which organizations' own endpoints still ask for.
+_CONSUMPTION_PERMISSION = "ViewAccountConsumption (or ManageBilling)"
 # Which permission lists organizations and playbooks is not in the API reference; it was seen with other clients.
 ORGANIZATIONS = Endpoint(
     name="the list of organizations",
@@ -206,7 +208,7 @@ ORGANIZATION_PLAYBOOKS = Endpoint(
 CYCLES = Endpoint(
     name="the list of billing cycles",
     key="v3",
-    permission="ManageBilling",
+    permission=_CONSUMPTION_PERMISSION,
     path="/v3/enterprise/consumption/cycles",
     organization_path=None,
 )
@@ -220,28 +222,28 @@ CYCLES_V2 = Endpoint(
 ENTERPRISE_LIMITS = Endpoint(
     name="the list of ACU limits",
     key="v3",
-    permission="ManageBilling",
+    permission=_CONSUMPTION_PERMISSION,
     path="/v3/enterprise/consumption/acu-limits/devin",
     organization_path=None,
 )
 ORGANIZATION_LIMITS = Endpoint(
     name="the ACU limits of an organization",
     key="v3",
-    permission="ManageBilling",
+    permission=_CONSUMPTION_PERMISSION,
     path="/v3beta1/enterprise/organizations/{object_id}/consumption/acu-limits",
     organization_path=None,
 )
 USER_LIMITS = Endpoint(
     name="the list of ACU limits of users",
     key="v3",
-    permission="ManageBilling",
+    permission=_CONSUMPTION_PERMISSION,
     path="/v3beta1/enterprise/users/consumption/acu-limits",
     organization_path=None,
 )
 USAGE_TIERS = Endpoint(
     name="the list of usage tiers",
     key="v3",
-    permission="ManageBilling",
+    permission=_CONSUMPTION_PERMISSION,
     path="/v3beta1/enterprise/usage-policies/tiers",
     organization_path=None,
 )
@@ -251,35 +253,35 @@ _DAILY_OF_ONE = "/v3/organizations/{org_id}/consumption/daily"
 CONSUMPTION = Endpoint(
     name="the consumption of the enterprise",
     key="v3",
-    permission="ManageBilling",
+    permission=_CONSUMPTION_PERMISSION,
     path=_DAILY,
     organization_path=None,
 )
 ORGANIZATION_CONSUMPTION = Endpoint(
     name="the consumption of an organization",
     key="v3",
-    permission="ManageBilling",
+    permission=_CONSUMPTION_PERMISSION,
     path=f"{_DAILY}/organizations/{{object_id}}",
     organization_path=_DAILY_OF_ONE,
 )
 USER_CONSUMPTION = Endpoint(
     name="the consumption of a user",
     key="v3",
-    permission="ManageBilling",
+    permission=_CONSUMPTION_PERMISSION,
     path=f"{_DAILY}/users/{{object_id}}",
     organization_path=f"{_DAILY_OF_ONE}/users/{{object_id}}",
 )
 SERVICE_USER_CONSUMPTION = Endpoint(
     name="the consumption of a service user",
     key="v3",
-    permission="ManageBilling",
+    permission=_CONSUMPTION_PERMISSION,
     path=f"{_DAILY}/service-users/{{object_id}}",
     organization_path=f"{_DAILY_OF_ONE}/service-users/{{object_id}}",
 )
 SESSION_CONSUMPTION = Endpoint(
     name="the consumption of a session",
     key="v3",
-    permission="ManageBilling",
+    permission=_CONSUMPTION_PERMISSION,
     path=f"{_DAILY}/sessions/{{object_id}}",
     organization_path=f"{_DAILY_OF_ONE}/sessions/{{object_id}}",
 )

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from devin_pipeline.billing_calendar import contiguous, days_between, newest_closed_day
 from devin_pipeline.derived import days_of_other_code
@@ -130,7 +131,8 @@ def _refusals(settings: Settings, table: Table) -> Said:
     for name, status in sorted(note.refused.items()):
         if "/" not in name:
             endpoint = endpoint_of(name, version)
-            found.append(f"{endpoint.name} is refused ({status}) at {endpoint.path}, so what needs it is null")
+            path = unquote(endpoint.path_for(settings.organization, "{id}"))
+            found.append(f"{endpoint.name} is refused ({status}) at {path}, so what needs it is null")
             is_missing = status != _FORBIDDEN
             advice = f"this enterprise does not have it: leave {table.name} out of DEVIN_FEEDS if that is known"
             todo.append(advice if is_missing else f"{endpoint.key_variable} must be {endpoint.needs}")
