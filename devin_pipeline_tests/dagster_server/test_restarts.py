@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -59,16 +59,21 @@ class Machine:
             eventually(ui.answers, 60, "the Dagster UI answers")
             yield ui
 
-    def kill_when(self, is_time: Callable[[], bool]) -> None:
-        """Kill every process of the Dagster UI, those of its runs included, in the moment when it is time."""
+    def kill_when(self, is_time: Callable[[], bool], is_near: Callable[[], bool] = lambda: True) -> None:
+        """Kill every process of the Dagster UI, those of its runs included, in the moment when it is time.
+
+        Args:
+            is_time: Whether the moment has come.
+            is_near: Whether it is about to come: which processes there are is looked up before it.
+        """
         assert self._process is not None
+        _soon(is_near, "the moment to kill is near")
         known = processes_under(self._process.pid)
         _soon(is_time, "the moment to kill comes")
         # Stopped first, so that none sees another end.
+        _signal(known, signal.SIGSTOP)
         for number in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in {*known, *processes_under(self._process.pid)}:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
+            _signal({*known, *processes_under(self._process.pid)}, number)
         self._process.wait()
 
     def status(self, run_id: str) -> str:
@@ -83,6 +88,12 @@ class Machine:
         """How many steps of a run have begun."""
         steps = "select count(*) from event_logs where dagster_event_type = 'STEP_START'"
         return _asked(self._history / "runs" / f"{run_id}.db", steps) or 0
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _asked(file: Path, query: str, *params: str) -> Any:
@@ -145,7 +156,9 @@ def test_after_a_kill_at_every_step_of_a_run_the_next_one_starts_within_two_minu
             _soon(lambda: not _is_waiting(machine.status(killed[-1])), "the run starts after the restart")
             assert time.monotonic() - restarted < SECONDS_TO_START
             assert {machine.status(run_id) for run_id in killed[:-1]} <= {"FAILURE"}
-            machine.kill_when(partial(_is_at, machine, killed[-1], step))
+            machine.kill_when(
+                partial(_is_at, machine, killed[-1], step), partial(_is_at, machine, killed[-1], step - 1)
+            )
         assert machine.status(killed[-1]) == ("STARTING" if step < 0 else "STARTED")
 
 
@@ -189,6 +202,8 @@ def test_a_backfill_of_the_dagster_ui_goes_on_after_a_restart(machine: Machine) 
 
 
 def _is_at(machine: Machine, run_id: str, step: int) -> bool:
+    if step < -1:
+        return True
     return machine.status(run_id) == ("STARTING" if step < 0 else "STARTED") and machine.steps_begun(run_id) >= step
 
 
