@@ -217,7 +217,7 @@ def figures_of_days(
     for day in days:
         figures[day] = {"acus": after.get(day)}
         is_closed = starts_at(day, BILLING_HOUR, after=1) + UNTIL_CLOSED <= now
-        # guard: a bill that was changed after its day had closed, unsaid | before[day] != after[day] -> False
-        if is_closed and day in before and day in after and before[day] != after[day]:
-            figures[day][RESTATED_ACUS] = after[day] - before[day]
+        # guard: a bill that was changed after its day had closed, unsaid | before[day] != after.get(day) -> False
+        if is_closed and day in before and before[day] != after.get(day):
+            figures[day][RESTATED_ACUS] = after.get(day, Decimal(0)) - before[day]
     return figures

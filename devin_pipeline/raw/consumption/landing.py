@@ -54,7 +54,7 @@ class Bill:
         not_found: How many entities of a scope the API does not know, though it answered others of it.
         forbidden: How many of them may not be read, though others may.
         outside: Entries of days that were not asked for.
-        unreadable: Entries whose day cannot be read, by scope.
+        unreadable: Entries whose day cannot be read, or is that of another entry, by scope.
     """
 
     days: Sequence[date]
@@ -80,12 +80,13 @@ class Bill:
             if answer.refused is not None:
                 statuses[scope_id] = answer.refused
                 continue
-            if not answer.unreadable_days:
-                self.whole.append({"scope": scope, "scope_id": scope_id})
-            else:
-                self.unreadable[scope] += answer.unreadable_days
             # Of entries of one billing day the last counts.
             entries = {day_of(entry.starts_at, BILLING_HOUR): entry for entry in answer.days}
+            # guard: two entries of one billing day, unsaid | + len(answer.days) - len(entries)
+            if unusable := answer.unreadable_days + len(answer.days) - len(entries):
+                self.unreadable[scope] += unusable
+            else:
+                self.whole.append({"scope": scope, "scope_id": scope_id})
             self.outside += len(entries.keys() - known_days)
             self.rows += [
                 _row(day, scope, scope_id, entry.acus, entry.payload)

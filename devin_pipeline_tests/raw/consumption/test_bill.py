@@ -15,13 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from devin_pipeline.billing_calendar import day_of, starts_at
-from devin_pipeline.devin_api import Consumption, ConsumptionV2
+from devin_pipeline.devin_api import BilledDay, Consumption, ConsumptionV2
 from devin_pipeline.emulator import EmulatorServer, Posting
 from devin_pipeline.emulator.bill import Scope, Split
 from devin_pipeline.emulator.billing_endpoints import Money
 from devin_pipeline.operations.erase import forget
 from devin_pipeline.operations.verify import verify
 from devin_pipeline.orchestration.asset_checks import CheckContext
+from devin_pipeline.raw.consumption.assets import RESTATED_ACUS, figures_of_days
 from devin_pipeline.raw.consumption.entities import Entity
 from devin_pipeline.raw.consumption.landing import Bill, is_refused_as_a_whole, land_bill
 from devin_pipeline.raw.money_checks import _refused
@@ -435,6 +436,22 @@ def test_v2_of_one_organization_has_no_enterprise_and_no_other_organization() ->
         bill.take_v2(day, ConsumptionV2(None, by_date, by_organization, {"u": Decimal(1)}, b"{}"), "o1")
         assert {(row["scope"], row["scope_id"]) for row in bill.rows} == expected
         assert "enterprise" not in bill.asked
+
+
+@pytest.mark.notices("two entries of one billing day, unsaid")
+def test_two_entries_of_one_billing_day_are_said_and_nothing_is_taken_off() -> None:
+    day = date(2026, 3, 8)
+    entries = [BilledDay(starts_at(day, hour), Decimal(hour), b'{"date": 0}') for hour in (8, 9)]
+    bill = Bill([day])
+    bill.take("enterprise", [Entity("(enterprise)", "(enterprise)")], [Consumption("enterprise", None, entries, b"{}")])
+    assert [row["acus"] for row in bill.rows] == [Decimal(9)]
+    assert (bill.unreadable, bill.whole) == ({"enterprise": 1}, [])
+
+
+def test_a_closed_day_that_is_taken_off_the_bill_is_restated_too() -> None:
+    day, now = date(2026, 3, 8), datetime(2026, 3, 20, tzinfo=UTC)
+    assert figures_of_days({day: Decimal(5)}, {}, [day], now) == {day: {"acus": None, RESTATED_ACUS: Decimal(-5)}}
+    assert figures_of_days({}, {day: Decimal(5)}, [day], now) == {day: {"acus": Decimal(5)}}
 
 
 @pytest.mark.notices("people whose bill may not be read, unsaid")
