@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import dagster as dg
@@ -191,7 +190,8 @@ class Moment:
         self.undisturbed = Path()
         self.bill: dict[str, list[Row]] = {}
         if harness.reads_bill:
-            self.undisturbed = Path(mkdtemp(dir=Path(harness.lake.uri).parent))
+            self.undisturbed = Path(f"{harness.lake.uri} moment")
+            shutil.rmtree(self.undisturbed, ignore_errors=True)
             if harness.undisturbed.exists():
                 shutil.copytree(harness.undisturbed, self.undisturbed, dirs_exist_ok=True)
             self.bill = bill_after(harness, self.undisturbed)

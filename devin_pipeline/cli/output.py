@@ -78,7 +78,10 @@ def _write(texts: Iterable[str]) -> None:
 
 @contextmanager
 def _output_kept() -> Iterator[None]:
-    """Say so when stdout does not take what is written to it inside; a large text that failed is in no buffer."""
+    """Raise `Failed` if stdout does not accept what is written inside.
+
+    A large text is written at once, so that the error comes here and not when the process ends.
+    """
     try:
         yield
     except BrokenPipeError:

@@ -40,7 +40,7 @@ def rebuild(first: str | None, last: str | None) -> None:
     hour = settings().day_starts_at_utc_hour
     lake = lake_resource(settings()).open()
     erase(lake, hour)
-    # Days that only a report has are no days of raw: sessions of other days consumed ACUs on them.
+    # Days that only a report has are left out: sessions of other days consumed ACUs on them.
     tables = [table for table in (*RAW_TABLES, *DERIVED_TABLES) if table.by_day]
     stored = sorted({day for table in tables for day in lake.snapshot(table).rows_per_day()})
     days = [day for day in stored if (first_day or day) <= day <= (last_day or day)]

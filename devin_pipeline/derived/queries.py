@@ -79,7 +79,7 @@ def select(connection: Connection, table: Table, days: Sequence[date], hour: int
         days: Neighbouring days, oldest first.
         hour: Hour of the UTC day at which a billing day starts.
     """
-    # The bill is by days that start at one hour; by other days nothing could be set beside it.
+    # The bill is by days that start at one hour; by other days nothing could be compared with it.
     # guard: spend by days that the bill does not have | hour != BILLING_HOUR -> False
     if table in SPEND_TABLES and hour != BILLING_HOUR:
         return table.schema.empty_table()

@@ -296,7 +296,8 @@ class DevinClient:
 
         Yields:
             Each entity once, in no certain order. One that is refused or missing (403, 404, 405, 410) says so. If the
-            first eight people are refused by 403, so are all others, without a request; of sessions, by the first.
+            first eight people are refused by 403 or 405, so are all others, without a request; of sessions, one such
+            answer is enough. A 404 is about one entity: where an endpoint is missing, each costs a request.
 
         Raises:
             Refused: the API said no to the key or to the request (400, 401, 422, a redirect); nothing more is read.

@@ -48,12 +48,12 @@ _ENDPOINTS: dict[str, Endpoint] = {
     "service_user": endpoints.SERVICE_USER_CONSUMPTION,
     "session": endpoints.SESSION_CONSUMPTION,
 }
-# A permission is of a key: one that lacks it for people lacks it for all of them. Not found is one of them alone.
-_FORBIDDEN = (int(HTTPStatus.FORBIDDEN),)
+# A permission is of a key, and a method is of an endpoint: they concern all of a kind. A 404 is about one entity only.
+_OF_ALL = (int(HTTPStatus.FORBIDDEN), int(HTTPStatus.METHOD_NOT_ALLOWED))
 _STOPS: dict[str, Stop] = {
-    "user": Stop(_FORBIDDEN, 8),
-    "service_user": Stop(_FORBIDDEN, 8),
-    "session": Stop(_FORBIDDEN, 1, is_of_all=True),
+    "user": Stop(_OF_ALL, 8),
+    "service_user": Stop(_OF_ALL, 8),
+    "session": Stop(_OF_ALL, 1, is_of_all=True),
 }
 _PREFIX_OF_SESSIONS = "devin-"
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -86,7 +86,7 @@ class Consumption:
         days: those that were listed, each once, in the API's order. Nothing says that they lie in the window.
         payload: the whole answer as sent; empty if it was refused.
         refused: 403, 404, 405 or 410 if it was refused; then there are no days.
-        unreadable_days: how many entries have no date that can be read; they are left out.
+        unreadable_days: how many entries have no date that can be read, or that of a later entry; they are left out.
     """
 
     scope: Scope
@@ -104,16 +104,16 @@ class ConsumptionV2:
     Attributes:
         refused: 403, 404, 405 or 410 if it was refused; then the rest is empty.
         by_date: ACUs by when the day starts, in UTC; None for what is not a number, here and below.
-        by_organization: ACUs of the window by id of the organization.
-        by_user: ACUs of the window by id of the user.
+        by_organization: ACUs of the window by id of the organization; None if they were not sent.
+        by_user: ACUs of the window by id of the user; the same.
         payload: the whole answer as sent.
         unreadable_days: how many dates cannot be read; they are left out.
     """
 
     refused: int | None = None
     by_date: dict[datetime, Decimal | None] = field(default_factory=dict, repr=False)
-    by_organization: dict[str, Decimal | None] = field(default_factory=dict, repr=False)
-    by_user: dict[str, Decimal | None] = field(default_factory=dict, repr=False)
+    by_organization: dict[str, Decimal | None] | None = field(default=None, repr=False)
+    by_user: dict[str, Decimal | None] | None = field(default=None, repr=False)
     payload: bytes = field(default=b"", repr=False)
     unreadable_days: int = 0
 
@@ -186,7 +186,7 @@ def read_consumption(
     elif scope == "organization" and org_id is not None:
         wanted = [org_id]
     asker = Asker(connections)
-    # How sessions are named in a path: the docs have the prefix, some servers know the id without it alone.
+    # How sessions are named in a path: the docs have the prefix, some servers know only the id without it.
     known_prefix: str | None = None
 
     def ask(scope_id: str | None) -> Consumption:
@@ -235,6 +235,7 @@ def _consumption(body: bytes, scope: Scope) -> Consumption:
         if starts_at is None:
             unreadable += 1
         else:
+            unreadable += starts_at in days
             # guard: the earlier of two entries of a day
             #   | days[starts_at] = -> days[starts_at] = days.get(starts_at) or
             days[starts_at] = BilledDay(starts_at, _amount(members.get("acus")), payload)
@@ -302,8 +303,12 @@ def _consumption_v2(body: bytes) -> ConsumptionV2:
     return ConsumptionV2(
         None,
         by_date,
-        {name: _amount(value) for name, value in (maps.consumption_by_org_id or {}).items()},
-        {name: _amount(value) for name, value in (maps.consumption_by_user or {}).items()},
+        _amounts(maps.consumption_by_org_id),
+        _amounts(maps.consumption_by_user),
         body,
         unreadable,
     )
+
+
+def _amounts(sent: Mapping[str, object] | None) -> dict[str, Decimal | None] | None:
+    return None if sent is None else {name: _amount(value) for name, value in sent.items()}

@@ -199,19 +199,16 @@ def in_parallel(
     connections = asker.connections
     waiting = deque(keys)
     running: dict[Future[_T], _Key] = {}
-    status = in_a_row = 0
+    in_a_row = refusal_of_rest = 0
     is_answered = is_cancelled = False
     try:
         while running or (waiting and not asker.cancel.is_set()):
-            # guard: a whole kind that is refused, asked for each person
-            #   | in_a_row >= until.refusals and (until.is_of_all or not is_answered) -> False
-            is_refused = in_a_row >= until.refusals and (until.is_of_all or not is_answered)
-            if is_refused and not running:
-                yield from ((key, status) for key in waiting)
+            if refusal_of_rest and not running:
+                yield from ((key, refusal_of_rest) for key in waiting)
                 return
             # Until one is answered, no more are under way than could be refused in vain.
             most = _REQUESTS_PER_THREAD * connections.threads if is_answered else max(1, until.refusals - in_a_row)
-            while waiting and not is_refused and len(running) < most and not asker.cancel.is_set():
+            while waiting and not refusal_of_rest and len(running) < most and not asker.cancel.is_set():
                 key = waiting.popleft()
                 running[connections.page_threads.submit(ask, key)] = key
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -222,14 +219,18 @@ def in_parallel(
                     is_cancelled = True  # by another's error, which comes up here as well
                     continue
                 except DevinError as error:
-                    refusal = error.status if isinstance(error, Refused) else None
-                    if refusal not in REFUSED:
+                    status = error.status if isinstance(error, Refused) else None
+                    if status not in REFUSED:
                         raise error.without_frames() from None
-                    answer = status = int(refusal or 0)
+                    answer = int(status or 0)
                 # guard: one thing that is not found, as a refusal of its kind
-                #   | answer in until.statuses -> answer == status
-                if answer in until.statuses:
+                #   | isinstance(answer, int) and answer in until.statuses -> isinstance(answer, int)
+                if isinstance(answer, int) and answer in until.statuses:
                     in_a_row += 1
+                    # guard: a whole kind that is refused, asked for each person
+                    #   | in_a_row >= until.refusals and (until.is_of_all or not is_answered) -> False
+                    if in_a_row >= until.refusals and (until.is_of_all or not is_answered):
+                        refusal_of_rest = answer
                 else:
                     is_answered, in_a_row = True, 0
                 yield key, answer
@@ -397,7 +398,7 @@ def _bare_list(body: bytes) -> _Page:
 
 
 def _only_limits(body: bytes) -> bytes:
-    """The text of an answer that is the limits of an organization; without any it may be empty."""
+    """The text of an answer that is the limits of an organization; one without limits may have an empty answer."""
     limits = decoded(body, _object_decoder, json.loads)
     # guard: an error sent as 200, taken for the limits of an organization | limits.keys() & _OF_OTHER_ANSWERS -> False
     if limits.keys() & _OF_OTHER_ANSWERS and not limits.keys() & _OF_LIMITS:

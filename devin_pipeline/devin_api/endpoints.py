@@ -160,7 +160,7 @@ FEED_BY_TABLE = {feed.table: feed for feed in FEEDS}
 
 KEY_OWNER = Endpoint(name="the owner of the key", key="v3", permission=None, path="/v3/self", organization_path=None)
 
-# The newest name; pages of before say the second, which organizations' own endpoints still ask for.
+# The newest name first. Older pages, and the endpoints of one organization, name the second.
 _CONSUMPTION_PERMISSION = "ViewAccountConsumption (or ManageBilling)"
 # Which permission lists organizations and playbooks is not in the API reference; it was seen with other clients.
 ORGANIZATIONS = Endpoint(

@@ -138,19 +138,19 @@ def _refusals(settings: Settings, table: Table) -> Said:
             todo.append(advice if is_missing else f"{endpoint.key_variable} must be {endpoint.needs}")
     for name, number in sorted(note.forbidden.items()):
         endpoint = endpoint_of(name, version)
-        found.append(f"{endpoint.name} is refused ({_FORBIDDEN}) for {number} of them, so what needs them is null")
+        found.append(f"{endpoint.name} is refused ({_FORBIDDEN}) for {number}; what is stored of them stands")
         todo.append(f"{endpoint.key_variable} must be {endpoint.needs}")
     for name, (before, now) in sorted(note.shrunk.items()):
         found.append(f"of {before} entries of {name} listed before, {now} are listed now; the others are kept")
         todo.append(f"if they were removed, run a backfill with `{pipeline_command('backfill … --accept-removals')}`")
     for name, number in sorted(note.unreadable.items()):
-        found.append(f"{number} entries of {name} cannot be read")
+        found.append(f"{number} entries of {name} cannot be read, or are of the same day as another")
     if found:
         return "warning", "; ".join(found), "; ".join(dict.fromkeys(todo))
     unknown = sum(note.not_found.values())
     return (
         "ok",
-        "nothing is refused" + (f", but {unknown} are not known to the API" if unknown else ""),
+        "nothing is refused" + (f"; the API does not know {unknown} that were asked for" if unknown else ""),
         "",
     )
 

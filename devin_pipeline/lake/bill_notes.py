@@ -26,7 +26,7 @@ class BillNote(msgspec.Struct, frozen=True):
         refused: The HTTP status of what is refused now.
         shrunk: What left out more than half of what was listed before, so that nothing was taken off the list: how
             many were listed before, and how many are now.
-        unreadable: How many entries could not be read.
+        unreadable: How many entries could not be read, or were of the same day as another.
         not_found: How many the API does not know, though it answered others of their kind.
         forbidden: How many may not be read, though others of their kind may.
     """

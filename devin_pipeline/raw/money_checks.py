@@ -66,7 +66,8 @@ def _cut_short(checked: CheckContext) -> Findings:
 
 def _left_over(checked: CheckContext) -> Findings:
     """The sessions that the limit left over; those that the API does not know are asked for in vain."""
-    unknown = checked.lake.bill_note(RAW_SESSION_CONSUMPTION).not_found.get("session", 0)
+    note = checked.lake.bill_note(RAW_SESSION_CONSUMPTION)
+    unknown = note.not_found.get("session", 0) + note.forbidden.get("session", 0)
     left = due_sessions(checked.lake, None)
     if len(left) <= unknown:
         return []

@@ -159,7 +159,8 @@ RAW_DIRECTORY = RawTable(
         required(
             "object_id",
             pa.string(),
-            "Id of the entry; of an organization's playbook `organization/playbook`, of a cycle its start.",
+            "Id of the entry; of an organization's playbook `organization/playbook`, of a cycle its start, and in "
+            "`enterprise_limits` `enterprise`, `organization/<id>` or the id of a user.",
         ),
         *_VERSION,
         Column("payload", pa.string(), "The entry's JSON as sent, unless `redacted`; null on a tombstone."),

@@ -87,8 +87,12 @@ class NamedView:
 
 NAMED_VIEWS = (
     NamedView("sessions", _EVERY_ID, "Sessions, with the names of organization, user, service user and playbook."),
-    NamedView("acu_daily", _EVERY_ID, "The ACUs of `acu_daily`, with the names of their users."),
-    NamedView("acu_consumed_daily", _EVERY_ID, "The ACUs of `acu_consumed_daily`, with the names of their users."),
+    NamedView(
+        "acu_daily",
+        _EVERY_ID,
+        "The rows of `acu_daily`, with the same names.",
+    ),
+    NamedView("acu_consumed_daily", _EVERY_ID, "The rows of `acu_consumed_daily`, with the same names."),
     NamedView(
         "reconciliation_daily",
         (_ORGANIZATION,),

@@ -172,7 +172,7 @@ def test_a_kind_without_permission_costs_eight_requests_and_sessions_one(
         found = list(opened.consumption(scope, ids, WINDOW))
         # Not found is one thing alone, and any may be found still; so may the bill of one organization be permitted.
         each_of = 60 if (scope, status) == ("session", 404) else 1 if scope == "enterprise" else 30
-        expected = REQUESTS_UNTIL_REFUSED.get(scope, 30) if status == 403 else each_of
+        expected = REQUESTS_UNTIL_REFUSED.get(scope, 30) if status in (403, 405) else each_of
         assert len(server.requests) == expected
         other: Scope = "organization" if scope != "organization" else "enterprise"
         assert [each.refused for each in opened.consumption(other, ids_of(server.enterprise, other), WINDOW)][:1] == [
@@ -197,12 +197,15 @@ def test_many_that_are_not_found_cost_those_after_them_nothing(scope: Scope) -> 
 
 def test_a_session_without_permission_stops_the_rest_also_after_others_were_answered() -> None:
     def script(asked: Asked) -> Reply:
-        return json_reply({"consumption_by_date": []}) if asked.number == 1 else Reply(status=403)
+        # Those that are under way may still be answered.
+        return Reply(status=403) if asked.number in (2, 3) else json_reply({"consumption_by_date": []})
 
     ids = [f"session-{n}" for n in range(200)]
     with serving(script) as served, client_of(served) as opened:
         found = {each.scope_id: each.refused for each in opened.consumption("session", ids, WINDOW)}
-    assert found == {ids[0]: None} | dict.fromkeys(ids[1:], 403)
+    assert found.keys() == set(ids)
+    assert set(found.values()) == {None, 403}
+    assert found[ids[-1]] == 403
     assert len(served.asked) < 50
 
 
@@ -359,7 +362,8 @@ def test_dates_are_read_however_they_are_written_and_entries_without_one_are_cou
     assert {day.starts_at: day.acus for day in found.days} == {
         start(day): Decimal(acus) for day, acus in zip(DAYS, [7, 1, 2, 3, 4, 5, 6], strict=False)
     }
-    assert found.unreadable_days == len(odd) + 2
+    # One of the dates comes twice.
+    assert found.unreadable_days == len(odd) + 2 + 1
 
 
 @pytest.mark.parametrize(
@@ -463,7 +467,7 @@ def test_v2_says_by_day_organization_and_user_what_v3_says(server: EmulatorServe
             assert amounts == {each: acus for each, acus in owed_by_id.items() if acus}
         assert json.loads(of_day.payload)["consumption_by_date"]
         assert (of_day.refused, of_day.unreadable_days) == (None, 0)
-    assert found[WINDOWS[4]].by_user[STRANGE] == Decimal("1234567890.123456789012345678")
+    assert (found[WINDOWS[4]].by_user or {})[STRANGE] == Decimal("1234567890.123456789012345678")
     assert sorted(request.query for request in server.requests) == [
         (("start_date", f"{day}T08:00:00Z"), ("end_date", f"{day + timedelta(days=1)}T08:00:00Z")) for day in DAYS
     ]
@@ -478,7 +482,7 @@ def test_v2_of_one_organization_is_asked_for_that(server: EmulatorServer) -> Non
         Decimal(0),
     )
     assert sum(map(billed, found.values())) == without > 0
-    assert {id_ for each in found.values() for id_ in each.by_organization} == {org_id}
+    assert {id_ for each in found.values() for id_ in each.by_organization or ()} == {org_id}
     assert all(("org_ids", org_id) in request.query for request in server.requests)
 
 
@@ -513,12 +517,13 @@ V2_BODIES: dict[str, tuple[bytes, Callable[[ConsumptionV2], bool]]] = {
     "what is no amount": (
         b'{"consumption_by_date":{"2026-03-09":NaN},"consumption_by_org_id":null,"consumption_by_user":{"a|b":null}}',
         lambda found: (
-            found.by_date == {start(DAYS[0]): None} and (found.by_organization, found.by_user) == ({}, {"a|b": None})
+            found.by_date == {start(DAYS[0]): None}
+            and (found.by_organization or {}, found.by_user) == ({}, {"a|b": None})
         ),
     ),
     "many digits": (
         b'{"consumption_by_date":{},"consumption_by_user":{"\\ud800":0.12345678901234567890123}}',
-        lambda found: [str(acus) for acus in found.by_user.values()] == ["0.12345678901234567890123"],
+        lambda found: [str(acus) for acus in (found.by_user or {}).values()] == ["0.12345678901234567890123"],
     ),
 }
 

@@ -36,7 +36,7 @@ _BILLED = """
     select day, acus
     from raw_consumption
     where scope_id = $scope_id and scope in ('enterprise', 'organization')
-    qualify row_number() over (partition by day, scope order by fetched_at desc) = 1 and is_listed and acus is not null
+    qualify row_number() over (partition by day, scope order by fetched_at desc) = 1 and is_listed
 """
 
 
@@ -194,8 +194,11 @@ def _asks_for_everybody(run: dg.DagsterRun) -> bool:
     return run.tags.get(TRIGGER) in (BACKFILL, DEMO, WEEKLY_BILL) or "dagster/backfill" in run.tags
 
 
-def billed(lake: Lake, days: Sequence[date], organization: str | None) -> dict[date, Decimal]:
-    """What is stored of the whole bill, by day: the enterprise's, or that of the one organization that is read."""
+def billed(lake: Lake, days: Sequence[date], organization: str | None) -> dict[date, Decimal | None]:
+    """What is stored of the whole bill, by day: the enterprise's, or that of the one organization that is read.
+
+    Of a listed day whose amount cannot be read it is None.
+    """
     scope_id = ENTERPRISE if organization is None else organization
     with lake.connect([RAW_CONSUMPTION], days=days) as connection:
         rows = connection.rows(_BILLED, {"scope_id": scope_id}).to_pylist()
@@ -203,7 +206,7 @@ def billed(lake: Lake, days: Sequence[date], organization: str | None) -> dict[d
 
 
 def figures_of_days(
-    before: Mapping[date, Decimal], after: Mapping[date, Decimal], days: Sequence[date], now: datetime
+    before: Mapping[date, Decimal | None], after: Mapping[date, Decimal | None], days: Sequence[date], now: datetime
 ) -> dict[date, dict[str, int | Decimal | None]]:
     """What Dagster shows of each day: ACUs billed and, of a closed day that a late posting changed, by how much.
 
@@ -217,7 +220,9 @@ def figures_of_days(
     for day in days:
         figures[day] = {"acus": after.get(day)}
         is_closed = starts_at(day, BILLING_HOUR, after=1) + UNTIL_CLOSED <= now
-        # guard: a bill that was changed after its day had closed, unsaid | before[day] != after.get(day) -> False
-        if is_closed and day in before and before[day] != after.get(day):
-            figures[day][RESTATED_ACUS] = after.get(day, Decimal(0)) - before[day]
+        # A day that was taken off is billed nothing any more; an amount that cannot be read says nothing.
+        was_billed, is_billed = before.get(day), after.get(day, Decimal(0))
+        # guard: a bill that was changed after its day had closed, unsaid | was_billed != is_billed -> False
+        if is_closed and was_billed is not None and is_billed is not None and was_billed != is_billed:
+            figures[day][RESTATED_ACUS] = is_billed - was_billed
     return figures

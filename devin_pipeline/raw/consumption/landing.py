@@ -35,7 +35,6 @@ _ITEM = pa.schema(
 _SURELY_ALL = 8
 # What is stored at once, so that a year of bills takes little more memory than a month.
 _BYTES_AT_ONCE = 16 * 2**20
-_V2_SCOPES = ("enterprise", "organization", "user")
 
 
 @dataclass
@@ -104,24 +103,32 @@ class Bill:
             organization: The one organization that was asked for; None for the whole enterprise.
         """
         self.by = ("day", "scope")
-        scopes: tuple[str, ...] = _V2_SCOPES if organization is None else _V2_SCOPES[1:]
+        of_enterprise = ("enterprise",) if organization is None else ()
+        scopes: tuple[str, ...] = (*of_enterprise, "organization", "user")
         self.asked |= set(scopes)
         if answer.refused is not None:
             self.refused |= dict.fromkeys(scopes, answer.refused)
             return
-        self.answered |= set(scopes)
         found = {day_of(instant, BILLING_HOUR): acus for instant, acus in answer.by_date.items()}
         self.outside += len(found.keys() - {day})
-        organizations, users = answer.by_organization, answer.by_user
+        # guard: a map of v2 that was not sent, taken for an empty one | is None -> is ...
+        not_sent = {
+            scope
+            for scope, sent in (("organization", answer.by_organization), ("user", answer.by_user))
+            if sent is None
+        }
+        organizations, users = answer.by_organization or {}, answer.by_user or {}
         if organization is not None:
             # guard: a filter by organization that was ignored | organizations.keys() <= {organization} -> True
             if not organizations.keys() <= {organization}:
                 # The users are those of all organizations.
-                users, scopes = {}, ("organization",)
+                users, not_sent = {}, {*not_sent, "user"}
             organizations = {key: acus for key, acus in organizations.items() if key == organization}
-        # guard: days of v2 that cannot be read, unsaid | answer.unreadable_days -> 0
-        if answer.unreadable_days:
-            self.unreadable.update(dict.fromkeys(scopes, answer.unreadable_days))
+        scopes = tuple(scope for scope in scopes if scope not in not_sent)
+        self.answered |= set(scopes)
+        # guard: days of v2 that cannot be read, unsaid | answer.unreadable_days + -> 0 +
+        if unusable := answer.unreadable_days + len(answer.by_date) - len(found):
+            self.unreadable.update(dict.fromkeys(scopes, unusable))
             whole: tuple[str, ...] = ()
         # guard: organizations of several days at once, taken for those of one | found.keys() <= {day} -> True
         elif found.keys() <= {day} and (found or not (organizations or users)):
@@ -129,8 +136,8 @@ class Bill:
             self.rows += [_row_v2(day, "organization", key, acus) for key, acus in organizations.items()]
             self.rows += [_row_v2(day, "user", key, acus) for key, acus in users.items()]
         else:
-            # guard: maps of no day, taken for those of the day asked for | _V2_SCOPES[:1] -> scopes
-            whole = tuple(scope for scope in scopes if scope in _V2_SCOPES[:1])
+            # guard: maps of no day, taken for those of the day asked for | whole = of_enterprise -> whole = scopes
+            whole = of_enterprise
         self.whole += [{"day": day, "scope": scope} for scope in whole]
         if day in found and organization is None:
             self.rows.append(_row_v2(day, "enterprise", ENTERPRISE, found[day]))
@@ -216,16 +223,21 @@ def _bytes_of_days(days: Sequence[date], items: pa.Table) -> dict[date, int]:
 def _believed(lake: Lake, bill: Bill, items: pa.Table) -> tuple[list[dict[str, object]], dict[str, tuple[int, int]]]:
     """What was read whole and did not shrink; and of what shrank, by scope, how much was listed before and is now."""
     whole, cut = bill.whole, dict[str, tuple[int, int]]()
-    # One answer of v2 is about a day and lists entities, so that nothing but a look at all days shows missing ones.
+    # One answer of v2 is about a day and lists entities, so that nothing but a look at all days shows missing ones: of
+    # the enterprise, or of the one organization that is read.
+    # guard: a bill of v2 of one organization that was cut short, believed | in bill.asked -> in ("enterprise",)
+    whole_scope = "enterprise" if "enterprise" in bill.asked else "organization"
     for by in dict.fromkeys((tuple(bill.by), ("scope",))) if "day" in bill.by else (tuple(bill.by),):
-        answers = [row for row in whole if by != ("scope",) or row["scope"] == "enterprise"]
+        answers = [row for row in whole if by != ("scope",) or row["scope"] == whole_scope]
         answered = _table([dict(each) for each in {tuple((name, row[name]) for name in by) for row in answers}], by)
         found = shrunk(lake, RAW_CONSUMPTION, items, answered, by, list(bill.days)).to_pylist()
         for row in found:
             before, now = cut.get(row["scope"], (0, 0))
             cut[row["scope"]] = (before + row["listed_before"], now + row["listed_now"])
         left_out = {tuple(row[name] for name in by) for row in found}
-        whole = [row for row in whole if tuple(row[name] for name in by) not in left_out]
+        # Where days are missing, so may be what the same answers have of anybody.
+        are_days_missing = found and by == ("scope",)
+        whole = [] if are_days_missing else [row for row in whole if tuple(row[name] for name in by) not in left_out]
     return whole, cut
 
 

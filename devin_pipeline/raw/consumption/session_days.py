@@ -93,11 +93,12 @@ def land_session_days(
         is_refused = not rows and is_refused_as_a_whole(statuses, was_read=was_read)
         refused = {_SCOPE: statuses[0]} if is_refused else {}
         forbidden = statuses.count(HTTPStatus.FORBIDDEN)
+        missing = len(statuses) - forbidden
         note = BillNote(
             frozenset([_SCOPE] if rows else []),
             refused,
-            not_found={} if is_refused or forbidden == len(statuses) else {_SCOPE: len(statuses) - forbidden},
-            forbidden={} if is_refused or not forbidden else {_SCOPE: forbidden},
+            not_found={_SCOPE: missing} if missing and not is_refused else {},
+            forbidden={_SCOPE: forbidden} if forbidden and not is_refused else {},
         )
         lake.note_bill(RAW_SESSION_CONSUMPTION, [_SCOPE], note)
     return commit, len(rows)

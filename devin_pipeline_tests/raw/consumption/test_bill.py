@@ -14,11 +14,12 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from devin_pipeline.billing_calendar import day_of, starts_at
+from devin_pipeline.billing_calendar import day_of, days_between, starts_at
 from devin_pipeline.devin_api import BilledDay, Consumption, ConsumptionV2
 from devin_pipeline.emulator import EmulatorServer, Posting
 from devin_pipeline.emulator.bill import Scope, Split
 from devin_pipeline.emulator.billing_endpoints import Money
+from devin_pipeline.lake import Lake
 from devin_pipeline.operations.erase import forget
 from devin_pipeline.operations.verify import verify
 from devin_pipeline.orchestration.asset_checks import CheckContext
@@ -438,6 +439,32 @@ def test_v2_of_one_organization_has_no_enterprise_and_no_other_organization() ->
         assert "enterprise" not in bill.asked
 
 
+@pytest.mark.notices("a map of v2 that was not sent, taken for an empty one")
+def test_a_map_that_v2_did_not_send_says_nothing_of_its_scope() -> None:
+    day = date(2026, 3, 10)
+    by_date: dict[datetime, Decimal | None] = {starts_at(day, 8): Decimal(7)}
+    bill = Bill([day])
+    bill.take_v2(day, ConsumptionV2(None, by_date, {"o1": Decimal(5)}, None, b"{}"))
+    assert {row["scope"] for row in bill.whole} == bill.answered == {"enterprise", "organization"}
+
+
+@pytest.mark.notices("a bill of v2 of one organization that was cut short, believed")
+@pytest.mark.parametrize("organization", [None, "o1"])
+def test_a_bill_of_v2_that_lacks_most_days_takes_nothing_off(organization: str | None, tmp_path: Path) -> None:
+    lake, days = Lake(str(tmp_path / "lake")), days_between(date(2026, 3, 1), date(2026, 3, 12))
+    bills: list[dict[str, Decimal | None]] = [{"o1": Decimal(5)}, {}]
+    for number, amounts in enumerate(bills):
+        bill = Bill(days)
+        for day in days:
+            by_date: dict[datetime, Decimal | None] = {starts_at(day, 8): Decimal(7)} if amounts else {}
+            bill.take_v2(day, ConsumptionV2(None, by_date, amounts, amounts, b"{}"), organization)
+        land_bill(lake, bill, datetime(2026, 3, 20, number, tzinfo=UTC))
+    rows = lake.snapshot(RAW_CONSUMPTION).rows().to_pylist()
+    assert {row["is_listed"] for row in rows} == {True}
+    assert len(rows) == len(days) * (2 if organization else 3)
+    assert lake.bill_note(RAW_CONSUMPTION).shrunk
+
+
 @pytest.mark.notices("two entries of one billing day, unsaid")
 def test_two_entries_of_one_billing_day_are_said_and_nothing_is_taken_off() -> None:
     day = date(2026, 3, 8)
@@ -452,6 +479,9 @@ def test_a_closed_day_that_is_taken_off_the_bill_is_restated_too() -> None:
     day, now = date(2026, 3, 8), datetime(2026, 3, 20, tzinfo=UTC)
     assert figures_of_days({day: Decimal(5)}, {}, [day], now) == {day: {"acus": None, RESTATED_ACUS: Decimal(-5)}}
     assert figures_of_days({}, {day: Decimal(5)}, [day], now) == {day: {"acus": Decimal(5)}}
+    # An amount that cannot be read is not 0.
+    assert figures_of_days({day: Decimal(5)}, {day: None}, [day], now) == {day: {"acus": None}}
+    assert figures_of_days({day: None}, {day: Decimal(5)}, [day], now) == {day: {"acus": Decimal(5)}}
 
 
 @pytest.mark.notices("people whose bill may not be read, unsaid")
