@@ -268,6 +268,7 @@ def test_a_reader_that_stops_early_leaves_no_request_behind() -> None:
             return json_reply({"consumption_by_date": []})
         return Reply(status=503)
 
+    before = set(threading.enumerate())
     with serving(script) as served:
         with DevinClient(base_url=served.url, v3_key=V3_KEY, random=lambda: 1.0) as opened:
             reading = opened.consumption("user", [str(n) for n in range(100)], WINDOW)
@@ -279,7 +280,10 @@ def test_a_reader_that_stops_early_leaves_no_request_behind() -> None:
             # Retries would come within half a second.
             time.sleep(1)
             assert len(served.asked) == sent
-        assert not [each for each in threading.enumerate() if each.name.startswith("devin-api")]
+        for each in set(threading.enumerate()) - before:
+            if each.name.startswith("devin-api"):
+                each.join(10)
+                assert not each.is_alive()
 
 
 @pytest.mark.notices("a read cut off by the end of its client, taken as whole")
