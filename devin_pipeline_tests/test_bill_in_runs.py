@@ -59,7 +59,6 @@ def found_by(result: dg.ExecuteInProcessResult) -> dict[str, tuple[str, str]]:
 @pytest.mark.notices(
     "a residual of more than 1 %",
     "a residual of more than 5 %",
-    "a residual of a lake that has just begun, as a warning",
 )
 def test_a_residual_is_passed_over_warned_of_or_fails_by_its_size_and_names_day_and_organization(
     make_bill: MakeBill,
@@ -110,6 +109,19 @@ def test_an_organization_whose_id_is_not_plain_is_not_shown_by_a_check() -> None
         params = {"days": None, "least_acus": Decimal(1)}
         found = findings("reports", check, params=params, reconciliation_daily=rows)
         assert {row["organization"] for row in found} == {"org-1", "(no organization)", "(unprintable)"}
+
+
+@pytest.mark.notices("a residual of a lake that has just begun, as a warning")
+def test_a_residual_is_passed_over_while_sessions_of_before_may_be_missing() -> None:
+    row = {
+        **{"day": LAST, "org_id": "org-1", "is_closed": True, "status": "unexplained"},
+        **{"billed_acus_of_products_with_sessions": Decimal(10), "session_acus": Decimal(5)},
+    }
+    params = {"days": None, "least_acus": Decimal(1)}
+    for check in ("bills_are_explained", "residuals_are_small"):
+        for is_complete, number in ((True, 1), (False, 0)):
+            rows = [row | {"history_is_complete": is_complete}]
+            assert len(findings("reports", check, params=params, reconciliation_daily=rows)) == number
 
 
 @pytest.mark.notices("a bill that was changed after its day had closed, unsaid")
