@@ -871,7 +871,7 @@ def acus_per_merged_pull_request(
             "org_id": org_id,
             "acus": acus,
             "merged_pull_requests": merged,
-            "acus_per_merged_pull_request": None if acus is None or not merged else ratio(acus, merged),
+            "acus_per_merged_pull_request": ratio(acus, merged) if acus and merged else None,
             "acus_of_merging_sessions": known_sum(merging) if merging else NO_ACUS,
         }
         rows.append(row)

@@ -60,7 +60,11 @@ ACUS_PER_MERGED_PULL_REQUEST = Table(
         Column("org_id", pa.string(), "Organization."),
         Column("acus", ACUS, "ACUs to date of all sessions created in the week."),
         required("merged_pull_requests", pa.int64(), "Distinct merged pull requests first linked in the week."),
-        Column("acus_per_merged_pull_request", ACUS, "The first divided by the second; null when none is merged."),
+        Column(
+            "acus_per_merged_pull_request",
+            ACUS,
+            "The first divided by the second; null when none is merged, or no session has ACUs.",
+        ),
         Column("acus_of_merging_sessions", ACUS, "ACUs of those sessions with at least one merged pull request."),
     ),
     key=("week", "org_id"),

@@ -202,7 +202,6 @@ COSTS = [
     ("0.000003", 2, "0.000002"),
     ("0.000001", 3, "0"),
     ("0.000005", 2, "0.000003"),
-    ("0", 1, "0"),
     ("999999999999.999999", 1, "999999999999.999999"),
     ("123456789012.345678", 2, "61728394506.172839"),
 ]
@@ -227,9 +226,12 @@ def test_without_a_merged_pull_request_there_is_no_cost_of_one() -> None:
     assert (row["acus"], row["merged_pull_requests"], row["acus_per_merged_pull_request"]) == (acus("10"), 0, None)
 
 
-def test_unknown_acus_make_an_unknown_cost() -> None:
-    row = cost(None, 2)
-    assert (row["acus"], row["merged_pull_requests"], row["acus_per_merged_pull_request"]) == (None, 2, None)
+@pytest.mark.notices("a merged pull request that seems to cost nothing")
+@pytest.mark.parametrize("used", [None, "0"])
+def test_unknown_acus_and_none_at_all_make_an_unknown_cost(used: str | None) -> None:
+    row = cost(used, 2)
+    assert (row["acus"], row["merged_pull_requests"]) == (acus(used) if used else None, 2)
+    assert row["acus_per_merged_pull_request"] is None
 
 
 def test_sessions_that_merge_nothing_cost_nothing_and_unknown_ones_an_unknown_amount() -> None:

@@ -27,7 +27,9 @@ select
     spend.org_id,
     spend.acus,
     coalesce(merged.pull_requests, 0) as merged_pull_requests,
-    exact_ratio(spend.acus, merged.pull_requests) as acus_per_merged_pull_request,
+    -- Where the API gives 0 ACUs for every session, nothing can be said of what a pull request cost.
+    -- guard: a merged pull request that seems to cost nothing | nullif(spend.acus, 0) -> spend.acus
+    exact_ratio(nullif(spend.acus, 0), merged.pull_requests) as acus_per_merged_pull_request,
     spend.acus_of_merging_sessions
 from spend
 left join merged on spend.week = merged.week and spend.org_id is not distinct from merged.org_id
