@@ -6,6 +6,7 @@ tried again in `retry`, a single request in `transport`. Nothing here knows what
 
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -279,6 +280,18 @@ class DevinClient:
         """
         request = self._request(endpoint_of_list(kind, version))
         return read_list(self._connections, request, kind, org_ids if self.org_id is None else [self.org_id])
+
+    def directory_in_background(self, kind: DirectoryKind, org_ids: Sequence[str] = ()) -> Future[Listing]:
+        """Begin to read a list in a thread of this client, which waits for it when it is closed.
+
+        Args:
+            kind: which list.
+            org_ids: for which organizations, as `directory` takes them.
+
+        Returns:
+            What `directory` returns or raises, once it does; cancelled if the client is closed before it began.
+        """
+        return self._connections.window_threads.submit(self.directory, kind, org_ids)
 
     def consumption(
         self, scope: Scope, scope_ids: Sequence[str], window: Window | Mapping[str, Window] | None

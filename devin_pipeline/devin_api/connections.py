@@ -64,6 +64,7 @@ class Connections:
     def end(self, *, wait: bool) -> None:
         """End every read and the threads; if `wait`, once they have ended, close every connection."""
         self.cancel.set()
+        # guard: a list that is read after its client was closed | shutdown(wait, -> shutdown(False,
         self.window_threads.shutdown(wait, cancel_futures=True)
         # Pages that wait for a thread end as soon as they have one. Cancelled here, they would be waited for for ever:
         # a pool that is shut down does not notify those that wait for a future.

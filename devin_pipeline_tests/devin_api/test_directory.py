@@ -1,6 +1,7 @@
 """Lists are read to their end, each entry once and as sent; what is refused is refused alone."""
 
 import json
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -196,6 +197,25 @@ def test_a_list_without_its_key_is_misconfigured_before_any_request(server: Emul
     ):
         opened.directory("cycles", version="v2")
     assert server.requests == []
+
+
+@pytest.mark.notices("a list that is read after its client was closed")
+def test_closing_a_client_waits_for_a_list_in_the_background() -> None:
+    began, let_go = threading.Event(), threading.Event()
+
+    def script(asked: Asked) -> Reply:
+        began.set()
+        assert let_go.wait(5)
+        return page_v3([{"user_id": "a"}])
+
+    with serving(script) as served:
+        client = client_of(served)
+        listing = client.directory_in_background("users")
+        assert began.wait(5)
+        threading.Timer(0.3, let_go.set).start()
+        client.close()
+        assert listing.done()
+        assert list(by_id(listing.result())) == ["a"]
 
 
 def scripted(*replies: Reply, kind: DirectoryKind = "users", version: Any = "v3", **options: Any) -> Listing:

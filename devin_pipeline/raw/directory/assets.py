@@ -1,7 +1,6 @@
 """The asset of the lists. Each kind stands alone: one that is refused costs the others nothing."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -71,17 +70,12 @@ def read_lists(client: DevinClient, lake: Lake, *, has_v3_key: bool) -> Iterator
         yield client.directory("cycles", version="v2")
         return
     # The pages of a list follow one another, so lists are read at the same time.
-    threads = ThreadPoolExecutor(len(DIRECTORY_KINDS), thread_name_prefix="list")
-    try:
-        of_enterprise = [kind for kind in DIRECTORY_KINDS if kind not in _OF_ORGANIZATIONS]
-        read = {kind: threads.submit(client.directory, kind) for kind in of_enterprise}
-        organizations = _organizations(client, lake, read["organizations"].result())
-        read |= {kind: threads.submit(client.directory, kind, organizations) for kind in _OF_ORGANIZATIONS}
-        for kind in DIRECTORY_KINDS:
-            yield read[kind].result()
-    finally:
-        # If one fails, the others end with their client.
-        threads.shutdown(wait=False, cancel_futures=True)
+    of_enterprise = [kind for kind in DIRECTORY_KINDS if kind not in _OF_ORGANIZATIONS]
+    read = {kind: client.directory_in_background(kind) for kind in of_enterprise}
+    organizations = _organizations(client, lake, read["organizations"].result())
+    read |= {kind: client.directory_in_background(kind, organizations) for kind in _OF_ORGANIZATIONS}
+    for kind in DIRECTORY_KINDS:
+        yield read[kind].result()
 
 
 def _organizations(client: DevinClient, lake: Lake, listing: Listing) -> list[str]:
