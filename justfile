@@ -35,9 +35,7 @@ slow:
 
 # How many branches of the rooms their own tests reach, as in CI.
 coverage:
-    {{ run }} coverage run -m pytest -n 2 --quiet {{ quick_tests }}
-    {{ run }} coverage combine --quiet
-    {{ run }} coverage report
+    {{ run }} pytest --cov --cov-report=term:skip-covered --quiet {{ quick_tests }}
 
 # How fast, how large and how costly, next to dlt and a plain script.
 bench *arguments:
