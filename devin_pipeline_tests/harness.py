@@ -78,10 +78,10 @@ class PipelineHarness:
         """The same, and the oracle does not observe it."""
         self.run_without_dagster()()
 
-    def run_without_dagster(self) -> Run:
-        """A run over its days that can be handed to another process."""
-        server, lake = self.server, self.lake.uri
-        return Run(server.url, server.v2_key, server.v3_key, lake, self.feeds, self.days, reads_bill=self.reads_bill)
+    def run_without_dagster(self, days: Sequence[date] | None = None) -> Run:
+        """A run over its days, or some, that can be handed to another process."""
+        server, lake, days = self.server, self.lake.uri, days or self.days
+        return Run(server.url, server.v2_key, server.v3_key, lake, self.feeds, days, reads_bill=self.reads_bill)
 
     def run_into(self, folder: Path) -> Run:
         """Such a run into another, empty lake, which this and its oracle follow from now on."""

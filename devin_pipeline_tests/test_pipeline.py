@@ -34,7 +34,7 @@ MakeHarness = Callable[..., PipelineHarness]
 def test_every_table_equals_the_independent_computation_whatever_the_server_does(
     make_harness: MakeHarness, keys: str
 ) -> None:
-    harness = make_harness(keys, sessions=120, days=4 if keys == "both" else 3)
+    harness = make_harness(keys, sessions=100, days=3)
     # Once through Dagster is enough for what each of these does.
     run = harness.refresh if keys == "both" else harness.build
     run()
@@ -80,7 +80,7 @@ def test_every_table_equals_the_independent_computation_whatever_the_server_does
 
 @pytest.mark.notices("sessions a read misses")
 def test_a_day_that_lost_its_sessions_keeps_them_as_unlisted_until_they_come_back(make_harness: MakeHarness) -> None:
-    harness = make_harness("v3")
+    harness = make_harness("v3", sessions=20, days=2)
     harness.build()
     day = harness.days[1]
     lost = [
@@ -103,7 +103,7 @@ def test_a_day_that_lost_its_sessions_keeps_them_as_unlisted_until_they_come_bac
 
 def test_a_range_run_asks_for_every_day_and_records_each(make_harness: MakeHarness) -> None:
     harness = make_harness("v3", sessions=300, days=30)
-    harness.refresh()
+    harness.land()
     stored = {row["day"] for row in harness.rows("raw_sessions_v3")}
     assert stored == {(session.created_at - timedelta(hours=8)).date() for session in harness.enterprise.sessions}
 
@@ -162,7 +162,7 @@ def test_a_day_of_sessions_that_do_not_fit_into_one_page_is_stored(make_harness:
 def test_an_item_that_cannot_be_read_costs_no_other_and_while_it_is_unread_its_day_gets_no_tombstone(
     make_harness: MakeHarness, keys: str
 ) -> None:
-    harness = make_harness(keys, sessions=200, days=2)
+    harness = make_harness(keys, sessions=60, days=2)
     harness.build()
     listed = [[each for each in harness.rows(feed) if each["day"] == harness.days[0]] for feed in harness.feeds]
     bad, gone = (row["session_id"] for row in listed[0][10:12])
@@ -224,8 +224,9 @@ def test_fields_the_reference_does_not_list_are_counted(make_harness: MakeHarnes
 
 
 def test_each_run_reports_the_acus_of_each_day_rebuilt_or_unchanged(make_harness: MakeHarness) -> None:
-    harness = make_harness("v2", sessions=40, days=3)
-    for changed in (20, 1, 0):
+    harness = make_harness("v2", sessions=40, days=2)
+    harness.build()
+    for changed in (1, 0):
         harness.enterprise.grow_acus(changed)
         result = harness.refresh()
         reported = {
@@ -248,7 +249,7 @@ def test_each_run_reports_the_acus_of_each_day_rebuilt_or_unchanged(make_harness
 
 def test_a_report_that_cannot_be_built_holds_up_no_other(make_harness: MakeHarness) -> None:
     harness = make_harness("v2", sessions=40, days=2)
-    harness.refresh()
+    harness.build_unobserved()
     harness.enterprise.grow_acus(20)
     log = Path(harness.lake.uri) / "pull_requests" / "_delta_log"
     for file in log.glob("*.json"):
@@ -262,7 +263,7 @@ def test_a_report_that_cannot_be_built_holds_up_no_other(make_harness: MakeHarne
 @pytest.mark.notices("a check that is asked for alone")
 def test_one_check_may_run_alone_where_what_others_read_is_damaged(make_harness: MakeHarness) -> None:
     harness = make_harness("v2", sessions=40, days=1)
-    harness.refresh()
+    harness.build_unobserved()
     for file in harness.lake.snapshot(TABLES["raw_session_insights_v2"]).stored_files():
         content = bytearray(Path(file.path).read_bytes())
         # Its pages; the footer stays.
@@ -278,7 +279,7 @@ def test_one_check_may_run_alone_where_what_others_read_is_damaged(make_harness:
 
 def test_one_rollup_or_report_may_be_built_and_checked_alone(make_harness: MakeHarness) -> None:
     harness = make_harness("v3", sessions=20, days=2)
-    harness.refresh()
+    harness.build_unobserved()
     job = pipeline(Settings()).resolve_job_def("refresh")
     for name, checks in (("acu_daily_by_tag", ["acu_daily_by_tag"]), ("acu_weekly", [])):
         result = job.execute_in_process(
@@ -344,7 +345,7 @@ def test_an_item_that_lost_its_creation_time_stays_listed_and_stops_nothing(make
     for feed in ("sessions_v3", "session_insights_v3"):
         lost = f'{{"session_id": "{session.session_id}", "acus_consumed": 1, "created_at": null}}'
         harness.enterprise.insert_verbatim(feed, session.created_at, lost)
-    harness.refresh()
+    harness.build()
     assert differences(harness) == {}
     row = next(
         row for row in harness.rows("sessions") if row["session_id"] == session.session_id.removeprefix("devin-")
@@ -373,7 +374,7 @@ def test_after_a_run_with_a_bad_day_the_other_days_are_requested(make_harness: M
 
 
 def test_a_run_that_a_person_starts_over_other_days_does_not_ask_for_the_newest(make_harness: MakeHarness) -> None:
-    harness = make_harness("v3", sessions=40, days=4)
+    harness = make_harness("v3", sessions=20, days=4)
     # For three hours after a day has ended, the one before it is the newest that must have been read.
     assert "newest_closed_day_is_read" not in warnings(harness.run(harness.days[:1]))
     by_itself = harness.run(harness.days[:1], {"dagster/sensor_name": "late_updates"})
@@ -383,7 +384,7 @@ def test_a_run_that_a_person_starts_over_other_days_does_not_ask_for_the_newest(
 def test_days_next_to_a_bad_one_are_left_to_the_command_unless_the_dagster_ui_executes_its_run_again(
     make_harness: MakeHarness,
 ) -> None:
-    harness = make_harness("v3")
+    harness = make_harness("v3", sessions=20, days=3)
     result = run_with_bad_day(harness, harness.days[1])
     of_command = result.dagster_run.with_tags({**result.dagster_run.tags, TRIGGER: BACKFILL})
     assert isinstance(after_failure(harness, result, of_command), dg.SkipReason)
@@ -556,7 +557,7 @@ def test_texts_of_any_kind_and_size_are_stored_as_sent_and_appear_in_no_event_or
 
 
 def test_one_organization_is_read_alone(make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    harness = make_harness("both", sessions=120)
+    harness = make_harness("both", sessions=40, days=2)
     organization = next(o.org_id for o in harness.enterprise.organizations if not o.is_deleted)
     monkeypatch.setenv("DEVIN_ORG_ID", organization)
     assert harness.run().success

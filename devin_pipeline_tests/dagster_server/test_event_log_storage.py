@@ -217,7 +217,7 @@ def test_a_run_over_35_unchanged_days_adds_less_than_a_tenth_of_what_dagster_alo
 ) -> None:
     harness = make_harness("both", sessions=700, days=35)
     sizes = []
-    for _ in range(4):
+    for _ in range(3):
         with opened() as instance:
             assert refresh(harness, instance).success
         sizes.append(bytes_of(tmp_path / "home"))

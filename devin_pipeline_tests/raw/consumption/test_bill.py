@@ -83,13 +83,12 @@ def plain(rows: list[Row]) -> list[str]:
     return sorted(str(sorted(row.items())) for row in rows)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize(("zone", "seed"), [("UTC", 20), ("America/Los_Angeles", 36), ("Asia/Kolkata", 29)])
 def test_every_amount_adds_up_to_the_last_digit_wherever_the_host_is(
     zone: str, seed: int, in_zone: Callable[[str], None], tmp_path: Path
 ) -> None:
     in_zone(zone)
-    with reading(enterprise_of(seed * 17 + len(zone)), tmp_path) as read:
+    with reading(enterprise_of(seed), tmp_path) as read:
         sessions = {row["session_id"]: row for row in read.rows("sessions")}
         by_session = summed(read.rows("session_acus_by_day"), ["session_id"])
         assert by_session == {(name,): row["acus"] for name, row in sessions.items() if row["acus"] is not None}
