@@ -36,7 +36,7 @@ BY_DAY = [*RAW_SESSION_TABLES, *DERIVED_TABLES]
 @pytest.fixture
 def harness(make_harness: MakeHarness) -> PipelineHarness:
     """Both keys, few days, and the instance of DAGSTER_HOME."""
-    return make_harness("both", sessions=40, days=4)
+    return make_harness("both", sessions=12, days=3)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_old_runs_go_and_what_is_read_of_them_later_stays(
     for _ in range(2):
         assert harness.run().success
     before = cached_snapshot(harness)
-    assert len(before) > 4 * len(BY_DAY)
+    assert len(before) > len(harness.days) * len(BY_DAY)
     runs = age(any_instance)
     assert remove(any_instance) == (2, 0)
 
@@ -267,9 +267,10 @@ def test_an_index_that_is_mostly_empty_shrinks_unless_another_process_writes(
         assert stored.execute("pragma integrity_check").fetchall() == [("ok",)]
 
 
-def test_the_job_removes_old_runs(harness: PipelineHarness, instance: dg.DagsterInstance) -> None:
-    assert harness.run().success
-    assert harness.run().success
+def test_the_job_removes_old_runs(instance: dg.DagsterInstance) -> None:
+    for _ in range(2):
+        job = dg.Definitions(jobs=[empty]).resolve_job_def("empty")
+        instance.create_run_for_job(job, status=dg.DagsterRunStatus.SUCCESS)
     age(instance)
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     assert (
