@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from devin_pipeline.devin_api import reach
+from devin_pipeline.devin_api import FEED_BY_TABLE, reach
 from devin_pipeline.emulator import Enterprise
 from devin_pipeline.lake import Lake, LakeIdentity
 from devin_pipeline_tests.harness import PipelineHarness, open_harness, the_last_days
@@ -111,7 +111,9 @@ def copied(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
                     shutil.copytree(folder / name, tmp_path / name)
             # All of it but its lock, which cannot be copied.
             enterprise = deepcopy(harness.enterprise, {id(harness.enterprise.lock): threading.RLock()})
-            ours = open_harness(opened, monkeypatch, tmp_path, enterprise, harness.days)
+            kinds = sorted({FEED_BY_TABLE[feed].key for feed in harness.feeds})
+            keys = kinds[0] if len(kinds) == 1 else "both"
+            ours = open_harness(opened, monkeypatch, tmp_path, enterprise, harness.days, keys)
             ours.oracle = deepcopy(harness.oracle)
             return ours
 
