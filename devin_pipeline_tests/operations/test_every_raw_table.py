@@ -1,7 +1,9 @@
 """Every operation on a lake covers every raw table: those there are, and toys that are not shaped like sessions."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +23,12 @@ from devin_pipeline_tests.tables.rows import DAY, after
 from devin_pipeline_tests.tables.toys import CANARY, PERSON, TOYS, add_version, plant
 
 # Also a raw table that is new to the project, without a line here.
-EVERY = pytest.mark.parametrize("table", [*RAW_TABLES, *TOYS], ids=lambda table: table.name)
+EVERY = (*RAW_TABLES, *TOYS)
+
+# What is not by day is also looked at in a lake that has no days.
+BY_DAY_OR_NOT = pytest.mark.parametrize(
+    "some", [[table for table in EVERY if table.by_day == by_day] for by_day in (True, False)], ids=["by day", "not"]
+)
 
 
 @pytest.fixture
@@ -40,6 +47,21 @@ def person_in(table: RawTable) -> Person:
     return ("user", PERSON) if names_users else ("session", "a")
 
 
+# A session that is erased takes its user along, so that those of users are asked for alone.
+PERSONS = sorted({person_in(table) for table in EVERY})
+BY_PERSON = pytest.mark.parametrize(
+    ("person", "some"),
+    [(person, [table for table in EVERY if person_in(table) == person]) for person in PERSONS],
+    ids=[kind for kind, _ in PERSONS],
+)
+
+
+def add_versions(lake: Lake, some: Sequence[RawTable], count: int = 2) -> None:
+    for table in some:
+        for hour in range(count):
+            add_version(lake, table, hour)
+
+
 def partition_of(lake: Lake, table: RawTable) -> Partition:
     (file,) = lake.snapshot(table).stored_files()
     return file.partition
@@ -54,9 +76,21 @@ def verified(lake: Lake) -> VerificationReport:
     return verify(lake, 8, tables=tables.RAW_TABLES)
 
 
-def found(check: str, subject: str = "") -> doctor.CheckResult:
-    (finding,) = (f for f in doctor.lake.findings(Settings()) if f.name == check and f.subject == subject)
+def damaged_days(report: VerificationReport, table: RawTable) -> dict[date, bool]:
+    """The days that what was found in one table would have repaired."""
+    return replace(report, findings=[f for f in report.findings if f.table == table]).damaged_days()
+
+
+def found(check: str) -> doctor.CheckResult:
+    (finding,) = (f for f in doctor.lake.findings(Settings()) if f.name == check)
     return finding
+
+
+def last_versions(some: Sequence[RawTable]) -> set[str]:
+    """What the health check says of the last versions of some tables."""
+    findings = (f for f in doctor.lake.findings(Settings()) if f.name == "last_version")
+    outcomes = {f.subject: f.outcome for f in findings}
+    return {outcomes[table.name] for table in some}
 
 
 def places_with(lake: Lake, *words: str) -> list[str]:
@@ -94,64 +128,71 @@ def lost_entry(lake: Lake, table: RawTable) -> None:
     "damage of a raw table that is not by day, without a command that repairs it",
 )
 @pytest.mark.parametrize("damage", [changed_row, truncated_file])
-@EVERY
+@BY_DAY_OR_NOT
 def test_damage_is_named_with_a_command_and_repaired(
-    lake: Lake, table: RawTable, damage: Callable[[Lake, RawTable], None]
+    lake: Lake, some: Sequence[RawTable], damage: Callable[[Lake, RawTable], None]
 ) -> None:
-    add_version(lake, table)
-    add_version(lake, table, 1)
-    before = rows_of(lake, table)
-    partition = partition_of(lake, table)
+    add_versions(lake, some)
+    before = {table: rows_of(lake, table) for table in some}
+    partitions = {table: partition_of(lake, table) for table in some}
     assert verified(lake).is_clean
 
-    damage(lake, table)
+    for table in some:
+        damage(lake, table)
     report = verified(lake)
-    assert {(finding.table, finding.partition) for finding in report.findings} == {(table, partition)}
+    assert {(finding.table, finding.partition) for finding in report.findings} == set(partitions.items())
     (day,) = report.damaged_days()
-    assert report.damaged_days() == {day: True}
-    (result,) = repair(lake, [day], 8, keeps_text=True)
-    assert (result.table, result.partition, result.day) == (table, partition, DAY if table.by_day else None)
+    assert all(damaged_days(report, table) == {day: True} for table in some)
+    results = repair(lake, [day], 8, keeps_text=True)
+    assert [(each.table, each.partition, each.day) for each in results] == [
+        (table, partition, DAY if table.by_day else None) for table, partition in partitions.items()
+    ]
     assert verified(lake).is_clean
-    # What no older file holds is lost.
-    kept = rows_of(lake, table)
-    assert kept.equals(before if damage is changed_row else before.slice(0, 1))
+    for table, rows in before.items():
+        # What no older file holds is lost.
+        assert rows_of(lake, table).equals(rows if damage is changed_row else rows.slice(0, 1)), table.name
     assert repair(lake, [day], 8, keeps_text=True) == []
 
 
 @pytest.mark.notices("a raw table whose lost versions doctor passes over")
-@EVERY
-def test_lost_versions_are_named_by_every_look_and_repaired(lake: Lake, table: RawTable) -> None:
-    add_version(lake, table)
-    add_version(lake, table, 1)
-    before = rows_of(lake, table)
-    assert found("last_version", table.name).outcome == "ok"
-    lost_entry(lake, table)
-    with pytest.raises(VersionsLost, match="--repair"):
-        lake.snapshot(table)
+@BY_DAY_OR_NOT
+def test_lost_versions_are_named_by_every_look_and_repaired(lake: Lake, some: Sequence[RawTable]) -> None:
+    add_versions(lake, some)
+    before = {table: rows_of(lake, table) for table in some}
+    assert last_versions(some) == {"ok"}
+    for table in some:
+        lost_entry(lake, table)
+        with pytest.raises(VersionsLost, match="--repair"):
+            lake.snapshot(table)
     report = verified(lake)
-    assert [(f.table, f.partition, f.lost_versions) for f in report.findings] == [(table, None, True)]
-    assert list(report.damaged_days().values()) == [True]
-    assert found("last_version", table.name).outcome == "failed"
-    (result,) = repair(lake, list(report.damaged_days()), 8, keeps_text=True)
-    assert (result.kept, result.brought_back, result.lost) == (1, 1, 0)
-    assert rows_of(lake, table).equals(before)
+    assert [(f.table, f.partition, f.lost_versions) for f in report.findings] == [(table, None, True) for table in some]
+    assert all(list(damaged_days(report, table).values()) == [True] for table in some)
+    assert last_versions(some) == {"failed"}
+    results = repair(lake, list(report.damaged_days()), 8, keeps_text=True)
+    assert [(each.table, each.kept, each.brought_back, each.lost) for each in results] == [
+        (table, 1, 1, 0) for table in some
+    ]
+    for table, rows in before.items():
+        assert rows_of(lake, table).equals(rows), table.name
     assert verified(lake).is_clean
 
 
 @pytest.mark.notices("a raw table that erasure passes over", "rows of persons in a raw table")
-@EVERY
-def test_a_person_is_named_and_erased_from_every_version_and_file(lake: Lake, table: RawTable) -> None:
-    add_version(lake, table)
-    add_version(lake, table, 1)
-    lake.add_to_erasure_list([person_in(table)])
-    partition = partition_of(lake, table)
-    assert [(f.table, f.partition) for f in verified(lake).findings] == [(table, partition)] * 2
-    assert found("erasure_list").outcome == "failed"
-    assert table.name in found("erasure_list").found
+@BY_PERSON
+def test_a_person_is_named_and_erased_from_every_version_and_file(
+    lake: Lake, person: Person, some: Sequence[RawTable]
+) -> None:
+    add_versions(lake, some)
+    lake.add_to_erasure_list([person])
+    places = [(table, partition_of(lake, table)) for table in some]
+    assert [(f.table, f.partition) for f in verified(lake).findings] == [place for place in places for _ in range(2)]
+    in_doctor = found("erasure_list")
+    assert in_doctor.outcome == "failed"
+    assert all(re.search(rf"\b{table.name}\b", in_doctor.found) for table in some)
 
-    forget(lake, 8, [person_in(table)])
+    forget(lake, 8, [person])
     assert places_with(lake, PERSON, CANARY) == []
-    assert lake.snapshot(table).rows().num_rows == 2
+    assert all(lake.snapshot(table).rows().num_rows == 2 for table in some)
     assert verified(lake).is_clean
     assert found("erasure_list").outcome == "ok"
 
@@ -159,63 +200,72 @@ def test_a_person_is_named_and_erased_from_every_version_and_file(lake: Lake, ta
 @pytest.mark.notices(
     "a raw table whose old files verification passes over", "a raw table whose old files maintenance passes over"
 )
-@EVERY
-def test_an_old_file_with_a_person_is_named_and_maintenance_deletes_it(lake: Lake, table: RawTable) -> None:
-    add_version(lake, table)
-    (file,) = map(Path, lake.snapshot(table).files())
-    content = file.read_bytes()
-    forget(lake, 8, [person_in(table)])
-    file.write_bytes(content)
-    assert old_files_with_persons(lake, table) == [str(file)]
-    assert [(f.table, f.path) for f in verified(lake).findings] == [(table, str(file))]
+@BY_PERSON
+def test_an_old_file_with_a_person_is_named_and_maintenance_deletes_it(
+    lake: Lake, person: Person, some: Sequence[RawTable]
+) -> None:
+    add_versions(lake, some, 1)
+    contents = {}
+    for table in some:
+        (file,) = map(Path, lake.snapshot(table).files())
+        contents[table, file] = file.read_bytes()
+    forget(lake, 8, [person])
+    for (table, file), content in contents.items():
+        file.write_bytes(content)
+        assert old_files_with_persons(lake, table) == [str(file)]
+    assert [(f.table, f.path) for f in verified(lake).findings] == [(table, str(file)) for table, file in contents]
     maintain(lake, 8)
     assert places_with(lake, PERSON, CANARY) == []
 
 
 @pytest.mark.notices("a raw table whose text is passed over", "a raw table whose text doctor passes over")
-@EVERY
-def test_all_text_is_erased(lake: Lake, table: RawTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    add_version(lake, table)
-    add_version(lake, table, 1)
-    rows = lake.snapshot(table).rows().num_rows
+def test_all_text_is_erased(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_versions(lake, EVERY)
+    rows = {table: lake.snapshot(table).rows().num_rows for table in EVERY}
     monkeypatch.setenv("DEVIN_TEXT", "none")
-    assert found("text").outcome == "warning"
+    in_doctor = found("text")
+    assert (in_doctor.outcome, f" {sum(rows.values())} versions " in in_doctor.found) == ("warning", True)
     forget_text(lake, 8)
     assert places_with(lake, CANARY) == []
     assert found("text").outcome == "ok"
-    assert lake.snapshot(table).rows().num_rows == rows
+    assert {table: lake.snapshot(table).rows().num_rows for table in EVERY} == rows
     assert verified(lake).is_clean
 
 
-@EVERY
-def test_small_files_are_joined_unless_a_row_in_them_is_damaged(lake: Lake, table: RawTable) -> None:
-    add_version(lake, table)
-    add_version(lake, table, 1)
-    rows = rows_of(lake, table)
-    partition = partition_of(lake, table)
-    lake.rewrite(table, lambda _: Rewrite([partition], rows.slice(1)))
-    write_deltalake(lake.location(table), rows.slice(0, 1), mode="append")
-    assert len(lake.snapshot(table).files()) == 2
-    assert maintain(lake, 8).left == []
-    assert len(lake.snapshot(table).files()) == 1
-    assert rows_of(lake, table).equals(rows)
+def test_small_files_are_joined_unless_a_row_in_them_is_damaged(lake: Lake) -> None:
+    add_versions(lake, EVERY)
+    before = {table: rows_of(lake, table) for table in EVERY}
+    partitions = {table: partition_of(lake, table) for table in EVERY}
 
-    odd = pa.Table.from_pylist([rows.to_pylist()[1] | {"fetched_at": after(9)}], table.schema)
-    lake.rewrite(table, lambda _: Rewrite([partition], odd))
-    write_deltalake(lake.location(table), rows.slice(0, 1), mode="append")
-    (left,) = maintain(lake, 8).left
-    assert re.match(rf"{table.name}\b.* stays in several files, .*row_hash", left)
-    assert len(lake.snapshot(table).files()) == 2
+    def split(table: RawTable, later: pa.Table) -> None:
+        lake.rewrite(table, lambda _: Rewrite([partitions[table]], later))
+        write_deltalake(lake.location(table), before[table].slice(0, 1), mode="append")
+        assert len(lake.snapshot(table).files()) == 2
+
+    for table, rows in before.items():
+        split(table, rows.slice(1))
+    assert maintain(lake, 8).left == []
+    for table, rows in before.items():
+        assert len(lake.snapshot(table).files()) == 1
+        assert rows_of(lake, table).equals(rows), table.name
+
+    for table, rows in before.items():
+        split(table, pa.Table.from_pylist([rows.to_pylist()[1] | {"fetched_at": after(9)}], table.schema))
+    left = maintain(lake, 8).left
+    assert len(left) == len(EVERY)
+    for table in EVERY:
+        assert any(re.match(rf"{table.name}\b.* stays in several files, .*row_hash", each) for each in left)
+        assert len(lake.snapshot(table).files()) == 2
 
 
 @pytest.mark.notices("a raw table that others may read")
-@EVERY
-def test_a_file_that_others_may_read_is_named(lake: Lake, table: RawTable, tmp_path: Path) -> None:
-    add_version(lake, table)
+def test_a_file_that_others_may_read_is_named(lake: Lake, tmp_path: Path) -> None:
+    add_versions(lake, EVERY, 1)
     for folder in (tmp_path, *tmp_path.parents):
         if not folder.stat().st_mode & 0o011:
             folder.chmod(folder.stat().st_mode | 0o011)
-    for path in (Path(lake.uri), Path(lake.location(table)), *Path(lake.location(table)).rglob("*")):
+    for path in (Path(lake.uri), *Path(lake.uri).rglob("*")):
         path.chmod(0o755)
-    assert found("lake_permissions").outcome == "warning"
-    assert table.name in found("lake_permissions").found
+    in_doctor = found("lake_permissions")
+    assert in_doctor.outcome == "warning"
+    assert all(re.search(rf"\b{table.name}\b", in_doctor.found) for table in EVERY)
