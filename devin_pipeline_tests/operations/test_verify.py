@@ -24,7 +24,7 @@ from devin_pipeline.emulator import Enterprise
 from devin_pipeline.lake import Connection, Damaged, Lake, read_verified
 from devin_pipeline.lake.connection import Params
 from devin_pipeline.operations.repair import repair
-from devin_pipeline.operations.verify import VerificationReport, verify
+from devin_pipeline.operations.verify import VerificationReport, repair_commands, verify
 from devin_pipeline.raw.row_hash import with_row_hash
 from devin_pipeline.raw.row_integrity import problems_of
 from devin_pipeline.tables import (
@@ -32,6 +32,7 @@ from devin_pipeline.tables import (
     RAW_QUARANTINE,
     RAW_SESSION_TABLES,
     REPORT_TABLES,
+    SESSION_TABLES,
     TABLES,
     Table,
 )
@@ -92,16 +93,6 @@ def file_of(harness: PipelineHarness, table: Table, day: date | None) -> Path:
     return Path(file.path)
 
 
-def repair_as_named(result: Result) -> None:
-    """Run the commands that `verify` printed."""
-    for command in re.findall(r"^  (.+)$", result.output, re.MULTILINE):
-        if command.startswith("rm -r "):
-            shutil.rmtree(command.removeprefix("rm -r "))
-        else:
-            done = run(*command.removeprefix("devin-pipeline ").split())
-            assert done.exit_code == 0, done.output
-
-
 # Damage to files
 
 
@@ -146,6 +137,7 @@ def lie_in_the_footer(file: Path, _: Path) -> None:
     file.write_bytes(content[:place] + bytes([value[0] + 1]) + content[place + 1 :])
 
 
+Damage = Callable[[Path, Path], None]
 DAMAGES = [delete, truncate, empty, take_all_columns, garble, swap, lie_in_the_footer]
 
 
@@ -169,49 +161,61 @@ def test_damaged_files_of_derived_tables_and_reports_are_rebuilt_by_the_backfill
     for file in reports.values():
         truncate(Path(file.path), Path())
 
-    result = run("verify")
+    result = run("verify", "--json")
     assert result.exit_code == 1
-    assert named(looked_at(harness)) == {(t.name, day) for t in tables} | {
-        (table.name, file.day) for table, file in reports.items()
-    }
-    assert f"  devin-pipeline backfill --from {harness.days[0]} --to {day}\n" in result.output
+    report = json.loads(result.stdout)
+    assert {(finding["table"], finding["day"]) for finding in report["findings"]} == {
+        (table.name, str(day)) for table in tables
+    } | {(table.name, file.day and str(file.day)) for table, file in reports.items()}
+    command = f"backfill --from {harness.days[0]} --to {day}"
+    assert report["repair_commands"] == [f"devin-pipeline {command}"]
     assert SECRET not in result.output
-    repair_as_named(result)
-    assert run("verify").exit_code == 0
+    repaired = run(*command.split())
+    assert repaired.exit_code == 0, repaired.output
+    assert looked_at(harness).is_clean
     assert harness.everything() == before
 
 
 @pytest.mark.notices("damage: a footer that lies", "damage: a file no reader takes, when made again")
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("table", [SESSIONS, PULL_REQUESTS], ids=lambda table: table.name)
-def test_making_a_table_again_replaces_a_damaged_file(
-    harness: PipelineHarness, table: Table, damage: Callable[[Path, Path], None]
-) -> None:
+def test_making_a_table_again_replaces_a_damaged_file(harness: PipelineHarness, table: Table) -> None:
     before = harness.rows(table.name)
-    day = harness.days[1] if table.by_day else None
-    damage(file_of(harness, table, day), file_of(harness, TABLES["session_timeline"], harness.days[0]))
-    assert named(looked_at(harness, tables=[table])) == {(table.name, day)}
-    rebuild(harness.lake, table, harness.days)
+    for damages in batches(table):
+        days = harness.days if table.by_day else [None]
+        damaged = dict(zip(days, damages, strict=False))
+        for day, damage in damaged.items():
+            damage(file_of(harness, table, day), file_of(harness, TABLES["session_timeline"], harness.days[0]))
+        assert named(looked_at(harness, tables=[table])) == {(table.name, day) for day in damaged}, damages
+        rebuild(harness.lake, table, harness.days[: len(damages)])
+        assert harness.rows(table.name) == before, damages
     assert looked_at(harness, tables=[table]).is_clean
-    assert harness.rows(table.name) == before
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def batches(table: Table) -> Sequence[Sequence[Damage]]:
+    """All kinds of damage, in groups that find room in one lake at once: one on each of the two whole days."""
+    count = 2 if table.by_day else 1
+    return [DAMAGES[start : start + count] for start in range(0, len(DAMAGES), count)]
+
+
 @pytest.mark.parametrize("table", [RAW, RAW_QUARANTINE], ids=lambda table: table.name)
-def test_a_damaged_raw_file_is_named_by_table_and_day(
-    harness: PipelineHarness, table: Table, damage: Callable[[Path, Path], None]
-) -> None:
-    day = harness.days[0]
+def test_a_damaged_raw_file_is_named_by_table_and_day(harness: PipelineHarness, table: Table) -> None:
     if table == RAW_QUARANTINE:
-        items = [row(RAW_QUARANTINE, {"day": d, "feed": RAW.name, "payload": "{}"}) for d in (day, harness.days[1])]
+        items = [row(RAW_QUARANTINE, {"day": day, "feed": RAW.name, "payload": "{}"}) for day in harness.days]
         items = [item | {"content_hash": HASH_OF_NOTHING} for item in items]
         rows = with_row_hash(RAW_QUARANTINE, pa.Table.from_pylist(items, RAW_QUARANTINE.schema))
-        harness.lake.replace_days(RAW_QUARANTINE, harness.days[:2], rows)
+        harness.lake.replace_days(RAW_QUARANTINE, harness.days, rows)
     assert looked_at(harness, tables=[table]).is_clean
-    damage(file_of(harness, table, day), file_of(harness, table, harness.days[1]))
-    verdict = looked_at(harness, tables=[table])
-    assert named(verdict) == {(table.name, day)}
-    assert {finding.path for finding in verdict.findings} == {str(file_of(harness, table, day))}
+    files = {day: file_of(harness, table, day) for day in harness.days}
+    contents = {file: file.read_bytes() for file in files.values()}
+    for damages in batches(table):
+        damaged = dict(zip(harness.days, damages, strict=False))
+        for day, damage in damaged.items():
+            damage(files[day], files[harness.days[2]])
+        verdict = looked_at(harness, tables=[table])
+        assert named(verdict) == {(table.name, day) for day in damaged}, damages
+        assert {finding.path for finding in verdict.findings} == {str(files[day]) for day in damaged}
+        for file, content in contents.items():
+            file.write_bytes(content)
 
 
 @pytest.mark.notices("damage: a file of another size")
@@ -257,17 +261,17 @@ def write_again(harness: PipelineHarness, table: Table, day: date, change: Calla
 
 
 @pytest.mark.notices("damage: a derived row unlike its inputs")
-@pytest.mark.parametrize("table", [SESSIONS, ROLLUP], ids=lambda table: table.name)
-def test_a_derived_row_that_is_not_what_its_inputs_give_is_named_and_rebuilt(
-    harness: PipelineHarness, table: Table
-) -> None:
+def test_a_derived_row_that_is_not_what_its_inputs_give_is_named_and_rebuilt(harness: PipelineHarness) -> None:
     before = harness.everything()
-    write_again(harness, table, harness.days[0], lambda row: row | {"acus": Decimal(1_000)})
+    changed = {SESSIONS: harness.days[0], ROLLUP: harness.days[1]}
+    for table, day in changed.items():
+        write_again(harness, table, day, lambda row: row | {"acus": Decimal(1_000)})
     verdict = looked_at(harness)
-    assert named(verdict) == {(table.name, harness.days[0])}
-    assert "its rows are not what" in verdict.findings[0].what
-    rebuild(harness.lake, table, harness.days[:1])
-    assert looked_at(harness).is_clean
+    assert named(verdict) == {(table.name, day) for table, day in changed.items()}
+    assert all("its rows are not what" in finding.what for finding in verdict.findings)
+    for table, day in changed.items():
+        rebuild(harness.lake, table, [day])
+    assert looked_at(harness, tables=list(changed)).is_clean
     assert harness.everything() == before
 
 
@@ -282,12 +286,14 @@ def test_a_report_that_is_not_what_its_inputs_give_is_named(harness: PipelineHar
 @pytest.mark.notices("damage: what follows from it is not blamed")
 def test_a_raw_row_that_changed_is_named_and_what_follows_from_it_is_not_blamed(harness: PipelineHarness) -> None:
     write_again(harness, RAW, harness.days[0], lambda row: row | {"payload": "{}"})
-    verdict = looked_at(harness)
+    verdict = looked_at(harness, tables=[RAW, SESSIONS, TABLES["prompt_feedback"]])
     assert named(verdict) == {("raw_sessions_v3", harness.days[0])}
     assert "1 of " in verdict.findings[0].what
     assert {day for _, day in verdict.not_checked} == {harness.days[0]}
     assert {table.name for table, _ in verdict.not_checked} >= {"sessions", "prompt_feedback"}
-    assert "Not checked, because their inputs are damaged: sessions, " in run("verify").output
+    output = run("verify").output
+    assert "\n1 finding in " in output
+    assert "Not checked, because their inputs are damaged: sessions, " in output
 
 
 @pytest.mark.notices("damage: a raw row twice")
@@ -402,8 +408,11 @@ def test_an_ordinary_run_leaves_an_unreadable_raw_day_alone_and_rebuilds_the_oth
 def test_repair_keeps_intact_rows_and_restores_the_damaged_one_from_an_older_file(harness: PipelineHarness) -> None:
     before = harness.everything()
     write_again(harness, RAW, harness.days[0], lambda row: row | {"payload": "{}"})
-    result = run("verify")
-    assert "--repair" in result.output
+    report = looked_at(harness, tables=[RAW])
+    day = harness.days[0]
+    assert repair_commands(harness.lake, report, demo=False) == [
+        f"devin-pipeline backfill --from {day} --to {day} --repair"
+    ]
     rows = harness.lake.snapshot(RAW).rows([harness.days[0]]).num_rows
     (saved,) = repair(harness.lake, harness.days, 8, keeps_text=True)
     assert (saved.table, saved.day, saved.kept, saved.brought_back, saved.lost) == (
@@ -413,7 +422,8 @@ def test_repair_keeps_intact_rows_and_restores_the_damaged_one_from_an_older_fil
         1,
         0,
     )
-    assert looked_at(harness).is_clean
+    assert looked_at(harness, tables=[RAW]).is_clean
+    # What follows from it, too, which was not made again.
     assert harness.everything() == before
 
 
@@ -432,25 +442,31 @@ def test_repair_of_a_raw_day_keeps_what_only_older_files_hold_and_says_what_is_l
     assert counts is not None
     assert int(counts[1]) > 0 < int(counts[2])
     assert int(counts[1]) + int(counts[2]) == stored
-    assert run("verify").exit_code == 0
+    assert looked_at(harness).is_clean
     assert deleted["session_id"] in {row["session_id"] for row in harness.rows("sessions")}
     assert sum(row["acus"] or 0 for row in harness.rows("acu_daily") if row["day"] == day) == spent
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_a_repaired_day_is_intact_and_its_rows_are_those_that_were(
-    harness: PipelineHarness, damage: Callable[[Path, Path], None]
-) -> None:
-    day = harness.days[0]
-    before = harness.lake.snapshot(RAW).rows([day]).to_pylist()
-    damage(file_of(harness, RAW, day), file_of(harness, RAW, harness.days[1]))
-    (saved,) = repair(harness.lake, harness.days, 8, keeps_text=True)
-    rows = harness.lake.snapshot(RAW).rows([day]).to_pylist()
-    assert all(row in before for row in rows)
-    assert saved.kept == (len(before) if damage == lie_in_the_footer else 0)
-    assert (saved.kept + saved.brought_back, saved.lost) == (len(rows), len(before) - len(rows))
-    assert looked_at(harness, tables=[RAW]).is_clean
-    assert repair(harness.lake, harness.days, 8, keeps_text=True) == []
+def test_a_repaired_day_is_intact_and_its_rows_are_those_that_were(harness: PipelineHarness) -> None:
+    table = Path(harness.lake.location(RAW))
+    backup = shutil.copytree(table, table.parent.parent / "backup")
+    before = {day: harness.lake.snapshot(RAW).rows([day]).to_pylist() for day in harness.days}
+    for damages in batches(RAW):
+        damaged = dict(zip(harness.days, damages, strict=False))
+        for day, damage in damaged.items():
+            damage(file_of(harness, RAW, day), file_of(harness, RAW, harness.days[2]))
+        results = repair(harness.lake, harness.days, 8, keeps_text=True)
+        assert [(saved.table, saved.day) for saved in results] == [(RAW, day) for day in damaged], damages
+        for saved, (day, damage) in zip(results, damaged.items(), strict=True):
+            rows = harness.lake.snapshot(RAW).rows([day]).to_pylist()
+            assert all(row in before[day] for row in rows)
+            assert saved.kept == (len(before[day]) if damage == lie_in_the_footer else 0)
+            assert (saved.kept + saved.brought_back, saved.lost) == (len(rows), len(before[day]) - len(rows))
+        assert looked_at(harness, tables=[RAW]).is_clean
+        assert repair(harness.lake, harness.days, 8, keeps_text=True) == []
+        shutil.rmtree(table)
+        shutil.copytree(backup, table)
+        shutil.rmtree(Path(harness.lake.uri, "last_versions"))
 
 
 @pytest.mark.notices("damage: text that is to be gone, repaired")
@@ -492,15 +508,24 @@ def test_a_broken_log_is_named_with_the_command_that_repairs_it(
 ) -> None:
     before = harness.rows("sessions")
     damage(harness, SESSIONS)
-    result = run("verify")
-    assert result.exit_code == 1
-    assert named(looked_at(harness, tables=[SESSIONS])) == {("sessions", None)}
-    assert f"  rm -r {harness.lake.location(SESSIONS)}\n" in result.output
-    assert f"  devin-pipeline backfill --from {harness.days[0]} --to {harness.days[-1]}\n" in result.output
+    report = looked_at(harness, tables=[SESSIONS])
+    assert named(report) == {("sessions", None)}
+    assert repair_commands(harness.lake, report, demo=False) == [
+        f"rm -r {harness.lake.location(SESSIONS)}",
+        f"devin-pipeline backfill --from {harness.days[0]} --to {harness.days[-1]}",
+    ]
     shutil.rmtree(harness.lake.location(SESSIONS))
     rebuild(harness.lake, SESSIONS, harness.days)
-    assert looked_at(harness).is_clean
+    assert looked_at(harness, tables=[SESSIONS]).is_clean
     assert harness.rows("sessions") == before
+
+
+def test_verify_prints_the_commands_that_repair_a_broken_log(harness: PipelineHarness) -> None:
+    lose_log(harness, SESSIONS)
+    result = run("verify")
+    assert result.exit_code == 1
+    assert f"  rm -r {harness.lake.location(SESSIONS)}\n" in result.output
+    assert f"  devin-pipeline backfill --from {harness.days[0]} --to {harness.days[-1]}\n" in result.output
 
 
 @pytest.mark.notices("damage: files without their log")
@@ -519,9 +544,8 @@ def test_a_run_writes_nothing_to_a_raw_table_whose_log_is_broken(harness: Pipeli
     files = sorted(Path(harness.lake.location(RAW)).rglob("*"))
     assert backfill(harness).exit_code == 1
     assert sorted(Path(harness.lake.location(RAW)).rglob("*")) == files
-    result = run("verify")
-    assert result.exit_code == 1
-    assert f"  restore {harness.lake.location(RAW)} from a backup" in result.output
+    (command,) = repair_commands(harness.lake, looked_at(harness, tables=[RAW]), demo=False)
+    assert command.startswith(f"restore {harness.lake.location(RAW)} from a backup")
 
 
 # Lakes that are intact
@@ -538,7 +562,7 @@ def test_a_lake_is_intact_before_and_after_a_backfill_that_keeps_no_text(
     done = backfill(harness, "--repair")
     assert done.exit_code == 0
     assert "No raw day is damaged" in done.stderr
-    assert run("verify").exit_code == 0
+    assert looked_at(harness).is_clean
 
 
 def test_a_lake_from_before_row_hash_is_intact_and_gets_hashes_where_it_is_written_again(
@@ -549,9 +573,9 @@ def test_a_lake_from_before_row_hash_is_intact_and_gets_hashes_where_it_is_writt
         shutil.rmtree(harness.lake.location(table))
         write_deltalake(harness.lake.location(table), rows, partition_by=["day"])
     shutil.rmtree(Path(harness.lake.uri, "last_versions"))
-    assert looked_at(harness).is_clean
+    assert looked_at(harness, tables=[*RAW_SESSION_TABLES, *SESSION_TABLES]).is_clean
     garble(file_of(harness, RAW, harness.days[0]), Path())
-    assert named(looked_at(harness)) == {(RAW.name, harness.days[0])}
+    assert named(looked_at(harness, tables=RAW_SESSION_TABLES)) == {(RAW.name, harness.days[0])}
     garble(file_of(harness, RAW, harness.days[0]), Path())
     grown = {session_id.removeprefix("devin-") for session_id in harness.enterprise.grow_acus(60)}
     assert repair(harness.lake, harness.days, 8, keeps_text=True) == []
@@ -613,7 +637,7 @@ def test_what_another_run_writes_meanwhile_is_reported(
         return connection.rows(query, params)
 
     monkeypatch.setattr(Connection, "rows", write_first)
-    verdict = looked_at(harness)
+    verdict = looked_at(harness, tables=[SESSIONS])
     assert verdict.is_clean
     assert verdict.changed_during_check == [SESSIONS]
-    assert named(looked_at(harness)) == {("sessions", harness.days[0])}
+    assert named(looked_at(harness, tables=[SESSIONS])) == {("sessions", harness.days[0])}
