@@ -1,11 +1,13 @@
 """Erasure through the command: nothing of the erased is left in any byte of the lake, and the spend is."""
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from copy import copy
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -25,10 +27,10 @@ from devin_pipeline.lake import Lake, StoredFile
 from devin_pipeline.operations.erase import erased as erasing
 from devin_pipeline.operations.erase import old_files_with_persons
 from devin_pipeline.operations.repair import repair
-from devin_pipeline.operations.verify import verify
+from devin_pipeline.operations.verify import repair_commands, verify
 from devin_pipeline.orchestration.partitions import range_tags
 from devin_pipeline.settings import Settings
-from devin_pipeline.tables import ALL_TABLES, RAW, RAW_SESSION_TABLES, SESSION_TABLES, SESSIONS, TABLES
+from devin_pipeline.tables import ALL_TABLES, RAW, RAW_SESSION_TABLES, SESSION_TABLES, SESSIONS, TABLES, Table
 from devin_pipeline_tests.harness import PipelineHarness, differences, open_harness, the_last_days
 
 pytestmark = pytest.mark.notices("pieces of text in the log")
@@ -210,10 +212,11 @@ class Erased:
         run_forget("--user", self.user)
         self.require_nowhere()
 
-    def require_nowhere(self) -> None:
+    def require_nowhere(self, tables: Sequence[Table] = ALL_TABLES) -> None:
+        """Nothing is left of the user and nothing else is lost; some tables are verified, or all."""
         assert places_holding(self.harness, *self.words) == []
         assert spend(self.harness) == self.spend
-        assert verify(self.harness.lake, 8).is_clean
+        assert verify(self.harness.lake, 8, tables=tables).is_clean
         assert erasure_list().outcome == "ok"
 
     def put_back(self, *tables: str) -> None:
@@ -246,7 +249,7 @@ def erased(
 
 
 def erasure_list() -> doctor.CheckResult:
-    (finding,) = (finding for finding in doctor.examine(Settings()) if finding.name == "erasure_list")
+    (finding,) = (finding for finding in doctor.lake.findings(Settings()) if finding.name == "erasure_list")
     return finding
 
 
@@ -294,12 +297,32 @@ def damage(harness: PipelineHarness, days: Sequence[date]) -> Sequence[StoredFil
 
 def repair_all(erased: Erased) -> None:
     """Runs refuse tables that lack versions until this."""
-    repaired = run("backfill", "--from", str(erased.harness.days[0]), "--to", str(erased.harness.days[-1]), "--repair")
-    assert repaired.exit_code == 0, repaired.output
+    repair(erased.harness.lake, erased.harness.days, 8, keeps_text=True)
+    erased.harness.build()
 
 
 def maintain(_: Erased) -> None:
     run("maintain")
+
+
+RESTORED = [*(table.name for table in RAW_SESSION_TABLES), "raw_quarantine"]
+
+
+def test_rows_that_a_backup_restores_are_named(erased: Erased) -> None:
+    erased.put_back(*RESTORED)
+    assert places_holding(erased.harness, *erased.words) != []
+    result = run("verify")
+    assert result.exit_code == 1
+    findings = verify(erased.harness.lake, 8, tables=[RAW[name] for name in RESTORED]).findings
+    named = {(f.table.name, f.day) for f in findings if f.is_of_persons}
+    assert named >= {(table, day) for table in RESTORED[1:-1] for day in erased.days}
+    assert "raw_quarantine" in {name for name, _ in named}
+    assert "To repair:\n  devin-pipeline maintain\n" in result.output
+    assert any(finding.lost_versions for finding in findings)
+    (finding,) = (finding for finding in doctor.examine(Settings()) if finding.name == "erasure_list")
+    assert (finding.outcome, finding.todo) == ("failed", "devin-pipeline maintain")
+    assert str(erased.days[0]) in finding.found
+    assert erased.user not in result.output + finding.found
 
 
 @pytest.mark.parametrize(
@@ -307,47 +330,43 @@ def maintain(_: Erased) -> None:
     [backfill_of_another_day, rebuild_of_one_day, run_of_derived_tables, repair_one_day, maintain],
     ids=lambda command: command.__name__,
 )
-def test_rows_that_a_backup_restores_are_named_and_every_run_erases_them(
-    erased: Erased, command: Callable[[Erased], None]
-) -> None:
-    raw = [table.name for table in RAW_SESSION_TABLES]
-    erased.put_back(*raw, "raw_quarantine")
+def test_rows_that_a_backup_restores_are_erased_by_every_run(erased: Erased, command: Callable[[Erased], None]) -> None:
+    erased.put_back(*RESTORED)
     assert places_holding(erased.harness, *erased.words) != []
-
-    result = run("verify")
-    assert result.exit_code == 1
-    named = {(f.table.name, f.day) for f in verify(erased.harness.lake, 8).findings if f.is_of_persons}
-    assert named >= {(table, day) for table in raw[1:] for day in erased.days}
-    assert "raw_quarantine" in {name for name, _ in named}
-    assert "To repair:\n  devin-pipeline maintain\n" in result.output
-    assert any(finding.lost_versions for finding in verify(erased.harness.lake, 8).findings)
-    finding = erasure_list()
-    assert (finding.outcome, finding.todo) == ("failed", "devin-pipeline maintain")
-    assert str(erased.days[0]) in finding.found
-    assert erased.user not in result.output + finding.found
-
     command(erased)
     assert places_holding(erased.harness, *erased.words) == []
     repair_all(erased)
-    erased.require_nowhere()
+    erased.require_nowhere([*(RAW[name] for name in RESTORED), *SESSION_TABLES])
 
 
 @pytest.mark.notices("rows that a backup brings back")
 @pytest.mark.parametrize(
     "tables",
-    [[table.name for table in ALL_TABLES], ["sessions"], ["acu_monthly"], ["acu_daily", "session_issues"]],
+    [["sessions"], ["acu_monthly"], ["acu_daily", "session_issues"]],
     ids=lambda tables: tables[0],
 )
 def test_derived_tables_and_reports_that_a_backup_restores_are_rebuilt(erased: Erased, tables: Sequence[str]) -> None:
-    there = [table for table in tables if (erased.backup / table).exists()]
-    erased.put_back(*there)
+    erased.put_back(*tables)
+    assert not verify(erased.harness.lake, 8, tables=[TABLES[name] for name in tables]).is_clean
+    assert erasure_list().outcome == "failed"
+    # As `backfill_of_another_day`, without Dagster.
+    day = next((day for day in erased.harness.days if day not in erased.days), erased.harness.days[-1])
+    replace(erased.harness.run_without_dagster(), days=[day])()
+    assert places_holding(erased.harness, *erased.words) == []
+    erased.require_nowhere()
+
+
+@pytest.mark.notices("rows that a backup brings back")
+def test_a_whole_lake_that_a_backup_restores_is_rebuilt(erased: Erased) -> None:
+    erased.put_back(*(table.name for table in ALL_TABLES if (erased.backup / table.name).exists()))
     assert not verify(erased.harness.lake, 8).is_clean
     assert erasure_list().outcome == "failed"
     backfill_of_another_day(erased)
     assert places_holding(erased.harness, *erased.words) == []
-    if len(tables) == len(ALL_TABLES):
-        # Raw ones too, which lack versions.
-        repair_all(erased)
+    # Raw tables lack versions.
+    days = erased.harness.days
+    repaired = run("backfill", "--from", str(days[0]), "--to", str(days[-1]), "--repair")
+    assert repaired.exit_code == 0, repaired.output
     erased.require_nowhere()
 
 
@@ -355,10 +374,11 @@ def test_files_that_a_backup_restores_next_to_a_newer_log_are_named_and_deleted(
     table = RAW["raw_sessions_v3"]
     shutil.copytree(erased.backup / table.name, f"{erased.harness.lake.uri}/{table.name}", dirs_exist_ok=True)
     assert places_holding(erased.harness, *erased.words) != []
-    (first, *_) = verify(erased.harness.lake, 8).findings
+    report = verify(erased.harness.lake, 8)
+    (first, *_) = report.findings
     assert (first.table, first.is_of_persons) == (table, True)
     assert first.path in old_files_with_persons(erased.harness.lake, table)
-    assert "devin-pipeline maintain" in run("verify").output
+    assert "devin-pipeline maintain" in repair_commands(erased.harness.lake, report, demo=False)
     maintain(erased)
     erased.require_nowhere()
 
@@ -368,7 +388,7 @@ def test_an_unchanged_day_costs_no_look_at_files_that_were_checked(
 ) -> None:
     """Neither of raw files nor of derived ones; a new file is looked at once."""
     looked_at: list[tuple[str, int]] = []
-    erased.harness.run()
+    erased.harness.build()
 
     def redacting(lake: Lake, table: object, redaction: object, days: object, *more: object, **how: object) -> object:
         looked_at.append((getattr(table, "name", ""), len(set(days))))  # type: ignore[call-overload]
@@ -385,7 +405,7 @@ def test_an_unchanged_day_costs_no_look_at_files_that_were_checked(
     assert not any(lake.unchecked(lake.snapshot(table), lake.erasure_list()) for table in ALL_TABLES)
     session = erased.harness.enterprise.sessions[0]
     session.acus = (session.acus or Decimal(0)) + 1
-    assert erased.harness.run().success
+    erased.harness.build()
     assert sorted(looked_at) == sorted((table.name, 1) for table in RAW_SESSION_TABLES)
 
 
@@ -441,33 +461,39 @@ def make_older(file: Path, seconds: float = 2 * 3600) -> None:
 
 # Delta writes a file under a name with a # first, which its own vacuum passes over.
 @pytest.mark.notices("files of a killed run that forget leaves")
-@pytest.mark.parametrize("name", ["part-00000-killed.parquet", "part-00000-killed.parquet#1"])
-def test_forget_never_says_gone_while_a_file_of_a_killed_run_remains(harness: PipelineHarness, name: str) -> None:
+def test_forget_never_says_gone_while_a_file_of_a_killed_run_remains(harness: PipelineHarness) -> None:
     user = next(s.user_id for s in harness.enterprise.sessions if s.user_id)
-    left = as_a_killed_run_leaves_it(harness, user, name)
+    names = {"part-00000-killed.parquet", "part-00000-killed.parquet#1"}
+    left = [as_a_killed_run_leaves_it(harness, user, name) for name in sorted(names)]
     result = run("forget", "--user", user)
     assert result.exit_code == 1
-    assert "1 files of unfinished writes may still hold text" in result.output
-    assert name in result.output
+    assert "2 files of unfinished writes may still hold text" in result.output
+    assert set(re.findall(r"part-00000-killed\.parquet(?:#1)?", result.output)) == names
     assert "Run the same command again after 2" in result.output
-    assert {place.split(": ")[0] for place in places_holding(harness, user)} == {name}
+    assert {place.split(": ")[0] for place in places_holding(harness, user)} == names
 
-    make_older(left)
+    for file in left:
+        make_older(file)
     assert "from" in run_forget("--user", user)
     assert places_holding(harness, user) == []
 
 
-@pytest.mark.parametrize("command", ["run", "maintain"])
-def test_what_a_killed_run_left_is_deleted_by_later_runs_too(harness: PipelineHarness, command: str) -> None:
+def test_what_a_killed_run_left_is_deleted_by_later_runs_too(harness: PipelineHarness, tmp_path: Path) -> None:
     user = next(s.user_id for s in harness.enterprise.sessions if s.user_id)
     left = as_a_killed_run_leaves_it(harness, user)
     assert run("forget", "--user", user).exit_code == 1
     make_older(left)
     assert erasure_list().outcome == "warning"
-    if command == "run":
-        assert harness.run(harness.days[:1]).success
-    else:
-        assert run("maintain").exit_code == 0
+    as_it_was = shutil.copytree(harness.lake.uri, tmp_path / "as it was")
+
+    assert harness.run(harness.days[:1]).success
+    assert places_holding(harness, user) == []
+    assert erasure_list().outcome == "ok"
+
+    shutil.rmtree(harness.lake.uri)
+    shutil.copytree(as_it_was, harness.lake.uri)
+    assert erasure_list().outcome == "warning"
+    assert run("maintain").exit_code == 0
     assert places_holding(harness, user) == []
     assert erasure_list().outcome == "ok"
 
