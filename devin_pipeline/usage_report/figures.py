@@ -36,6 +36,19 @@ TABLES_READ = (
     *("reconciliation_daily", "consumption_daily", "acu_consumed_daily", "session_acus_by_day"),
     *("organizations", "users", "playbooks"),
 )
+_KEPT = {
+    # Of a message figures ask only whether there is one.
+    "sessions": """* exclude (title, structured_output)
+        replace (nullif(initial_user_message is not null, false) as initial_user_message)""",
+    **dict.fromkeys(
+        (
+            *("session_pull_requests", "session_acus_by_day", "acu_daily", "acu_daily_by_tag"),
+            *("acu_daily_by_repository", "pull_requests", "reconciliation_daily"),
+        ),
+        "*",
+    ),
+}
+"""Columns that many figures ask for, and which are read but once; not texts, which are long."""
 
 
 @dataclass(frozen=True)
@@ -233,6 +246,8 @@ def _read(lake: Lake, question: Question, hour: int, with_text: bool) -> Figures
             try:
                 connection.create_view(name, lake.cached_snapshot(TABLES[name]).query(days))
                 connection.rows(f'select count(columns(*)) from "{name}"')  # noqa: S608 - our own names
+                if name in _KEPT:
+                    connection.cache_columns(name, _KEPT[name])
             except Damaged as error:
                 unreadable[name] = error.why
 
