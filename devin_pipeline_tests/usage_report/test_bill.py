@@ -1,6 +1,7 @@
 """The section of the bill: what is billed next to what sessions consumed, and what it says where neither is known."""
 
 import re
+import shutil
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -11,7 +12,7 @@ from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.lake import BillNote, Lake
 from devin_pipeline.reports.publishing import publish_report
 from devin_pipeline.tables import RAW_CONSUMPTION, TABLES
-from devin_pipeline.usage_report import Appearance, Question, build_report
+from devin_pipeline.usage_report import Appearance, Question, Report, build_report
 from devin_pipeline.usage_report.bill import (
     NO_BILL,
     OTHER_PRODUCTS,
@@ -24,9 +25,11 @@ from devin_pipeline.usage_report.bill import (
 )
 from devin_pipeline.usage_report.figures import read_figures
 from devin_pipeline_tests.tables.rows import Row
-from devin_pipeline_tests.usage_report.conftest import Opens
+from devin_pipeline_tests.usage_report.conftest import Opens, Reports
 from devin_pipeline_tests.usage_report.lakes import LAST, enterprise, write
 
+# In one process, for the reports that tests share.
+pytestmark = pytest.mark.xdist_group("usage_report")
 DAYS = [LAST - timedelta(days=n) for n in range(6)][::-1]
 EXACT, MORE, NO_PRODUCTS, BROKEN, OPEN, NOT_LISTED = DAYS[0], DAYS[1], DAYS[2], DAYS[3], DAYS[4], DAYS[5]
 ALL = Question(DAYS[0], LAST)
@@ -59,15 +62,21 @@ def lake_of(folder: Path, consumption: list[Row], sessions: list[Row], scope: st
     return write(folder, DAYS, scope, sessions=sessions, consumption_daily=consumption, session_acus_by_day=spent)
 
 
-@pytest.fixture
-def odd(tmp_path: Path) -> Lake:
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """A day of each kind."""
     consumption = [
         *(billed(EXACT, 10), billed(EXACT, 3, "review"), billed(MORE, 8), billed(NO_PRODUCTS, 12, "(all)")),
         *(billed(BROKEN, 7), billed(OPEN, 9)),
     ]
     consumed = dict(zip(DAYS, (10, 10, 10, 0, 4, 2), strict=True))
-    return lake_of(tmp_path / "lake", consumption, [session(day, acus) for day, acus in consumed.items()])
+    sessions = [session(day, acus) for day, acus in consumed.items()]
+    return lake_of(tmp_path_factory.mktemp("odd") / "lake", consumption, sessions)
+
+
+@pytest.fixture(scope="module")
+def report_of_odd(odd: Lake) -> Report:
+    return build_report(odd, ALL, Appearance(), 8)
 
 
 def words_of(html: str) -> str:
@@ -76,8 +85,8 @@ def words_of(html: str) -> str:
     return " ".join(re.sub("<script.*?</script>|<[^>]+>", "", found, flags=re.DOTALL).split())
 
 
-def test_each_day_is_stacked_by_what_is_known_of_it(odd: Lake) -> None:
-    times = {time.time: time for time in bill_over_time(read_figures(odd, ALL, 8))}
+def test_each_day_is_stacked_by_what_is_known_of_it(report_of_odd: Report) -> None:
+    times = {time.time: time for time in bill_over_time(report_of_odd.figures)}
     bands = {day: {band: acus for band, acus in time.bands.items() if acus} for day, time in times.items()}
     assert bands == {
         EXACT: {SESSIONS: 10, OTHER_PRODUCTS: 3},
@@ -94,8 +103,8 @@ def test_each_day_is_stacked_by_what_is_known_of_it(odd: Lake) -> None:
     assert times[BROKEN].consumed is None
 
 
-def test_the_section_says_what_came_of_each_day(odd: Lake, tmp_path: Path, opened: Opens) -> None:
-    html = build_report(odd, ALL, Appearance(), 8).html
+def test_the_section_says_what_came_of_each_day(report_of_odd: Report, tmp_path: Path, opened: Opens) -> None:
+    html = report_of_odd.html
     words = words_of(html)
     assert (
         "Days by their residual: 1 exact, 1 above 5 %, 1 not closed yet, 1 with a bill that names no products, "
@@ -125,15 +134,11 @@ def test_what_is_stacked_is_what_was_billed_on_every_day(usual: Lake) -> None:
         assert {time.bands[RESIDUAL] < 0 for time in times} == {True, False}
 
 
-def test_an_organization_has_its_own_bill(usual: Lake) -> None:
-    html = build_report(usual, Question(org_id="org-1"), Appearance(), 8).html
-    figures = read_figures(usual, Question(org_id="org-1"), 8)
-    assert (
-        0
-        < (figures.totals["billed_acus"].value or 0)
-        < (read_figures(usual, Question(), 8).totals["billed_acus"].value or 0)
-    )
-    assert "By product" in words_of(html)
+def test_an_organization_has_its_own_bill(reports: Reports) -> None:
+    report = reports(Question(org_id="org-1"))
+    billed_to_all = reports().figures.totals["billed_acus"].value or 0
+    assert 0 < (report.figures.totals["billed_acus"].value or 0) < billed_to_all
+    assert "By product" in words_of(report.html)
 
 
 def test_a_lake_of_one_organization_shows_its_bill_unasked(tmp_path: Path) -> None:
@@ -147,14 +152,13 @@ def test_a_lake_of_one_organization_shows_its_bill_unasked(tmp_path: Path) -> No
 def test_weeks_are_the_sums_of_their_days(tmp_path: Path) -> None:
     lake = enterprise(tmp_path / "lake", days=140, sessions_a_day=3, organizations=2, every=5)
     question = Question(LAST - timedelta(days=139), LAST)
-    figures = read_figures(lake, question, 8)
+    report = build_report(lake, question, Appearance(), 8)
+    figures = report.figures
     times = bill_over_time(figures)
     assert {time.time.weekday() for time in times} == {0}
     for name, measure in (("billed", "billed_acus"), ("residual", "residual_acus")):
         assert sum(getattr(time, name) or 0 for time in times) == figures.totals[measure].value
-    assert re.search(
-        r"\d{3} whose bill was not asked for", words_of(build_report(lake, question, Appearance(), 8).html)
-    )
+    assert re.search(r"\d{3} whose bill was not asked for", words_of(report.html))
 
 
 def test_a_lake_without_a_bill_says_why(tmp_path: Path) -> None:
@@ -185,9 +189,11 @@ def test_a_key_that_may_not_read_the_bill_is_said(tmp_path: Path) -> None:
     assert "The key may not read the bill." in words_of(build_report(lake, ALL, Appearance(), 8).html)
 
 
-def test_a_damaged_bill_costs_its_section_and_no_other(odd: Lake) -> None:
-    for file in odd.snapshot(TABLES["reconciliation_daily"]).stored_files():
+def test_a_damaged_bill_costs_its_section_and_no_other(odd: Lake, tmp_path: Path) -> None:
+    shutil.copytree(odd.uri, tmp_path / "lake")
+    lake = Lake(str(tmp_path / "lake"))
+    for file in lake.snapshot(TABLES["reconciliation_daily"]).stored_files():
         Path(file.path).write_bytes(b"")
-    html = build_report(odd, ALL, Appearance(), 8).html
+    html = build_report(lake, ALL, Appearance(), 8).html
     assert "The table reconciliation_daily cannot be read" in words_of(html)
     assert html.count('<section class="card kpi">') == 6

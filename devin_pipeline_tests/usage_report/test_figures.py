@@ -4,7 +4,7 @@ import json
 import random
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 from html.parser import HTMLParser
@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from devin_pipeline.billing_calendar import starts_at
 from devin_pipeline.cli import main
-from devin_pipeline.lake import Lake
+from devin_pipeline.lake import Connection, Lake
 from devin_pipeline.tables import RAW_SESSION_TABLES, TABLES
 from devin_pipeline.tables.measures import MEASURES, Period
 from devin_pipeline.usage_report import Appearance, Question, build_report, dearest_causes
@@ -23,8 +23,11 @@ from devin_pipeline.usage_report.errors import NoDays
 from devin_pipeline.usage_report.figures import missing_in_words, read_figures
 from devin_pipeline.usage_report.text import UNKNOWN, change, difference, label, number, percent, points, shown
 from devin_pipeline_tests.tables.rows import Row
-from devin_pipeline_tests.usage_report.lakes import LAST, enterprise, write
+from devin_pipeline_tests.usage_report.conftest import Reports
+from devin_pipeline_tests.usage_report.lakes import LAST, write
 
+# In one process, for the reports that tests share.
+pytestmark = pytest.mark.xdist_group("usage_report")
 FIRST = LAST - timedelta(days=83)
 
 
@@ -71,19 +74,29 @@ def questions() -> list[Question]:
     return chosen
 
 
+@pytest.fixture(scope="module")
+def usual_rows(usual: Lake) -> Iterator[Connection]:
+    """The whole rows of every table that a measure reads, read once for all queries."""
+    with usual.connect() as connection:
+        for name in sorted({name for measure in MEASURES.values() for name in measure.tables}):
+            connection.cache_columns(name, "*")
+        yield connection
+
+
 @pytest.mark.parametrize("question", questions(), ids=str)
-def test_every_number_is_what_its_query_gives_to_the_last_digit(question: Question, usual: Lake) -> None:
-    found = numbers(build_report(usual, question, Appearance(), 8).html)
+def test_every_number_is_what_its_query_gives_to_the_last_digit(
+    question: Question, usual: Lake, reports: Reports, usual_rows: Connection
+) -> None:
+    found = numbers(reports(question).html)
     assert len(found) > 150
     answers: dict[str, list[Row]] = {}
     checked = set()
-    with usual.connect() as connection:
-        for attributes, _ in found:
-            query = query_of(attributes)
-            if query not in answers:
-                # A connection for each, as `query` opens it, takes a while: every tenth is asked in that way, too.
-                answers[query] = connection.rows(query).to_pylist()
-                assert len(answers) % 10 or usual.query(query).to_pylist() == answers[query]
+    for attributes, _ in found:
+        query = query_of(attributes)
+        if query not in answers:
+            # A connection for each, as `query` opens it, takes a while: a few are asked in that way, too.
+            answers[query] = usual_rows.rows(query).to_pylist()
+            assert len(answers) % 30 or usual.query(query).to_pylist() == answers[query]
     for attributes, text in found:
         measure = MEASURES[attributes["data-measure"]]
         key = json.loads(attributes.get("data-by", "{}"))
@@ -112,8 +125,8 @@ def test_the_queries_of_a_page_are_run_by_the_command_query(usual: Lake, monkeyp
         assert float(printed[0][name]) == float(usual.query(query).to_pylist()[0][name])
 
 
-def test_a_report_is_of_the_last_four_weeks_compared_with_the_four_before(usual: Lake) -> None:
-    figures = read_figures(usual, Question(), 8)
+def test_a_report_is_of_the_last_four_weeks_compared_with_the_four_before(reports: Reports) -> None:
+    figures = reports().figures
     assert figures.period == Period(LAST - timedelta(days=27), LAST)
     assert figures.before == Period(LAST - timedelta(days=55), LAST - timedelta(days=28))
     assert figures.trend.first_day.weekday() == 0
@@ -130,10 +143,10 @@ def test_a_period_that_is_not_over_is_compared_at_equal_elapsed_days(tmp_path: P
     assert figures.coverage.missing == [LAST + timedelta(days=n) for n in (1, 2, 3)]
 
 
-def test_nothing_is_compared_with_days_that_are_not_there(usual: Lake) -> None:
-    figures = read_figures(usual, Question(FIRST, FIRST + timedelta(days=6)), 8)
-    assert (figures.before, figures.earlier) == (None, {})
-    assert "Nothing to compare with" in build_report(usual, Question(FIRST, FIRST), Appearance(), 8).html
+def test_nothing_is_compared_with_days_that_are_not_there(reports: Reports) -> None:
+    report = reports(Question(FIRST, FIRST + timedelta(days=6)))
+    assert (report.figures.before, report.figures.earlier) == (None, {})
+    assert "Nothing to compare with" in report.html
 
 
 def test_a_day_that_was_not_over_when_it_was_read_is_not_the_last_of_a_report(tmp_path: Path) -> None:
@@ -204,17 +217,18 @@ def test_an_organization_that_is_not_there_is_refused_and_others_are_named(
 
 
 def test_without_a_desktop_nothing_is_opened_and_the_path_is_there(
-    usual: Lake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    small: Lake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("DEVIN_LAKE", usual.uri)
+    monkeypatch.setenv("DEVIN_LAKE", small.uri)
     monkeypatch.setenv("SSH_CONNECTION", "elsewhere")
     result = CliRunner().invoke(main, ["report", "--open", "--output", str(tmp_path / "report.html")])
     assert (result.exit_code, result.stdout) == (0, f"{tmp_path}/report.html\n")
     assert result.stderr == "There is no browser here that could be started: open the file in one.\n"
 
 
-def test_a_damaged_table_costs_its_sections_and_no_other(tmp_path: Path) -> None:
-    lake = enterprise(tmp_path / "lake", days=28, sessions_a_day=4, organizations=2)
+def test_a_damaged_table_costs_its_sections_and_no_other(small: Lake, tmp_path: Path) -> None:
+    shutil.copytree(small.uri, tmp_path / "lake")
+    lake = Lake(str(tmp_path / "lake"))
     for file in lake.snapshot(TABLES["session_issues"]).stored_files():
         Path(file.path).write_bytes(b"")
     report = build_report(lake, Question(), Appearance(), 8)
@@ -224,9 +238,9 @@ def test_a_damaged_table_costs_its_sections_and_no_other(tmp_path: Path) -> None
     assert "session_issues" in report.warnings[0]
 
 
-def test_users_may_have_numbers_and_prompts_may_be_left_out(usual: Lake) -> None:
-    whole = build_report(usual, Question(), Appearance(), 8).html
-    shared = build_report(usual, Question(), Appearance(masks_users=True, with_text=False), 8).html
+def test_users_may_have_numbers_and_prompts_may_be_left_out(reports: Reports) -> None:
+    whole = reports().html
+    shared = reports(appearance=Appearance(masks_users=True, with_text=False)).html
     assert ("user-" in whole, "fix the login in auth.py" in whole.replace("<ins>", "").replace("</ins>", "")) == (
         True,
         True,
@@ -236,15 +250,15 @@ def test_users_may_have_numbers_and_prompts_may_be_left_out(usual: Lake) -> None
 
 
 def test_a_report_is_named_for_what_it_shows_and_goes_where_it_is_asked_to(
-    usual: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DEVIN_LAKE", usual.uri)
+    monkeypatch.setenv("DEVIN_LAKE", small.uri)
     names = []
-    for options in ([], ["--org", "org-0", "--static"], ["--org", "org-1", "--static"], ["--no-text", "--mask-users"]):
+    for options in ([], ["--org", "org-0"], ["--org", "org-1"], ["--no-text", "--mask-users"]):
         result = CliRunner().invoke(main, ["report", *options])
         assert result.exit_code == 0, result.output
-        names.append(Path(result.stdout.strip()).relative_to(Path(usual.uri, "documents")).name)
-    period = f"{LAST - timedelta(days=27)}_{LAST}"
+        names.append(Path(result.stdout.strip()).relative_to(Path(small.uri, "documents")).name)
+    period = f"{LAST}_{LAST}"
     assert (names[0], names[3]) == ("usage_report.html", f"usage_report_{period}_masked_no-text.html")
     assert len({name for name in names if name.startswith(f"usage_report_{period}_organization-")}) == 2
     elsewhere = tmp_path / "report.html"
@@ -252,7 +266,7 @@ def test_a_report_is_named_for_what_it_shows_and_goes_where_it_is_asked_to(
     assert (result.exit_code, result.stdout) == (0, f"{elsewhere}\n")
     assert result.stderr == f"Warning: these days have not been read: {LAST + timedelta(days=1)}\n"
     assert elsewhere.read_text().startswith("<!doctype html>")
-    shutil.rmtree(Path(usual.uri, "documents"))
+    shutil.rmtree(Path(small.uri, "documents"))
 
 
 def test_the_dearest_causes_are_those_that_merge_less_than_all_do(tmp_path: Path) -> None:

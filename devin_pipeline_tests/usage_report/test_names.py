@@ -4,16 +4,21 @@ import re
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from devin_pipeline.billing_calendar import starts_at
-from devin_pipeline.lake import Connection, Lake
+from devin_pipeline.lake import Connection
 from devin_pipeline.tables import TABLES
 from devin_pipeline.usage_report import Appearance, Question, build_report, dearest_causes
 from devin_pipeline.usage_report.figures import read_figures
 from devin_pipeline.usage_report.names import Names, read_names
 from devin_pipeline_tests.tables.rows import Row, rows_of
+from devin_pipeline_tests.usage_report.conftest import Reports
 from devin_pipeline_tests.usage_report.lakes import LAST, write
 from devin_pipeline_tests.usage_report.test_bill import session
 
+# In one process, for the reports that tests share.
+pytestmark = pytest.mark.xdist_group("usage_report")
 AT = starts_at(LAST, 8, after=1)
 
 
@@ -64,8 +69,8 @@ def test_a_name_is_never_taken_for_another_id_or_for_others() -> None:
     assert [names.shown("org_id", each) for each in "abc"] == ["b (a)", "others (b)", "(none) (c)"]
 
 
-def test_names_stand_in_every_section_with_their_ids(usual: Lake) -> None:
-    html = build_report(usual, Question(), Appearance(), 8).html
+def test_names_stand_in_every_section_with_their_ids(reports: Reports) -> None:
+    html = reports().html
     for section, id_, name in (
         *(("organization", "org-0", "Team 0"), ("size", "org-1", "Team 1"), ("user", "user-5", "Person 5")),
         *(("playbook_id", "playbook-1", "Raise coverage"), ("prompts", "user-5", "Person 5")),
@@ -74,7 +79,7 @@ def test_names_stand_in_every_section_with_their_ids(usual: Lake) -> None:
         assert f'<bdi title="{id_}">{name}</bdi>' in part, section
     assert "<bdi>org-3</bdi>" in html
     assert "Renamed" not in html
-    assert '<bdi title="org-1">Team 1</bdi>' in build_report(usual, Question(org_id="org-1"), Appearance(), 8).html
+    assert '<bdi title="org-1">Team 1</bdi>' in reports(Question(org_id="org-1")).html
     assert re.search(r'<bdi title="user-([01])">Kim \(user-\1\)</bdi>', html)
 
 
@@ -88,8 +93,8 @@ def test_what_stands_out_is_called_by_its_name(tmp_path: Path) -> None:
     assert (cause.name, cause.key) == ("Playbook Upgrade", "p")
 
 
-def test_masked_users_have_no_names(usual: Lake) -> None:
-    html = build_report(usual, Question(), Appearance(masks_users=True), 8).html
+def test_masked_users_have_no_names(reports: Reports) -> None:
+    html = reports(appearance=Appearance(masks_users=True)).html
     assert [word for word in ("Kim", "Person", "user-") if word in html] == []
     assert "Team 0" in html
 
