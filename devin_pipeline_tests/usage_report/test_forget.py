@@ -1,24 +1,46 @@
 """Reports in the lake show nobody who was erased."""
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from devin_pipeline.cli import main
+from devin_pipeline.emulator import Enterprise
 from devin_pipeline.lake import Connection, Lake, Unfinished
 from devin_pipeline.tables import SESSIONS
 from devin_pipeline.usage_report import Appearance, Question, Report, make_report, write_report
-from devin_pipeline_tests.conftest import MakeHarness
+from devin_pipeline_tests.harness import PipelineHarness, open_harness, the_last_days
+
+# In one process, for the lake that all copy.
+pytestmark = pytest.mark.xdist_group("reports_of_persons")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHarness]:
+    """A lake of a few persons; made once."""
+    days = the_last_days(2)
+    with ExitStack() as opened:
+        patch = opened.enter_context(pytest.MonkeyPatch.context())
+        enterprise = Enterprise.synthetic(seed=11, sessions=30, days=len(days))
+        harness = open_harness(opened, patch, tmp_path_factory.mktemp("made"), enterprise, days)
+        harness.build_unobserved()
+        yield harness
+
+
+@pytest.fixture
+def harness(made: PipelineHarness, copied: Callable[[PipelineHarness], PipelineHarness]) -> PipelineHarness:
+    """A copy of it for one test."""
+    return copied(made)
 
 
 @pytest.mark.notices("a report with what was erased")
 @pytest.mark.notices("a report that is written while an erasure ends")
 def test_no_report_stays_whether_an_erasure_is_stopped_at_its_end_or_another_process_writes_one_then(
-    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    harness = make_harness(keys="both", sessions=60, days=4)
-    harness.build()
     harness.lake.write_document("report.html", b"of before", "The report")
     notes = Lake.note_unfinished_erasure
     seen: list[bool] = []
@@ -38,11 +60,9 @@ def test_no_report_stays_whether_an_erasure_is_stopped_at_its_end_or_another_pro
 
 
 def test_forget_deletes_every_report_and_writes_the_stored_one_again(
-    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
+    harness: PipelineHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    harness = make_harness(keys="both", sessions=60, days=4)
     monkeypatch.delenv("DEVIN_REPORT")
-    harness.build()
     folder = Path(harness.lake.uri, "documents")
     for options in ([], ["--static"]):
         result = CliRunner().invoke(main, ["report", *options])
@@ -61,9 +81,7 @@ def test_forget_deletes_every_report_and_writes_the_stored_one_again(
 
 
 @pytest.mark.notices("a report of what was erased while it was made")
-def test_a_report_of_what_was_read_before_an_erasure_is_made_again(make_harness: MakeHarness) -> None:
-    harness = make_harness(keys="both", sessions=60, days=4)
-    harness.build()
+def test_a_report_of_what_was_read_before_an_erasure_is_made_again(harness: PipelineHarness) -> None:
     users = {session.user_id for session in harness.enterprise.sessions if session.user_id}
     forgotten: list[str] = []
 
@@ -79,9 +97,7 @@ def test_a_report_of_what_was_read_before_an_erasure_is_made_again(make_harness:
 
 
 @pytest.mark.notices("files that an erasure deletes meanwhile")
-def test_a_report_whose_files_an_erasure_deletes_is_read_again(make_harness: MakeHarness) -> None:
-    harness = make_harness(keys="both", sessions=60, days=4)
-    harness.build()
+def test_a_report_whose_files_an_erasure_deletes_is_read_again(harness: PipelineHarness) -> None:
     reads = 0
     lake = harness.lake
     user = next(session.user_id for session in harness.enterprise.sessions if session.user_id)
