@@ -1,16 +1,19 @@
 """A browser without the network, and lakes that several tests read."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from devin_pipeline.emulator import Enterprise
 from devin_pipeline.lake import Lake
 from devin_pipeline.usage_report import Appearance, Question, Report, build_report
 from devin_pipeline.usage_report.page import write_page
 from devin_pipeline_tests.dagster_server.conftest import CHROMIUM
+from devin_pipeline_tests.harness import PipelineHarness, open_harness, the_last_days
 from devin_pipeline_tests.usage_report.lakes import enterprise
 
 DRAWN = "document.querySelectorAll('[data-chart]').length === document.querySelectorAll('[data-drawn]').length"
@@ -114,3 +117,21 @@ def in_another_look(report: Report, appearance: Appearance) -> Report:
 def reports(usual: Lake) -> Reports:
     """Reports about the usual lake."""
     return Reports(usual)
+
+
+@pytest.fixture(scope="session")
+def made_by_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHarness]:
+    """A lake that a run filled, made once."""
+    days = the_last_days(2)
+    with ExitStack() as opened:
+        patch = opened.enter_context(pytest.MonkeyPatch.context())
+        enterprise = Enterprise.synthetic(seed=11, sessions=30, days=len(days))
+        harness = open_harness(opened, patch, tmp_path_factory.mktemp("made_by_run"), enterprise, days)
+        harness.build_unobserved()
+        yield harness
+
+
+@pytest.fixture
+def harness(made_by_run: PipelineHarness, copied: Callable[[PipelineHarness], PipelineHarness]) -> PipelineHarness:
+    """A copy of the lake for one test, and the environment pointing at it."""
+    return copied(made_by_run)

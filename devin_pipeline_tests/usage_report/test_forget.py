@@ -1,39 +1,18 @@
 """Reports in the lake show nobody who was erased."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from devin_pipeline.cli import main
-from devin_pipeline.emulator import Enterprise
 from devin_pipeline.lake import Connection, Lake, Unfinished
 from devin_pipeline.tables import SESSIONS
 from devin_pipeline.usage_report import Appearance, Question, Report, make_report, write_report
-from devin_pipeline_tests.harness import PipelineHarness, open_harness, the_last_days
+from devin_pipeline_tests.harness import PipelineHarness
 
 # In one process, for the lake that all copy.
 pytestmark = pytest.mark.xdist_group("reports_of_persons")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHarness]:
-    """A lake of a few persons; made once."""
-    days = the_last_days(2)
-    with ExitStack() as opened:
-        patch = opened.enter_context(pytest.MonkeyPatch.context())
-        enterprise = Enterprise.synthetic(seed=11, sessions=30, days=len(days))
-        harness = open_harness(opened, patch, tmp_path_factory.mktemp("made"), enterprise, days)
-        harness.build_unobserved()
-        yield harness
-
-
-@pytest.fixture
-def harness(made: PipelineHarness, copied: Callable[[PipelineHarness], PipelineHarness]) -> PipelineHarness:
-    """A copy of it for one test."""
-    return copied(made)
 
 
 @pytest.mark.notices("a report with what was erased")
