@@ -24,7 +24,7 @@ Figure = Callable[[str], None]
 gc.set_threshold(50_000, 20, 50)
 
 # The rooms of `source` in pyproject.toml.
-_COVERED_BY_THEIR_OWN_TESTS = {"derived", "lake", "raw", "reports", "tables"}
+COVERED_BY_THEIR_OWN_TESTS = {"derived", "lake", "raw", "reports", "tables"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have `--cov` measure what the tests of some rooms reach, and slow down no others."""
     for item in items:
-        if item.path.relative_to(Path(__file__).parent).parts[0] not in _COVERED_BY_THEIR_OWN_TESTS:
+        if item.path.relative_to(Path(__file__).parent).parts[0] not in COVERED_BY_THEIR_OWN_TESTS:
             item.add_marker("no_cover")
 
 

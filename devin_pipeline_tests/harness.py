@@ -204,7 +204,10 @@ class Moment:
         lake = self.harness.lake
         with lake.connect() as connection:
             self._require_whole(lambda name: connection.rows(f'from "{name}"'))
-        self._require_whole(lambda name: lake.query(f'from "{name}"'))
+        # As `query` does, for all at once.
+        every = ", ".join(f'"{table.name}"' for table in ALL_TABLES)
+        with lake.connection_for(f"from {every}") as sandbox:
+            self._require_whole(lambda name: sandbox.query(f'from "{name}"'))
         if (file := Path(lake.uri) / "devin.duckdb").exists():
             with duckdb.connect() as bi:
                 bi.execute("set TimeZone = 'UTC'")

@@ -2,9 +2,12 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]  # types are not a dependency of ours
+
+from devin_pipeline_tests.conftest import COVERED_BY_THEIR_OWN_TESTS
 
 PROJECT = Path(__file__).parent.parent
 HOOKS = [
@@ -29,12 +32,17 @@ def test_the_shortcuts_lint_and_measure_what_ci_does() -> None:
     # In CI a command is a step, or a part of one.
     ci = " ".join((PROJECT / ".ci/run").read_text().replace("\\\n", " ").split())
     recipes = (PROJECT / "justfile").read_text()
-    (tests,) = re.findall(r'^quick_tests := tests \+ "(.+)"$', recipes, re.MULTILINE)
-    for name in ("lint", "coverage"):
-        (lines,) = re.findall(rf"^{name}:\n((?:    .+\n)+)", recipes, re.MULTILINE)
-        for line in lines.splitlines():
-            command = line.replace("{{ quick_tests }}", f"devin_pipeline_tests{tests}").replace("{{ run }} ", RUN)
-            assert " ".join(command.split()) in ci, line
+    (lines,) = re.findall(r"^lint:\n((?:    .+\n)+)", recipes, re.MULTILINE)
+    for line in lines.splitlines():
+        assert " ".join(line.replace("{{ run }} ", RUN).split()) in ci, line
+    assert re.findall(r"--cov .*?skip-covered", ci) == re.findall(r"--cov .*?skip-covered", recipes) != []
+
+
+def test_the_rooms_whose_coverage_is_measured_are_those_whose_tests_count() -> None:
+    measured = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["coverage"]["run"]["source"]
+    assert {f"devin_pipeline/{room}" for room in COVERED_BY_THEIR_OWN_TESTS} == set(measured)
+    (rooms,) = re.findall(r'^quick_tests := tests \+ "/\{(.+)\}"$', (PROJECT / "justfile").read_text(), re.MULTILINE)
+    assert set(rooms.split(",")) == COVERED_BY_THEIR_OWN_TESTS
 
 
 def test_every_hook_has_files_that_it_checks() -> None:

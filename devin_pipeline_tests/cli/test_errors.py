@@ -94,16 +94,13 @@ def closed_pipe(case: Case) -> None:
         case.options["stdout"] = os.dup(deaf.stdin.fileno())
 
 
-def odd_encoding(case: Case) -> None:
-    case.environment["PYTHONIOENCODING"] = "ascii"
-
-
 def odd_proxy(case: Case) -> None:
     case.environment |= {"ALL_PROXY": "foo://x", "DEVIN_API_URL": "https://127.0.0.1:9"}
 
 
-def socks_proxy(case: Case) -> None:
-    case.environment["ALL_PROXY"] = "socks5h://127.0.0.1:9"
+def socks_proxy_and_odd_encoding(case: Case) -> None:
+    """Neither keeps a command from anything: no proxy is asked on the way to this machine."""
+    case.environment |= {"ALL_PROXY": "socks5h://127.0.0.1:9", "PYTHONIOENCODING": "ascii"}
 
 
 CONDITIONS: dict[str, Callable[[Case], None]] = {
@@ -112,9 +109,8 @@ CONDITIONS: dict[str, Callable[[Case], None]] = {
     "full disk": full_disk,
     "closed stdout": closed_stdout,
     "closed pipe": closed_pipe,
-    "odd encoding": odd_encoding,
     "odd proxy": odd_proxy,
-    "socks proxy": socks_proxy,
+    "socks proxy, odd encoding": socks_proxy_and_odd_encoding,
 }
 
 NO_DOCUMENT = "The report was not written"
@@ -122,18 +118,18 @@ NO_DOCUMENT = "The report was not written"
 # The exit code, and how the first of the three lines begins; the doctor's is its first check that failed. In the order
 # of CONDITIONS.
 TABLE: dict[str, Sequence[tuple[int, str]]] = {
-    "backfill": [(2, NO_LAKE), (1, GARBLED), (1, HOME), DONE, DONE, DONE, (2, PROXY), DONE],
-    "demo": [(2, NO_LAKE), (1, GARBLED), (1, HOME), (1, NO_OUTPUT), QUIET, DONE, DONE, DONE],
-    "doctor": [(1, CHECK), (1, CHECK), (1, "failed    lake_is_w"), (1, NO_OUTPUT), QUIET, DONE, (1, PROXIES), DONE],
-    "emulator": [DONE, DONE, DONE, (1, NO_OUTPUT), QUIET, DONE, DONE, DONE],
-    "forget": [(2, NO_LAKE), (1, GARBLED), (1, HOME), (1, NO_OUTPUT), QUIET, DONE, DONE, DONE],
-    "maintain": [(2, NO_LAKE), (1, GARBLED), (1, LEFT), (1, NO_OUTPUT), QUIET, DONE, DONE, DONE],
-    "query": [(2, NO_LAKE), (1, GARBLED), DONE, (1, NO_OUTPUT), QUIET, DONE, DONE, DONE],
-    "rebuild": [(2, NO_LAKE), (1, GARBLED), (1, HOME), DONE, DONE, DONE, DONE, DONE],
-    "report": [(2, NO_LAKE), (1, GARBLED), (1, NO_DOCUMENT), (1, NO_OUTPUT), QUIET, DONE, DONE, DONE],
-    "tables": [(2, NO_LAKE), (1, GARBLED), DONE, (1, NO_OUTPUT), QUIET, DONE, DONE, DONE],
-    "ui": [DONE, DONE, (1, HOME), (1, NO_OUTPUT), QUIET, DONE, DONE, DONE],
-    "verify": [(2, NO_LAKE), (1, GARBLED), DONE, (1, NO_OUTPUT), QUIET, DONE, DONE, DONE],
+    "backfill": [(2, NO_LAKE), (1, GARBLED), (1, HOME), DONE, DONE, (2, PROXY), DONE],
+    "demo": [(2, NO_LAKE), (1, GARBLED), (1, HOME), (1, NO_OUTPUT), QUIET, DONE, DONE],
+    "doctor": [(1, CHECK), (1, CHECK), (1, "failed    lake_is_w"), (1, NO_OUTPUT), QUIET, (1, PROXIES), DONE],
+    "emulator": [DONE, DONE, DONE, (1, NO_OUTPUT), QUIET, DONE, DONE],
+    "forget": [(2, NO_LAKE), (1, GARBLED), (1, HOME), (1, NO_OUTPUT), QUIET, DONE, DONE],
+    "maintain": [(2, NO_LAKE), (1, GARBLED), (1, LEFT), (1, NO_OUTPUT), QUIET, DONE, DONE],
+    "query": [(2, NO_LAKE), (1, GARBLED), DONE, (1, NO_OUTPUT), QUIET, DONE, DONE],
+    "rebuild": [(2, NO_LAKE), (1, GARBLED), (1, HOME), DONE, DONE, DONE, DONE],
+    "report": [(2, NO_LAKE), (1, GARBLED), (1, NO_DOCUMENT), (1, NO_OUTPUT), QUIET, DONE, DONE],
+    "tables": [(2, NO_LAKE), (1, GARBLED), DONE, (1, NO_OUTPUT), QUIET, DONE, DONE],
+    "ui": [DONE, DONE, (1, HOME), (1, NO_OUTPUT), QUIET, DONE, DONE],
+    "verify": [(2, NO_LAKE), (1, GARBLED), DONE, (1, NO_OUTPUT), QUIET, DONE, DONE],
 }
 
 
@@ -258,19 +254,28 @@ def failing_reads(prepared: tuple[Path, EmulatorServer]) -> Path:
     return library
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE], ids=["EIO", "ESTALE"])
+READS: list[tuple[str, str, tuple[int, str]]] = [
+    *((command, "lake.json", (1, "/")) for command in ("query", "verify", "maintain", "forget", "backfill")),
+    ("doctor", "lake.json", (1, CHECK)),
+    *((command, IN_LOG, (1, "The log of ")) for command in ("query", "tables", "verify", "forget", "rebuild")),
+    ("maintain", IN_LOG, (1, LEFT)),
+    ("backfill", IN_LOG, (1, NOT_MADE)),
+    ("query", "/sessions/day=", (1, "/")),
+    ("backfill", IN_RAW, (1, NOT_MADE)),
+    ("rebuild", IN_RAW, (1, "Not everything was rebuilt")),
+    ("rebuild", IN_NOTES, (1, "/")),
+]
+
+
 @pytest.mark.parametrize(
-    ("command", "where", "ending"),
+    ("number", "command", "where", "ending"),
     [
-        *((command, "lake.json", (1, "/")) for command in ("query", "verify", "maintain", "forget", "backfill")),
-        ("doctor", "lake.json", (1, CHECK)),
-        *((command, IN_LOG, (1, "The log of ")) for command in ("query", "tables", "verify", "forget", "rebuild")),
-        ("maintain", IN_LOG, (1, LEFT)),
-        ("backfill", IN_LOG, (1, NOT_MADE)),
-        ("query", "/sessions/day=", (1, "/")),
-        ("backfill", IN_RAW, (1, NOT_MADE)),
-        ("rebuild", IN_RAW, (1, "Not everything was rebuilt")),
-        ("rebuild", IN_NOTES, (1, "/")),
+        *((errno.EIO, *each) for each in READS),
+        # The other error of a volume, once in each place.
+        *(
+            (errno.ESTALE, *each)
+            for each in {where: (command, where, ending) for command, where, ending in READS}.values()
+        ),
     ],
 )
 def test_a_read_that_fails_half_way_gets_three_lines_with_the_systems_words(
