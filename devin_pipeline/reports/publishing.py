@@ -56,14 +56,17 @@ def publish_report(lake: Lake, table: Table, days_of_other_code: DaysOfOtherCode
         require_one_code()
         known = facts(lake.report_clock(), lake) if follows_from_facts(table) else None
         code = fingerprint(table, known)
-        if not lake.to_rebuild(table, made_of(lake, table, ()), code):
+        # Before its rows are read: if an input moves meanwhile, the note is of the older one, and it is made again.
+        of_whole = lake.inputs(inputs, None)
+        if not lake.to_rebuild(table, _by_day(lake, table, (), of_whole), code):
             return Commit(table, None, [])
         with lake.connect(inputs) as connection:
             rows = select(connection, table, known)
         # Again: a process of another version may have written before the rows were read.
         require_one_code()
         days: list[date] = rows.column("day").unique().to_pylist() if table.by_day else []
-        made_from = made_of(lake, table, days)
+        # guard: an input that moves after the rows of a report were read | of_whole) -> lake.inputs(inputs, None))
+        made_from = _by_day(lake, table, days, of_whole)
         if table.by_day:
             commit = lake.replace_days(table, [day for day in made_from if day is not None], rows)
         else:
@@ -82,7 +85,10 @@ def made_of(lake: Lake, table: Table, days: Iterable[date]) -> Inputs:
         table: The report.
         days: The days that it has rows of now; those that are stored count too.
     """
-    of_whole = lake.inputs([TABLES[name] for name in table.inputs], None)
+    return _by_day(lake, table, days, lake.inputs([TABLES[name] for name in table.inputs], None))
+
+
+def _by_day(lake: Lake, table: Table, days: Iterable[date], of_whole: Inputs) -> Inputs:
     if not table.by_day:
         return of_whole
     stored = {file.day for file in lake.cached_snapshot(table).stored_files()}

@@ -1,7 +1,8 @@
-"""Reports of many rows: written in key order, found right by `verify`, and so are those an older version wrote."""
+"""Reports of many rows: written in key order, found right by `verify`; and a report whose input moves meanwhile."""
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -9,6 +10,7 @@ from deltalake import write_deltalake
 
 from devin_pipeline.lake import Lake, rows_by_arrow
 from devin_pipeline.operations.verify import Finding, verify
+from devin_pipeline.reports import publishing, queries
 from devin_pipeline.reports.publishing import publish_report
 from devin_pipeline.tables import TABLES
 from devin_pipeline_tests.tables.rows import DAY, acus, rows_of
@@ -44,6 +46,28 @@ def found_by_verify(lake: Lake) -> list[Finding]:
 
 def stored_as_written(lake: Lake) -> pa.Table:
     return pa.concat_tables(rows_by_arrow(ACU_MONTHLY, file) for file in lake.snapshot(ACU_MONTHLY).stored_files())
+
+
+@pytest.mark.notices("an input that moves after the rows of a report were read")
+def test_a_report_whose_input_moves_just_after_it_was_read_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+
+    def write(spent: str) -> None:
+        rows = rows_of(ACU_DAILY, [{"org_id": "a", "acus": acus(spent), "sessions": 1}])
+        lake.replace_days(ACU_DAILY, [DAY], rows)
+
+    def select_and_write(*given: Any) -> pa.Table:
+        rows = queries.select(*given)
+        # As another run does in this moment.
+        write("2")
+        return rows
+
+    write("1")
+    monkeypatch.setattr(publishing, "select", select_and_write)
+    publish_report(lake, ACU_MONTHLY)
+    assert lake.snapshot(ACU_MONTHLY).rows().column("acus").to_pylist() == [acus("2")]
 
 
 def test_a_report_of_many_rows_is_written_in_key_order_and_verified(lake: Lake) -> None:
